@@ -1,0 +1,122 @@
+//! Time as data. The core takes `now` as Unix milliseconds; only the edges hold a [`Clock`].
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
+
+/// Milliseconds in a second, minute, hour and day.
+pub const SECOND_MS: i64 = 1_000;
+/// Milliseconds in a minute.
+pub const MINUTE_MS: i64 = 60 * SECOND_MS;
+/// Milliseconds in an hour.
+pub const HOUR_MS: i64 = 60 * MINUTE_MS;
+/// Milliseconds in a day.
+pub const DAY_MS: i64 = 24 * HOUR_MS;
+
+/// A source of wall-clock time.
+pub trait Clock: Send + Sync {
+    /// Unix time in milliseconds.
+    fn now_ms(&self) -> i64;
+}
+
+/// The machine's clock.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now_ms(&self) -> i64 {
+        match SystemTime::now().duration_since(UNIX_EPOCH) {
+            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
+            Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+}
+
+/// A clock that stands still until it is moved: for tests of whatever depends on time.
+pub struct ManualClock(AtomicI64);
+
+impl ManualClock {
+    /// A clock that shows `now_ms`.
+    pub fn at(now_ms: i64) -> Arc<Self> {
+        Arc::new(Self(AtomicI64::new(now_ms)))
+    }
+
+    /// Moves the clock to `now_ms`, ahead or back.
+    pub fn set(&self, now_ms: i64) {
+        self.0.store(now_ms, Ordering::SeqCst);
+    }
+
+    /// Moves the clock by `by_ms`.
+    pub fn advance(&self, by_ms: i64) {
+        self.0.fetch_add(by_ms, Ordering::SeqCst);
+    }
+}
+
+impl Clock for ManualClock {
+    fn now_ms(&self) -> i64 {
+        self.0.load(Ordering::SeqCst)
+    }
+}
+
+/// RFC 3339 in UTC, with milliseconds only where there are any: `2026-02-09T08:30:00Z`.
+///
+/// A time outside of jiff's years -9999 to 9999 is shown as its nearest bound.
+pub fn rfc3339(ms: i64) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(at) => at.to_string(),
+        Err(_) if ms < 0 => Timestamp::MIN.to_string(),
+        Err(_) => Timestamp::MAX.to_string(),
+    }
+}
+
+/// Unix milliseconds of an RFC 3339 time with any offset; `None` for anything else.
+pub fn parse_rfc3339(text: &str) -> Option<i64> {
+    text.trim().parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+}
+
+/// The UTC day of a time, as in the names of the day files: `2026-02-09`.
+pub fn utc_day(ms: i64) -> String {
+    let mut text = rfc3339(ms);
+    let end = text.find('T').unwrap_or(text.len());
+    text.truncate(end);
+    text
+}
+
+/// The first millisecond of a UTC day named `YYYY-MM-DD`; `None` for any other text.
+pub fn parse_utc_day(day: &str) -> Option<i64> {
+    if day.len() != 10 {
+        return None;
+    }
+    parse_rfc3339(&format!("{day}T00:00:00Z"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_go_out_and_come_back() {
+        let ms = 1_770_625_800_123;
+        assert_eq!(rfc3339(ms), "2026-02-09T08:30:00.123Z");
+        assert_eq!(parse_rfc3339(&rfc3339(ms)), Some(ms));
+        assert_eq!(parse_rfc3339("2026-02-09T16:30:00.123+08:00"), Some(ms));
+        assert_eq!(rfc3339(1_770_625_800_000), "2026-02-09T08:30:00Z");
+    }
+
+    #[test]
+    fn days_are_utc_days() {
+        assert_eq!(utc_day(1_770_681_599_999), "2026-02-09");
+        assert_eq!(utc_day(1_770_681_600_000), "2026-02-10");
+        assert_eq!(parse_utc_day("2026-02-10"), Some(1_770_681_600_000));
+        assert_eq!(parse_utc_day("2026-2-10"), None);
+        assert_eq!(parse_utc_day("cert"), None);
+    }
+
+    #[test]
+    fn absurd_times_do_not_panic() {
+        for ms in [i64::MIN, i64::MAX, 0, -1] {
+            assert!(!rfc3339(ms).is_empty());
+        }
+    }
+}

@@ -1,0 +1,65 @@
+//! Every limit on what comes from outside, in one place. `docs/limits.md` is the table for users.
+
+/// Points in one batch (contract).
+pub const BATCH_POINTS_MAX: usize = 10_000;
+/// Bytes of one gRPC message. A full batch with long labels stays below it.
+pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of an agent id.
+pub const AGENT_ID_BYTES_MAX: usize = 128;
+/// Bytes of a metric's name.
+pub const METRIC_NAME_BYTES_MAX: usize = 200;
+/// Labels of one point.
+pub const LABELS_MAX: usize = 16;
+/// Bytes of a label's name.
+pub const LABEL_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a label's value.
+pub const LABEL_VALUE_BYTES_MAX: usize = 512;
+/// Series that one agent may have in a day, so that one runaway host cannot fill the head.
+pub const SERIES_PER_AGENT_MAX: usize = 10_000;
+/// Series of one packed stream.
+pub const STREAM_SERIES_MAX: usize = 10_000;
+/// How far ahead of the server's clock a point may be.
+pub const FUTURE_MS_MAX: i64 = 3_600_000;
+
+/// Bytes of an HTTP request line.
+pub const HTTP_URL_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of all headers of an HTTP request.
+pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of an HTTP request's body.
+pub const HTTP_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Open HTTP connections.
+pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
+/// Seconds in which a whole request must have arrived.
+pub const HTTP_REQUEST_SECS_MAX: u64 = 15;
+/// Seconds that an idle kept-alive connection stays open.
+pub const HTTP_IDLE_SECS_MAX: u64 = 75;
+
+/// Rows of a list where the caller names no `limit` (contract).
+pub const PAGE_DEFAULT: usize = 20;
+/// Rows of a list at the most (contract).
+pub const PAGE_MAX: usize = 1_000;
+/// Buckets of one range query.
+pub const RANGE_BUCKETS_MAX: i64 = 11_000;
+/// Bytes of a name, a note or a description given over the API.
+pub const TEXT_BYTES_MAX: usize = 1_024;
+/// Bytes of a rule's or a channel's `config_json`.
+pub const CONFIG_JSON_BYTES_MAX: usize = 64 * 1024;
+/// Domains in one batch.
+pub const DOMAIN_BATCH_MAX: usize = 1_000;
+/// Recipients of one channel.
+pub const RECIPIENTS_MAX: usize = 200;
+/// Bytes of a password.
+pub const PASSWORD_BYTES_MAX: usize = 256;
+/// Bytes of a new password at the least.
+pub const PASSWORD_BYTES_MIN: usize = 8;
+/// Bytes kept of a far side's answer in the delivery log.
+pub const FAR_ANSWER_BYTES_MAX: usize = 2_048;
+/// Bytes read of a configuration or seed file.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+const _: () = assert!(PAGE_DEFAULT <= PAGE_MAX);
+const _: () = assert!(PASSWORD_BYTES_MIN < PASSWORD_BYTES_MAX);
+const _: () = assert!(HTTP_URL_BYTES_MAX < HTTP_HEADER_BYTES_MAX);
+const _: () = assert!(
+    BATCH_POINTS_MAX * (METRIC_NAME_BYTES_MAX + AGENT_ID_BYTES_MAX) < GRPC_MESSAGE_BYTES_MAX
+);

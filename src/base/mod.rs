@@ -1,0 +1,9 @@
+//! What both daemons stand on: time, identifiers, limits, exit codes, configuration files, logging.
+
+pub mod cli;
+pub mod clock;
+pub mod configfile;
+pub mod exit;
+pub mod ids;
+pub mod limits;
+pub mod logging;

@@ -1,0 +1,12 @@
+//! oxmon: an agent that reads a host's metrics, and a server that stores, judges and tells.
+//!
+//! `ARCHITECTURE.md` has the picture. Two daemons share `base`, `rt`, `model` and `wire`.
+
+#[cfg(feature = "agent")]
+pub mod agent;
+pub mod base;
+pub mod model;
+pub mod rt;
+#[cfg(feature = "server")]
+pub mod server;
+pub mod wire;

@@ -1,0 +1,7 @@
+//! What the daemons speak about: points, series, batches, severities, alerts.
+
+#[cfg(feature = "server")]
+pub mod alert;
+pub mod point;
+pub mod series;
+pub mod severity;

@@ -1,0 +1,5 @@
+//! How work runs: plain threads, one way to start them, one way to stop them, one worker pool.
+
+pub mod pool;
+pub mod stop;
+pub mod thread;

@@ -1,0 +1,60 @@
+//! The one place where a thread starts.
+
+use std::error::Error;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread::{Builder, JoinHandle};
+
+use crate::base::exit::Exit;
+
+/// What a thread's body gives back: an error ends the process.
+pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
+
+/// Starts a named thread. A body that fails or panics ends the whole process with a message: half
+/// a daemon that looks alive is worse than one that its service manager restarts.
+///
+/// # Panics
+///
+/// When the system refuses a thread, which at start-up leaves nothing to run.
+pub fn spawn(name: &str, body: impl FnOnce() -> Outcome + Send + 'static) -> JoinHandle<()> {
+    let label = name.to_owned();
+    // Linux shows at most 15 bytes of a thread's name.
+    let short: String = name.chars().take(15).collect();
+    #[allow(clippy::expect_used, reason = "a daemon without its threads can't do its work")]
+    Builder::new()
+        .name(short)
+        .stack_size(STACK_BYTES)
+        .spawn(move || match catch_unwind(AssertUnwindSafe(body)) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => die(&label, &chain(error.as_ref())),
+            Err(panic) => die(&label, &panic_text(panic.as_ref())),
+        })
+        .expect("the system gives a thread")
+}
+
+/// Enough for SQLite's and OpenSSL's deepest calls; untouched pages cost nothing.
+const STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// An error with all of its causes on one line.
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let inner_text = inner.to_string();
+        if !text.contains(&inner_text) {
+            text.push_str(": ");
+            text.push_str(&inner_text);
+        }
+        cause = inner.source();
+    }
+    text
+}
+
+fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(ToString::to_string);
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_owned())
+}
+
+fn die(thread: &str, reason: &str) -> ! {
+    log::error!("worker `{thread}` died: {reason}; the process ends so that it can be restarted");
+    std::process::exit(Exit::WorkerDied as i32);
+}

@@ -1,0 +1,79 @@
+//! Between the messages of `proto/` and the model.
+
+use crate::model::point::{Batch, Point};
+use crate::model::series::Labels;
+
+#[allow(
+    missing_docs,
+    renamed_and_removed_lints,
+    unsafe_code,
+    clippy::all,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "generated from proto/, which holds the documentation"
+)]
+pub mod pb {
+    include!(concat!(env!("OUT_DIR"), "/pb/mod.rs"));
+}
+
+/// The feature that tells agents of `ReportPacked`.
+pub const FEATURE_PACKED: &str = "packed";
+/// Metadata key of the bearer token.
+pub const META_AUTHORIZATION: &str = "authorization";
+/// Metadata key of the agent's id.
+pub const META_AGENT_ID: &str = "agent-id";
+
+/// A batch as `ReportMetrics` takes it.
+pub fn batch_to_proto(batch: &Batch) -> pb::metrics::MetricBatchProto {
+    let mut message = pb::metrics::MetricBatchProto::new();
+    message.agent_id = batch.agent_id.to_string();
+    message.timestamp_ms = batch.timestamp_ms;
+    message.data_points = batch
+        .points
+        .iter()
+        .map(|point| {
+            let mut out = pb::metrics::MetricDataPointProto::new();
+            out.timestamp_ms = point.timestamp_ms;
+            out.agent_id = batch.agent_id.to_string();
+            out.metric_name = point.metric.to_string();
+            out.value = point.value;
+            out.labels = point.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+            out
+        })
+        .collect();
+    message
+}
+
+/// A message of `ReportMetrics` as the model has it. The points' own `agent_id` is left out: the
+/// caller checks it before.
+pub fn batch_from_proto(message: pb::metrics::MetricBatchProto) -> Batch {
+    let points = message
+        .data_points
+        .into_iter()
+        .map(|point| Point {
+            metric: point.metric_name.into(),
+            labels: Labels::from_pairs(point.labels),
+            timestamp_ms: point.timestamp_ms,
+            value: point.value,
+        })
+        .collect();
+    Batch { agent_id: message.agent_id.into(), timestamp_ms: message.timestamp_ms, points }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_survives_the_wire() {
+        let batch = Batch {
+            agent_id: "web-01".into(),
+            timestamp_ms: 1_770_625_800_000,
+            points: vec![
+                Point::plain("cpu.usage", 1_770_625_800_000, 12.5),
+                Point::labelled("disk.total", "mount", "/", 1_770_625_800_000, 1e12),
+            ],
+        };
+        assert_eq!(batch_from_proto(batch_to_proto(&batch)), batch);
+    }
+}

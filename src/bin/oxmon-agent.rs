@@ -1,1 +1,3 @@
+//! oxmon-agent.
+
 fn main() {}

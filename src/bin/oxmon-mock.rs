@@ -1,1 +1,3 @@
+//! oxmon-mock.
+
 fn main() {}

@@ -1,1 +1,3 @@
+//! oxmon-server.
+
 fn main() {}

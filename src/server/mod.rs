@@ -1,1 +1,10 @@
-//! The server.
+//! The server: takes metrics over gRPC, stores them, judges them, tells people, answers HTTP.
+
+pub mod alert;
+pub mod api;
+pub mod app;
+pub mod cert;
+pub mod config;
+pub mod ingest;
+pub mod notify;
+pub mod storage;

@@ -1,0 +1,7 @@
+//! The REST API: routes in a const table, requests, replies, errors.
+
+pub mod reply;
+pub mod request;
+pub mod router;
+pub mod routes;
+pub mod schema;

@@ -1,0 +1,201 @@
+//! What a handler gives back, and the one place where errors become answers.
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::server::storage::{Listing, StorageError};
+
+/// The API's error codes (contract). Each has its HTTP status.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u16)]
+pub enum Code {
+    /// A parameter or a body that can't be taken.
+    BadRequest = 1001,
+    /// No login, or a wrong one.
+    Unauthenticated = 1002,
+    /// The login is over.
+    TokenExpired = 1003,
+    /// What the request names is not there.
+    NotFound = 1004,
+    /// It is there already, or is in a state that forbids it.
+    Conflict = 1005,
+    /// Too many requests.
+    TooMany = 1006,
+    /// The login may not do this (HTTP 403).
+    Forbidden = 1007,
+    /// The path has no such method (HTTP 405).
+    MethodNotAllowed = 1008,
+    /// The body has no length (HTTP 411).
+    LengthRequired = 1009,
+    /// Body, headers or URL over their limit (HTTP 413, 431 or 414).
+    TooLarge = 1010,
+    /// The body is not JSON (HTTP 415).
+    NotJson = 1011,
+    /// All workers are busy (HTTP 503).
+    Busy = 1012,
+    /// The far side of a test refused (HTTP 502).
+    FarSide = 1013,
+    /// The domain is configured already.
+    DomainExists = 1101,
+    /// The domain is no host name.
+    BadDomain = 1102,
+    /// The port is none.
+    BadPort = 1103,
+    /// The batch is empty.
+    EmptyBatch = 1104,
+    /// The domain has not been checked yet.
+    NoCheckYet = 1105,
+    /// A fault of the server.
+    Internal = 1500,
+    /// A fault of the storage.
+    Storage = 1501,
+}
+
+impl Code {
+    /// The HTTP status that goes with the code.
+    pub fn http_status(self) -> u16 {
+        match self {
+            Self::BadRequest | Self::BadDomain | Self::BadPort | Self::EmptyBatch => 400,
+            Self::Unauthenticated | Self::TokenExpired => 401,
+            Self::Forbidden => 403,
+            Self::NotFound | Self::NoCheckYet => 404,
+            Self::MethodNotAllowed => 405,
+            Self::Conflict | Self::DomainExists => 409,
+            Self::LengthRequired => 411,
+            Self::TooLarge => 413,
+            Self::NotJson => 415,
+            Self::TooMany => 429,
+            Self::Internal | Self::Storage => 500,
+            Self::FarSide => 502,
+            Self::Busy => 503,
+        }
+    }
+}
+
+/// An error as the caller sees it: never a path of the server's disk, SQL, or a panic.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct ApiError {
+    /// The code.
+    pub code: Code,
+    /// What is wrong with what, and what to do.
+    pub message: String,
+    /// Seconds after which to come again, for `Retry-After`.
+    pub retry_after_secs: Option<u64>,
+    /// Methods that the path has, for `Allow`.
+    pub allow: Option<String>,
+}
+
+impl ApiError {
+    /// An error with its message.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after_secs: None, allow: None }
+    }
+
+    /// A parameter or a field that can't be taken.
+    pub fn bad(message: impl Into<String>) -> Self {
+        Self::new(Code::BadRequest, message)
+    }
+
+    /// `what` (such as "rule") with the key `key` is not there.
+    pub fn not_found(what: &str, key: &str) -> Self {
+        Self::new(Code::NotFound, format!("there is no {what} `{key}`"))
+    }
+
+    /// The error's answer: envelope without data.
+    pub fn envelope(&self, trace_id: &str) -> Value {
+        json!({
+            "err_code": self.code as u16,
+            "err_msg": self.message,
+            "trace_id": trace_id,
+            "data": null,
+        })
+    }
+}
+
+impl From<StorageError> for ApiError {
+    /// Tells the caller what they can act on, and the log the rest.
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Invalid(message) => Self::bad(message),
+            StorageError::DiskFull => Self::new(Code::Storage, "the server's disk is full"),
+            StorageError::Stopping => Self::new(Code::Busy, "the server is stopping"),
+            StorageError::Damaged { file, what } => {
+                log::error!("{file} is damaged: {what}");
+                Self::new(Code::Storage, format!("{file} is damaged; see the server's log"))
+            }
+            StorageError::Sqlite(_) | StorageError::Io(_) => {
+                log::error!("storage failed: {error}");
+                Self::new(Code::Storage, "the storage failed; see the server's log")
+            }
+        }
+    }
+}
+
+impl From<rusqlite::Error> for ApiError {
+    fn from(error: rusqlite::Error) -> Self {
+        StorageError::from(error).into()
+    }
+}
+
+/// What goes out when all is well.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    /// 200 or 201.
+    pub status: u16,
+    /// The body.
+    pub body: Body,
+    /// All matches of a list, for `X-Total-Count`.
+    pub total: Option<u64>,
+}
+
+/// The body of a reply.
+#[derive(Debug, Clone)]
+pub enum Body {
+    /// `data` of the envelope.
+    Data(Value),
+    /// Sent as it is: documents, files, the exposition.
+    Raw {
+        /// The content type.
+        content_type: &'static str,
+        /// The bytes.
+        bytes: std::borrow::Cow<'static, [u8]>,
+        /// For `ETag`, where the content may be cached.
+        etag: Option<String>,
+    },
+}
+
+impl Reply {
+    /// 200 with `data`.
+    pub fn ok(data: &impl Serialize) -> Self {
+        Self::with(200, data)
+    }
+
+    /// 201 with `data`.
+    pub fn created(data: &impl Serialize) -> Self {
+        Self::with(201, data)
+    }
+
+    /// 200 with `data: null`.
+    pub fn done() -> Self {
+        Self { status: 200, body: Body::Data(Value::Null), total: None }
+    }
+
+    /// 200 with an array and the number of all matches.
+    pub fn list<T: Serialize>(listing: &Listing<T>) -> Self {
+        Self { total: Some(listing.total), ..Self::with(200, &listing.items) }
+    }
+
+    /// 200 with bytes that are no envelope.
+    pub fn raw(content_type: &'static str, bytes: Vec<u8>) -> Self {
+        let body = Body::Raw { content_type, bytes: bytes.into(), etag: None };
+        Self { status: 200, body, total: None }
+    }
+
+    fn with(status: u16, data: &impl Serialize) -> Self {
+        // The types that are given here are plain data, which always serialises; a number that is
+        // not finite becomes null.
+        let data = serde_json::to_value(data).unwrap_or(Value::Null);
+        Self { status, body: Body::Data(data), total: None }
+    }
+}

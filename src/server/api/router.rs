@@ -1,0 +1,133 @@
+//! The route table's row, from which requests are served and the OpenAPI document is made.
+
+use crate::server::api::reply::{ApiError, Reply};
+use crate::server::api::request::{Call, Role};
+use crate::server::api::schema::Shape;
+
+/// A request's method.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the methods of RFC 9110")]
+pub enum Method {
+    Get,
+    Post,
+    Put,
+    Delete,
+}
+
+/// Who may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Anyone.
+    Public,
+    /// Whoever is logged in with at least this role.
+    User(Role),
+}
+
+/// Any logged-in user.
+pub const VIEWER: Access = Access::User(Role::Viewer);
+/// Administrators only.
+pub const ADMIN: Access = Access::User(Role::Admin);
+
+/// What a query parameter's text must be. The router answers 1001 for anything else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text up to its limit.
+    Text,
+    /// A number of 0 or more.
+    Count,
+    /// `true` or `false`.
+    Flag,
+    /// RFC 3339.
+    Time,
+    /// RFC 3339 or Unix seconds.
+    TimeOrSecs,
+    /// One of these words.
+    Word(&'static [&'static str]),
+}
+
+/// A query parameter. One that a route does not name is a 1001.
+#[derive(Debug, Clone, Copy)]
+pub struct Param {
+    /// Its name, such as `agent_id__eq`.
+    pub name: &'static str,
+    /// What its text must be.
+    pub kind: Kind,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it does, for the documents.
+    pub help: &'static str,
+}
+
+impl Param {
+    /// A parameter that may be left out.
+    pub const fn new(name: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self { name, kind, required: false, help }
+    }
+
+    /// A parameter that must be there.
+    pub const fn required(name: &'static str, kind: Kind, help: &'static str) -> Self {
+        Self { name, kind, required: true, help }
+    }
+}
+
+/// What `data` holds.
+#[derive(Debug, Clone, Copy)]
+pub enum Gives {
+    /// Null.
+    Nothing,
+    /// One object.
+    One(Shape),
+    /// An array, not paged.
+    Many(Shape),
+    /// An array with `limit`, `offset` and `X-Total-Count`: the router adds the two parameters.
+    List(Shape),
+    /// No envelope: this content type.
+    Raw(&'static str),
+}
+
+/// One endpoint: a new one is one function and one row.
+pub struct Route {
+    /// The method.
+    pub method: Method,
+    /// The path, with `{name}` for the parts that vary.
+    pub path: &'static str,
+    /// Who may call it.
+    pub access: Access,
+    /// One line for the documents.
+    pub summary: &'static str,
+    /// The query parameters but for those of a list.
+    pub query: &'static [Param],
+    /// The body's shape, where it takes one.
+    pub body: Option<Shape>,
+    /// The HTTP status of success.
+    pub status: u16,
+    /// What it gives.
+    pub gives: Gives,
+    /// Error codes that it may answer besides those that every route may.
+    pub errors: &'static [crate::server::api::reply::Code],
+    /// What serves it.
+    pub handler: fn(&Call<'_>) -> Result<Reply, ApiError>,
+}
+
+impl Route {
+    /// A route that takes nothing, to be completed with struct update syntax.
+    pub const fn get(
+        path: &'static str,
+        summary: &'static str,
+        gives: Gives,
+        handler: fn(&Call<'_>) -> Result<Reply, ApiError>,
+    ) -> Self {
+        Self {
+            method: Method::Get,
+            path,
+            access: VIEWER,
+            summary,
+            query: &[],
+            body: None,
+            status: 200,
+            gives,
+            errors: &[],
+            handler,
+        }
+    }
+}

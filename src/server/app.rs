@@ -1,0 +1,37 @@
+//! What every room of the server shares: the handles that requests and workers reach it by.
+
+use std::sync::Arc;
+
+use crate::base::clock::Clock;
+use crate::server::alert::Alerts;
+use crate::server::cert::Certs;
+use crate::server::config::ServerConfig;
+use crate::server::ingest::auth::Whitelist;
+use crate::server::notify::Notifier;
+use crate::server::storage::Store;
+use crate::server::storage::control::Control;
+
+/// The server's parts. Each owns its state and is the only one that changes it: a route calls a
+/// method of the part, which writes the database and publishes what is now in force.
+pub struct App {
+    /// The configuration that the process started with.
+    pub config: Arc<ServerConfig>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Points and alert events, by day.
+    pub store: Arc<dyn Store>,
+    /// `cert.db`: users, whitelist, domains, rules, channels, outbox.
+    pub control: Control,
+    /// Agents that may report, and their tokens.
+    pub whitelist: Arc<Whitelist>,
+    /// Rules and their state.
+    pub alerts: Arc<Alerts>,
+    /// Channels, silence windows and the outbox.
+    pub notifier: Arc<Notifier>,
+    /// Domains and their checks.
+    pub certs: Arc<Certs>,
+    /// The server's own metrics. Each part registers its own when it is made.
+    pub registry: prometheus::Registry,
+    /// When the process started, Unix milliseconds.
+    pub started_ms: i64,
+}

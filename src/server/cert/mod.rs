@@ -1,0 +1,4 @@
+//! Certificate checks of domains.
+
+/// Domains and their checks.
+pub struct Certs;

@@ -1,0 +1,225 @@
+//! The table of all keys of `server.toml`: what they mean, their units and their ranges. The checks
+//! here and `docs/configuration.md` are made from it; defaults come from the types themselves.
+
+use toml::Value;
+
+use crate::base::configfile::{ConfigError, Source};
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// Dotted path, such as `cert_check.tick_secs`.
+    pub path: &'static str,
+    /// What it means.
+    pub help: &'static str,
+    /// Unit of a number; empty where it has none.
+    pub unit: &'static str,
+    /// Least and greatest value of a number.
+    pub range: Option<(i64, i64)>,
+}
+
+const fn text(path: &'static str, help: &'static str) -> Key {
+    Key { path, help, unit: "", range: None }
+}
+
+const fn number(
+    path: &'static str,
+    unit: &'static str,
+    range: (i64, i64),
+    help: &'static str,
+) -> Key {
+    Key { path, help, unit, range: Some(range) }
+}
+
+const DAY: i64 = 86_400;
+
+/// Every key but those of `[[alert.rules]]`, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    number("grpc_port", "", (1, 65_535), "Port that agents report to."),
+    number("http_port", "", (1, 65_535), "Port of the REST API and the dashboard."),
+    text("bind", "Addresses to listen on with both ports."),
+    text("data_dir", "Folder of the databases. Made when it is missing."),
+    number("retention_days", "days", (1, 3_650), "Days of points and alert events that are kept."),
+    number(
+        "retention_max_bytes",
+        "bytes",
+        (0, i64::MAX),
+        "Size of all day files at the most; the oldest day goes first. 0: no limit.",
+    ),
+    text("require_agent_auth", "Refuse agents without a token from the whitelist."),
+    number(
+        "aggregation_window_secs",
+        "seconds",
+        (0, 3_600),
+        "What fires within it for one rule and severity becomes one notification. 0: none wait.",
+    ),
+    text("log_level", "`error`, `warn`, `info`, `debug` or `trace`."),
+    text("time_zone", "Zone of silence windows that name none. Default: the system's."),
+    text("tls.cert_file", "PEM file with the certificate chain of both ports."),
+    text("tls.key_file", "PEM file with its private key."),
+    text(
+        "tls.client_ca_file",
+        "PEM file of authorities: agents must then show a certificate of one.",
+    ),
+    text(
+        "auth.jwt_secret",
+        "Key that signs logins, 32 bytes or more. Default: made at first start.",
+    ),
+    number("auth.token_expire_secs", "seconds", (60, 365 * DAY), "How long a login is good for."),
+    text("auth.default_username", "Name of the first user, made when there is none."),
+    text("auth.default_password", "Password of the first user. Change it after the first login."),
+    number("pools.ingest_workers", "threads", (1, 64), "gRPC completion queues."),
+    number(
+        "pools.storage_queue",
+        "batches",
+        (1, 65_536),
+        "Batches that wait for a writer; then agents are told to come again.",
+    ),
+    number(
+        "pools.alert_workers",
+        "threads",
+        (1, 64),
+        "Threads that judge points; agents are spread over them.",
+    ),
+    number(
+        "pools.alert_queue",
+        "batches",
+        (1, 65_536),
+        "Batches that wait for each of them; then storage waits.",
+    ),
+    number("pools.notify_workers", "threads", (1, 64), "Threads that send notifications."),
+    number("pools.http_workers", "threads", (1, 256), "Threads that answer HTTP requests."),
+    number(
+        "pools.http_queue",
+        "requests",
+        (1, 4_096),
+        "Requests that wait for them; then 503 is answered.",
+    ),
+    number(
+        "storage.commit_max_bytes",
+        "bytes",
+        (65_536, 1 << 30),
+        "Size of one transaction at the most.",
+    ),
+    number(
+        "storage.commit_max_ms",
+        "milliseconds",
+        (0, 1_000),
+        "How long a writer gathers batches before it commits.",
+    ),
+    number(
+        "storage.pack_points",
+        "points",
+        (16, 65_536),
+        "Points of a series that are packed into one chunk.",
+    ),
+    number(
+        "storage.pack_age_secs",
+        "seconds",
+        (60, DAY),
+        "Age at which fewer points are packed all the same.",
+    ),
+    number(
+        "storage.head_max_bytes",
+        "bytes",
+        (1 << 20, 1 << 36),
+        "Memory of the points that are not packed; more are packed early.",
+    ),
+    text("cert_check.enabled", "Check certificates of the configured domains."),
+    number(
+        "cert_check.default_interval_secs",
+        "seconds",
+        (60, 365 * DAY),
+        "Time between two checks of a domain.",
+    ),
+    number(
+        "cert_check.tick_secs",
+        "seconds",
+        (1, 3_600),
+        "How often the scheduler looks for due domains.",
+    ),
+    number(
+        "cert_check.connect_timeout_secs",
+        "seconds",
+        (1, 300),
+        "Time for look-up, connection and handshake together.",
+    ),
+    number("cert_check.max_concurrent", "threads", (1, 256), "Checks at the same time."),
+    text("cert_check.ca_file", "PEM file of authorities to trust besides the system's."),
+    number(
+        "notify.deliver_within_secs",
+        "seconds",
+        (1, 30 * DAY),
+        "How long a notification is retried before it is given up.",
+    ),
+    number("notify.timeout_secs", "seconds", (1, 300), "Time for one attempt."),
+    number("notify.log_retention_days", "days", (1, 3_650), "Days that the delivery log is kept."),
+    text("notify.ca_file", "PEM file of authorities to trust besides the system's."),
+    text("prometheus.enabled", "Serve GET /metrics with the server's own state."),
+    text("prometheus.agents", "Add the latest value of every series to GET /metrics."),
+];
+
+/// Holds every number of the file against its range.
+///
+/// # Errors
+///
+/// Names file, line, key, range and value of the first that is out of it.
+pub fn check_ranges(source: &Source) -> Result<(), ConfigError> {
+    let root: toml::Table = source.parse()?;
+    for key in KEYS {
+        let Some((least, most)) = key.range else { continue };
+        let Some(value) = lookup(&root, key.path) else { continue };
+        let fits = matches!(value, Value::Integer(number) if (least..=most).contains(number));
+        if !fits {
+            let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
+            let most = if most == i64::MAX { "…".to_owned() } else { most.to_string() };
+            let value = serde_json::to_string(value).unwrap_or_default();
+            let message = format!("must be {least} to {most}{unit}, is {value}");
+            return Err(source.error(key.path, message));
+        }
+    }
+    Ok(())
+}
+
+fn lookup<'a>(root: &'a toml::Table, path: &str) -> Option<&'a Value> {
+    let mut parts = path.split('.');
+    let mut value = root.get(parts.next()?)?;
+    for part in parts {
+        value = value.as_table()?.get(part)?;
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::server::config::ServerConfig;
+
+    /// Keys whose value is left out of the serialised defaults: secrets, and tables that are off.
+    const UNSHOWN: [&str; 5] = [
+        "auth.jwt_secret",
+        "auth.default_password",
+        "tls.cert_file",
+        "tls.key_file",
+        "tls.client_ca_file",
+    ];
+
+    #[test]
+    fn the_table_names_every_key_of_the_types() {
+        let defaults = serde_json::to_value(ServerConfig::default()).unwrap();
+        let mut paths = Vec::new();
+        for (name, value) in defaults.as_object().unwrap() {
+            match value.as_object() {
+                Some(table) => paths.extend(table.keys().map(|key| format!("{name}.{key}"))),
+                None => paths.push(name.clone()),
+            }
+        }
+        paths.retain(|path| path != "alert.rules" && path != "tls");
+        paths.extend(UNSHOWN.map(str::to_owned));
+        let mut known: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+        known.sort_unstable();
+        paths.sort_unstable();
+        assert_eq!(paths, known);
+    }
+}

@@ -1,0 +1,337 @@
+//! `server.toml`: its keys, their defaults, and the checks that a person's mistakes meet.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::configfile::{ConfigError, Source};
+use crate::base::logging;
+
+pub mod keys;
+
+/// The whole of `server.toml`. What each key means stands in [`keys::KEYS`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(
+    missing_docs,
+    reason = "keys::KEYS documents every key, and docs/configuration.md shows it"
+)]
+pub struct ServerConfig {
+    pub grpc_port: u16,
+    pub http_port: u16,
+    pub bind: Vec<String>,
+    pub data_dir: PathBuf,
+    pub retention_days: u32,
+    pub retention_max_bytes: u64,
+    pub require_agent_auth: bool,
+    pub aggregation_window_secs: u64,
+    pub log_level: String,
+    pub time_zone: Option<String>,
+    pub tls: Option<Tls>,
+    pub auth: Auth,
+    pub pools: Pools,
+    pub storage: Storage,
+    pub cert_check: CertCheck,
+    pub notify: Notify,
+    pub prometheus: Prometheus,
+    pub alert: Alert,
+}
+
+/// Keys and certificate of both ports.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Tls {
+    pub cert_file: PathBuf,
+    pub key_file: PathBuf,
+    #[serde(default)]
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// Logins.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Auth {
+    #[serde(skip_serializing)]
+    pub jwt_secret: Option<String>,
+    pub token_expire_secs: u64,
+    pub default_username: String,
+    #[serde(skip_serializing)]
+    pub default_password: String,
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let secret = self.jwt_secret.as_ref().map(|_| "***");
+        f.debug_struct("Auth")
+            .field("jwt_secret", &secret)
+            .field("token_expire_secs", &self.token_expire_secs)
+            .field("default_username", &self.default_username)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Sizes of the worker pools and their queues.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Pools {
+    pub ingest_workers: usize,
+    pub storage_queue: usize,
+    pub alert_workers: usize,
+    pub alert_queue: usize,
+    pub notify_workers: usize,
+    pub http_workers: usize,
+    pub http_queue: usize,
+}
+
+/// How the storage engine groups and packs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Storage {
+    pub commit_max_bytes: u64,
+    pub commit_max_ms: u64,
+    pub pack_points: usize,
+    pub pack_age_secs: u64,
+    pub head_max_bytes: u64,
+}
+
+/// Certificate checks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct CertCheck {
+    pub enabled: bool,
+    pub default_interval_secs: u64,
+    pub tick_secs: u64,
+    pub connect_timeout_secs: u64,
+    pub max_concurrent: usize,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Notifications.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Notify {
+    pub deliver_within_secs: u64,
+    pub timeout_secs: u64,
+    pub log_retention_days: u32,
+    pub ca_file: Option<PathBuf>,
+}
+
+/// The Prometheus exposition.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Prometheus {
+    pub enabled: bool,
+    pub agents: bool,
+}
+
+/// Alert rules of the file. Each table is checked by its rule type.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Alert {
+    /// `[[alert.rules]]`, in the file's order.
+    pub rules: Vec<toml::Table>,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            grpc_port: 9090,
+            http_port: 8080,
+            bind: vec!["0.0.0.0".to_owned()],
+            data_dir: PathBuf::from("data"),
+            retention_days: 7,
+            retention_max_bytes: 0,
+            require_agent_auth: false,
+            aggregation_window_secs: 60,
+            log_level: "info".to_owned(),
+            time_zone: None,
+            tls: None,
+            auth: Auth::default(),
+            pools: Pools::default(),
+            storage: Storage::default(),
+            cert_check: CertCheck::default(),
+            notify: Notify::default(),
+            prometheus: Prometheus { enabled: true, agents: false },
+            alert: Alert::default(),
+        }
+    }
+}
+
+impl Default for Auth {
+    fn default() -> Self {
+        Self {
+            jwt_secret: None,
+            token_expire_secs: 86_400,
+            default_username: "admin".to_owned(),
+            default_password: "changeme".to_owned(),
+        }
+    }
+}
+
+impl Default for Pools {
+    fn default() -> Self {
+        Self {
+            ingest_workers: 2,
+            storage_queue: 1_024,
+            alert_workers: 2,
+            alert_queue: 1_024,
+            notify_workers: 4,
+            http_workers: 4,
+            http_queue: 64,
+        }
+    }
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self {
+            commit_max_bytes: 8 * 1024 * 1024,
+            commit_max_ms: 5,
+            pack_points: 240,
+            pack_age_secs: 7_200,
+            head_max_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl Default for CertCheck {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            default_interval_secs: 86_400,
+            tick_secs: 60,
+            connect_timeout_secs: 10,
+            max_concurrent: 10,
+            ca_file: None,
+        }
+    }
+}
+
+impl Default for Notify {
+    fn default() -> Self {
+        Self {
+            deliver_within_secs: 86_400,
+            timeout_secs: 10,
+            log_retention_days: 30,
+            ca_file: None,
+        }
+    }
+}
+
+impl ServerConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// Names file, line and key of the first mistake.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_source(&Source::read(path)?)
+    }
+
+    /// Parses and checks a configuration.
+    ///
+    /// # Errors
+    ///
+    /// Names file, line and key of the first mistake.
+    pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
+        let config: Self = source.parse()?;
+        keys::check_ranges(source)?;
+        if logging::parse_level(&config.log_level).is_none() {
+            return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
+        }
+        if config.bind.is_empty() {
+            return Err(source.error("bind", "must name at least one address, such as \"0.0.0.0\""));
+        }
+        for address in &config.bind {
+            if address.parse::<std::net::IpAddr>().is_err() {
+                return Err(source.error("bind", format!("`{address}` is no IP address")));
+            }
+        }
+        if config.grpc_port == config.http_port {
+            return Err(source.error("http_port", "must differ from grpc_port"));
+        }
+        if let Some(zone) = &config.time_zone
+            && jiff::tz::TimeZone::get(zone).is_err()
+        {
+            return Err(
+                source.error("time_zone", format!("`{zone}` is no time zone of this system"))
+            );
+        }
+        let secret = config.auth.jwt_secret.as_deref();
+        if secret.is_some_and(|secret| secret.len() < 32) {
+            return Err(source.error("auth.jwt_secret", "must have 32 bytes or more"));
+        }
+        config.check_files(source)?;
+        crate::server::alert::check_file_rules(source, &config.alert.rules)?;
+        Ok(config)
+    }
+
+    fn check_files(&self, source: &Source) -> Result<(), ConfigError> {
+        let tls = self.tls.as_ref();
+        let files = [
+            ("tls.cert_file", tls.map(|tls| &tls.cert_file)),
+            ("tls.key_file", tls.map(|tls| &tls.key_file)),
+            ("tls.client_ca_file", tls.and_then(|tls| tls.client_ca_file.as_ref())),
+            ("cert_check.ca_file", self.cert_check.ca_file.as_ref()),
+            ("notify.ca_file", self.notify.ca_file.as_ref()),
+        ];
+        for (key, path) in files {
+            let Some(path) = path else { continue };
+            if let Err(error) = std::fs::File::open(path) {
+                return Err(source.error(key, format!("cannot read {}: {error}", path.display())));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn refuse(text: &str) -> String {
+        ServerConfig::from_source(&Source::embedded("s.toml", text)).unwrap_err().0
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let config = ServerConfig::from_source(&Source::embedded("s.toml", "")).unwrap();
+        assert_eq!((config.grpc_port, config.http_port, config.retention_days), (9090, 8080, 7));
+    }
+
+    #[test]
+    fn mistakes_are_refused_with_line_and_key() {
+        assert_eq!(
+            refuse("\nretention_days = 0"),
+            "s.toml:2: retention_days: must be 1 to 3650 days, is 0"
+        );
+        assert!(
+            refuse("[pools]\nhttp_workers = 100000").starts_with("s.toml:2: pools.http_workers:")
+        );
+        assert!(refuse("bind = ['here']").contains("`here` is no IP address"));
+        assert!(refuse("grpc_port = 8080").starts_with("s.toml:1: http_port: must differ"));
+        assert!(refuse("log_level = 'loud'").starts_with("s.toml:1: log_level: must be"));
+        assert!(
+            refuse("[tls]\ncert_file='/no/c.pem'\nkey_file='k'")
+                .starts_with("s.toml:2: tls.cert_file: cannot read")
+        );
+        assert!(refuse("http_prt = 1").contains("did you mean `http_port`?"));
+        assert!(refuse("time_zone = 'Mars/Base'").contains("no time zone"));
+    }
+
+    #[test]
+    fn secrets_stay_out_of_debug_output() {
+        let text = "[auth]\njwt_secret = 'abcdefghijklmnopqrstuvwxyz0123456789'";
+        let config = ServerConfig::from_source(&Source::embedded("s.toml", text)).unwrap();
+        let shown = format!("{config:?}");
+        assert!(!shown.contains("abcdef") && !shown.contains("changeme"), "{shown}");
+    }
+}

@@ -1,0 +1,3 @@
+//! Taking batches: gRPC, authentication, admission.
+
+pub mod auth;

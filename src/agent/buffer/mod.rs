@@ -1,0 +1,332 @@
+//! What could not be sent yet: a first-in, first-out queue of ticks, in memory and, with
+//! `buffer_dir`, in files that outlive the process.
+//!
+//! A tick that the server stores at once never comes here. One that it does not, or that comes
+//! while the server is known to be away, is written before anything else is tried, and from then
+//! on it survives SIGKILL. It is not flushed to the device: what the last seconds before a power
+//! cut wrote may be torn, which its checksum shows.
+//!
+//! - A buffer that is full gives up its oldest tick and counts it.
+//! - A folder that can't be written never stops the agent: ticks stay in memory, each new one
+//!   tries again, and what waited in memory moves to the files as soon as they take it.
+//! - Ticks have no agent id. They belong to this host, and are sent under the id that it has then.
+
+mod codec;
+mod disk;
+mod record;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+
+pub use codec::Tick;
+use disk::{Disk, Spot};
+
+/// Bytes that the files may take at the most, whatever `buffer_max_size` says.
+const DISK_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// The queue.
+pub struct Buffer {
+    /// Ordered by sequence number.
+    entries: VecDeque<Entry>,
+    /// How many of the entries are in memory.
+    in_memory: usize,
+    next_sequence: u64,
+    ticks_max: usize,
+    store: Store,
+    dropped: u64,
+    scratch: Vec<u8>,
+}
+
+struct Entry {
+    sequence: u64,
+    points: usize,
+    place: Place,
+}
+
+enum Place {
+    Memory(Box<[u8]>),
+    Disk(Spot),
+}
+
+enum Store {
+    /// No `buffer_dir`.
+    Memory,
+    /// The folder could not be opened, as was said once; it is tried again with each tick.
+    Closed(PathBuf),
+    Open { disk: Box<Disk>, dir: PathBuf, failing: bool },
+}
+
+/// The oldest ticks of a buffer, read for one call.
+#[derive(Debug, Default, PartialEq)]
+pub struct Front {
+    /// The first sequence number.
+    pub from: u64,
+    /// The last sequence number.
+    pub to: u64,
+    /// The ticks, oldest first.
+    pub ticks: Vec<Tick>,
+}
+
+impl Buffer {
+    /// A buffer of at most `ticks_max` ticks with what an earlier run left in `dir`. A folder that
+    /// can't be used is logged, and the buffer is in memory until it can.
+    pub fn open(dir: Option<&Path>, ticks_max: usize, now_ms: i64) -> Self {
+        let mut buffer = Self {
+            entries: VecDeque::new(),
+            in_memory: 0,
+            // From the clock, so that ticks kept in memory while the folder can't be read come
+            // after those in it.
+            next_sequence: u64::try_from(now_ms).unwrap_or(1).max(1),
+            ticks_max: ticks_max.max(1),
+            store: dir.map_or(Store::Memory, |dir| Store::Closed(dir.to_owned())),
+            dropped: 0,
+            scratch: Vec::new(),
+        };
+        if let Err(error) = buffer.open_store() {
+            buffer.say_in_memory(&error);
+        }
+        buffer.shrink();
+        buffer
+    }
+
+    /// How many ticks wait.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// How many ticks were given up since the start.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Keeps a tick and returns its sequence number.
+    pub fn push(&mut self, tick: &Tick) -> u64 {
+        let sequence = self.next_sequence;
+        self.next_sequence += 1;
+        let mut body = std::mem::take(&mut self.scratch);
+        body.clear();
+        codec::encode(tick, &mut body);
+        let place = Place::Memory(body.as_slice().into());
+        self.in_memory += 1;
+        self.entries.push_back(Entry { sequence, points: tick.points.len(), place });
+        self.scratch = body;
+        self.settle();
+        self.shrink();
+        sequence
+    }
+
+    /// The oldest ticks with at most `points_max` points together, but at least one tick; `None`
+    /// when the buffer is empty. They stay until [`Buffer::done`].
+    pub fn front(&mut self, points_max: usize) -> Option<Front> {
+        let mut front = Front::default();
+        let mut points = 0;
+        let mut at = 0;
+        while let Some(entry) = self.entries.get(at) {
+            if !front.ticks.is_empty() && points + entry.points > points_max {
+                break;
+            }
+            let sequence = entry.sequence;
+            let count = entry.points;
+            match self.read(at) {
+                Some(tick) => {
+                    if front.ticks.is_empty() {
+                        front.from = sequence;
+                    }
+                    front.to = sequence;
+                    front.ticks.push(tick);
+                    points += count;
+                    at += 1;
+                }
+                None => self.give_up(at),
+            }
+        }
+        (!front.ticks.is_empty()).then_some(front)
+    }
+
+    /// The newest tick with its sequence number.
+    pub fn newest(&mut self) -> Option<(u64, Tick)> {
+        while let Some(at) = self.entries.len().checked_sub(1) {
+            let sequence = self.entries.get(at)?.sequence;
+            match self.read(at) {
+                Some(tick) => return Some((sequence, tick)),
+                None => self.give_up(at),
+            }
+        }
+        None
+    }
+
+    /// The ticks `from` to `to` are with the server, or refused by it: they are not needed again.
+    pub fn done(&mut self, from: u64, to: u64) {
+        let start = self.entries.partition_point(|entry| entry.sequence < from);
+        let end = self.entries.partition_point(|entry| entry.sequence <= to);
+        let mut spots = Vec::new();
+        for entry in self.entries.drain(start..end) {
+            match entry.place {
+                Place::Memory(_) => self.in_memory -= 1,
+                Place::Disk(spot) => spots.push(spot),
+            }
+        }
+        if spots.is_empty() {
+            return;
+        }
+        if let Store::Open { disk, .. } = &mut self.store
+            && let Err(error) = disk.done(from, to, &spots)
+        {
+            // The server knows a batch that comes twice, so this costs traffic and nothing else.
+            log::debug!("cannot note what was sent in the buffer folder: {error}");
+        }
+    }
+
+    /// Counts a tick that never got here as given up.
+    pub fn count_dropped(&mut self, ticks: u64) {
+        self.dropped += ticks;
+    }
+
+    /// Takes a new size and folder; what waits comes along.
+    pub fn reconfigure(&mut self, dir: Option<&Path>, ticks_max: usize) {
+        self.ticks_max = ticks_max.max(1);
+        if self.dir() != dir {
+            let ticks: Vec<Tick> = (0..self.entries.len()).filter_map(|at| self.read(at)).collect();
+            if let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) {
+                self.done(first.sequence, last.sequence);
+            }
+            self.store = dir.map_or(Store::Memory, |dir| Store::Closed(dir.to_owned()));
+            if let Err(error) = self.open_store() {
+                self.say_in_memory(&error);
+            }
+            for tick in ticks {
+                self.push(&tick);
+            }
+        }
+        self.shrink();
+    }
+
+    fn dir(&self) -> Option<&Path> {
+        match &self.store {
+            Store::Memory => None,
+            Store::Closed(dir) | Store::Open { dir, .. } => Some(dir),
+        }
+    }
+
+    fn read(&mut self, at: usize) -> Option<Tick> {
+        let entry = self.entries.get(at)?;
+        match (&entry.place, &mut self.store) {
+            (Place::Memory(body), _) => codec::decode(body),
+            (Place::Disk(spot), Store::Open { disk, .. }) => {
+                match disk.read(entry.sequence, *spot) {
+                    Ok(body) => codec::decode(&body),
+                    Err(error) => {
+                        log::warn!("a buffered batch can't be read back and is lost: {error}");
+                        None
+                    }
+                }
+            }
+            (Place::Disk(_), _) => None,
+        }
+    }
+
+    fn give_up(&mut self, at: usize) {
+        if let Some(entry) = self.entries.get(at) {
+            let sequence = entry.sequence;
+            self.dropped += 1;
+            self.done(sequence, sequence);
+        }
+    }
+
+    fn shrink(&mut self) {
+        while self.entries.len() > self.ticks_max
+            || (self.disk_bytes() > DISK_BYTES_MAX && self.entries.len() > 1)
+        {
+            self.give_up(0);
+        }
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        match &self.store {
+            Store::Open { disk, .. } => disk.size_bytes(),
+            _ => 0,
+        }
+    }
+
+    /// Moves what waits in memory into the files, oldest first, opening the folder where it could
+    /// not be opened before. A change from working to failing, or back, is logged once.
+    fn settle(&mut self) {
+        if matches!(self.store, Store::Closed(_)) {
+            if self.open_store().is_err() {
+                return;
+            }
+            log::info!("the buffer folder can be used again");
+        }
+        let Store::Open { disk, failing, dir } = &mut self.store else { return };
+        // All in memory are newer than all in the files, but for those of a folder that could
+        // only be opened later.
+        if self.in_memory == 0 {
+            return;
+        }
+        let mut failed = None;
+        for entry in &mut self.entries {
+            let Place::Memory(body) = &entry.place else { continue };
+            match disk.append(entry.sequence, body) {
+                Ok(spot) => {
+                    entry.place = Place::Disk(spot);
+                    self.in_memory -= 1;
+                }
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        match failed {
+            Some(error) if !*failing => self.say_in_memory(&error),
+            None if std::mem::take(failing) => log::info!("buffering in {} again", dir.display()),
+            _ => {}
+        }
+    }
+
+    fn open_store(&mut self) -> std::io::Result<()> {
+        let Store::Closed(dir) = &self.store else { return Ok(()) };
+        let opened = Disk::open(dir)?;
+        let dir = dir.clone();
+        if opened.skipped_bytes > 0 {
+            let bytes = opened.skipped_bytes;
+            log::warn!("left out {bytes} bytes in {} that are no whole batch", dir.display());
+        }
+        if !opened.found.is_empty() {
+            log::info!("{} batches of an earlier run wait in {}", opened.found.len(), dir.display());
+        }
+        self.next_sequence = self.next_sequence.max(opened.next_sequence);
+        self.entries.extend(opened.found.into_iter().map(|found| Entry {
+            sequence: found.sequence,
+            points: found.points,
+            place: Place::Disk(found.spot),
+        }));
+        self.entries.make_contiguous().sort_by_key(|entry| entry.sequence);
+        self.store = Store::Open { disk: Box::new(opened.disk), dir, failing: false };
+        Ok(())
+    }
+
+    fn say_in_memory(&mut self, error: &std::io::Error) {
+        let dir = match &mut self.store {
+            Store::Memory => return,
+            Store::Closed(dir) => dir,
+            Store::Open { dir, failing, .. } => {
+                *failing = true;
+                dir
+            }
+        };
+        log::warn!(
+            "cannot write to the buffer folder {}: {error}; up to {} batches stay in memory until \
+             it can be written",
+            dir.display(),
+            self.ticks_max
+        );
+    }
+}

@@ -55,7 +55,11 @@ enum Store {
     Memory,
     /// The folder could not be opened, as was said once; it is tried again with each tick.
     Closed(PathBuf),
-    Open { disk: Box<Disk>, dir: PathBuf, failing: bool },
+    Open {
+        disk: Box<Disk>,
+        dir: PathBuf,
+        failing: bool,
+    },
 }
 
 /// The oldest ticks of a buffer, read for one call.
@@ -77,8 +81,8 @@ impl Buffer {
             entries: VecDeque::new(),
             in_memory: 0,
             // From the clock, so that ticks kept in memory while the folder can't be read come
-            // after those in it.
-            next_sequence: u64::try_from(now_ms).unwrap_or(1).max(1),
+            // after those in it, and never have the number of one of them.
+            next_sequence: u64::try_from(now_ms).unwrap_or(0).saturating_mul(1 << 16).max(1),
             ticks_max: ticks_max.max(1),
             store: dir.map_or(Store::Memory, |dir| Store::Closed(dir.to_owned())),
             dropped: 0,
@@ -300,7 +304,11 @@ impl Buffer {
             log::warn!("left out {bytes} bytes in {} that are no whole batch", dir.display());
         }
         if !opened.found.is_empty() {
-            log::info!("{} batches of an earlier run wait in {}", opened.found.len(), dir.display());
+            log::info!(
+                "{} batches of an earlier run wait in {}",
+                opened.found.len(),
+                dir.display()
+            );
         }
         self.next_sequence = self.next_sequence.max(opened.next_sequence);
         self.entries.extend(opened.found.into_iter().map(|found| Entry {

@@ -118,7 +118,7 @@ mod tests {
         let mut bytes = HEADER.to_vec();
         let mut ends = Vec::new();
         for sequence in 1..=5_u64 {
-            put_tick(&mut bytes, sequence, &vec![sequence as u8; 30]);
+            put_tick(&mut bytes, sequence, &[sequence as u8; 30]);
             ends.push(bytes.len());
         }
         put_done(&mut bytes, 1, 2);

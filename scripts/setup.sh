@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Installs what is missing for a build (`scripts/setup.sh build`) or for the tests too
+# (`scripts/setup.sh test`): says what it is about to install, uses the system's package manager,
+# and asks for sudo only when it has something to install and is not root.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+what=${1:-build}
+case $what in build | test) ;; *) echo "usage: scripts/setup.sh build|test" >&2; exit 2 ;; esac
+
+say() { printf 'setup: %s\n' "$*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"
+  elif command -v sudo >/dev/null; then sudo "$@"
+  else say "not root and no sudo: run this as root: $*" >&2; exit 1; fi
+}
+
+command -v cargo >/dev/null || { say "cargo is missing: install Rust from https://rustup.rs first" >&2; exit 1; }
+
+manager=none
+for candidate in apt-get dnf apk pacman; do
+  if command -v "$candidate" >/dev/null; then manager=$candidate; break; fi
+done
+
+# One row a tool: what shows that it is there | its package with apt | dnf | apk | pacman.
+# The distribution's gRPC (libgrpc-dev) spares the long build of the C++ core.
+build_rows='
+command -v cc|gcc|gcc|gcc|gcc
+command -v c++|g++|gcc-c++|g++|gcc
+command -v make|make|make|make|make
+command -v perl|perl|perl|perl|perl
+command -v pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkgconf
+pkg-config --exists openssl|libssl-dev|openssl-devel|openssl-dev|openssl
+pkg-config --exists grpc|libgrpc-dev|grpc-devel|grpc-dev|grpc'
+test_rows='
+command -v curl|curl|curl|curl|curl
+command -v openssl|openssl|openssl|openssl|openssl
+command -v sqlite3|sqlite3|sqlite|sqlite|sqlite
+command -v jq|jq|jq|jq|jq
+command -v python3|python3|python3|python3|python
+python3 -c "import venv,ensurepip"|python3-venv|python3|python3|python
+command -v strace|strace|strace|strace|strace
+command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus'
+
+rows=$build_rows
+[ "$what" = test ] && rows+=$test_rows
+
+column() { case $manager in apt-get) echo 2 ;; dnf) echo 3 ;; apk) echo 4 ;; pacman) echo 5 ;; *) echo 2 ;; esac; }
+
+missing=()
+while IFS='|' read -r check packages; do
+  [ -n "$check" ] || continue
+  bash -c "$check" >/dev/null 2>&1 && continue
+  missing+=("$(printf '%s|%s' "$check" "$packages" | cut -d'|' -f"$(column)")")
+done <<<"$rows"
+
+if [ ${#missing[@]} -gt 0 ]; then
+  mapfile -t missing < <(printf '%s\n' "${missing[@]}" | sort -u)
+  say "installing with $manager: ${missing[*]}"
+  case $manager in
+    apt-get)
+      as_root apt-get update -qq
+      as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null ;;
+    dnf) as_root dnf install -y -q "${missing[@]}" ;;
+    apk) as_root apk add --quiet "${missing[@]}" ;;
+    pacman) as_root pacman -S --needed --noconfirm --quiet "${missing[@]}" ;;
+    none) say "no package manager that is known here; install these by hand: ${missing[*]}" >&2; exit 1 ;;
+  esac
+else
+  say "nothing is missing for: $what"
+fi
+
+# Without the distribution's gRPC the C++ core is built from source, which needs cmake.
+if ! pkg-config --exists grpc; then
+  command -v cmake >/dev/null || { say "installing with $manager: cmake"; case $manager in
+    apt-get) as_root apt-get install -y -qq cmake >/dev/null ;;
+    dnf) as_root dnf install -y -q cmake ;;
+    apk) as_root apk add --quiet cmake ;;
+    pacman) as_root pacman -S --needed --noconfirm --quiet cmake ;;
+  esac; }
+  say "no gRPC package on this system: its core is built from source once, which takes 10 to 20 minutes"
+fi
+
+if [ "$what" = test ]; then
+  venv=${OXMON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/oxmon/venv}
+  if [ -f tests/requirements.txt ] && ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
+    say "installing into $venv: $(grep -v '^#' tests/requirements.txt | tr '\n' ' ')"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --requirement tests/requirements.txt
+    cp tests/requirements.txt "$venv/requirements.txt"
+  fi
+fi

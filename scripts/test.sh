@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Sets up what the tests need and runs them all: format, lints, unit tests, and the built daemons
+# against real far sides. The closing lines come from the test runner.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+scripts/setup.sh test
+. scripts/env.sh
+export PATH="$OXMON_VENV/bin:$PATH"
+
+echo "test: format"
+cargo fmt --check
+echo "test: lints"
+cargo clippy --locked --all-targets --quiet -- -D warnings
+echo "test: shell scripts"
+for script in scripts/*.sh .ci/run; do bash -n "$script"; done
+echo "test: unit tests and the built daemons"
+if cargo nextest --version >/dev/null 2>&1; then
+  cargo nextest run --locked "$@"
+else
+  cargo test --locked "$@"
+fi

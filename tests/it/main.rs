@@ -1,0 +1,11 @@
+//! The built daemons, driven from outside, against real far sides.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+mod support;
+
+mod config;
+mod first_value;
+mod ingest;
+mod lifecycle;
+mod outage;
+mod tls;

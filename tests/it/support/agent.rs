@@ -1,0 +1,78 @@
+//! A built agent that reports to a server of the test.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use super::{signal, wait_exit};
+
+/// The built program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_oxmon-agent");
+
+/// A running agent. Dropping it kills the process and removes its folder.
+pub struct Agent {
+    pub child: Child,
+    pub dir: TempDir,
+}
+
+impl Agent {
+    /// Starts an agent with this id that reports every second, with `extra` lines of configuration.
+    pub fn start(id: &str, grpc_port: u16, extra: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (head, tables) = match extra.find("[") {
+            Some(at) => extra.split_at(at),
+            None => (extra, ""),
+        };
+        let config = format!(
+            "agent_id = \"{id}\"\nserver_endpoint = \"127.0.0.1:{grpc_port}\"\n\
+             collection_interval_secs = 1\n{head}\n{tables}\n"
+        );
+        std::fs::write(dir.path().join("agent.toml"), config)
+            .expect("the configuration is written");
+        let child = spawn(dir.path());
+        Self { child, dir }
+    }
+
+    /// Kills the process with SIGKILL and starts it again.
+    pub fn kill_and_restart(&mut self) {
+        signal(&self.child, "KILL");
+        let _ = self.child.wait();
+        self.child = spawn(self.dir.path());
+    }
+
+    /// Stops with SIGTERM and gives the exit status.
+    pub fn stop(&mut self) -> ExitStatus {
+        signal(&self.child, "TERM");
+        wait_exit(&mut self.child, Duration::from_secs(5))
+    }
+
+    /// The process' log.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- the agent's log ---\n{}", self.log());
+        }
+    }
+}
+
+fn spawn(dir: &Path) -> Child {
+    let log =
+        OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).expect("a log");
+    Command::new(PROGRAM)
+        .arg(dir.join("agent.toml"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .expect("the agent starts")
+}

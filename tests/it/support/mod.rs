@@ -1,0 +1,42 @@
+//! Starts and stops the built programs, and speaks to them as their users do.
+
+pub mod agent;
+pub mod grpc;
+pub mod pki;
+pub mod server;
+
+use std::net::TcpListener;
+use std::process::{Child, ExitStatus};
+use std::time::{Duration, Instant};
+
+/// A port that was free a moment ago.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    listener.local_addr().expect("a bound listener has an address").port()
+}
+
+/// Waits until `ready` gives a value, asking about every 20 ms; fails the test after `limit`.
+pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + limit;
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits for a program's end.
+pub fn wait_exit(child: &mut Child, limit: Duration) -> ExitStatus {
+    wait_for("the program to end", limit, || child.try_wait().expect("a child can be waited for"))
+}
+
+/// Sends a signal by its name (`TERM`, `KILL`, `HUP`).
+pub fn signal(child: &Child, name: &str) {
+    let status = std::process::Command::new("kill")
+        .args([format!("-{name}"), child.id().to_string()])
+        .status()
+        .expect("kill runs");
+    assert!(status.success(), "kill -{name} {}", child.id());
+}

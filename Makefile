@@ -27,3 +27,11 @@ lint: ## Format and lints
 build: ## Release build of both daemons, linked with the system's libraries
 	@scripts/setup.sh build
 	. scripts/env.sh && cargo build --locked --release --bins
+
+.PHONY: docs
+docs: ## Write the reference documents that are made from the code
+	. scripts/env.sh && OXMON_WRITE_DOCS=1 cargo test --locked --quiet --test docs
+
+.PHONY: static
+static: ## Fully static binaries from source (takes a while)
+	@scripts/static.sh

@@ -25,16 +25,24 @@ pub const META_AGENT_ID: &str = "agent-id";
 
 /// A batch as `ReportMetrics` takes it.
 pub fn batch_to_proto(batch: &Batch) -> pb::metrics::MetricBatchProto {
+    points_to_proto(&batch.agent_id, batch.timestamp_ms, &batch.points)
+}
+
+/// Points of one agent as `ReportMetrics` takes them; each keeps its own time.
+pub fn points_to_proto<'a>(
+    agent_id: &str,
+    timestamp_ms: i64,
+    points: impl IntoIterator<Item = &'a Point>,
+) -> pb::metrics::MetricBatchProto {
     let mut message = pb::metrics::MetricBatchProto::new();
-    message.agent_id = batch.agent_id.to_string();
-    message.timestamp_ms = batch.timestamp_ms;
-    message.data_points = batch
-        .points
-        .iter()
+    message.agent_id = agent_id.to_owned();
+    message.timestamp_ms = timestamp_ms;
+    message.data_points = points
+        .into_iter()
         .map(|point| {
             let mut out = pb::metrics::MetricDataPointProto::new();
             out.timestamp_ms = point.timestamp_ms;
-            out.agent_id = batch.agent_id.to_string();
+            out.agent_id = agent_id.to_owned();
             out.metric_name = point.metric.to_string();
             out.value = point.value;
             out.labels = point.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();

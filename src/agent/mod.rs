@@ -1,3 +1,4 @@
 //! The agent.
 
 pub mod buffer;
+pub mod reporter;

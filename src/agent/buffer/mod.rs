@@ -105,6 +105,11 @@ impl Buffer {
         self.entries.is_empty()
     }
 
+    /// Whether what waits outlives the process.
+    pub fn is_lasting(&self) -> bool {
+        self.in_memory == 0 && matches!(self.store, Store::Open { failing: false, .. })
+    }
+
     /// How many ticks were given up since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped

@@ -1,0 +1,320 @@
+//! One server and the calls to it. A call is started and its reply comes as a message, so that the
+//! reporter never waits for the network: while one call is under way it goes on taking ticks.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use futures_util::{SinkExt as _, StreamExt as _};
+use grpcio::{ClientDuplexSender, EnvBuilder, Environment, RpcStatusCode, WriteFlags};
+
+use super::packed::Packer;
+use super::target::{CALL_TIMEOUT, Target};
+use crate::agent::buffer::Tick;
+use crate::wire::pb::metrics::{PackedAck, PackedBatch, ReportResponse};
+use crate::wire::pb::metrics_grpc::MetricServiceClient;
+use crate::wire::{FEATURE_PACKED, points_to_proto};
+
+/// What came of a call.
+pub(super) struct Reply {
+    to: ReplyTo,
+    pub(super) outcome: Result<Answer, Failure>,
+}
+
+#[derive(Clone, Copy)]
+enum ReplyTo {
+    /// The call with this id.
+    Call(u64),
+    /// Whatever is under way on the stream with this number, which has ended.
+    Stream(u64),
+}
+
+/// What the server decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// It is stored. With what the server has to say, which is empty when all is well.
+    Stored { message: String, features: Vec<String> },
+    /// It is not stored, and won't be.
+    Refused(String),
+}
+
+/// Why there is no decision. What was sent is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Failure {
+    pub(super) kind: FailureKind,
+    pub(super) text: String,
+}
+
+/// What a failure asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum FailureKind {
+    /// No connection, no answer in time, or an error inside the server.
+    Unreachable,
+    /// The server's queue is full, or the call is too large for it.
+    Busy,
+    /// The token, or the agent's id, is not accepted.
+    Denied,
+    /// The server does not have the call.
+    Unimplemented,
+    /// The configuration does not allow a call at all.
+    Local,
+}
+
+/// Whether the server takes packed batches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Packed {
+    NotOffered,
+    Offered,
+    /// It said so, but did not know the call.
+    Refused,
+}
+
+/// See the module.
+pub(super) struct Link {
+    env: Arc<Environment>,
+    target: Target,
+    client: Option<MetricServiceClient>,
+    packed: Packed,
+    stream: Option<Stream>,
+    streams: u64,
+    replies: Sender<Reply>,
+    next_id: u64,
+}
+
+/// An open stream of packed batches.
+struct Stream {
+    packer: Packer,
+    /// Holds the sender while nothing is being sent.
+    sender: Receiver<ClientDuplexSender<PackedBatch>>,
+    give_back: Sender<ClientDuplexSender<PackedBatch>>,
+}
+
+impl Link {
+    /// A link that is not connected, and the channel of its replies.
+    pub(super) fn new(target: Target) -> (Self, Receiver<Reply>) {
+        // One call is under way at a time; the rest is room for late words of one given up. What
+        // does not fit is dropped: nobody waits for it any more.
+        let (replies, receiver) = bounded(16);
+        let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+        let link = Self {
+            env,
+            target,
+            client: None,
+            packed: Packed::NotOffered,
+            stream: None,
+            streams: 0,
+            replies,
+            next_id: 1,
+        };
+        (link, receiver)
+    }
+
+    /// Starts the call that brings `ticks`; its reply has the id that is returned.
+    pub(super) fn send(&mut self, ticks: &[Tick]) -> u64 {
+        let id = self.next_id;
+        self.next_id += 1;
+        let started = match self.packed {
+            Packed::Offered => self.send_packed(id, ticks),
+            _ => self.send_plain(id, ticks),
+        };
+        if let Err(failure) = started {
+            let _ = self.replies.try_send(Reply { to: ReplyTo::Call(id), outcome: Err(failure) });
+        }
+        id
+    }
+
+    /// Whether a reply is to the call `id`. A stream that has ended is forgotten here.
+    pub(super) fn is_reply_to(&mut self, reply: &Reply, id: Option<u64>) -> bool {
+        match reply.to {
+            ReplyTo::Call(call) => Some(call) == id,
+            ReplyTo::Stream(number) => {
+                let current = self.stream.is_some() && number == self.streams;
+                if current {
+                    self.stream = None;
+                }
+                current && id.is_some()
+            }
+        }
+    }
+
+    /// Notes what the server said of itself.
+    pub(super) fn learn(&mut self, features: &[String]) {
+        if self.packed == Packed::NotOffered && features.iter().any(|name| name == FEATURE_PACKED) {
+            self.packed = Packed::Offered;
+        }
+    }
+
+    /// The server did not know the call. True when there is another one to try.
+    pub(super) fn fall_back(&mut self) -> bool {
+        self.stream = None;
+        let was_packed = self.packed == Packed::Offered;
+        self.packed = Packed::Refused;
+        was_packed
+    }
+
+    /// Gives the connection up; the next call makes a new one. Another server may stand behind it
+    /// then, so what this one offered is forgotten.
+    pub(super) fn reset(&mut self) {
+        self.stream = None;
+        self.client = None;
+        self.packed = Packed::NotOffered;
+    }
+
+    /// Reports to another server, or as another agent, from the next call on.
+    pub(super) fn retarget(&mut self, target: Target) {
+        if self.target != target {
+            self.target = target;
+            self.reset();
+        }
+    }
+
+    /// Where it reports to.
+    pub(super) fn endpoint(&self) -> &str {
+        &self.target.endpoint
+    }
+
+    fn client(&mut self) -> Result<MetricServiceClient, Failure> {
+        if let Some(client) = &self.client {
+            return Ok(client.clone());
+        }
+        let client = self.target.connect(&self.env).map_err(local)?;
+        self.client = Some(client.clone());
+        Ok(client)
+    }
+
+    fn send_plain(&mut self, id: u64, ticks: &[Tick]) -> Result<(), Failure> {
+        let client = self.client()?;
+        let option = self.target.call_option(Some(CALL_TIMEOUT)).map_err(local)?;
+        let timestamp_ms = ticks.last().map_or(0, |tick| tick.timestamp_ms);
+        let points = ticks.iter().flat_map(|tick| &tick.points);
+        let batch = points_to_proto(&self.target.agent_id, timestamp_ms, points);
+        let call =
+            client.report_metrics_async_opt(&batch, option).map_err(|error| failure(&error))?;
+        let replies = self.replies.clone();
+        client.spawn(async move {
+            let outcome = match call.await {
+                Ok(response) => Ok(answer(response)),
+                Err(error) => outcome_of(&error),
+            };
+            let _ = replies.try_send(Reply { to: ReplyTo::Call(id), outcome });
+        });
+        Ok(())
+    }
+
+    fn send_packed(&mut self, id: u64, ticks: &[Tick]) -> Result<(), Failure> {
+        let agent = self.target.agent_id.clone();
+        let batch = self.stream()?.packer.pack(id, &agent, ticks);
+        let batch = match batch {
+            Some(batch) => batch,
+            None => {
+                // A stream's table of series is full; a new stream starts with an empty one.
+                self.stream = None;
+                let fresh = self.stream()?.packer.pack(id, &agent, ticks);
+                fresh.ok_or_else(|| local("a batch has too many series".to_owned()))?
+            }
+        };
+        let client = self.client()?;
+        let stream = self.stream()?;
+        // It is back since the batch before was acknowledged, or about to be.
+        let Ok(mut sender) = stream.sender.recv_timeout(Duration::from_secs(1)) else {
+            self.stream = None;
+            return Err(unreached("the stream takes no more batches"));
+        };
+        let give_back = stream.give_back.clone();
+        client.spawn(async move {
+            // A stream that has ended says why in its replies.
+            if sender.send((batch, WriteFlags::default())).await.is_ok() {
+                let _ = give_back.try_send(sender);
+            }
+        });
+        Ok(())
+    }
+
+    fn stream(&mut self) -> Result<&mut Stream, Failure> {
+        if self.stream.is_none() {
+            let client = self.client()?;
+            let option = self.target.call_option(None).map_err(local)?;
+            let (sender, mut acks) =
+                client.report_packed_opt(option).map_err(|error| failure(&error))?;
+            let replies = self.replies.clone();
+            self.streams += 1;
+            let number = self.streams;
+            client.spawn(async move {
+                loop {
+                    let (to, outcome) = match acks.next().await {
+                        Some(Ok(ack)) => (ReplyTo::Call(ack.sequence), ack_outcome(ack)),
+                        Some(Err(error)) => (ReplyTo::Stream(number), outcome_of(&error)),
+                        None => {
+                            (ReplyTo::Stream(number), Err(unreached("the server ended the stream")))
+                        }
+                    };
+                    let ended = matches!(to, ReplyTo::Stream(_));
+                    if replies.try_send(Reply { to, outcome }).is_err() || ended {
+                        return;
+                    }
+                }
+            });
+            // Room for the one sender that goes back and forth.
+            let (give_back, back) = bounded(1);
+            let _ = give_back.try_send(sender);
+            self.stream = Some(Stream { packer: Packer::default(), sender: back, give_back });
+        }
+        self.stream.as_mut().ok_or_else(|| unreached("no stream"))
+    }
+}
+
+fn answer(response: ReportResponse) -> Answer {
+    if response.success {
+        Answer::Stored { message: response.message, features: response.features }
+    } else {
+        Answer::Refused(response.message)
+    }
+}
+
+fn ack_outcome(ack: PackedAck) -> Result<Answer, Failure> {
+    match (ack.success, ack.retry) {
+        (true, _) => Ok(Answer::Stored { message: ack.message, features: Vec::new() }),
+        (false, true) => Err(Failure { kind: FailureKind::Busy, text: ack.message }),
+        (false, false) => Ok(Answer::Refused(ack.message)),
+    }
+}
+
+fn local(text: String) -> Failure {
+    Failure { kind: FailureKind::Local, text }
+}
+
+fn unreached(text: &str) -> Failure {
+    Failure { kind: FailureKind::Unreachable, text: text.to_owned() }
+}
+
+/// What a gRPC error decides: a server that finds the batch itself wrong won't like it later.
+fn outcome_of(error: &grpcio::Error) -> Result<Answer, Failure> {
+    match error {
+        grpcio::Error::RpcFailure(status) if status.code() == RpcStatusCode::INVALID_ARGUMENT => {
+            Ok(Answer::Refused(status.message().to_owned()))
+        }
+        other => Err(failure(other)),
+    }
+}
+
+/// What a gRPC error means here.
+pub(super) fn failure(error: &grpcio::Error) -> Failure {
+    let status = match error {
+        grpcio::Error::RpcFailure(status) | grpcio::Error::RpcFinished(Some(status)) => status,
+        other => return unreached(&other.to_string()),
+    };
+    let kind = match status.code() {
+        RpcStatusCode::RESOURCE_EXHAUSTED => FailureKind::Busy,
+        RpcStatusCode::UNAUTHENTICATED | RpcStatusCode::PERMISSION_DENIED => FailureKind::Denied,
+        RpcStatusCode::UNIMPLEMENTED => FailureKind::Unimplemented,
+        _ => FailureKind::Unreachable,
+    };
+    let text = match (status.code(), status.message()) {
+        (RpcStatusCode::DEADLINE_EXCEEDED, _) => {
+            format!("no answer within {} s", CALL_TIMEOUT.as_secs())
+        }
+        (code, "") => code.to_string(),
+        (_, message) => message.to_owned(),
+    };
+    Failure { kind, text }
+}

@@ -1,0 +1,119 @@
+//! Ticks as `ReportPacked` takes them: each series is named once a stream, and a tick like the one
+//! before is its time and its values alone.
+
+use std::collections::HashMap;
+
+use crate::agent::buffer::Tick;
+use crate::base::limits::STREAM_SERIES_MAX;
+use crate::model::point::Point;
+use crate::model::series::Labels;
+use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
+
+type Series = (Box<str>, Labels);
+
+/// What one stream has been told.
+#[derive(Default)]
+pub(super) struct Packer {
+    numbers: HashMap<Series, u32>,
+    names: Vec<Series>,
+    /// The numbers of the last tick.
+    last: Vec<u32>,
+}
+
+impl Packer {
+    /// The next message of the stream; `None` when the stream's table of series has no room left
+    /// and a new stream is needed.
+    pub(super) fn pack(
+        &mut self,
+        sequence: u64,
+        agent: &str,
+        ticks: &[Tick],
+    ) -> Option<PackedBatch> {
+        let mut batch = PackedBatch::new();
+        batch.sequence = sequence;
+        if self.names.is_empty() {
+            batch.agent_id = agent.to_owned();
+        }
+        for tick in ticks {
+            // Points of a tick share its time; should they not, they are ticks of their own.
+            for points in tick.points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms) {
+                let mut packed = PackedTick::new();
+                packed.timestamp_ms = points.first().map_or(tick.timestamp_ms, |p| p.timestamp_ms);
+                packed.values = points.iter().map(|point| point.value).collect();
+                if !self.is_like_last(points) {
+                    packed.series = self.number(points, &mut batch.new_series)?;
+                    self.last.clone_from(&packed.series);
+                }
+                batch.ticks.push(packed);
+            }
+        }
+        Some(batch)
+    }
+
+    fn is_like_last(&self, points: &[Point]) -> bool {
+        points.len() == self.last.len()
+            && points.iter().zip(&self.last).all(|(point, number)| {
+                self.names.get(*number as usize).is_some_and(|(metric, labels)| {
+                    *metric == point.metric && *labels == point.labels
+                })
+            })
+    }
+
+    fn number(&mut self, points: &[Point], new: &mut Vec<PackedSeries>) -> Option<Vec<u32>> {
+        let mut numbers = Vec::with_capacity(points.len());
+        for point in points {
+            let series = (point.metric.clone(), point.labels.clone());
+            let number = match self.numbers.get(&series) {
+                Some(number) => *number,
+                None if self.names.len() >= STREAM_SERIES_MAX => return None,
+                None => {
+                    let number = u32::try_from(self.names.len()).ok()?;
+                    let mut named = PackedSeries::new();
+                    named.metric_name = point.metric.to_string();
+                    named.labels =
+                        point.labels.iter().map(|(k, v)| (k.to_owned(), v.to_owned())).collect();
+                    new.push(named);
+                    self.names.push(series.clone());
+                    self.numbers.insert(series, number);
+                    number
+                }
+            };
+            numbers.push(number);
+        }
+        Some(numbers)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn tick(timestamp_ms: i64, cores: i64) -> Tick {
+        let points = (0..cores)
+            .map(|c| Point::labelled("cpu.core_usage", "core", &c.to_string(), timestamp_ms, 1.0))
+            .collect();
+        Tick { timestamp_ms, points }
+    }
+
+    #[test]
+    fn a_series_is_named_once_and_a_like_tick_names_none() {
+        let mut packer = Packer::default();
+        let first = packer.pack(1, "web-01", &[tick(1, 2)]).unwrap();
+        assert_eq!((first.agent_id.as_str(), first.new_series.len()), ("web-01", 2));
+        assert_eq!(first.ticks[0].series, [0, 1]);
+        let second = packer.pack(2, "web-01", &[tick(2, 2), tick(3, 3)]).unwrap();
+        assert_eq!((second.agent_id.as_str(), second.new_series.len()), ("", 1));
+        assert!(second.ticks[0].series.is_empty());
+        assert_eq!(second.ticks[1].series, [0, 1, 2]);
+        let third = packer.pack(3, "web-01", &[tick(4, 1)]).unwrap();
+        assert_eq!(third.ticks[0].series, [0]);
+    }
+
+    #[test]
+    fn a_stream_that_has_named_too_many_series_is_full() {
+        let mut packer = Packer::default();
+        assert!(packer.pack(1, "a", &[tick(1, STREAM_SERIES_MAX as i64)]).is_some());
+        assert!(packer.pack(2, "a", &[tick(2, STREAM_SERIES_MAX as i64 + 1)]).is_none());
+    }
+}

@@ -1,0 +1,116 @@
+//! The server to report to, and a gRPC channel to it.
+
+use std::ffi::CString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use grpcio::{
+    CallOption, ChannelBuilder, ChannelCredentials, ChannelCredentialsBuilder, Environment,
+    MetadataBuilder,
+};
+
+use crate::base::cli::VERSION;
+use crate::wire::pb::metrics_grpc::MetricServiceClient;
+use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
+
+/// How long a call may take.
+pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Answers are one message long; a server that says more than this is none of ours.
+const RECEIVE_BYTES_MAX: i32 = 256 * 1024;
+
+/// Where to report, as whom, and how the connection is made safe.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Target {
+    /// This host's name for itself.
+    pub(crate) agent_id: String,
+    /// `host:port`.
+    pub(crate) endpoint: String,
+    /// The agent's secret, where the server asks for one.
+    pub(crate) token: Option<String>,
+    /// `None`: in the clear.
+    pub(crate) tls: Option<Tls>,
+}
+
+/// Files are read anew for each connection, so that a renewed certificate needs no restart.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub(crate) struct Tls {
+    /// PEM; without it, the system's authorities.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// The client's certificate and key, PEM.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// The name to look for in the server's certificate, where it is not that of the endpoint.
+    pub(crate) server_name: Option<String>,
+}
+
+impl Target {
+    /// A client on a new channel. Nothing is connected before the first call.
+    pub(crate) fn connect(&self, env: &Arc<Environment>) -> Result<MetricServiceClient, String> {
+        let endpoint = no_nul(self.endpoint.clone(), "server_endpoint")?;
+        let mut builder = ChannelBuilder::new(Arc::clone(env))
+            .primary_user_agent(&format!("oxmon-agent/{VERSION}"))
+            .keepalive_time(Duration::from_secs(60))
+            .keepalive_timeout(CALL_TIMEOUT)
+            .keepalive_permit_without_calls(false)
+            .max_receive_message_len(RECEIVE_BYTES_MAX)
+            .enable_http_proxy(false)
+            .enable_retry(false)
+            // A new channel starts without what an earlier one remembers of failures: when to try
+            // again is the reporter's decision alone.
+            .use_local_subchannel_pool(true);
+        if let Ok(key) = CString::new("grpc.service_config_disable_resolution") {
+            builder = builder.raw_cfg_int(key, 1);
+        }
+        if let Some(tls) = &self.tls {
+            if let Some(name) = &tls.server_name {
+                builder = builder.override_ssl_target(no_nul(name.clone(), "tls.server_name")?);
+            }
+            builder = builder.set_credentials(tls.credentials()?);
+        }
+        Ok(MetricServiceClient::new(builder.connect(&endpoint)))
+    }
+
+    /// What every call carries: who this is, and a time limit.
+    pub(crate) fn call_option(&self, timeout: Option<Duration>) -> Result<CallOption, String> {
+        let mut metadata = MetadataBuilder::with_capacity(2);
+        let mut add = |key: &str, value: &str| match metadata.add_str(key, value) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("{key}: has characters that a request can't carry")),
+        };
+        add(META_AGENT_ID, &self.agent_id)?;
+        if let Some(token) = &self.token {
+            add(META_AUTHORIZATION, &format!("Bearer {token}"))?;
+        }
+        let option = CallOption::default().headers(metadata.build());
+        Ok(match timeout {
+            Some(timeout) => option.timeout(timeout),
+            None => option,
+        })
+    }
+}
+
+impl Tls {
+    fn credentials(&self) -> Result<ChannelCredentials, String> {
+        let mut builder = ChannelCredentialsBuilder::new();
+        if let Some(path) = &self.ca_file {
+            builder = builder.root_cert(read_pem(path)?);
+        }
+        if let Some((cert, key)) = &self.identity {
+            builder = builder.cert(read_pem(cert)?, read_pem(key)?);
+        }
+        Ok(builder.build())
+    }
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
+    let bytes =
+        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    if bytes.contains(&0) || !bytes.windows(11).any(|window| window == b"-----BEGIN ") {
+        return Err(format!("{} is no PEM file", path.display()));
+    }
+    Ok(bytes)
+}
+
+fn no_nul(text: String, key: &str) -> Result<String, String> {
+    if text.contains('\0') { Err(format!("{key}: has a NUL character")) } else { Ok(text) }
+}

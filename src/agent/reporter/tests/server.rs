@@ -1,0 +1,205 @@
+//! A gRPC server that stores nothing but remembers what came.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use futures_util::{SinkExt as _, StreamExt as _};
+use grpcio::{
+    DuplexSink, Environment, RequestStream, RpcContext, RpcStatus, RpcStatusCode, Server,
+    ServerBuilder, ServerCredentials, UnarySink, WriteFlags,
+};
+
+use crate::wire::pb::metrics::{MetricBatchProto, PackedAck, PackedBatch, ReportResponse};
+use crate::wire::pb::metrics_grpc::{MetricService, create_metric_service};
+
+/// What the server answers to one call.
+#[derive(Clone, Copy)]
+pub enum Say {
+    Ok,
+    Refuse,
+    Status(RpcStatusCode),
+}
+
+/// A call that came.
+#[derive(Clone)]
+pub struct Seen {
+    pub agent: String,
+    pub token: String,
+    /// The times of its ticks.
+    pub times: Vec<i64>,
+    pub stored: bool,
+    pub packed: bool,
+}
+
+#[derive(Default)]
+struct Inner {
+    script: VecDeque<Say>,
+    refused_ms: Option<i64>,
+    seen: Vec<Seen>,
+    /// Whether packed batches are offered, and, if so, whether the call is there.
+    packed: Option<bool>,
+}
+
+#[derive(Clone, Default)]
+struct Fake(Arc<Mutex<Inner>>);
+
+/// The running server.
+pub struct FakeServer {
+    fake: Fake,
+    server: Option<Server>,
+    port: u16,
+}
+
+impl FakeServer {
+    pub fn start(script: &[Say]) -> Self {
+        let fake = Fake::default();
+        fake.lock().script.extend(script);
+        let mut server = Self { fake, server: None, port: 0 };
+        server.restart();
+        server
+    }
+
+    pub fn restart(&mut self) {
+        let env = Arc::new(Environment::new(1));
+        let mut server = ServerBuilder::new(env)
+            .register_service(create_metric_service(self.fake.clone()))
+            .build()
+            .unwrap();
+        let address = format!("127.0.0.1:{}", self.port);
+        self.port = server.add_listening_port(address, ServerCredentials::insecure()).unwrap();
+        server.start();
+        self.server = Some(server);
+    }
+
+    pub fn stop(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            server.cancel_all_calls();
+            futures_executor_wait(server.shutdown());
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub fn seen(&self) -> Vec<Seen> {
+        self.fake.lock().seen.clone()
+    }
+
+    pub fn say(&self, say: Say) {
+        self.fake.lock().script.push_back(say);
+    }
+
+    /// Refuses every call that has a tick of this time.
+    pub fn refuse(&self, time_ms: i64) {
+        self.fake.lock().refused_ms = Some(time_ms);
+    }
+
+    pub fn offer_packed(&self, is_there: bool) {
+        self.fake.lock().packed = Some(is_there);
+    }
+}
+
+/// Waits for a future on this thread.
+fn futures_executor_wait(future: impl Future) {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Arc::new(Unpark(std::thread::current())).into();
+    let mut context = std::task::Context::from_waker(&waker);
+    let mut future = std::pin::pin!(future);
+    while future.as_mut().poll(&mut context).is_pending() {
+        std::thread::park();
+    }
+}
+
+impl Fake {
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judge(&self, ctx_meta: (String, String), mut times: Vec<i64>, packed: bool) -> Say {
+        let mut inner = self.lock();
+        times.dedup();
+        let mut say = inner.script.pop_front().unwrap_or(Say::Ok);
+        if inner.refused_ms.is_some_and(|time| times.contains(&time)) && matches!(say, Say::Ok) {
+            say = Say::Refuse;
+        }
+        let (agent, token) = ctx_meta;
+        inner.seen.push(Seen { agent, token, times, stored: matches!(say, Say::Ok), packed });
+        say
+    }
+}
+
+fn metadata(ctx: &RpcContext<'_>) -> (String, String) {
+    let find = |key: &str| {
+        let found = ctx.request_headers().iter().find(|(name, _)| *name == key);
+        found.map(|(_, value)| String::from_utf8_lossy(value).into_owned()).unwrap_or_default()
+    };
+    (find("agent-id"), find("authorization"))
+}
+
+impl MetricService for Fake {
+    fn report_metrics(
+        &mut self,
+        ctx: RpcContext<'_>,
+        batch: MetricBatchProto,
+        sink: UnarySink<ReportResponse>,
+    ) {
+        let times = batch.data_points.iter().map(|point| point.timestamp_ms).collect();
+        let mut response = ReportResponse::new();
+        if self.lock().packed.is_some() {
+            response.features.push("packed".to_owned());
+        }
+        let reply = match self.judge(metadata(&ctx), times, false) {
+            Say::Ok => {
+                response.success = true;
+                sink.success(response)
+            }
+            Say::Refuse => {
+                response.message = "no".to_owned();
+                sink.success(response)
+            }
+            Say::Status(code) => sink.fail(RpcStatus::new(code)),
+        };
+        ctx.spawn(async move {
+            let _ = reply.await;
+        });
+    }
+
+    fn report_packed(
+        &mut self,
+        ctx: RpcContext<'_>,
+        mut batches: RequestStream<PackedBatch>,
+        mut sink: DuplexSink<PackedAck>,
+    ) {
+        if self.lock().packed != Some(true) {
+            let end = sink.fail(RpcStatus::new(RpcStatusCode::UNIMPLEMENTED));
+            ctx.spawn(async move {
+                let _ = end.await;
+            });
+            return;
+        }
+        let who = metadata(&ctx);
+        let fake = self.clone();
+        ctx.spawn(async move {
+            while let Some(Ok(batch)) = batches.next().await {
+                let times = batch.ticks.iter().map(|tick| tick.timestamp_ms).collect();
+                let mut ack = PackedAck::new();
+                ack.sequence = batch.sequence;
+                match fake.judge(who.clone(), times, true) {
+                    Say::Ok => ack.success = true,
+                    Say::Refuse => {}
+                    Say::Status(_) => ack.retry = true,
+                }
+                if sink.send((ack, WriteFlags::default())).await.is_err() {
+                    return;
+                }
+            }
+            let _ = sink.close().await;
+        });
+    }
+}

@@ -1,5 +1,7 @@
 //! Alert rules: evaluation, state, history.
 
+pub mod tell;
+
 use crate::base::configfile::{ConfigError, Source};
 
 /// Rules in force and where every alert stands.

@@ -52,6 +52,20 @@ pub const RECIPIENTS_MAX: usize = 200;
 pub const PASSWORD_BYTES_MAX: usize = 256;
 /// Bytes of a new password at the least.
 pub const PASSWORD_BYTES_MIN: usize = 8;
+/// Bytes of a user's name.
+pub const USERNAME_BYTES_MAX: usize = 64;
+/// API tokens of one user.
+pub const API_TOKENS_MAX: u64 = 100;
+/// Failed logins of one user before each further one must wait.
+pub const LOGIN_FAILURES_USER_FREE: u32 = 5;
+/// Failed logins from one address before each further one must wait.
+pub const LOGIN_FAILURES_ADDRESS_FREE: u32 = 20;
+/// Seconds that a login must wait at the most.
+pub const LOGIN_WAIT_SECS_MAX: i64 = 60;
+/// Addresses and users whose failed logins are remembered.
+pub const LOGIN_THROTTLE_ENTRIES_MAX: usize = 8_192;
+/// Days that the audit log goes back.
+pub const AUDIT_DAYS_MAX: i64 = 400;
 /// Bytes kept of a far side's answer in the delivery log.
 pub const FAR_ANSWER_BYTES_MAX: usize = 2_048;
 /// Bytes read of a configuration or seed file.

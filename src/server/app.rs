@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Clock;
 use crate::server::alert::Alerts;
+use crate::server::api::auth::Auth;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::ingest::auth::Whitelist;
@@ -22,6 +23,8 @@ pub struct App {
     pub store: Arc<dyn Store>,
     /// `cert.db`: users, whitelist, domains, rules, channels, outbox.
     pub control: Control,
+    /// Users, logins and API tokens.
+    pub auth: Arc<Auth>,
     /// Agents that may report, and their tokens.
     pub whitelist: Arc<Whitelist>,
     /// Rules and their state.

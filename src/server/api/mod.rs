@@ -1,7 +1,12 @@
 //! The REST API: routes in a const table, requests, replies, errors.
 
+pub mod answer;
+pub mod auth;
+pub mod dispatch;
+pub mod openapi;
 pub mod reply;
 pub mod request;
 pub mod router;
 pub mod routes;
 pub mod schema;
+pub mod server;

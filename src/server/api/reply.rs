@@ -84,12 +84,14 @@ pub struct ApiError {
     pub retry_after_secs: Option<u64>,
     /// Methods that the path has, for `Allow`.
     pub allow: Option<String>,
+    /// The HTTP status where it is not that of the code.
+    pub status: Option<u16>,
 }
 
 impl ApiError {
     /// An error with its message.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), retry_after_secs: None, allow: None }
+        Self { code, message: message.into(), retry_after_secs: None, allow: None, status: None }
     }
 
     /// A parameter or a field that can't be taken.
@@ -100,6 +102,18 @@ impl ApiError {
     /// `what` (such as "rule") with the key `key` is not there.
     pub fn not_found(what: &str, key: &str) -> Self {
         Self::new(Code::NotFound, format!("there is no {what} `{key}`"))
+    }
+
+    /// The HTTP status: that of its code, unless the limit has a status of its own.
+    pub fn http_status(&self) -> u16 {
+        self.status.unwrap_or_else(|| self.code.http_status())
+    }
+
+    /// The same error with another HTTP status, such as 414 for a URL over its limit.
+    #[must_use]
+    pub fn with_status(mut self, status: u16) -> Self {
+        self.status = Some(status);
+        self
     }
 
     /// The error's answer: envelope without data.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::base::clock::parse_rfc3339;
 use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
@@ -19,10 +21,14 @@ pub struct Identity {
     pub username: String,
     /// What the user may do.
     pub role: Role,
+    /// Whether an API token was shown instead of a login: it makes no tokens and changes no
+    /// password.
+    pub by_token: bool,
 }
 
 /// What a user may do. Ordered: each may what the one before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
 pub enum Role {
     /// Reads everything but configuration.
     Viewer,

@@ -131,3 +131,20 @@ impl Route {
         }
     }
 }
+
+impl Method {
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+
+    /// Whether a request with the method `name` is for it: HEAD is a GET whose body is left out.
+    pub fn takes(self, name: &str) -> bool {
+        name == self.name() || (self == Self::Get && name == "HEAD")
+    }
+}

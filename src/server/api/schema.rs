@@ -7,7 +7,8 @@ use utoipa::openapi::schema::{KnownFormat, Object, ObjectBuilder, Schema, Schema
 use utoipa::openapi::{RefOr, schema::SchemaType};
 use utoipa::{PartialSchema, ToSchema};
 
-use crate::base::clock::rfc3339;
+use crate::base::clock::{parse_rfc3339, rfc3339};
+use crate::server::api::reply::ApiError;
 
 /// A type's schema as a constant of the route table.
 #[derive(Clone, Copy)]
@@ -61,3 +62,14 @@ impl PartialSchema for Time {
 }
 
 impl ToSchema for Time {}
+
+/// A time in a body, as Unix milliseconds.
+///
+/// # Errors
+///
+/// 1001 that names the field.
+pub fn parse_time(field: &str, text: &str) -> Result<i64, ApiError> {
+    parse_rfc3339(text).ok_or_else(|| {
+        ApiError::bad(format!("`{field}` must be an RFC 3339 time such as 2026-02-09T08:30:00Z"))
+    })
+}

@@ -1,6 +1,32 @@
 //! One file a resource, each with its `ROUTES`.
 
+use crate::base::limits::TEXT_BYTES_MAX;
+use crate::server::api::reply::ApiError;
 use crate::server::api::router::Route;
 
+pub mod auth;
+pub mod health;
+pub mod openapi;
+
 /// Every endpoint, by resource.
-pub const ROUTES: &[&[Route]] = &[];
+pub const ROUTES: &[&[Route]] = &[health::ROUTES, auth::ROUTES, openapi::ROUTES];
+
+/// A text of a body within its limit, and there when it must be.
+///
+/// # Errors
+///
+/// 1001 that names the field.
+pub fn check_text(field: &str, text: &str, needed: bool) -> Result<(), ApiError> {
+    if needed && text.trim().is_empty() {
+        return Err(ApiError::bad(format!("`{field}` must not be empty")));
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(ApiError::bad(format!(
+            "`{field}` must have {TEXT_BYTES_MAX} bytes at the most"
+        )));
+    }
+    if text.contains('\0') {
+        return Err(ApiError::bad(format!("`{field}` must hold no zero")));
+    }
+    Ok(())
+}

@@ -15,8 +15,10 @@ use crate::rt::pool::Pool;
 use crate::server::storage::StorageError;
 
 pub mod alerts;
+pub mod audit;
 pub mod certs;
 pub mod notify;
+pub mod tokens;
 pub mod users;
 pub mod whitelist;
 

@@ -1,6 +1,10 @@
 //! Users, API tokens, settings such as the JWT secret, and the audit log. Times are Unix seconds
 //! where the seed's readers look at them (`created_at`), as in all tables of `cert.db`.
 
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
+
+use crate::server::storage::{Listing, Page};
+
 /// `users.token_epoch` goes up when a password changes: tokens of an older epoch are refused.
 pub const SCHEMA: &str = "
 CREATE TABLE users (
@@ -39,3 +43,189 @@ CREATE TABLE audit_log (
 );
 CREATE INDEX audit_log_at ON audit_log (at_ms);
 ";
+
+/// A user's row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UserRow {
+    /// The id.
+    pub id: String,
+    /// The name that logs in.
+    pub username: String,
+    /// The password as an Argon2id PHC string.
+    pub password_hash: String,
+    /// `admin` or `viewer`.
+    pub role: String,
+    /// Logins of an older epoch are over.
+    pub token_epoch: i64,
+    /// Whether the password is still the one that came with the configuration.
+    pub must_change: bool,
+    /// Unix seconds.
+    pub created_at: i64,
+    /// Unix seconds.
+    pub updated_at: i64,
+}
+
+const USER_COLUMNS: &str =
+    "id, username, password_hash, role, token_epoch, must_change, created_at, updated_at";
+
+fn user_of(row: &Row<'_>) -> rusqlite::Result<UserRow> {
+    Ok(UserRow {
+        id: row.get(0)?,
+        username: row.get(1)?,
+        password_hash: row.get(2)?,
+        role: row.get(3)?,
+        token_epoch: row.get(4)?,
+        must_change: row.get(5)?,
+        created_at: row.get(6)?,
+        updated_at: row.get(7)?,
+    })
+}
+
+/// The user with this id or this name.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<UserRow>> {
+    let sql = format!(
+        "SELECT {USER_COLUMNS} FROM users WHERE id = ?1 OR username = ?1 ORDER BY id = ?1 DESC"
+    );
+    db.prepare_cached(&sql)?.query_row([key], user_of).optional()
+}
+
+/// The user with this name.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn by_name(db: &Connection, username: &str) -> rusqlite::Result<Option<UserRow>> {
+    let sql = format!("SELECT {USER_COLUMNS} FROM users WHERE username = ?1");
+    db.prepare_cached(&sql)?.query_row([username], user_of).optional()
+}
+
+/// The user with this id.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn by_id(db: &Connection, id: &str) -> rusqlite::Result<Option<UserRow>> {
+    let sql = format!("SELECT {USER_COLUMNS} FROM users WHERE id = ?1");
+    db.prepare_cached(&sql)?.query_row([id], user_of).optional()
+}
+
+/// Users by name.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<UserRow>> {
+    let total = count(db, "SELECT count(*) FROM users")?;
+    let sql = format!("SELECT {USER_COLUMNS} FROM users ORDER BY username LIMIT ?1 OFFSET ?2");
+    let mut query = db.prepare_cached(&sql)?;
+    let rows = query.query_map((page.limit as i64, page.offset as i64), user_of)?;
+    Ok(Listing { items: rows.collect::<Result<_, _>>()?, total })
+}
+
+/// How many users have the role `admin`.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn admins(db: &Connection) -> rusqlite::Result<u64> {
+    count(db, "SELECT count(*) FROM users WHERE role = 'admin'")
+}
+
+/// How many users there are.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn users(db: &Connection) -> rusqlite::Result<u64> {
+    count(db, "SELECT count(*) FROM users")
+}
+
+fn count(db: &Connection, sql: &str) -> rusqlite::Result<u64> {
+    db.query_row(sql, [], |row| row.get::<_, i64>(0)).map(|number| number.max(0) as u64)
+}
+
+/// Adds a user.
+///
+/// # Errors
+///
+/// What SQLite says, such as that the name is taken.
+pub fn insert(db: &Connection, user: &UserRow) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT INTO users (id, username, password_hash, role, token_epoch, must_change,
+           created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+        params![
+            user.id,
+            user.username,
+            user.password_hash,
+            user.role,
+            user.token_epoch,
+            user.must_change,
+            user.created_at,
+            user.updated_at
+        ],
+    )?;
+    Ok(())
+}
+
+/// Sets a password, which ends every login of the user.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE users SET password_hash = ?2, token_epoch = token_epoch + 1, must_change = 0,
+           updated_at = ?3 WHERE id = ?1",
+        params![id, hash, now_secs],
+    )?;
+    Ok(())
+}
+
+/// Sets a role.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn set_role(db: &Connection, id: &str, role: &str, now_secs: i64) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE users SET role = ?2, updated_at = ?3 WHERE id = ?1",
+        params![id, role, now_secs],
+    )?;
+    Ok(())
+}
+
+/// Removes a user with the API tokens of that user.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM users WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// A value of the table `settings`, such as the key that signs logins.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn setting(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+    db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
+}
+
+/// Keeps a value in the table `settings`.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn put_setting(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+    db.execute(
+        "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
+        params![name, value],
+    )?;
+    Ok(())
+}

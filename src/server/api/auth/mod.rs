@@ -1,0 +1,273 @@
+//! Who calls: logins, API tokens, and the first user.
+
+use sha2::{Digest as _, Sha256};
+
+use crate::base::clock::MINUTE_MS;
+use crate::base::exit::{Exit, Fatal};
+use crate::base::ids::{new_id, random_hex};
+use crate::base::limits::PASSWORD_BYTES_MAX;
+use crate::server::api::reply::{ApiError, Code};
+use crate::server::api::request::{Identity, Role};
+use crate::server::config;
+use crate::server::storage::control::users::{self, UserRow};
+use crate::server::storage::control::{Control, tokens};
+
+pub mod jwt;
+pub mod password;
+pub mod throttle;
+
+/// What an API token's text starts with, so that people and secret scanners know it.
+pub const TOKEN_PREFIX: &str = "oxm_";
+/// The row of `settings` with the key that signs logins.
+const SECRET: &str = "jwt_secret";
+
+/// Checks who calls. One for the process.
+pub struct Auth {
+    control: Control,
+    keys: jwt::Keys,
+    hasher: password::Hasher,
+    throttle: throttle::Throttle,
+    expire_secs: i64,
+}
+
+/// A login that worked.
+#[derive(Debug)]
+pub struct Login {
+    /// The token.
+    pub token: String,
+    /// Seconds that it is good for.
+    pub expires_in: i64,
+    /// The user.
+    pub user: UserRow,
+}
+
+impl Auth {
+    /// Reads or makes the signing key, and makes the first user when there is none.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read or written.
+    pub fn open(config: &config::Auth, control: &Control, now_ms: i64) -> Result<Self, Fatal> {
+        let fatal = |error: ApiError| {
+            Fatal::new(Exit::DataDir, format!("cannot prepare logins in cert.db: {error}"))
+        };
+        let hasher = password::Hasher::new().map_err(fatal)?;
+        let secret = match &config.jwt_secret {
+            Some(secret) => secret.clone().into_bytes(),
+            None => stored_secret(control).map_err(fatal)?,
+        };
+        first_user(config, control, &hasher, now_ms).map_err(fatal)?;
+        Ok(Self {
+            control: control.clone(),
+            keys: jwt::Keys::new(&secret),
+            hasher,
+            throttle: throttle::Throttle::default(),
+            expire_secs: i64::try_from(config.token_expire_secs).unwrap_or(i64::MAX),
+        })
+    }
+
+    /// Logs a user in.
+    ///
+    /// # Errors
+    ///
+    /// 1002 for a wrong name or password, 1006 after too many of them.
+    pub fn login(
+        &self,
+        username: &str,
+        password: &str,
+        client: &str,
+        now_ms: i64,
+    ) -> Result<Login, ApiError> {
+        let row = self.checked(username, password, client, now_ms, || {
+            self.control.read(|db| users::by_name(db, username))
+        })?;
+        let user = row.ok_or_else(|| {
+            ApiError::new(Code::Unauthenticated, "the user name or the password is wrong")
+        })?;
+        let iat = now_ms / 1_000;
+        let claims = jwt::Claims {
+            sub: user.id.clone(),
+            epoch: user.token_epoch,
+            iat,
+            exp: iat.saturating_add(self.expire_secs),
+        };
+        let failed = || ApiError::new(Code::Internal, "the login can't be signed");
+        let token = self.keys.sign(&claims).ok_or_else(failed)?;
+        Ok(Login { token, expires_in: self.expire_secs, user })
+    }
+
+    /// Changes the caller's own password and ends every login of theirs.
+    ///
+    /// # Errors
+    ///
+    /// 1002 when the current one is wrong, 1001 when the new one can't be one.
+    pub fn change_password(
+        &self,
+        who: &Identity,
+        current: &str,
+        new: &str,
+        client: &str,
+        now_ms: i64,
+    ) -> Result<(), ApiError> {
+        password::check_new("new_password", new)?;
+        let row = self.checked(&who.username, current, client, now_ms, || {
+            self.control.read(|db| users::by_id(db, &who.user_id))
+        })?;
+        let wrong = || ApiError::new(Code::Unauthenticated, "the current password is wrong");
+        let user = row.ok_or_else(wrong)?;
+        if current == new {
+            return Err(ApiError::bad("`new_password` is the current one"));
+        }
+        let hash = self.hasher.hash(new)?;
+        self.control.write(move |tx| -> Result<(), ApiError> {
+            Ok(users::set_password(tx, &user.id, &hash, now_ms / 1_000)?)
+        })
+    }
+
+    /// The hash of a new password.
+    ///
+    /// # Errors
+    ///
+    /// 1001 when it can't be one, 1006 when too many are being checked.
+    pub fn hash_new(&self, field: &str, password: &str) -> Result<String, ApiError> {
+        password::check_new(field, password)?;
+        self.hasher.hash(password)
+    }
+
+    /// The user whom a Bearer token stands for.
+    ///
+    /// # Errors
+    ///
+    /// 1002 for one that is none of this server's, 1003 for one that is over.
+    pub fn identify(&self, bearer: &str, now_ms: i64) -> Result<Identity, ApiError> {
+        if bearer.starts_with(TOKEN_PREFIX) {
+            return self.identify_token(bearer, now_ms);
+        }
+        let claims = self.keys.verify(bearer, now_ms).map_err(|refusal| match refusal {
+            jwt::Refusal::Expired => ApiError::new(Code::TokenExpired, "the login is over"),
+            jwt::Refusal::Wrong => refused(),
+        })?;
+        let user = self.control.read(|db| users::by_id(db, &claims.sub))?.ok_or_else(refused)?;
+        if user.token_epoch != claims.epoch {
+            let message = "the password was changed after this login; log in again";
+            return Err(ApiError::new(Code::Unauthenticated, message));
+        }
+        Ok(identity(user, false, false))
+    }
+
+    fn identify_token(&self, text: &str, now_ms: i64) -> Result<Identity, ApiError> {
+        let hash = token_hash(text);
+        let found = self.control.read(|db| -> rusqlite::Result<_> {
+            let Some(token) = tokens::by_hash(db, &hash)? else { return Ok(None) };
+            Ok(users::by_id(db, &token.user_id)?.map(|user| (token, user)))
+        })?;
+        let (token, user) = found.ok_or_else(refused)?;
+        if token.expires_at.is_some_and(|end| end.saturating_mul(1_000) <= now_ms) {
+            return Err(ApiError::new(Code::TokenExpired, "the API token is over"));
+        }
+        let used_ms = token.last_used_at.unwrap_or(0).saturating_mul(1_000);
+        // To the minute: a script that asks every second must not write every second.
+        if now_ms.saturating_sub(used_ms) >= MINUTE_MS {
+            let id = token.id.clone();
+            self.control.write(move |tx| -> Result<(), ApiError> {
+                Ok(tokens::touch(tx, &id, now_ms / 1_000)?)
+            })?;
+        }
+        Ok(identity(user, token.read_only, true))
+    }
+
+    /// The row that `find` gives when `password` is that user's; counts and slows down failures.
+    fn checked(
+        &self,
+        username: &str,
+        password: &str,
+        client: &str,
+        now_ms: i64,
+        find: impl FnOnce() -> rusqlite::Result<Option<UserRow>>,
+    ) -> Result<Option<UserRow>, ApiError> {
+        // The table keeps a name as it was given, so a name beyond any user's length is cut.
+        let name: String = username.chars().take(64).collect();
+        if let Some(secs) = self.throttle.wait_secs(client, &name, now_ms) {
+            let message = format!("too many failed logins; wait {secs} s");
+            let mut error = ApiError::new(Code::TooMany, message);
+            error.retry_after_secs = Some(secs);
+            return Err(error);
+        }
+        let row = find()?;
+        let hash = row.as_ref().map(|row| row.password_hash.as_str());
+        let fits = password.len() <= PASSWORD_BYTES_MAX && self.hasher.verify(password, hash)?;
+        if fits {
+            self.throttle.succeeded(&name);
+            return Ok(row);
+        }
+        self.throttle.failed(client, &name, now_ms);
+        log::warn!("failed login of `{}` from {client}", name.escape_debug());
+        Ok(None)
+    }
+}
+
+/// The SHA-256 of a token's text, which is what is kept of it.
+pub fn token_hash(text: &str) -> Vec<u8> {
+    Sha256::digest(text.as_bytes()).to_vec()
+}
+
+/// The text of a new API token: 256 random bits.
+pub fn new_token() -> String {
+    format!("{TOKEN_PREFIX}{}", random_hex(32))
+}
+
+fn refused() -> ApiError {
+    ApiError::new(Code::Unauthenticated, "the token is not valid here; log in again")
+}
+
+fn identity(user: UserRow, read_only: bool, by_token: bool) -> Identity {
+    let admin = user.role == "admin" && !read_only;
+    let role = if admin { Role::Admin } else { Role::Viewer };
+    Identity { user_id: user.id, username: user.username, role, by_token }
+}
+
+fn stored_secret(control: &Control) -> Result<Vec<u8>, ApiError> {
+    if let Some(secret) = control.read(|db| users::setting(db, SECRET))? {
+        return Ok(secret);
+    }
+    let secret = random_hex(32).into_bytes();
+    let kept = secret.clone();
+    control
+        .write(move |tx| -> Result<(), ApiError> { Ok(users::put_setting(tx, SECRET, &kept)?) })?;
+    Ok(secret)
+}
+
+fn first_user(
+    config: &config::Auth,
+    control: &Control,
+    hasher: &password::Hasher,
+    now_ms: i64,
+) -> Result<(), ApiError> {
+    if control.read(users::users)? > 0 {
+        let waiting = control.read(|db| users::by_name(db, &config.default_username))?;
+        if waiting.is_some_and(|user| user.must_change) {
+            warn_default(&config.default_username);
+        }
+        return Ok(());
+    }
+    let user = UserRow {
+        id: new_id(),
+        username: config.default_username.clone(),
+        password_hash: hasher.hash(&config.default_password)?,
+        role: "admin".to_owned(),
+        token_epoch: 0,
+        must_change: true,
+        created_at: now_ms / 1_000,
+        updated_at: now_ms / 1_000,
+    };
+    control.write(move |tx| -> Result<(), ApiError> { Ok(users::insert(tx, &user)?) })?;
+    warn_default(&config.default_username);
+    Ok(())
+}
+
+fn warn_default(username: &str) {
+    log::warn!(
+        "the user `{username}` has the password of the configuration: change it now with \
+         POST /v1/auth/password"
+    );
+}

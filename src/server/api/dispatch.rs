@@ -1,0 +1,331 @@
+//! From a request's head and body to its answer: route, parameters, login, role, handler, audit.
+
+use std::collections::BTreeMap;
+
+use percent_encoding::percent_decode_str;
+
+use crate::base::clock::{DAY_MS, parse_rfc3339};
+use crate::base::ids::new_id;
+use crate::base::limits::{AUDIT_DAYS_MAX, HTTP_BODY_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::base::logging;
+use crate::server::api::answer::Answer;
+use crate::server::api::reply::{ApiError, Code, Reply};
+use crate::server::api::request::{Call, Identity, Role};
+use crate::server::api::router::{Access, Gives, Kind, Method, Param, Route};
+use crate::server::api::routes::ROUTES;
+use crate::server::app::App;
+use crate::server::storage::control::audit::{self, AuditRow};
+
+/// A request as it came in.
+#[derive(Debug, Clone, Default)]
+pub struct Incoming {
+    /// The method's name as it was sent: `GET`.
+    pub method: String,
+    /// Path and query as they were sent: `/v1/agents?limit=5`.
+    pub target: String,
+    /// The value of `Authorization`.
+    pub authorization: Option<String>,
+    /// The value of `Content-Type`.
+    pub content_type: Option<String>,
+    /// Whether the client takes gzip.
+    pub gzip: bool,
+    /// The value of `If-None-Match`.
+    pub if_none_match: Option<String>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The client's address, without its port.
+    pub client: String,
+}
+
+/// `limit` and `offset`, which every list takes.
+pub const PAGE_PARAMS: [Param; 2] = [
+    Param::new("limit", Kind::Count, "Rows at the most: 1 to 1000, 20 where it is left out."),
+    Param::new("offset", Kind::Count, "Rows to pass over first."),
+];
+
+/// Every row of the table.
+pub fn routes() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().flat_map(|rows| rows.iter())
+}
+
+/// Serves one request. Never fails: what goes wrong becomes an answer.
+pub fn serve(app: &App, incoming: &Incoming) -> Answer {
+    let trace_id = new_id();
+    logging::with_context(&format!("trace={trace_id}"), || {
+        let (path, query) = split_target(&incoming.target);
+        let outcome = run(app, incoming, path, query, &trace_id);
+        let answer = Answer::of(outcome, &trace_id, incoming);
+        log::debug!("{} {path} {} {}", incoming.method, answer.status, incoming.client);
+        answer
+    })
+}
+
+/// Path and query of a request's target.
+fn split_target(target: &str) -> (&str, &str) {
+    target.split_once('?').unwrap_or((target, ""))
+}
+
+fn run(
+    app: &App,
+    incoming: &Incoming,
+    path: &str,
+    query: &str,
+    trace_id: &str,
+) -> Result<Reply, ApiError> {
+    let now_ms = app.clock.now_ms();
+    let (route, parts) = find(&incoming.method, path)?;
+    let identity = admit(app, route, incoming, now_ms)?;
+    let mut call = Call {
+        app,
+        identity,
+        path: parts,
+        query: BTreeMap::new(),
+        body: &incoming.body,
+        client: incoming.client.clone(),
+        trace_id,
+        now_ms,
+    };
+    let outcome = allowed(route, call.identity.as_ref()).and_then(|()| {
+        call.query = parse_query(route, query)?;
+        check_body(route, incoming)?;
+        (route.handler)(&call)
+    });
+    if route.method != Method::Get {
+        record(&call, route, path, &outcome)?;
+    }
+    outcome
+}
+
+/// The route of a method and a path, with the values of the path's `{name}` parts.
+fn find(
+    method: &str,
+    path: &str,
+) -> Result<(&'static Route, BTreeMap<&'static str, String>), ApiError> {
+    let parts: Vec<&str> = path.split('/').collect();
+    let mut best: Option<(&'static Route, usize)> = None;
+    let mut allow: Vec<Method> = Vec::new();
+    for route in routes() {
+        let Some(fixed) = matches(route.path, &parts) else { continue };
+        if !allow.contains(&route.method) {
+            allow.push(route.method);
+        }
+        // A path that is spelt out goes before one with a part that varies.
+        let better = best.is_none_or(|(_, most)| fixed > most);
+        if route.method.takes(method) && better {
+            best = Some((route, fixed));
+        }
+    }
+    if let Some((route, _)) = best {
+        return Ok((route, path_values(route.path, &parts)?));
+    }
+    if allow.is_empty() {
+        let shown: String = path.chars().take(128).collect();
+        return Err(ApiError::new(Code::NotFound, format!("there is no `{shown}` here")));
+    }
+    allow.sort();
+    let mut names: Vec<&str> = allow.iter().map(|method| method.name()).collect();
+    if names.first() == Some(&"GET") {
+        names.insert(1, "HEAD");
+    }
+    let list = names.join(", ");
+    let mut error =
+        ApiError::new(Code::MethodNotAllowed, format!("this path takes {list} and nothing else"));
+    error.allow = Some(list);
+    Err(error)
+}
+
+/// How many parts of a route's path are spelt out, when the path fits it.
+fn matches(pattern: &str, parts: &[&str]) -> Option<usize> {
+    let mut fixed = 0;
+    let mut given = parts.iter();
+    for part in pattern.split('/') {
+        let text = given.next()?;
+        if part.starts_with('{') {
+            if text.is_empty() {
+                return None;
+            }
+        } else if part == *text {
+            fixed += 1;
+        } else {
+            return None;
+        }
+    }
+    given.next().is_none().then_some(fixed)
+}
+
+fn path_values(
+    pattern: &'static str,
+    parts: &[&str],
+) -> Result<BTreeMap<&'static str, String>, ApiError> {
+    let mut values = BTreeMap::new();
+    for (part, text) in pattern.split('/').zip(parts) {
+        let Some(name) = part.strip_prefix('{').and_then(|part| part.strip_suffix('}')) else {
+            continue;
+        };
+        let value = percent_decode_str(text).decode_utf8();
+        let value =
+            value.map_err(|_| ApiError::bad(format!("`{name}` in the path is no UTF-8")))?;
+        if value.len() > TEXT_BYTES_MAX || value.contains('\0') {
+            let message =
+                format!("`{name}` in the path is over {TEXT_BYTES_MAX} bytes or holds a zero");
+            return Err(ApiError::bad(message));
+        }
+        values.insert(name, value.into_owned());
+    }
+    Ok(values)
+}
+
+/// Who calls, as the route demands it.
+fn admit(
+    app: &App,
+    route: &Route,
+    incoming: &Incoming,
+    now_ms: i64,
+) -> Result<Option<Identity>, ApiError> {
+    if matches!(route.access, Access::Public) {
+        return Ok(None);
+    }
+    let missing = || {
+        let message = "log in first: POST /v1/auth/login, then `Authorization: Bearer <token>`";
+        ApiError::new(Code::Unauthenticated, message)
+    };
+    let header = incoming.authorization.as_deref().ok_or_else(missing)?;
+    let (scheme, token) = header.trim().split_once(' ').ok_or_else(missing)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(missing());
+    }
+    app.auth.identify(token.trim(), now_ms).map(Some)
+}
+
+fn allowed(route: &Route, identity: Option<&Identity>) -> Result<(), ApiError> {
+    let Access::User(least) = route.access else { return Ok(()) };
+    if identity.is_some_and(|identity| identity.role >= least) {
+        return Ok(());
+    }
+    let needed = if least == Role::Admin { "an administrator" } else { "a user" };
+    Err(ApiError::new(Code::Forbidden, format!("this takes {needed}; the login is none")))
+}
+
+/// The query's parameters, each known to the route and of its kind, none twice.
+fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>, ApiError> {
+    let mut found = BTreeMap::new();
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (name, value) = (decode(name)?, decode(value)?);
+        let param = params(route).find(|param| param.name == name);
+        let shown: String = name.chars().take(64).collect();
+        let param = param
+            .ok_or_else(|| ApiError::bad(format!("the parameter `{shown}` is not known here")))?;
+        check_kind(param, &value)?;
+        if found.insert(name, value).is_some() {
+            return Err(ApiError::bad(format!("the parameter `{shown}` stands there twice")));
+        }
+    }
+    for param in params(route).filter(|param| param.required) {
+        if !found.contains_key(param.name) {
+            return Err(ApiError::bad(format!("the parameter `{}` is missing", param.name)));
+        }
+    }
+    Ok(found)
+}
+
+/// Every query parameter of a route, those of a list included.
+pub fn params(route: &Route) -> impl Iterator<Item = &'static Param> {
+    let page: &'static [Param] =
+        if matches!(route.gives, Gives::List(_)) { &PAGE_PARAMS } else { &[] };
+    route.query.iter().chain(page)
+}
+
+fn decode(text: &str) -> Result<String, ApiError> {
+    let spaced = text.replace('+', " ");
+    let decoded = percent_decode_str(&spaced).decode_utf8();
+    decoded.map(std::borrow::Cow::into_owned).map_err(|_| ApiError::bad("the query is no UTF-8"))
+}
+
+fn check_kind(param: &Param, value: &str) -> Result<(), ApiError> {
+    let time = || parse_rfc3339(value).is_some();
+    let fits = match param.kind {
+        Kind::Text => value.len() <= TEXT_BYTES_MAX && !value.contains('\0'),
+        Kind::Count => {
+            value.parse::<u32>().is_ok() && value.bytes().all(|byte| byte.is_ascii_digit())
+        }
+        Kind::Flag => matches!(value, "true" | "false"),
+        Kind::Time => time(),
+        Kind::TimeOrSecs => value.parse::<i64>().is_ok() || time(),
+        Kind::Word(words) => words.contains(&value),
+    };
+    if fits {
+        return Ok(());
+    }
+    let wanted = match param.kind {
+        Kind::Text => format!("a text of {TEXT_BYTES_MAX} bytes at the most"),
+        Kind::Count => "a number of 0 or more".to_owned(),
+        Kind::Flag => "`true` or `false`".to_owned(),
+        Kind::Time => {
+            "an RFC 3339 time such as 2026-02-09T08:30:00Z (`+` is sent as %2B)".to_owned()
+        }
+        Kind::TimeOrSecs => "an RFC 3339 time or Unix seconds".to_owned(),
+        Kind::Word(words) => format!("one of {}", words.join(", ")),
+    };
+    Err(ApiError::bad(format!("the parameter `{}` must be {wanted}", param.name)))
+}
+
+fn check_body(route: &Route, incoming: &Incoming) -> Result<(), ApiError> {
+    if incoming.body.len() > HTTP_BODY_BYTES_MAX {
+        return Err(ApiError::new(Code::TooLarge, "the body is over its limit"));
+    }
+    if route.body.is_none() {
+        return Ok(());
+    }
+    let essence = incoming.content_type.as_deref().unwrap_or("");
+    let essence = essence.split(';').next().unwrap_or("").trim();
+    if !essence.eq_ignore_ascii_case("application/json") {
+        let message = "the body must be JSON, sent with `Content-Type: application/json`";
+        return Err(ApiError::new(Code::NotJson, message));
+    }
+    Ok(())
+}
+
+/// Writes a changing call into the audit log. A change that can't be recorded is not hidden: the
+/// caller gets the storage's error.
+fn record(
+    call: &Call<'_>,
+    route: &Route,
+    path: &str,
+    outcome: &Result<Reply, ApiError>,
+) -> Result<(), ApiError> {
+    let status = match outcome {
+        Ok(reply) => reply.status,
+        // One who is told to wait has changed nothing, and may ask very often.
+        Err(error) if error.code == Code::TooMany => return Ok(()),
+        Err(error) => error.code.http_status(),
+    };
+    let username = match &call.identity {
+        Some(identity) => identity.username.clone(),
+        None => named_in(call.body),
+    };
+    let entry = AuditRow {
+        id: new_id(),
+        at_ms: call.now_ms,
+        username,
+        address: call.client.clone(),
+        action: format!("{} {}", route.method.name(), route.path),
+        target: path.chars().take(TEXT_BYTES_MAX).collect(),
+        outcome: status,
+        trace_id: call.trace_id.to_owned(),
+    };
+    let oldest_ms = call.now_ms.saturating_sub(AUDIT_DAYS_MAX * DAY_MS);
+    call.app
+        .control
+        .write(move |tx| -> Result<(), ApiError> { Ok(audit::insert(tx, &entry, oldest_ms)?) })
+}
+
+/// The name in a login's body, shortened; empty when there is none.
+fn named_in(body: &[u8]) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let name = value.as_ref().and_then(|value| value.get("username")?.as_str());
+    name.unwrap_or("").chars().take(64).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,242 @@
+//! Logins, passwords, API tokens.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::base::ids::new_id;
+use crate::base::limits::API_TOKENS_MAX;
+use crate::server::api::auth::{new_token, token_hash};
+use crate::server::api::reply::{ApiError, Code, Reply};
+use crate::server::api::request::{Call, Identity, Role};
+use crate::server::api::router::{Access, Gives, Method, Route, VIEWER};
+use crate::server::api::routes::check_text;
+use crate::server::api::schema::{Shape, Time, parse_time};
+use crate::server::storage::Listing;
+use crate::server::storage::control::tokens::{self, TokenRow};
+
+/// The endpoints.
+pub const ROUTES: &[Route] = &[
+    Route {
+        method: Method::Post,
+        access: Access::Public,
+        body: Some(Shape::of::<LoginBody>()),
+        errors: &[Code::Unauthenticated, Code::TooMany],
+        ..Route::get("/v1/auth/login", "Log in.", Gives::One(Shape::of::<LoggedIn>()), login)
+    },
+    Route {
+        method: Method::Post,
+        access: VIEWER,
+        body: Some(Shape::of::<PasswordBody>()),
+        errors: &[Code::TooMany],
+        ..Route::get(
+            "/v1/auth/password",
+            "Change your own password. Every login of yours is over then.",
+            Gives::Nothing,
+            change_password,
+        )
+    },
+    Route::get(
+        "/v1/auth/tokens",
+        "Your API tokens, newest first.",
+        Gives::List(Shape::of::<Token>()),
+        list_tokens,
+    ),
+    Route {
+        method: Method::Post,
+        body: Some(Shape::of::<TokenBody>()),
+        status: 201,
+        errors: &[Code::Conflict],
+        ..Route::get(
+            "/v1/auth/tokens",
+            "Make an API token, so that a script need not log in.",
+            Gives::One(Shape::of::<NewToken>()),
+            make_token,
+        )
+    },
+    Route {
+        method: Method::Delete,
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/auth/tokens/{id}",
+            "Revoke an API token of yours.",
+            Gives::Nothing,
+            revoke_token,
+        )
+    },
+];
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct LoginBody {
+    /// The user's name.
+    username: String,
+    /// The password.
+    #[schema(format = Password)]
+    password: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct LoggedIn {
+    /// Sent as `Authorization: Bearer <token>`.
+    token: String,
+    /// Seconds that it is good for.
+    expires_in: i64,
+    /// What the user may do.
+    #[schema(inline)]
+    role: Role,
+    /// Whether the password is still the one of the configuration, and must be changed.
+    must_change: bool,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct PasswordBody {
+    /// The password as it is.
+    #[schema(format = Password)]
+    current_password: String,
+    /// The password as it shall be.
+    #[schema(format = Password, min_length = 8, max_length = 256)]
+    new_password: String,
+}
+
+#[derive(Serialize, ToSchema)]
+struct Token {
+    /// The id.
+    id: String,
+    /// What it is called.
+    name: String,
+    /// Whether it may only read.
+    read_only: bool,
+    /// When it ends; null: never.
+    expires_at: Option<Time>,
+    /// When it was used last, to the minute.
+    last_used_at: Option<Time>,
+    /// When it was made.
+    created_at: Time,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct TokenBody {
+    /// What it is for.
+    #[schema(min_length = 1, max_length = 1024)]
+    name: String,
+    /// Whether it may only read.
+    #[serde(default)]
+    read_only: bool,
+    /// When it ends; without it, never.
+    #[serde(default)]
+    #[schema(format = DateTime)]
+    expires_at: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct NewToken {
+    /// The id.
+    id: String,
+    /// What it is called.
+    name: String,
+    /// The token, shown only here: `Authorization: Bearer <token>`.
+    token: String,
+    /// Whether it may only read.
+    read_only: bool,
+    /// When it ends; null: never.
+    expires_at: Option<Time>,
+    /// When it was made.
+    created_at: Time,
+}
+
+fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let body: LoginBody = call.json()?;
+    let login = call.app.auth.login(&body.username, &body.password, &call.client, call.now_ms)?;
+    let role = if login.user.role == "admin" { Role::Admin } else { Role::Viewer };
+    Ok(Reply::ok(&LoggedIn {
+        token: login.token,
+        expires_in: login.expires_in,
+        role,
+        must_change: login.user.must_change,
+    }))
+}
+
+fn change_password(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let who = by_login(call)?;
+    let body: PasswordBody = call.json()?;
+    let (current, new) = (&body.current_password, &body.new_password);
+    call.app.auth.change_password(who, current, new, &call.client, call.now_ms)?;
+    Ok(Reply::done())
+}
+
+/// The caller, who must have logged in: a token that leaks must not make more of itself.
+fn by_login<'a>(call: &'a Call<'_>) -> Result<&'a Identity, ApiError> {
+    let who = call.who()?;
+    if who.by_token {
+        let message = "an API token can't do this: log in with a password";
+        return Err(ApiError::new(Code::Forbidden, message));
+    }
+    Ok(who)
+}
+
+fn list_tokens(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let (who, page) = (call.who()?, call.page()?);
+    let rows = call.app.control.read(|db| tokens::list(db, &who.user_id, page))?;
+    let items = rows.items.into_iter().map(shown).collect();
+    Ok(Reply::list(&Listing::<Token> { items, total: rows.total }))
+}
+
+fn shown(row: TokenRow) -> Token {
+    Token {
+        id: row.id,
+        name: row.name,
+        read_only: row.read_only,
+        expires_at: row.expires_at.map(Time::from_secs),
+        last_used_at: row.last_used_at.map(Time::from_secs),
+        created_at: Time::from_secs(row.created_at),
+    }
+}
+
+fn make_token(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let who = by_login(call)?;
+    let body: TokenBody = call.json()?;
+    check_text("name", &body.name, true)?;
+    let expires_at = body.expires_at.as_deref().map(|text| parse_time("expires_at", text));
+    let expires_at = expires_at.transpose()?.map(|ms| ms / 1_000);
+    if expires_at.is_some_and(|end| end <= call.now_ms / 1_000) {
+        return Err(ApiError::bad("`expires_at` is over already"));
+    }
+    let row = TokenRow {
+        id: new_id(),
+        user_id: who.user_id.clone(),
+        name: body.name,
+        read_only: body.read_only,
+        expires_at,
+        last_used_at: None,
+        created_at: call.now_ms / 1_000,
+    };
+    let (token, kept) = (new_token(), row.clone());
+    let hash = token_hash(&token);
+    call.app.control.write(move |tx| -> Result<(), ApiError> {
+        if tokens::count(tx, &kept.user_id)? >= API_TOKENS_MAX {
+            let message = format!("you have {API_TOKENS_MAX} API tokens; revoke one first");
+            return Err(ApiError::new(Code::Conflict, message));
+        }
+        Ok(tokens::insert(tx, &kept, &hash)?)
+    })?;
+    Ok(Reply::created(&NewToken {
+        id: row.id,
+        name: row.name,
+        token,
+        read_only: row.read_only,
+        expires_at: row.expires_at.map(Time::from_secs),
+        created_at: Time::from_secs(row.created_at),
+    }))
+}
+
+fn revoke_token(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let who = by_login(call)?;
+    let (user_id, id) = (who.user_id.clone(), call.param("id").to_owned());
+    call.app.control.write(move |tx| -> Result<(), ApiError> {
+        let gone = tokens::delete(tx, &user_id, &id)?;
+        if gone { Ok(()) } else { Err(ApiError::not_found("API token", &id)) }
+    })?;
+    Ok(Reply::done())
+}

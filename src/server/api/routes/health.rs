@@ -1,0 +1,50 @@
+//! Whether the server is well.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::server::api::reply::{ApiError, Reply};
+use crate::server::api::request::Call;
+use crate::server::api::router::{Access, Gives, Route};
+use crate::server::api::schema::Shape;
+
+/// The endpoints.
+pub const ROUTES: &[Route] = &[Route {
+    access: Access::Public,
+    ..Route::get("/v1/health", "How the server is.", Gives::One(Shape::of::<Health>()), health)
+}];
+
+/// How the server is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// The server's version.
+    version: &'static str,
+    /// Seconds since it started.
+    uptime_secs: u64,
+    /// Agents with points on the disk.
+    agent_count: u64,
+    /// `ok`, `disk full`, `damaged` (a day file was set aside) or `failing`.
+    storage_status: &'static str,
+}
+
+fn health(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let store = &call.app.store;
+    let (seen, report) = (store.agents_seen(), store.report());
+    let storage_status = match (&seen, &report) {
+        (Ok(_), Ok(report)) if report.disk_full => "disk full",
+        (Ok(_), Ok(report)) if !report.damaged.is_empty() => "damaged",
+        (Ok(_), Ok(_)) => "ok",
+        _ => "failing",
+    };
+    Ok(Reply::ok(&Health {
+        version: env!("CARGO_PKG_VERSION"),
+        uptime_secs: uptime_secs(call),
+        agent_count: seen.map_or(0, |seen| seen.len() as u64),
+        storage_status,
+    }))
+}
+
+/// Seconds since the server started.
+pub fn uptime_secs(call: &Call<'_>) -> u64 {
+    (call.now_ms.saturating_sub(call.app.started_ms).max(0) / 1_000) as u64
+}

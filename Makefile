@@ -35,3 +35,34 @@ docs: ## Write the reference documents that are made from the code
 .PHONY: static
 static: ## Fully static binaries from source (takes a while)
 	@scripts/static.sh
+
+# Linux targets are cross-built with `cross` (a container engine is needed), macOS natively.
+TRIPLES_CROSS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+TRIPLES_NATIVE := x86_64-apple-darwin aarch64-apple-darwin
+
+.PHONY: $(TRIPLES_CROSS) $(TRIPLES_NATIVE)
+$(TRIPLES_CROSS):
+	@command -v cross >/dev/null || { echo "make: cross is missing: cargo install cross"; exit 1; }
+	cross build --locked --release --target $@ --features vendored --bins
+
+$(TRIPLES_NATIVE):
+	cargo build --locked --release --target $@ --features vendored --bins
+
+.PHONY: package
+package: ## Tarballs of one built target: make package TARGET=x86_64-unknown-linux-gnu
+	@test -n "$(TARGET)" || { echo "make: say which: make package TARGET=x86_64-unknown-linux-gnu"; exit 2; }
+	@scripts/package.sh $(TARGET) dist
+
+.PHONY: release
+release: ## Build and pack every target
+	@for triple in $(TRIPLES_CROSS) $(TRIPLES_NATIVE); do \
+	  case "$$triple" in *darwin) [ "$$(uname -s)" = Darwin ] || { echo "make: $$triple needs a Mac: left out"; continue; } ;; esac; \
+	  $(MAKE) $$triple && scripts/package.sh $$triple dist || exit 1; \
+	done
+
+.PHONY: deb rpm
+deb: build ## Debian packages of both daemons in dist/
+	@. scripts/env.sh && packaging/deb/build.sh "$$CARGO_TARGET_DIR/release" dist
+
+rpm: build ## RPM packages of both daemons in dist/
+	@. scripts/env.sh && packaging/rpm/build.sh "$$CARGO_TARGET_DIR/release" dist

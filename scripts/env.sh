@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by the other scripts: where the build goes and which gRPC it links.
 
 # The distribution's gRPC is linked when it is there, which spares minutes of C++.

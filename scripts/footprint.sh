@@ -7,7 +7,7 @@ set -euo pipefail
 agent_bin=$1 server_bin=$2 interval=$3 seconds=$4
 
 work=$(mktemp -d)
-server= agent=
+server='' agent=''
 cleanup() {
   [ -z "$agent" ] || kill "$agent" 2>/dev/null || true
   [ -z "$server" ] || kill "$server" 2>/dev/null || true

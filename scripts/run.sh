@@ -33,7 +33,7 @@ TOML
 fi
 http=$(sed -n 's/^http_port *= *//p' "$data/server.toml")
 
-server= agent=
+server='' agent=''
 stop() {
   trap - EXIT INT TERM
   [ -z "$agent" ] || kill "$agent" 2>/dev/null || true

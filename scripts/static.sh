@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds fully static binaries from source: gRPC's core and OpenSSL are compiled in, small.
-#   scripts/static.sh [TARGET]      default: this machine's glibc target
+#   scripts/static.sh [TARGET]      default: this machine's own target
+# OXMON_STATIC_ONLY=oxmon-agent or oxmon-server builds just that one.
 # A musl target is built the same way in packaging/docker/Dockerfile.static.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,9 +20,13 @@ export GRPCIO_SYS_USE_PKG_CONFIG=0
 : "${CARGO_TARGET_DIR:=target}"
 export CARGO_TARGET_DIR
 
-cargo build --locked --release --target "$target" --no-default-features \
-  --features agent,vendored --bin oxmon-agent
-if [ -z "${OXMON_STATIC_AGENT_ONLY:-}" ]; then
+only=${OXMON_STATIC_ONLY:-}
+if [ -z "$only" ] || [ "$only" = oxmon-agent ]; then
+  # Without the server's features, so that nothing of them is even compiled in.
+  cargo build --locked --release --target "$target" --no-default-features \
+    --features agent,vendored --bin oxmon-agent
+fi
+if [ -z "$only" ] || [ "$only" = oxmon-server ]; then
   cargo build --locked --release --target "$target" --features vendored \
     --bin oxmon-server --bin oxmon-mock
 fi

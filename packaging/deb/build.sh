@@ -1,0 +1,54 @@
+#!/usr/bin/env bash
+# Makes oxmon-agent and oxmon-server .deb packages from built binaries.
+#   packaging/deb/build.sh BIN_DIR OUT_DIR [VERSION]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ $# -ge 2 ] || { echo "usage: packaging/deb/build.sh BIN_DIR OUT_DIR [VERSION]" >&2; exit 2; }
+bin=$(realpath "$1") out=$2
+version=${3:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
+command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing: install dpkg" >&2; exit 1; }
+mkdir -p "$out"
+architecture=$(dpkg --print-architecture)
+
+for component in agent server; do
+  name=oxmon-$component
+  root=$(mktemp -d)
+  trap 'rm -rf "$root"' EXIT
+  packaging/stage.sh "$component" "$bin" "$root"
+  # Debian's policy keeps the changelog of a native package under this name, and wants a copyright.
+  mkdir "$root/DEBIAN"
+  echo "/etc/oxmon/$component.example.toml" >"$root/DEBIAN/conffiles"
+  for script in postinst prerm postrm; do
+    sed -e "s/@NAME@/$name/g" -e "s/@COMPONENT@/$component/g" \
+      -e "s/@USER@/$([ "$component" = agent ] && echo oxmon-agent || echo oxmon)/g" \
+      -e "s|@STATE@|/var/lib/$([ "$component" = agent ] && echo oxmon-agent || echo oxmon)|g" \
+      "packaging/deb/$script" >"$root/DEBIAN/$script"
+    chmod 755 "$root/DEBIAN/$script"
+  done
+  # Which libraries it needs is read from the binary; a static one needs none.
+  depends=
+  if command -v dpkg-shlibdeps >/dev/null && ldd "$bin/$name" >/dev/null 2>&1; then
+    control=$(mktemp -d) && mkdir "$control/debian" && : >"$control/debian/control"
+    depends=$(cd "$control" && dpkg-shlibdeps -O "$bin/$name" 2>/dev/null | sed 's/^shlibs:Depends=//')
+    rm -rf "$control"
+  fi
+  summary=$(sed -n "s/^$component: //p" packaging/summaries.txt)
+  {
+    echo "Package: $name"
+    echo "Version: $version"
+    echo "Architecture: $architecture"
+    echo "Maintainer: oxmon maintainers <maintainers@oxmon.invalid>"
+    echo "Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)"
+    [ -z "$depends" ] || echo "Depends: $depends"
+    echo "Recommends: systemd"
+    echo "Section: admin"
+    echo "Priority: optional"
+    echo "Description: $summary"
+    sed -n "s/^$component+ / /p" packaging/summaries.txt
+  } >"$root/DEBIAN/control"
+  (cd "$root" && find usr etc -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
+  dpkg-deb --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
+  rm -rf "$root"
+  trap - EXIT
+  echo "deb: $out/${name}_${version}_$architecture.deb"
+done

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Makes oxmon-agent and oxmon-server .rpm packages from built binaries, with rpmbuild.
+#   packaging/rpm/build.sh BIN_DIR OUT_DIR [VERSION]
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+[ $# -ge 2 ] || { echo "usage: packaging/rpm/build.sh BIN_DIR OUT_DIR [VERSION]" >&2; exit 2; }
+bin=$(realpath "$1") out=$2
+version=${3:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
+command -v rpmbuild >/dev/null || { echo "rpm: rpmbuild is missing: install rpm (apt) or rpm-build (dnf)" >&2; exit 1; }
+mkdir -p "$out"
+out=$(realpath "$out")
+top=$(mktemp -d)
+trap 'rm -rf "$top"' EXIT
+
+for component in agent server; do
+  name=oxmon-$component
+  stage=$top/stage-$component
+  packaging/stage.sh "$component" "$bin" "$stage"
+  # Fedora keeps zsh's completions elsewhere than Debian.
+  mkdir -p "$stage/usr/share/zsh/site-functions"
+  mv "$stage/usr/share/zsh/vendor-completions/"* "$stage/usr/share/zsh/site-functions/"
+  rmdir "$stage/usr/share/zsh/vendor-completions"
+  rpmbuild -bb --quiet \
+    --define "_topdir $top" --define "_rpmdir $out" --define "stage $stage" \
+    --define "name_ $name" --define "component $component" --define "version_ $version" \
+    --define "user $([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \
+    --define "summary_ $(sed -n "s/^$component: //p" packaging/summaries.txt)" \
+    --define "description_ $(sed -n "s/^$component+ //p" packaging/summaries.txt | tr '\n' ' ')" \
+    packaging/rpm/oxmon.spec
+done
+find "$out" -name "oxmon-*-$version-*.rpm" -exec echo "rpm: {}" \;

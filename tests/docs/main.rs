@@ -4,6 +4,7 @@
 
 mod configuration;
 mod limits;
+mod metrics;
 
 use std::path::PathBuf;
 

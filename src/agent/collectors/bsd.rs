@@ -1,0 +1,180 @@
+//! macOS and FreeBSD through sysctl(3): written against the documented names, and compiled only
+//! there. CPU time is FreeBSD's `kern.cp_time`; macOS has none in sysctl, so it gives no `cpu.usage`.
+
+use sysctl::{Ctl, CtlValue, Sysctl as _};
+
+use crate::agent::collectors::rate::growth;
+use crate::agent::collectors::statfs::statvfs;
+use crate::agent::collectors::{CollectError, Collector, Metric, Spec, Tick, percent};
+use crate::model::point::Point;
+
+const fn metric(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, unit, label: None, help }
+}
+
+/// The table's row of CPU usage.
+pub const CPU: Spec = Spec {
+    name: "cpu",
+    metrics: &[metric(
+        "cpu.usage",
+        "%",
+        "Time that was not idle since the tick before (kern.cp_time).",
+    )],
+    make: |_| Box::new(Cpu { before: None }),
+};
+
+/// The table's row of memory.
+pub const MEMORY: Spec = Spec {
+    name: "memory",
+    metrics: &[
+        metric("memory.total", "bytes", "Physical memory (hw.memsize, hw.physmem)."),
+        metric("memory.used", "bytes", "What is not free."),
+        metric("memory.available", "bytes", "Free and purgeable pages."),
+        metric("memory.used_percent", "%", "memory.used of memory.total."),
+    ],
+    make: |_| Box::new(Memory),
+};
+
+/// The table's row of load and uptime.
+pub const LOAD: Spec = Spec {
+    name: "load",
+    metrics: &[
+        metric("load.load_1", "processes", "Load average of 1 minute (vm.loadavg)."),
+        metric("load.load_5", "processes", "The same over 5 minutes."),
+        metric("load.load_15", "processes", "The same over 15 minutes."),
+        metric("load.uptime", "s", "Seconds since the system started (kern.boottime)."),
+    ],
+    make: |_| Box::new(Load),
+};
+
+/// The table's row of the root file system, as df counts it.
+pub const DISK: Spec = Spec {
+    name: "disk",
+    metrics: &[
+        Metric { name: "disk.total", unit: "bytes", label: Some("mount"), help: "Size of /." },
+        Metric { name: "disk.used", unit: "bytes", label: Some("mount"), help: "What is used." },
+        Metric {
+            name: "disk.available",
+            unit: "bytes",
+            label: Some("mount"),
+            help: "What is free.",
+        },
+        Metric { name: "disk.used_percent", unit: "%", label: Some("mount"), help: "As df shows." },
+    ],
+    make: |_| Box::new(Disk),
+};
+
+fn value(name: &'static str) -> Result<CtlValue, CollectError> {
+    Ctl::new(name)
+        .and_then(|ctl| ctl.value())
+        .map_err(|error| CollectError::parse(name, error.to_string()))
+}
+
+fn number(name: &'static str) -> Result<u64, CollectError> {
+    Ok(match value(name)? {
+        CtlValue::Int(n) => u64::try_from(n).unwrap_or(0),
+        CtlValue::Uint(n) => u64::from(n),
+        CtlValue::Long(n) => u64::try_from(n).unwrap_or(0),
+        CtlValue::Ulong(n) | CtlValue::U64(n) => n,
+        CtlValue::S64(n) => u64::try_from(n).unwrap_or(0),
+        CtlValue::U32(n) => u64::from(n),
+        _ => return Err(CollectError::parse(name, "it is no number")),
+    })
+}
+
+fn bytes(name: &'static str) -> Result<Vec<u8>, CollectError> {
+    match value(name)? {
+        CtlValue::Struct(bytes) | CtlValue::Node(bytes) => Ok(bytes),
+        _ => Err(CollectError::parse(name, "it is no structure")),
+    }
+}
+
+/// The little-endian numbers of a structure, `N` bytes each.
+fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    bytes
+        .chunks_exact(N)
+        .map(|chunk| chunk.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
+}
+
+struct Cpu {
+    before: Option<(u64, u64)>,
+}
+
+impl Collector for Cpu {
+    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+        // user, nice, system, interrupt, idle (sys/resource.h: CPUSTATES).
+        let times: Vec<u64> = words::<8>(&bytes("kern.cp_time")?).take(5).collect();
+        let [user, nice, system, interrupt, idle] = times[..] else {
+            return Err(CollectError::parse("kern.cp_time", "it has fewer than 5 numbers"));
+        };
+        let busy = user + nice + system + interrupt;
+        let now = (busy, busy + idle);
+        if let Some((busy, total)) = self.before.replace(now)
+            && let (Some(busy), Some(total)) = (growth(busy, now.0), growth(total, now.1))
+            && total > 0
+        {
+            let usage = percent(busy as f64, total as f64);
+            out.push(Point::plain("cpu.usage", tick.now_ms, usage));
+        }
+        Ok(())
+    }
+}
+
+struct Memory;
+
+impl Collector for Memory {
+    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+        let page = number("hw.pagesize")?;
+        #[cfg(target_os = "macos")]
+        let (total, free) = (
+            number("hw.memsize")?,
+            number("vm.page_free_count")? + number("vm.page_purgeable_count")?,
+        );
+        #[cfg(not(target_os = "macos"))]
+        let (total, free) = (
+            number("hw.physmem")?,
+            number("vm.stats.vm.v_free_count")? + number("vm.stats.vm.v_inactive_count")?,
+        );
+        let available = free.saturating_mul(page).min(total);
+        let used = total - available;
+        let plain = |name, value: f64| Point::plain(name, tick.now_ms, value);
+        out.push(plain("memory.total", total as f64));
+        out.push(plain("memory.used", used as f64));
+        out.push(plain("memory.available", available as f64));
+        out.push(plain("memory.used_percent", percent(used as f64, total as f64)));
+        Ok(())
+    }
+}
+
+struct Load;
+
+impl Collector for Load {
+    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+        // struct loadavg { fixpt_t ldavg[3]; long fscale; } (sys/resource.h): three 32-bit numbers,
+        // padding, and the scale.
+        let load = bytes("vm.loadavg")?;
+        let averages: Vec<u64> = words::<4>(&load).take(3).collect();
+        let scale = load.get(16..24).and_then(|scale| words::<8>(scale).next()).unwrap_or(2048);
+        let names = ["load.load_1", "load.load_5", "load.load_15"];
+        for (name, average) in names.into_iter().zip(averages) {
+            let value = average as f64 / scale.max(1) as f64;
+            out.push(Point::plain(name, tick.now_ms, (value * 100.0).round() / 100.0));
+        }
+        let boot = words::<8>(&bytes("kern.boottime")?).next().unwrap_or(0);
+        let uptime = (tick.now_ms / 1_000).saturating_sub(i64::try_from(boot).unwrap_or(0));
+        out.push(Point::plain("load.uptime", tick.now_ms, uptime as f64));
+        Ok(())
+    }
+}
+
+struct Disk;
+
+impl Collector for Disk {
+    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+        let path = std::path::Path::new("/");
+        let sizes =
+            statvfs(path).map_err(|error| CollectError::Read { path: path.to_owned(), error })?;
+        super::statfs::push("/", sizes, tick.now_ms, out);
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Load averages from /proc/loadavg and uptime from /proc/uptime (proc(5)).
+
+use crate::agent::collectors::procfile::ProcFile;
+use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick};
+use crate::model::point::Point;
+
+const fn load(name: &'static str, help: &'static str) -> Metric {
+    Metric { name, unit: "processes", label: None, help }
+}
+
+/// The table's row.
+pub const SPEC: Spec = Spec {
+    name: "load",
+    metrics: &[
+        load(
+            "load.load_1",
+            "Processes that ran or waited, averaged over 1 minute (/proc/loadavg).",
+        ),
+        load("load.load_5", "The same over 5 minutes."),
+        load("load.load_15", "The same over 15 minutes."),
+        Metric {
+            name: "load.uptime",
+            unit: "s",
+            label: None,
+            help: "Seconds since the system started (/proc/uptime).",
+        },
+    ],
+    make: |setup: &Setup<'_>| {
+        Box::new(Load {
+            loadavg: ProcFile::whole(setup.proc("loadavg")),
+            uptime: ProcFile::whole(setup.proc("uptime")),
+        })
+    },
+};
+
+struct Load {
+    loadavg: ProcFile,
+    uptime: ProcFile,
+}
+
+impl Collector for Load {
+    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+        // procfs reads load averages as f32, which turns 0.05 into 0.05000000074505806.
+        let [one, five, fifteen] = numbers("/proc/loadavg", &self.loadavg.read()?)?;
+        let [uptime] = numbers("/proc/uptime", &self.uptime.read()?)?;
+        out.push(Point::plain("load.load_1", tick.now_ms, one));
+        out.push(Point::plain("load.load_5", tick.now_ms, five));
+        out.push(Point::plain("load.load_15", tick.now_ms, fifteen));
+        out.push(Point::plain("load.uptime", tick.now_ms, uptime.floor()));
+        Ok(())
+    }
+}
+
+/// The first `N` numbers of a line.
+fn numbers<const N: usize>(file: &'static str, text: &str) -> Result<[f64; N], CollectError> {
+    let mut words = text.split_ascii_whitespace();
+    let mut found = [0.0; N];
+    for number in &mut found {
+        let word = words.next().unwrap_or_default();
+        *number = word
+            .parse()
+            .ok()
+            .filter(|value: &f64| value.is_finite() && *value >= 0.0)
+            .ok_or_else(|| CollectError::parse(file, format!("`{word}` is no number")))?;
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    pub fn parse_any(text: &str) {
+        let _ = numbers::<3>("x", text);
+    }
+
+    #[test]
+    fn the_decimals_of_the_kernel_are_kept() {
+        assert_eq!(numbers("f", "0.05 1.10 12.34 1/234 5678\n").unwrap(), [0.05, 1.10, 12.34]);
+        assert_eq!(numbers("f", "350735.47 234388.90\n").unwrap(), [350_735.47]);
+    }
+
+    #[test]
+    fn what_is_no_number_is_said() {
+        assert!(numbers::<3>("f", "0.05 1.10").is_err());
+        assert!(numbers::<1>("f", "NaN").is_err());
+        assert!(numbers::<1>("f", "-1").is_err());
+    }
+}

@@ -1,0 +1,433 @@
+//! `agent.toml`: its keys, their defaults, and the checks that a person's mistakes meet.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Deserializer};
+use wildmatch::WildMatch;
+
+use crate::base::configfile::{ConfigError, Source};
+use crate::base::limits::AGENT_ID_BYTES_MAX;
+use crate::base::logging;
+
+/// The whole of `agent.toml`. `config/agent.example.toml` explains each key.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AgentConfig {
+    /// This host's name on the server; the host name where it is not given.
+    pub agent_id: String,
+    /// The server's gRPC address, `host:port`.
+    pub server_endpoint: String,
+    /// TLS to the server.
+    #[serde(deserialize_with = "tls_or_flag")]
+    pub tls: TlsConfig,
+    /// The token that the server asks for.
+    pub auth_token: Option<String>,
+    /// Seconds between two ticks.
+    pub collection_interval_secs: u64,
+    /// Batches kept while the server is away.
+    pub buffer_max_size: usize,
+    /// Folder of the batches that must survive a restart.
+    pub buffer_dir: Option<PathBuf>,
+    /// What is measured and what is left out.
+    pub filters: Filters,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub log_level: String,
+    /// The root of /proc: another one in a container that is shown the host's.
+    pub proc_root: PathBuf,
+    /// The root of the mounts: another one in a container that is shown the host's.
+    pub root: PathBuf,
+}
+
+/// TLS to the server.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// Whether the connection is encrypted. A `[tls]` table means yes.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// PEM file of the authorities to trust in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// PEM file of the agent's own certificate.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of its key.
+    pub key_file: Option<PathBuf>,
+    /// The name that the server's certificate must have, where it differs from the endpoint's.
+    pub server_name: Option<String>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// `tls = true`, or a `[tls]` table.
+fn tls_or_flag<'de, D: Deserializer<'de>>(from: D) -> Result<TlsConfig, D::Error> {
+    struct Either;
+    impl<'de> serde::de::Visitor<'de> for Either {
+        type Value = TlsConfig;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("true, false or a [tls] table")
+        }
+
+        fn visit_bool<E>(self, enabled: bool) -> Result<TlsConfig, E> {
+            Ok(TlsConfig { enabled, ..TlsConfig::default() })
+        }
+
+        fn visit_map<A: serde::de::MapAccess<'de>>(self, map: A) -> Result<TlsConfig, A::Error> {
+            TlsConfig::deserialize(serde::de::value::MapAccessDeserializer::new(map))
+        }
+    }
+    from.deserialize_any(Either)
+}
+
+/// Patterns with `*` and `?` of what is measured and what is left out.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Filters {
+    /// Mount points to measure; empty: all that are not excluded.
+    pub mounts_include: Vec<String>,
+    /// Mount points to leave out.
+    pub mounts_exclude: Vec<String>,
+    /// Types of file systems to leave out.
+    pub fs_types_exclude: Vec<String>,
+    /// Interfaces to measure; empty: all that are not excluded.
+    pub interfaces_include: Vec<String>,
+    /// Interfaces to leave out.
+    pub interfaces_exclude: Vec<String>,
+}
+
+const MOUNTS_EXCLUDE: &[&str] = &[
+    "/proc*",
+    "/sys*",
+    "/dev*",
+    "/run*",
+    "/snap/*",
+    "/var/lib/docker/*",
+    "/var/lib/containers/*",
+    "/var/lib/containerd/*",
+    "/var/lib/kubelet/*",
+    "/var/snap/*",
+];
+/// Views of the kernel, and images that are always full.
+const FS_TYPES_EXCLUDE: &[&str] = &[
+    "autofs",
+    "bdev",
+    "binfmt_misc",
+    "bpf",
+    "cgroup*",
+    "configfs",
+    "cpuset",
+    "debugfs",
+    "devfs",
+    "devpts",
+    "devtmpfs",
+    "efivarfs",
+    "fuse.gvfsd-fuse",
+    "fuse.lxcfs",
+    "fuse.portal",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nsfs",
+    "proc",
+    "pstore",
+    "ramfs",
+    "rpc_pipefs",
+    "securityfs",
+    "selinuxfs",
+    "squashfs",
+    "sysfs",
+    "tmpfs",
+    "tracefs",
+];
+const INTERFACES_EXCLUDE: &[&str] =
+    &["lo", "veth*", "docker*", "br-*", "cali*", "cni*", "flannel*", "virbr*", "vnet*", "tap*"];
+
+fn owned(words: &[&str]) -> Vec<String> {
+    words.iter().map(ToString::to_string).collect()
+}
+
+impl Default for Filters {
+    fn default() -> Self {
+        Self {
+            mounts_include: Vec::new(),
+            mounts_exclude: owned(MOUNTS_EXCLUDE),
+            fs_types_exclude: owned(FS_TYPES_EXCLUDE),
+            interfaces_include: Vec::new(),
+            interfaces_exclude: owned(INTERFACES_EXCLUDE),
+        }
+    }
+}
+
+impl Filters {
+    /// Which mount points to take.
+    pub fn mounts(&self) -> Patterns {
+        Patterns::new(&self.mounts_include, &self.mounts_exclude)
+    }
+
+    /// Which types of file systems to take.
+    pub fn fs_types(&self) -> Patterns {
+        Patterns::new(&[], &self.fs_types_exclude)
+    }
+
+    /// Which interfaces to take.
+    pub fn interfaces(&self) -> Patterns {
+        Patterns::new(&self.interfaces_include, &self.interfaces_exclude)
+    }
+}
+
+/// What to take by name: what an including pattern names, or all where there is none, less what an
+/// excluding pattern names.
+#[derive(Debug, Clone)]
+pub struct Patterns {
+    include: Vec<WildMatch>,
+    exclude: Vec<WildMatch>,
+}
+
+impl Patterns {
+    fn new(include: &[String], exclude: &[String]) -> Self {
+        let compile = |words: &[String]| words.iter().map(|word| WildMatch::new(word)).collect();
+        Self { include: compile(include), exclude: compile(exclude) }
+    }
+
+    /// Whether `name` is taken.
+    pub fn take(&self, name: &str) -> bool {
+        let included = self.include.is_empty() || self.include.iter().any(|p| p.matches(name));
+        included && !self.exclude.iter().any(|pattern| pattern.matches(name))
+    }
+}
+
+impl std::fmt::Debug for AgentConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let token = self.auth_token.as_ref().map(|_| "***");
+        f.debug_struct("AgentConfig")
+            .field("agent_id", &self.agent_id)
+            .field("server_endpoint", &self.server_endpoint)
+            .field("tls", &self.tls)
+            .field("auth_token", &token)
+            .field("collection_interval_secs", &self.collection_interval_secs)
+            .field("buffer_max_size", &self.buffer_max_size)
+            .field("buffer_dir", &self.buffer_dir)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for AgentConfig {
+    fn default() -> Self {
+        let folder = |name: &str, otherwise: &str| {
+            std::env::var_os(name).map_or_else(|| PathBuf::from(otherwise), PathBuf::from)
+        };
+        // systemd names the unit's StateDirectory= (systemd.exec(5)); of several the first counts.
+        let state = std::env::var("STATE_DIRECTORY").ok();
+        let state = state.and_then(|dirs| dirs.split(':').next().map(PathBuf::from));
+        Self {
+            agent_id: host_name(),
+            server_endpoint: "127.0.0.1:9090".to_owned(),
+            tls: TlsConfig::default(),
+            auth_token: None,
+            collection_interval_secs: 10,
+            buffer_max_size: 1_000,
+            buffer_dir: state,
+            filters: Filters::default(),
+            log_level: "info".to_owned(),
+            proc_root: folder("OXMON_HOST_PROC", "/proc"),
+            root: folder("OXMON_HOST_ROOT", "/"),
+        }
+    }
+}
+
+/// The host's name as the kernel has it (kernel.hostname of sysctl(8)); `localhost` without one.
+fn host_name() -> String {
+    #[cfg(target_os = "linux")]
+    const NAME: &str = "kernel.hostname";
+    #[cfg(not(target_os = "linux"))]
+    const NAME: &str = "kern.hostname";
+    use sysctl::Sysctl as _;
+    let value = sysctl::Ctl::new(NAME).and_then(|ctl| ctl.value_string());
+    let name = value.unwrap_or_default().trim().to_owned();
+    if name.is_empty() || name.len() > AGENT_ID_BYTES_MAX { "localhost".to_owned() } else { name }
+}
+
+const INTERVAL_SECS: std::ops::RangeInclusive<u64> = 1..=3_600;
+const BUFFER_BATCHES: std::ops::RangeInclusive<usize> = 1..=100_000;
+
+impl AgentConfig {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    ///
+    /// Names file, line and key of the first mistake.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        Self::from_source(&Source::read(path)?)
+    }
+
+    /// Parses and checks a configuration.
+    ///
+    /// # Errors
+    ///
+    /// Names file, line and key of the first mistake.
+    pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
+        let config: Self = source.parse()?;
+        let id = &config.agent_id;
+        if id.is_empty() || id.len() > AGENT_ID_BYTES_MAX || id.chars().any(char::is_control) {
+            let message =
+                format!("must be 1 to {AGENT_ID_BYTES_MAX} bytes without control characters");
+            return Err(source.error("agent_id", message));
+        }
+        check_endpoint(source, &config.server_endpoint)?;
+        let interval = config.collection_interval_secs;
+        if !INTERVAL_SECS.contains(&interval) {
+            let message = format!("must be 1 to 3600 seconds, is {interval}");
+            return Err(source.error("collection_interval_secs", message));
+        }
+        let size = config.buffer_max_size;
+        if !BUFFER_BATCHES.contains(&size) {
+            let message = format!("must be 1 to 100000 batches, is {size}");
+            return Err(source.error("buffer_max_size", message));
+        }
+        if logging::parse_level(&config.log_level).is_none() {
+            return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
+        }
+        if config.auth_token.as_ref().is_some_and(|token| !is_token(token)) {
+            return Err(source.error("auth_token", "must be visible ASCII without spaces"));
+        }
+        config.check_tls(source)?;
+        Ok(config)
+    }
+
+    /// The level that `log_level` names.
+    pub fn level(&self) -> log::LevelFilter {
+        logging::parse_level(&self.log_level).unwrap_or(log::LevelFilter::Info)
+    }
+
+    fn check_tls(&self, source: &Source) -> Result<(), ConfigError> {
+        let tls = &self.tls;
+        let files = [
+            ("tls.ca_file", &tls.ca_file),
+            ("tls.cert_file", &tls.cert_file),
+            ("tls.key_file", &tls.key_file),
+        ];
+        for (key, path) in files {
+            let Some(path) = path else { continue };
+            if let Err(error) = std::fs::File::open(path) {
+                return Err(source.error(key, format!("cannot read {}: {error}", path.display())));
+            }
+        }
+        match (&tls.cert_file, &tls.key_file) {
+            (Some(_), None) => Err(source.error("tls.cert_file", "needs key_file beside it")),
+            (None, Some(_)) => Err(source.error("tls.key_file", "needs cert_file beside it")),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a metadata value may hold (gRPC over HTTP/2, "ASCII-Value").
+fn is_token(token: &str) -> bool {
+    !token.is_empty() && token.len() <= 512 && token.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+fn check_endpoint(source: &Source, endpoint: &str) -> Result<(), ConfigError> {
+    let bad = || {
+        let message = format!("must be host:port, such as \"10.0.1.100:9090\", is {endpoint:?}");
+        source.error("server_endpoint", message)
+    };
+    let (host, port) = endpoint.rsplit_once(':').ok_or_else(bad)?;
+    // An IPv6 address stands in brackets, so that its colons are told from the port's.
+    let host_is_whole = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
+    let odd = host.chars().any(|c| c.is_whitespace() || c == '/');
+    let port = port.parse::<u16>().map_err(|_| bad())?;
+    if host.is_empty() || !host_is_whole || odd || port == 0 { Err(bad()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn parse(text: &str) -> Result<AgentConfig, ConfigError> {
+        AgentConfig::from_source(&Source::embedded("a.toml", text))
+    }
+
+    #[test]
+    fn an_empty_file_is_all_defaults() {
+        let config = parse("").unwrap();
+        assert!(!config.agent_id.is_empty());
+        assert_eq!(config.server_endpoint, "127.0.0.1:9090");
+        assert_eq!((config.collection_interval_secs, config.buffer_max_size), (10, 1_000));
+        assert!(!config.tls.enabled);
+    }
+
+    #[test]
+    fn tls_is_a_flag_or_a_table() {
+        assert!(parse("tls = true").unwrap().tls.enabled);
+        assert!(!parse("tls = false").unwrap().tls.enabled);
+        let config = parse("[tls]\nserver_name = 'x'").unwrap();
+        assert!(config.tls.enabled);
+        assert!(!parse("[tls]\nenabled = false").unwrap().tls.enabled);
+        assert!(parse("tls = 'yes'").unwrap_err().0.contains("a.toml:1: tls:"));
+    }
+
+    #[test]
+    fn endpoints_are_checked() {
+        for good in ["a:1", "10.0.0.1:9090", "[::1]:9090", "mon.example.com:443"] {
+            assert!(parse(&format!("server_endpoint = '{good}'")).is_ok(), "{good}");
+        }
+        for bad in ["", "a", "a:", ":1", "::1:9090", "http://a:1", "a:0", "a:65536", "a b:1"] {
+            assert!(parse(&format!("server_endpoint = '{bad}'")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_token_stays_out_of_debug_output() {
+        let config = parse("auth_token = 'very-secret'").unwrap();
+        assert!(!format!("{config:?}").contains("very-secret"));
+        assert!(parse("auth_token = 'two words'").is_err());
+    }
+
+    #[test]
+    fn a_certificate_needs_its_key() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let text = format!("[tls]\ncert_file = {:?}", file.path().display().to_string());
+        assert!(parse(&text).unwrap_err().0.starts_with("a.toml:2: tls.cert_file: needs key_file"));
+    }
+
+    #[test]
+    fn filters_take_and_leave_out() {
+        let patterns = Filters::default().interfaces();
+        assert!(patterns.take("eth0") && patterns.take("wlp2s0"));
+        assert!(!patterns.take("lo") && !patterns.take("veth12ab"));
+        let text = "[filters]\nmounts_include = ['/', '/data*']\nmounts_exclude = ['/data/tmp']";
+        let patterns = parse(text).unwrap().filters.mounts();
+        assert!(patterns.take("/") && patterns.take("/data/a") && !patterns.take("/home"));
+        assert!(!patterns.take("/data/tmp"));
+    }
+
+    #[test]
+    fn the_example_is_the_defaults() {
+        let text = include_str!("../../config/agent.example.toml");
+        // Commented keys (`# key = …`) show the defaults: with them in force, nothing changes.
+        let key = |line: &str| {
+            let word = line.split(" = ").next().unwrap_or_default();
+            line.contains(" = ") && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+        };
+        let live: String = text
+            .lines()
+            .map(|line| match line.strip_prefix("# ") {
+                Some(rest) if rest.starts_with('[') || key(rest) => format!("{rest}\n"),
+                _ => format!("{line}\n"),
+            })
+            .filter(|line| !line.contains("/etc/oxmon/") && !line.contains("auth_token"))
+            .collect();
+        let live = live.replace("[tls]\nenabled = true", "[tls]\nenabled = false");
+        let (example, defaults) = (parse(&live).unwrap(), AgentConfig::default());
+        assert_eq!(example.server_endpoint, defaults.server_endpoint);
+        assert_eq!(example.collection_interval_secs, defaults.collection_interval_secs);
+        assert_eq!(example.buffer_max_size, defaults.buffer_max_size);
+        assert_eq!(example.log_level, defaults.log_level);
+        assert_eq!(example.filters.mounts_exclude, defaults.filters.mounts_exclude);
+        assert_eq!(example.filters.fs_types_exclude, defaults.filters.fs_types_exclude);
+        assert_eq!(example.filters.interfaces_exclude, defaults.filters.interfaces_exclude);
+        parse(text).unwrap();
+    }
+}

@@ -1,0 +1,41 @@
+//! `--once`: what would be sent, as a table for a person.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use crate::agent::collectors::{Collectors, Metric, OWN_METRICS, SPECS};
+use crate::agent::config::AgentConfig;
+use crate::base::clock::{Clock as _, SystemClock};
+use crate::rt::stop::Stop;
+
+/// Rates need two looks at the counters.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Collects twice, a second apart, and gives the second collection as a table.
+pub fn run(config: &AgentConfig) -> String {
+    let mut collectors = Collectors::new(config);
+    collectors.collect(SystemClock.now_ms());
+    Stop::never().wait(BETWEEN);
+    let points = collectors.collect(SystemClock.now_ms());
+    let mut out = format!(
+        "agent {:?} would send {} points to {}:\n\n{:<24} {:<28} {:>20} {}\n",
+        config.agent_id,
+        points.len(),
+        config.server_endpoint,
+        "metric",
+        "labels",
+        "value",
+        "unit"
+    );
+    for point in &points {
+        let unit = find(&point.metric).map_or("", |metric| metric.unit);
+        let labels = point.labels.to_string();
+        // Writing to a string can't fail.
+        let _ = writeln!(out, "{:<24} {labels:<28} {:>20} {unit}", point.metric, point.value);
+    }
+    out
+}
+
+fn find(name: &str) -> Option<&'static Metric> {
+    SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS).find(|spec| spec.name == name)
+}

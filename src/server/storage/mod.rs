@@ -33,6 +33,12 @@ pub enum StorageError {
     /// The caller asked for something that can't be.
     #[error("{0}")]
     Invalid(String),
+    /// Another server holds the data directory.
+    #[error("{0} is in use by another oxmon-server; stop that one, or give this one its own data_dir")]
+    Locked(String),
+    /// An agent has more series than it may have; the series is not taken.
+    #[error("agent {0} has more series than it may have in a day")]
+    TooManySeries(String),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -45,6 +51,9 @@ pub struct Stored {
     pub new: usize,
     /// Points that stood there already, under the same series and time.
     pub known: usize,
+    /// Points that the store has no room for: outside of the days that are kept, not finite, or
+    /// of an agent with too many series.
+    pub left_out: usize,
 }
 
 /// Called once, by the writer, after the commit or when the batch could not be stored.
@@ -73,8 +82,25 @@ pub enum RefusedWhy {
 pub struct Series {
     /// Dense number, from 0.
     pub number: u32,
+    /// Dense number of its metric's name, from 0, over all agents.
+    pub metric_number: u32,
     /// Agent, metric and labels.
     pub key: SeriesKey,
+}
+
+/// The series of a tick in the order of its values. The same list, shared from tick to tick, is
+/// what makes storing a tick cheap.
+pub type SeriesList = Arc<[Arc<Series>]>;
+
+/// The points of one agent at one time, with the series already looked up.
+#[derive(Debug, Clone)]
+pub struct ResolvedTick {
+    /// Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// Series of the agent, each from [`Store::resolve`]. Share one list among ticks.
+    pub series: SeriesList,
+    /// As many values as there are series.
+    pub values: Box<[f64]>,
 }
 
 /// One stored point, as observers see it.
@@ -275,6 +301,26 @@ pub trait Store: Send + Sync {
     /// Gives the acknowledgement back when the batch was not taken.
     fn submit(&self, batch: Batch, ack: Ack) -> Result<(), Refused>;
 
+    /// The series with this key, made known when it was not.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::TooManySeries`] when the agent may have no more.
+    fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError>;
+
+    /// Queues checked ticks of one agent whose series are known already; `ack` is called after
+    /// the commit that holds all of them.
+    ///
+    /// # Errors
+    ///
+    /// Gives the acknowledgement back when the ticks were not taken.
+    fn submit_resolved(
+        &self,
+        agent: &str,
+        ticks: Vec<ResolvedTick>,
+        ack: Ack,
+    ) -> Result<(), Refused>;
+
     /// The newest value of each series of an agent, by metric and labels.
     fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError>;
 
@@ -319,6 +365,9 @@ pub trait Store: Send + Sync {
 
     /// Writes an alert event into the day file of its time, or replaces the one with its id there.
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError>;
+
+    /// Writes many events, one transaction for each day that they touch.
+    fn put_events(&self, events: &[AlertEvent]) -> Result<(), StorageError>;
 
     /// The event with this id.
     fn event(&self, id: &str) -> Result<Option<AlertEvent>, StorageError>;

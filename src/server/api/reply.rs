@@ -138,7 +138,8 @@ impl From<StorageError> for ApiError {
                 log::error!("{file} is damaged: {what}");
                 Self::new(Code::Storage, format!("{file} is damaged; see the server's log"))
             }
-            StorageError::Sqlite(_) | StorageError::Io(_) => {
+            StorageError::TooManySeries(_) => Self::bad(error.to_string()),
+            StorageError::Sqlite(_) | StorageError::Io(_) | StorageError::Locked(_) => {
                 log::error!("storage failed: {error}");
                 Self::new(Code::Storage, "the storage failed; see the server's log")
             }

@@ -34,7 +34,9 @@ pub enum StorageError {
     #[error("{0}")]
     Invalid(String),
     /// Another server holds the data directory.
-    #[error("{0} is in use by another oxmon-server; stop that one, or give this one its own data_dir")]
+    #[error(
+        "{0} is in use by another oxmon-server; stop that one, or give this one its own data_dir"
+    )]
     Locked(String),
     /// An agent has more series than it may have; the series is not taken.
     #[error("agent {0} has more series than it may have in a day")]

@@ -1,7 +1,11 @@
 //! The agent.
 
 pub mod buffer;
+pub mod cli;
+mod collect;
 pub mod collectors;
 pub mod config;
+pub mod enroll;
 pub mod once;
 pub mod reporter;
+pub mod run;

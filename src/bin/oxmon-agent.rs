@@ -1,3 +1,8 @@
-//! oxmon-agent.
+//! The agent: arguments, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = oxmon::agent::cli::main(std::env::args_os().skip(1));
+    oxmon::base::exit::report("oxmon-agent", outcome)
+}

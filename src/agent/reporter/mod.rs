@@ -22,7 +22,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, select};
+use crossbeam_channel::{Receiver, select};
 
 use crate::agent::buffer::{Buffer, Front, Tick};
 use crate::base::limits::BATCH_POINTS_MAX;
@@ -337,11 +337,8 @@ impl Reporter {
     fn finish(&mut self, ticks: &Receiver<Tick>) {
         let deadline = Instant::now() + GOODBYE;
         // The collector's last tick may still be on its way here.
-        loop {
-            match ticks.recv_deadline(Instant::now() + GOODBYE / 4) {
-                Ok(tick) => self.on_tick(tick, Instant::now()),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
-            }
+        while let Ok(tick) = ticks.recv_deadline(Instant::now() + GOODBYE / 4) {
+            self.on_tick(tick, Instant::now());
         }
         if !self.buffer.is_lasting() {
             // Nothing outlives the process, so this is the last chance, whatever the pause says.

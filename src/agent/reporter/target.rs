@@ -1,6 +1,6 @@
 //! The server to report to, and a gRPC channel to it.
 
-use std::ffi::CString;
+use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use grpcio::{
     MetadataBuilder,
 };
 
+use crate::agent::config::AgentConfig;
 use crate::base::cli::VERSION;
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
 use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
@@ -18,6 +19,15 @@ use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 /// Answers are one message long; a server that says more than this is none of ours.
 const RECEIVE_BYTES_MAX: i32 = 256 * 1024;
+
+/// What grpcio has no method for (grpc/impl/codegen/grpc_types.h).
+const CHANNEL_ARGS: [(&CStr, i32); 3] = [
+    (c"grpc.service_config_disable_resolution", 1),
+    // Statistics that nobody asks for.
+    (c"grpc.enable_channelz", 0),
+    // No thread is needed to notice that nothing is sent: a tick comes each interval.
+    (c"grpc.client_idle_timeout_ms", i32::MAX),
+];
 
 /// Where to report, as whom, and how the connection is made safe.
 #[derive(Clone, PartialEq, Eq)]
@@ -44,6 +54,21 @@ pub(crate) struct Tls {
 }
 
 impl Target {
+    /// The target that a configuration names.
+    pub(crate) fn of(config: &AgentConfig) -> Self {
+        let tls = &config.tls;
+        Self {
+            agent_id: config.agent_id.clone(),
+            endpoint: config.server_endpoint.clone(),
+            token: config.auth_token.clone(),
+            tls: tls.enabled.then(|| Tls {
+                ca_file: tls.ca_file.clone(),
+                identity: tls.cert_file.clone().zip(tls.key_file.clone()),
+                server_name: tls.server_name.clone(),
+            }),
+        }
+    }
+
     /// A client on a new channel. Nothing is connected before the first call.
     pub(crate) fn connect(&self, env: &Arc<Environment>) -> Result<MetricServiceClient, String> {
         let endpoint = no_nul(self.endpoint.clone(), "server_endpoint")?;
@@ -55,11 +80,14 @@ impl Target {
             .max_receive_message_len(RECEIVE_BYTES_MAX)
             .enable_http_proxy(false)
             .enable_retry(false)
+            // The bandwidth probe pings after every answer; a batch of a few kilobytes fits in the
+            // smallest window.
+            .http2_bdp_probe(false)
             // A new channel starts without what an earlier one remembers of failures: when to try
             // again is the reporter's decision alone.
             .use_local_subchannel_pool(true);
-        if let Ok(key) = CString::new("grpc.service_config_disable_resolution") {
-            builder = builder.raw_cfg_int(key, 1);
+        for (name, value) in CHANNEL_ARGS {
+            builder = builder.raw_cfg_int(name.to_owned(), value);
         }
         if let Some(tls) = &self.tls {
             if let Some(name) = &tls.server_name {

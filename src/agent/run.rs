@@ -1,0 +1,243 @@
+//! The agent's life: what starts, in which order, and how it stops the other way round.
+//!
+//! ```text
+//! signals ─→ main: reload, watchdog, stop
+//!                    │ reload           │ reload
+//!                    ▼                  ▼
+//!            collector ─ ticks (8) ─→ reporter ─→ buffer, gRPC
+//! ```
+//!
+//! The collector is never blocked: where the queue is full, its oldest tick goes and is counted.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use sd_notify::NotifyState;
+
+use crate::agent::buffer::{Buffer, Tick};
+use crate::agent::collect::Collecting;
+use crate::agent::config::AgentConfig;
+use crate::agent::reporter::target::Target;
+use crate::agent::reporter::{Inputs, Reload, Reporter, Stats};
+use crate::base::cli::VERSION;
+use crate::base::clock::{Clock as _, SystemClock};
+use crate::base::exit::{Exit, Fatal};
+use crate::base::logging;
+use crate::rt::stop::{Ask, StopSource, signals};
+use crate::rt::thread;
+
+/// Ticks between collector and reporter. When it is full the oldest goes.
+const TICKS_MAX: usize = 8;
+/// How long the end may take before the process leaves anyway.
+const END_WITHIN: Duration = Duration::from_millis(1_800);
+
+/// Runs the agent until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the configuration is wrong, or the system refuses signal handlers.
+pub fn run(path: &Path) -> Result<(), Fatal> {
+    let config = AgentConfig::load(path)?;
+    set_log_level(&config);
+    let asks = signals()
+        .map_err(|error| Fatal::new(Exit::Failed, format!("cannot handle signals: {error}")))?;
+    let agent = Agent::start(&config);
+    log::info!(
+        "oxmon-agent {VERSION} reports as {} to {} every {} s",
+        config.agent_id,
+        config.server_endpoint,
+        config.collection_interval_secs
+    );
+    notify(&[NotifyState::Ready]);
+
+    agent.serve(&asks, path);
+
+    notify(&[NotifyState::Stopping]);
+    agent.stop();
+    log::info!("stopped");
+    Ok(())
+}
+
+/// The running parts.
+struct Agent {
+    stats: Arc<Stats>,
+    collector_reloads: Sender<AgentConfig>,
+    reporter_reloads: Sender<Reload>,
+    stop: StopSource,
+    /// Closed when both loops have ended.
+    ended: Receiver<()>,
+    threads: [JoinHandle<()>; 2],
+}
+
+impl Agent {
+    fn start(config: &AgentConfig) -> Self {
+        let stats = Arc::new(Stats::default());
+        let stop = StopSource::new();
+        let (end, ended) = bounded(0);
+        let (tick_in, ticks) = bounded(TICKS_MAX);
+        // Room for one: a reload that comes before the last one was seen waits in `serve`.
+        let (reporter_reloads, reloads) = bounded(1);
+        let (collector_reloads, collector_reload) = bounded(1);
+
+        let dir = config.buffer_dir.as_deref();
+        let buffer = Buffer::open(dir, config.buffer_max_size, SystemClock.now_ms());
+        let reporter = Reporter::new(Target::of(config), buffer, Arc::clone(&stats));
+        let overflow = ticks.clone();
+        let inputs = Inputs { ticks, reloads, stop: stop.stop() };
+        let alive: Sender<()> = end.clone();
+        let reporter = thread::spawn("reporter", move || {
+            let _alive = alive;
+            reporter.run(&inputs)
+        });
+
+        let mut collecting = Collecting {
+            config: config.clone(),
+            reloads: collector_reload,
+            stop: stop.stop(),
+            stats: Arc::clone(&stats),
+            ticks: Ticks { tick_in, overflow, stats: Arc::clone(&stats) },
+        };
+        let collector = thread::spawn("collector", move || {
+            let _alive = end;
+            collecting.run(&SystemClock);
+            Ok(())
+        });
+        let threads = [collector, reporter];
+        Self { stats, collector_reloads, reporter_reloads, stop, ended, threads }
+    }
+
+    /// Answers signals and the watchdog until it is time to stop.
+    fn serve(&self, asks: &Receiver<Ask>, path: &Path) {
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+        let mut alive = Watchdog::new(self.stats.turns());
+        let pause = watchdog.unwrap_or(Duration::from_secs(3_600));
+        let mut next = Instant::now() + pause;
+        loop {
+            match asks.recv_deadline(next) {
+                Ok(Ask::Stop) => return,
+                Ok(Ask::Reload) => self.reload(path),
+                Err(error) if error.is_disconnected() => return,
+                Err(_) => {
+                    next = Instant::now() + pause;
+                    if watchdog.is_some() && alive.both_turned(self.stats.turns()) {
+                        notify(&[NotifyState::Watchdog]);
+                    }
+                }
+            }
+        }
+    }
+
+    fn reload(&self, path: &Path) {
+        let reloading = NotifyState::monotonic_usec_now().ok();
+        notify(
+            &[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>(),
+        );
+        match AgentConfig::load(path) {
+            Ok(config) => {
+                set_log_level(&config);
+                let reload = Reload {
+                    target: Target::of(&config),
+                    buffer_dir: config.buffer_dir.clone(),
+                    buffer_max_size: config.buffer_max_size,
+                };
+                // Both loops look at least every few seconds; only an end leaves these unread.
+                let _ = self.reporter_reloads.send(reload);
+                let _ = self.collector_reloads.send(config);
+                log::info!("read {} again", path.display());
+            }
+            Err(error) => log::error!("kept the configuration as it was: {error}"),
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// The collector ends first, then the reporter, which sends or keeps the last tick.
+    fn stop(self) {
+        drop(self.stop);
+        if self.ended.recv_timeout(END_WITHIN).is_err_and(|error| error.is_timeout()) {
+            log::warn!("a loop did not end in time; the process ends without it");
+            return;
+        }
+        for thread in self.threads {
+            // A thread that failed has ended the process already.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The collector's end of the queue of ticks.
+pub(crate) struct Ticks {
+    tick_in: Sender<Tick>,
+    overflow: Receiver<Tick>,
+    stats: Arc<Stats>,
+}
+
+impl Ticks {
+    /// Hands a tick on; where the queue is full the oldest one goes for it.
+    pub(crate) fn put(&self, mut tick: Tick) {
+        while let Err(TrySendError::Full(back)) = self.tick_in.try_send(tick) {
+            if self.overflow.try_recv().is_ok() {
+                self.stats.count_overflow();
+            }
+            tick = back;
+        }
+    }
+}
+
+/// Whether both loops have turned since they were last looked at.
+struct Watchdog {
+    seen: (u64, u64),
+}
+
+impl Watchdog {
+    fn new(seen: (u64, u64)) -> Self {
+        Self { seen }
+    }
+
+    fn both_turned(&mut self, now: (u64, u64)) -> bool {
+        let turned = now.0 != self.seen.0 && now.1 != self.seen.1;
+        if turned {
+            self.seen = now;
+        }
+        turned
+    }
+}
+
+fn set_log_level(config: &AgentConfig) {
+    logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(state) {
+        log::debug!("cannot notify the service manager: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    #[test]
+    fn a_full_queue_gives_up_its_oldest_tick() {
+        let (tick_in, overflow) = bounded(2);
+        let stats = Arc::new(Stats::default());
+        let ticks = Ticks { tick_in, overflow: overflow.clone(), stats };
+        for timestamp_ms in 0..5 {
+            ticks.put(Tick { timestamp_ms, points: Vec::new() });
+        }
+        let left: Vec<i64> = overflow.try_iter().map(|tick| tick.timestamp_ms).collect();
+        assert_eq!(left, [3, 4]);
+    }
+
+    #[test]
+    fn a_loop_that_stands_still_is_noticed() {
+        let mut watchdog = Watchdog::new((1, 1));
+        assert!(!watchdog.both_turned((5, 1)));
+        assert!(watchdog.both_turned((5, 2)));
+        assert!(!watchdog.both_turned((5, 9)));
+    }
+}

@@ -66,6 +66,12 @@ pub const LOGIN_WAIT_SECS_MAX: i64 = 60;
 pub const LOGIN_THROTTLE_ENTRIES_MAX: usize = 8_192;
 /// Days that the audit log goes back.
 pub const AUDIT_DAYS_MAX: i64 = 400;
+/// Alerts that one notification lists; more of them become another notification.
+pub const NOTIFICATION_EVENTS_MAX: usize = 10_000;
+/// Notification channels.
+pub const CHANNELS_MAX: u64 = 200;
+/// Silence windows.
+pub const SILENCE_WINDOWS_MAX: u64 = 500;
 /// Bytes kept of a far side's answer in the delivery log.
 pub const FAR_ANSWER_BYTES_MAX: usize = 2_048;
 /// Bytes read of a configuration or seed file.

@@ -1,4 +1,255 @@
 //! Notifications: channels, silence windows, outbox, deliveries.
+//!
+//! An alert that must be told becomes a notice in the transaction of its state change
+//! ([`Tell`]). The dispatcher routes notices that are due (`router`), and hands what waits
+//! in the outbox to the senders (`pool`), one for each channel at a time (`deliver`). Channels and
+//! windows are read from the database whenever they are needed, so a change is in force at once.
+
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::{Sender, bounded};
+use jiff::tz::TimeZone;
+use rusqlite::Transaction;
+
+use crate::base::clock::{Clock, DAY_MS, SECOND_MS};
+use crate::base::exit::{Exit, Fatal};
+use crate::model::alert::AlertEvent;
+use crate::rt::stop::StopSource;
+use crate::server::alert::tell::{NoticeKind, Tell};
+use crate::server::config::ServerConfig;
+use crate::server::storage::StorageError;
+use crate::server::storage::control::Control;
+
+pub mod channels;
+mod deliver;
+pub mod far;
+pub mod manage;
+pub mod message;
+mod metrics;
+mod pool;
+mod router;
+pub mod silence;
+pub mod template;
+
+use deliver::Deliverer;
+use message::{Kind, Notification};
 
 /// Channels, silence windows and the outbox.
-pub struct Notifier;
+pub struct Notifier {
+    control: Control,
+    clock: Arc<dyn Clock>,
+    zone: TimeZone,
+    routing: router::Routing,
+    deliverer: Arc<Deliverer>,
+    /// Room for one: a second word that something is new says nothing new.
+    wake: Sender<()>,
+    running: Mutex<Option<(StopSource, JoinHandle<()>)>>,
+    /// Channels that are being tried, by id.
+    testing: Mutex<HashSet<String>>,
+}
+
+/// Why a notifier's part could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum NotifyError {
+    /// The caller asked for something that can't be.
+    #[error("{0}")]
+    Invalid(String),
+    /// There is no such channel or window.
+    #[error("there is no {0} `{1}`")]
+    NotFound(&'static str, String),
+    /// It is there already, or is being done.
+    #[error("{0}")]
+    Conflict(String),
+    /// Too much is being done at once.
+    #[error("{0}")]
+    Busy(String),
+    /// The far side did not take a test message.
+    #[error("{0}")]
+    FarSide(String),
+    /// The storage failed.
+    #[error("{0}")]
+    Storage(#[from] StorageError),
+}
+
+impl From<rusqlite::Error> for NotifyError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// Tests of channels that run at once: each holds an HTTP worker for as long as a far side hangs.
+const TESTS_MAX: usize = 2;
+
+impl Notifier {
+    /// Starts the dispatcher and the senders. What a crash left in the outbox is sent now.
+    ///
+    /// # Errors
+    ///
+    /// When the zone or the authorities' file can't be used.
+    pub fn start(
+        control: Control,
+        clock: Arc<dyn Clock>,
+        config: &ServerConfig,
+        registry: &prometheus::Registry,
+    ) -> Result<Arc<Self>, Fatal> {
+        let fatal = |message: String| Fatal::new(Exit::Config, message);
+        let zone = time_zone(config)?;
+        let timeout = Duration::from_secs(config.notify.timeout_secs);
+        let far = far::Far::new(timeout, config.notify.ca_file.as_deref()).map_err(fatal)?;
+        let metrics = Arc::new(metrics::Metrics::register(registry)?);
+        let routing = router::Routing {
+            window_ms: millis(config.aggregation_window_secs),
+            deliver_within_ms: millis(config.notify.deliver_within_secs),
+            zone: zone.clone(),
+        };
+        let source = StopSource::new();
+        let deliverer = Arc::new(Deliverer {
+            control: control.clone(),
+            clock: Arc::clone(&clock),
+            far,
+            zone: zone.clone(),
+            metrics,
+            stop: source.stop(),
+        });
+        let (wake, woken) = bounded(1);
+        let dispatcher = pool::Dispatcher {
+            deliverer: Arc::clone(&deliverer),
+            routing: routing.clone(),
+            workers: config.pools.notify_workers,
+            keep_ms: i64::from(config.notify.log_retention_days) * DAY_MS,
+            woken,
+        };
+        let handle = crate::rt::thread::spawn("notify", move || {
+            dispatcher.run();
+            Ok(())
+        });
+        Ok(Arc::new(Self {
+            control,
+            clock,
+            zone,
+            routing,
+            deliverer,
+            wake,
+            running: Mutex::new(Some((source, handle))),
+            testing: Mutex::new(HashSet::new()),
+        }))
+    }
+
+    /// Ends the senders; each finishes the message that it is at. What is left waits in the outbox.
+    pub fn stop(&self) {
+        let running = lock(&self.running).take();
+        if let Some((source, handle)) = running {
+            drop(source);
+            // A dispatcher that panicked has ended the process already.
+            let _ = handle.join();
+        }
+    }
+
+    /// The zone of silence windows that name none.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone
+    }
+
+    /// `cert.db`.
+    pub fn control(&self) -> &Control {
+        &self.control
+    }
+
+    /// Sends a real message to every recipient of a channel, enabled or not, and gives what the
+    /// far sides said. The attempt stands in the delivery log.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such channel, a test of it runs, or a far side did not take the message.
+    pub fn test(&self, key: &str) -> Result<String, NotifyError> {
+        let channel = manage::channel(&self.control, key)?;
+        let _running = Testing::begin(self, &channel.id)?;
+        let notice = Notification::test(self.clock.now_ms(), &channel.name);
+        let report = self.deliverer.attempt(&channel, &notice, &[], 0, &mut |_| {});
+        let row = report.log_row(&channel, &notice, 0, self.clock.now_ms());
+        self.deliverer.count(&channel.channel_type, &report);
+        let saved = row.clone();
+        self.control.write(move |tx| -> Result<(), NotifyError> {
+            Ok(crate::server::storage::control::notify::logs::insert(tx, &saved)?)
+        })?;
+        let answer = row.response_body.unwrap_or_default();
+        match row.error_message {
+            None => Ok(answer),
+            Some(error) if answer.is_empty() => Err(NotifyError::FarSide(error)),
+            Some(error) => Err(NotifyError::FarSide(format!("{error}; it answered: {answer}"))),
+        }
+    }
+}
+
+impl Tell for Notifier {
+    fn tell(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        kind: NoticeKind,
+    ) -> Result<(), rusqlite::Error> {
+        let kind = match kind {
+            NoticeKind::Firing => Kind::Firing,
+            NoticeKind::Recovered { .. } => Kind::Resolved,
+        };
+        self.routing.note(tx, event, kind, self.clock.now_ms())
+    }
+
+    fn wake(&self) {
+        // A full queue says the same.
+        let _ = self.wake.try_send(());
+    }
+}
+
+impl Drop for Notifier {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A test under way; dropping it lets the next begin.
+struct Testing<'a>(&'a Notifier, String);
+
+impl<'a> Testing<'a> {
+    fn begin(notifier: &'a Notifier, id: &str) -> Result<Self, NotifyError> {
+        let mut testing = lock(&notifier.testing);
+        if testing.contains(id) {
+            return Err(NotifyError::Conflict("a test of this channel is under way".to_owned()));
+        }
+        if testing.len() >= TESTS_MAX {
+            let message = "other channels are being tested; try again in some seconds";
+            return Err(NotifyError::Busy(message.to_owned()));
+        }
+        testing.insert(id.to_owned());
+        Ok(Self(notifier, id.to_owned()))
+    }
+}
+
+impl Drop for Testing<'_> {
+    fn drop(&mut self) {
+        lock(&self.0.testing).remove(&self.1);
+    }
+}
+
+/// The lock; what a thread that panicked left is good, since no step leaves it half changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn millis(secs: u64) -> i64 {
+    i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(SECOND_MS)
+}
+
+/// The zone of the configuration, or the system's.
+///
+/// # Errors
+///
+/// When the system has no zone of that name.
+pub fn time_zone(config: &ServerConfig) -> Result<TimeZone, Fatal> {
+    let Some(name) = &config.time_zone else { return Ok(TimeZone::system()) };
+    TimeZone::get(name)
+        .map_err(|error| Fatal::new(Exit::Config, format!("time_zone: {name}: {error}")))
+}

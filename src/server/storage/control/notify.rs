@@ -1,7 +1,23 @@
 //! Channels, recipients, silence windows, the outbox and the delivery log.
+//!
+//! The way of an alert through these tables, each step one transaction:
+//!
+//! ```text
+//! state change  →  notices              (with the event; waits for its group, or for a window's end)
+//! routing       →  notifications        (what is told, once for all channels)
+//!                  notification_events  (which events and agents it is about)
+//!                  notification_told    (who must hear of the recovery)
+//!                  outbox               (one row for each channel)
+//! each attempt  →  notification_logs, and the outbox row goes or gets a later time
+//! ```
 
-/// An outbox row is one notification for one channel; it goes when the delivery has succeeded or
-/// its time is up, and each attempt leaves a row in `notification_logs`.
+pub mod channels;
+pub mod logs;
+pub mod notices;
+pub mod outbox;
+pub mod silence;
+
+/// Times named `_ms` are Unix milliseconds, `created_at` and `updated_at` Unix seconds.
 pub const SCHEMA: &str = "
 CREATE TABLE notification_channels (
   id TEXT PRIMARY KEY,
@@ -27,29 +43,65 @@ CREATE TABLE silence_windows (
   recurrence TEXT,
   days TEXT,
   date TEXT,
+  end_date TEXT,
   time_zone TEXT,
   agent_pattern TEXT,
   metric_pattern TEXT,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
 );
-CREATE TABLE outbox (
-  id TEXT PRIMARY KEY,
-  channel_id TEXT,
+CREATE TABLE notices (
+  id INTEGER PRIMARY KEY,
+  alert_key TEXT NOT NULL,
   rule_id TEXT NOT NULL,
   severity TEXT NOT NULL,
   kind TEXT NOT NULL,
-  event_id TEXT NOT NULL,
-  payload TEXT NOT NULL,
   state TEXT NOT NULL,
+  due_ms INTEGER NOT NULL,
+  event TEXT NOT NULL
+);
+CREATE INDEX notices_due ON notices (due_ms);
+CREATE INDEX notices_key ON notices (alert_key);
+CREATE INDEX notices_group ON notices (rule_id, severity, kind);
+CREATE TABLE notifications (
+  id TEXT PRIMARY KEY,
+  rule_id TEXT NOT NULL,
+  rule_name TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  kind TEXT NOT NULL,
+  events TEXT NOT NULL,
+  created_ms INTEGER NOT NULL
+);
+CREATE TABLE notification_events (
+  notification_id TEXT NOT NULL REFERENCES notifications(id) ON DELETE CASCADE,
+  event_id TEXT NOT NULL,
+  agent_id TEXT NOT NULL,
+  PRIMARY KEY (notification_id, event_id)
+) WITHOUT ROWID;
+CREATE INDEX notification_events_event ON notification_events (event_id);
+CREATE INDEX notification_events_agent ON notification_events (agent_id);
+CREATE TABLE notification_told (
+  alert_key TEXT NOT NULL,
+  channel_id TEXT NOT NULL REFERENCES notification_channels(id) ON DELETE CASCADE,
+  PRIMARY KEY (alert_key, channel_id)
+) WITHOUT ROWID;
+CREATE TABLE outbox (
+  id INTEGER PRIMARY KEY,
+  channel_id TEXT NOT NULL REFERENCES notification_channels(id) ON DELETE CASCADE,
+  notification_id TEXT NOT NULL REFERENCES notifications(id),
+  rule_id TEXT NOT NULL,
   due_ms INTEGER NOT NULL,
   deadline_ms INTEGER NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0,
+  served TEXT NOT NULL DEFAULT '[]',
   created_ms INTEGER NOT NULL
 );
-CREATE INDEX outbox_due ON outbox (state, due_ms);
+CREATE INDEX outbox_due ON outbox (due_ms);
+CREATE INDEX outbox_order ON outbox (channel_id, rule_id, id);
+CREATE INDEX outbox_notification ON outbox (notification_id);
 CREATE TABLE notification_logs (
   id TEXT PRIMARY KEY,
+  notification_id TEXT,
   alert_event_id TEXT NOT NULL,
   rule_id TEXT NOT NULL,
   rule_name TEXT NOT NULL,
@@ -73,4 +125,5 @@ CREATE TABLE notification_logs (
 );
 CREATE INDEX notification_logs_at ON notification_logs (created_at_ms);
 CREATE INDEX notification_logs_event ON notification_logs (alert_event_id);
+CREATE INDEX notification_logs_notification ON notification_logs (notification_id);
 ";

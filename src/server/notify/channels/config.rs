@@ -1,0 +1,341 @@
+//! A channel's `config_json`: its fields, their checks, and what is masked of it.
+
+use serde_json::{Map, Value};
+
+use crate::base::limits::{CONFIG_JSON_BYTES_MAX, TEXT_BYTES_MAX};
+
+/// A channel's configuration, a JSON object.
+pub type Config = Map<String, Value>;
+
+/// What stands for a secret in answers, and for the stored one in requests.
+pub const MASK: &str = "***";
+
+/// One field of a configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name.
+    pub name: &'static str,
+    /// What it must be.
+    pub kind: FieldKind,
+    /// Whether it must be there.
+    pub required: bool,
+}
+
+impl Field {
+    /// A field that must be there.
+    pub const fn required(name: &'static str, kind: FieldKind) -> Self {
+        Self { name, kind, required: true }
+    }
+
+    /// A field that may be left out.
+    pub const fn optional(name: &'static str, kind: FieldKind) -> Self {
+        Self { name, kind, required: false }
+    }
+}
+
+/// What a field must be, and what of it is masked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// A line of text.
+    Text,
+    /// A text of any lines.
+    Template,
+    /// A host name or address.
+    Host,
+    /// 1 to 65535.
+    Port,
+    /// A mail address.
+    Address,
+    /// One of these words.
+    Word(&'static [&'static str]),
+    /// A text that is never shown.
+    Secret,
+    /// A URL whose query's values are never shown: robots carry their token there.
+    Url,
+    /// An object of header names and values; the values are never shown.
+    Headers,
+}
+
+/// A field that can't be taken: its name and why.
+fn wrong(field: &str, why: impl std::fmt::Display) -> String {
+    format!("config_json: {field}: {why}")
+}
+
+/// Checks every field for itself.
+///
+/// # Errors
+///
+/// Names the first field that is missing, unknown or not what it must be.
+pub fn check(fields: &[Field], config: &Config) -> Result<(), String> {
+    if Value::Object(config.clone()).to_string().len() > CONFIG_JSON_BYTES_MAX {
+        return Err(format!("config_json: must have at most {CONFIG_JSON_BYTES_MAX} bytes"));
+    }
+    for name in config.keys() {
+        if !fields.iter().any(|field| field.name == name) {
+            let known: Vec<&str> = fields.iter().map(|field| field.name).collect();
+            let shown: String = name.chars().take(64).collect();
+            return Err(wrong(&shown, format!("unknown; known are {}", known.join(", "))));
+        }
+    }
+    for field in fields {
+        match config.get(field.name) {
+            None | Some(Value::Null) if field.required => {
+                return Err(wrong(field.name, "is missing"));
+            }
+            None | Some(Value::Null) => {}
+            Some(value) => check_value(field, value).map_err(|why| wrong(field.name, why))?,
+        }
+    }
+    Ok(())
+}
+
+fn check_value(field: &Field, value: &Value) -> Result<(), String> {
+    if field.kind == FieldKind::Port {
+        let fits = value.as_u64().is_some_and(|port| (1..=65_535).contains(&port));
+        return if fits { Ok(()) } else { Err(format!("must be a port, 1 to 65535, is {value}")) };
+    }
+    if field.kind == FieldKind::Headers {
+        return check_headers(value);
+    }
+    let Some(text) = value.as_str() else {
+        return Err("must be a string".to_owned());
+    };
+    if text.is_empty() && (field.required || field.kind != FieldKind::Text) {
+        return Err("must not be empty".to_owned());
+    }
+    if field.kind == FieldKind::Template {
+        return Ok(());
+    }
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(format!("must have at most {TEXT_BYTES_MAX} bytes"));
+    }
+    if text.chars().any(char::is_control) {
+        return Err("must not hold control characters".to_owned());
+    }
+    match field.kind {
+        FieldKind::Host => {
+            let bad = |c: char| c.is_whitespace() || matches!(c, '/' | '@' | '?');
+            if text.contains(bad) { Err("must be a host name".to_owned()) } else { Ok(()) }
+        }
+        FieldKind::Address => match text.parse::<lettre::Address>() {
+            Ok(_) => Ok(()),
+            Err(_) => Err(format!("`{text}` is no mail address")),
+        },
+        FieldKind::Word(words) if !words.contains(&text) => {
+            Err(format!("must be one of {}", words.join(", ")))
+        }
+        FieldKind::Secret if text == MASK => {
+            Err(format!("\"{MASK}\" stands for a stored value, and there is none"))
+        }
+        FieldKind::Url => check_url(text),
+        _ => Ok(()),
+    }
+}
+
+fn check_headers(value: &Value) -> Result<(), String> {
+    let Some(headers) = value.as_object() else {
+        return Err("must be an object of header names and values".to_owned());
+    };
+    for (name, value) in headers {
+        let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+        if name.is_empty() || !name.chars().all(token) {
+            return Err(format!("`{name}` is no header name"));
+        }
+        if ["host", "content-length", "transfer-encoding", "connection"]
+            .contains(&name.to_ascii_lowercase().as_str())
+        {
+            return Err(format!("`{name}` is set by the server itself"));
+        }
+        match value.as_str() {
+            Some(MASK) => {
+                return Err(format!(
+                    "{name}: \"{MASK}\" stands for a stored value, and there is none"
+                ));
+            }
+            Some(text) if text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control) => {}
+            _ => return Err(format!("{name}: must be a line of text")),
+        }
+    }
+    Ok(())
+}
+
+/// Checks a URL that is posted to.
+///
+/// # Errors
+///
+/// Says what it should look like.
+pub fn check_url(text: &str) -> Result<(), String> {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let bad = |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii();
+    let Some(rest) = rest.filter(|_| !text.contains(bad) && text.len() <= TEXT_BYTES_MAX) else {
+        return Err(format!("`{}` is no URL such as https://example.com/hook", mask_url(text)));
+    };
+    let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+    if host.contains('@') {
+        return Err("a URL must hold no user and password: use `headers`".to_owned());
+    }
+    if host.is_empty() || host.starts_with(':') {
+        return Err("the URL has no host".to_owned());
+    }
+    Ok(())
+}
+
+/// The URL with every value of its query masked.
+fn mask_url(url: &str) -> String {
+    let Some((start, query)) = url.split_once('?') else { return url.to_owned() };
+    let parts: Vec<String> = query
+        .split('&')
+        .map(|part| match part.split_once('=') {
+            Some((name, value)) if !value.is_empty() => format!("{name}={MASK}"),
+            _ => part.to_owned(),
+        })
+        .collect();
+    format!("{start}?{}", parts.join("&"))
+}
+
+fn mask_value(kind: FieldKind, value: &Value) -> Value {
+    match (kind, value) {
+        (FieldKind::Secret, Value::String(text)) if !text.is_empty() => MASK.into(),
+        (FieldKind::Url, Value::String(text)) => mask_url(text).into(),
+        (FieldKind::Headers, Value::Object(headers)) => {
+            let masked = headers.keys().map(|name| (name.clone(), Value::from(MASK)));
+            Value::Object(masked.collect())
+        }
+        (_, value) => value.clone(),
+    }
+}
+
+/// The configuration as it is given out. Of a field that no spec knows nothing is shown.
+pub fn mask(fields: &[Field], config: &Config) -> Config {
+    let masked = config.iter().map(|(name, value)| {
+        let field = fields.iter().find(|field| field.name == name);
+        let kind = field.map_or(FieldKind::Secret, |field| field.kind);
+        (name.clone(), mask_value(kind, value))
+    });
+    masked.collect()
+}
+
+/// Puts the stored secrets back where `config` holds what [`mask`] made of them.
+pub fn unmask(fields: &[Field], config: &mut Config, stored: &Config) {
+    for field in fields {
+        let (Some(value), Some(old)) = (config.get_mut(field.name), stored.get(field.name)) else {
+            continue;
+        };
+        if let (FieldKind::Headers, Some(headers), Some(old)) =
+            (field.kind, value.as_object_mut(), old.as_object())
+        {
+            for (name, value) in headers {
+                if let (Some(MASK), Some(old)) = (value.as_str(), old.get(name)) {
+                    *value = old.clone();
+                }
+            }
+        } else if *value == mask_value(field.kind, old) {
+            *value = old.clone();
+        }
+    }
+}
+
+/// Every text that must not stand in a log.
+pub fn secrets(fields: &[Field], config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    for field in fields {
+        match (field.kind, config.get(field.name)) {
+            (FieldKind::Secret, Some(Value::String(text))) => found.push(text.clone()),
+            (FieldKind::Url, Some(Value::String(url))) => found.extend(query_values(url)),
+            (FieldKind::Headers, Some(Value::Object(headers))) => {
+                found.extend(headers.values().filter_map(Value::as_str).map(str::to_owned));
+            }
+            _ => {}
+        }
+    }
+    found
+}
+
+/// The values of a URL's query.
+pub fn query_values(url: &str) -> impl Iterator<Item = String> {
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    query.split('&').filter_map(|part| Some(part.split_once('=')?.1.to_owned()))
+}
+
+/// The text with every secret masked. Secrets of less than four bytes hide nothing.
+pub fn scrub(text: &str, secrets: &[String]) -> String {
+    let mut out = text.to_owned();
+    for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
+        out = out.replace(secret.as_str(), MASK);
+    }
+    out
+}
+
+/// A field's text; empty when it is not there.
+pub fn text<'a>(config: &'a Config, name: &str) -> &'a str {
+    config.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A field's text, where it is there and not empty.
+pub fn some_text<'a>(config: &'a Config, name: &str) -> Option<&'a str> {
+    Some(text(config, name)).filter(|text| !text.is_empty())
+}
+
+/// The pairs of a field of headers.
+pub fn headers(config: &Config) -> Vec<(String, String)> {
+    let pairs = config.get("headers").and_then(Value::as_object);
+    let pairs = pairs.into_iter().flatten();
+    pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const FIELDS: &[Field] = &[
+        Field::required("url", FieldKind::Url),
+        Field::required("port", FieldKind::Port),
+        Field::optional("secret", FieldKind::Secret),
+        Field::optional("headers", FieldKind::Headers),
+        Field::optional("tls", FieldKind::Word(&["none", "tls"])),
+    ];
+
+    fn config(json: &str) -> Config {
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn a_wrong_field_is_named() {
+        let refuse = |json: &str| check(FIELDS, &config(json)).unwrap_err();
+        assert_eq!(refuse("{\"port\": 1}"), "config_json: url: is missing");
+        let url = "\"url\": \"https://a.example/x\"";
+        assert!(refuse(&format!("{{{url}, \"port\": \"25\"}}")).starts_with("config_json: port: "));
+        assert!(refuse(&format!("{{{url}, \"port\": 0}}")).contains("1 to 65535"));
+        assert!(
+            refuse(&format!("{{{url}, \"prot\": 1}}")).contains("prot: unknown; known are url")
+        );
+        assert!(
+            refuse(&format!("{{{url}, \"port\": 1, \"tls\": \"ssl\"}}")).contains("one of none")
+        );
+        assert!(refuse(&format!("{{{url}, \"port\": 1, \"secret\": \"***\"}}")).contains("stored"));
+        assert!(refuse("{\"url\": \"https://u:p@a/\", \"port\": 1}").contains("no user"));
+        let header = format!("{{{url}, \"port\": 1, \"headers\": {{\"X\": \"a\\nb\"}}}}");
+        assert!(refuse(&header).contains("headers: X: must be a line"));
+        assert_eq!(check(FIELDS, &config(&format!("{{{url}, \"port\": 1}}"))), Ok(()));
+    }
+
+    #[test]
+    fn secrets_go_out_masked_and_come_back() {
+        let stored = config(
+            r#"{"url": "https://a.example/send?access_token=tok123&x=", "port": 1,
+                "secret": "SEC", "headers": {"Authorization": "Bearer abcdef"}}"#,
+        );
+        let shown = mask(FIELDS, &stored);
+        assert_eq!(
+            Value::Object(shown.clone()),
+            serde_json::json!({"url": "https://a.example/send?access_token=***&x=", "port": 1,
+                "secret": "***", "headers": {"Authorization": "***"}})
+        );
+        let mut back = shown;
+        unmask(FIELDS, &mut back, &stored);
+        assert_eq!(back, stored);
+        let secrets = secrets(FIELDS, &stored);
+        assert_eq!(scrub("tok123 Bearer abcdef", &secrets), "*** ***");
+    }
+}

@@ -1,0 +1,187 @@
+//! `email`: one mail for each recipient, in text and HTML, over SMTP.
+
+use std::error::Error as _;
+use std::time::{Duration, UNIX_EPOCH};
+
+use lettre::address::AddressError;
+use lettre::message::header::{HeaderName, HeaderValue};
+use lettre::message::{Mailbox, MultiPart};
+use lettre::transport::smtp::authentication::Credentials;
+use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::{Message, SmtpTransport, Transport as _};
+
+use crate::base::ids::stable_id;
+use crate::server::notify::channels::config::{Config, Field, FieldKind, some_text, text};
+use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
+use crate::server::notify::far::Outcome;
+use crate::server::notify::message::{Markup, escape_html, local_time};
+
+/// The channel type.
+pub const SPEC: Spec = Spec {
+    kind: "email",
+    recipient: RecipientKind::Email,
+    fields: &[
+        Field::required("smtp_host", FieldKind::Host),
+        Field::required("smtp_port", FieldKind::Port),
+        Field::required("from_name", FieldKind::Text),
+        Field::required("from_email", FieldKind::Address),
+        Field::optional("smtp_username", FieldKind::Text),
+        Field::optional("smtp_password", FieldKind::Secret),
+        Field::optional("tls", FieldKind::Word(&["starttls", "tls", "none"])),
+    ],
+    check,
+    targets: |_, recipients| each_once(recipients.iter().cloned()),
+    send,
+};
+
+/// The port on which mail servers speak TLS from the first byte.
+const TLS_PORT: u64 = 465;
+/// Bytes of a mail's text: some hundred thousand events' worth would help nobody.
+const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+fn check(config: &Config) -> Result<(), String> {
+    let (user, password) = (some_text(config, "smtp_username"), some_text(config, "smtp_password"));
+    match (user, password) {
+        (Some(_), None) => {
+            Err("config_json: smtp_password: is missing beside smtp_username".to_owned())
+        }
+        (None, Some(_)) => {
+            Err("config_json: smtp_username: is missing beside smtp_password".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn send(sending: &Sending<'_>, recipient: &str) -> Outcome {
+    let (mail, id) = match compose(sending, recipient) {
+        Ok(made) => made,
+        Err(why) => return Outcome::not_sent(why),
+    };
+    let transport = match transport(sending) {
+        Ok(transport) => transport,
+        Err(why) => return Outcome::not_sent(why),
+    };
+    let mut outcome = Outcome {
+        request: format!("{} to {recipient}", sending.notice.title()),
+        message_id: Some(id),
+        ..Outcome::default()
+    };
+    match transport.send(&mail) {
+        Ok(answer) => {
+            let lines: Vec<&str> = answer.message().collect();
+            outcome.response = format!("{} {}", answer.code(), lines.join(" "));
+        }
+        Err(error) => {
+            outcome.unreachable = error.status().is_none();
+            outcome.error_code = error.status().map(|code| code.to_string());
+            outcome.error = Some(explain(&error, sending.far.timeout()));
+            if error.status().is_some() {
+                outcome.response = crate::rt::thread::chain(&error);
+            }
+        }
+    }
+    outcome
+}
+
+fn explain(error: &lettre::transport::smtp::Error, timeout: Duration) -> String {
+    let mut source = error.source();
+    while let Some(inner) = source {
+        if let Some(io) = inner.downcast_ref::<std::io::Error>()
+            && matches!(io.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
+        {
+            return format!("no answer from the mail server within {} s", timeout.as_secs());
+        }
+        source = inner.source();
+    }
+    crate::rt::thread::chain(error)
+}
+
+/// The mail and its Message-ID, which is the same for every attempt: a mailbox that gets it twice
+/// can tell.
+fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), String> {
+    let notice = sending.notice;
+    let address = |text: &str| {
+        text.parse::<lettre::Address>().map_err(|why: AddressError| format!("{text}: {why}"))
+    };
+    let from = address(text(sending.config, "from_email"))?;
+    let id = format!("<{}@{}>", stable_id(&[&notice.id, recipient]), from.domain());
+    let from = Mailbox::new(Some(text(sending.config, "from_name").to_owned()), from);
+    let now_ms = u64::try_from(sending.now_ms).unwrap_or_default();
+    // So that no mail program answers with an out-of-office note (RFC 3834).
+    let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
+    let mail = Message::builder()
+        .from(from)
+        .to(Mailbox::new(None, address(recipient)?))
+        .subject(notice.title())
+        .date(UNIX_EPOCH + Duration::from_millis(now_ms).min(DATE_MAX))
+        .message_id(Some(id.clone()))
+        .raw_header(HeaderValue::new(automatic, "auto-generated".to_owned()))
+        .multipart(MultiPart::alternative_plain_html(plain(sending), html(sending)))
+        .map_err(|why| why.to_string())?;
+    Ok((mail, id))
+}
+
+/// The end of the year 9999, the last that a mail's date can name.
+const DATE_MAX: Duration = Duration::from_secs(253_402_300_799);
+
+fn plain(sending: &Sending<'_>) -> String {
+    let lines = sending.notice.lines(Markup::Plain, sending.zone, TEXT_BYTES_MAX);
+    format!("{}\n\n{lines}", sending.notice.title())
+}
+
+fn html(sending: &Sending<'_>) -> String {
+    let notice = sending.notice;
+    let mut text = format!(
+        "<!DOCTYPE html>\n<html><body style=\"font-family:sans-serif\">\n<h2>{}</h2>\n\
+         <table cellpadding=\"4\" style=\"border-collapse:collapse\">\n\
+         <tr><th align=\"left\">Agent</th><th align=\"left\">Metric</th>\
+         <th align=\"left\">Message</th><th align=\"left\">Since</th></tr>\n",
+        escape_html(&notice.title())
+    );
+    for (index, item) in notice.items.iter().enumerate() {
+        let row = format!(
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
+            escape_html(&item.agent_id),
+            escape_html(&item.series()),
+            escape_html(&item.message),
+            local_time(item.first_triggered_at_ms, sending.zone)
+        );
+        if text.len() + row.len() > TEXT_BYTES_MAX {
+            let more = notice.items.len() - index;
+            text.push_str(&format!("<tr><td colspan=\"4\">… and {more} more</td></tr>\n"));
+            break;
+        }
+        text.push_str(&row);
+    }
+    text.push_str("</table>\n</body></html>\n");
+    text
+}
+
+fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
+    let config = sending.config;
+    let host = text(config, "smtp_host");
+    let port = config.get("smtp_port").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let user = some_text(config, "smtp_username");
+    let mut parameters = TlsParameters::builder(host.to_owned());
+    for authority in sending.far.authorities() {
+        parameters = parameters.add_root_certificate(authority.clone());
+    }
+    let parameters = parameters.build().map_err(|why| why.to_string())?;
+    let tls = match (some_text(config, "tls"), user) {
+        (Some("none"), _) => Tls::None,
+        (Some("tls"), _) => Tls::Wrapper(parameters),
+        (None, _) if port == TLS_PORT => Tls::Wrapper(parameters),
+        // A password never goes over a line that someone could have kept from being encrypted.
+        (Some(_), _) | (None, Some(_)) => Tls::Required(parameters),
+        (None, None) => Tls::Opportunistic(parameters),
+    };
+    let mut builder = SmtpTransport::builder_dangerous(host)
+        .port(u16::try_from(port).unwrap_or_default())
+        .timeout(Some(sending.far.timeout()))
+        .tls(tls);
+    if let Some(user) = user {
+        let password = text(config, "smtp_password").to_owned();
+        builder = builder.credentials(Credentials::new(user.to_owned(), password));
+    }
+    Ok(builder.build())
+}

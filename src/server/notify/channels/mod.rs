@@ -1,0 +1,155 @@
+//! Channel types. Each is one file with one [`Spec`], and one row of [`ALL`].
+
+use jiff::tz::TimeZone;
+
+use crate::server::notify::far::{Far, Outcome};
+use crate::server::notify::message::Notification;
+
+pub mod config;
+pub mod dingtalk;
+pub mod email;
+pub mod robot;
+pub mod sms;
+pub mod webhook;
+pub mod weixin;
+
+use config::{Config, Field};
+
+/// What a recipient of a channel is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecipientKind {
+    /// A mail address.
+    Email,
+    /// A phone number.
+    Phone,
+    /// A URL that takes a POST.
+    Url,
+}
+
+impl RecipientKind {
+    /// The name in answers.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Email => "email",
+            Self::Phone => "phone",
+            Self::Url => "url",
+        }
+    }
+
+    /// Checks one recipient.
+    ///
+    /// # Errors
+    ///
+    /// Says what it should look like.
+    pub fn check(self, recipient: &str) -> Result<(), String> {
+        match self {
+            Self::Email => match recipient.parse::<lettre::Address>() {
+                Ok(_) => Ok(()),
+                Err(_) => Err(format!("`{recipient}` is no mail address such as ops@example.com")),
+            },
+            Self::Phone => {
+                let digits = recipient.strip_prefix('+').unwrap_or(recipient);
+                let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '-' || c == ' ');
+                let count = digits.chars().filter(char::is_ascii_digit).count();
+                if plain && (3..=20).contains(&count) {
+                    Ok(())
+                } else {
+                    Err(format!("`{recipient}` is no phone number such as +8613800138000"))
+                }
+            }
+            Self::Url => config::check_url(recipient),
+        }
+    }
+}
+
+/// One message on its way to one recipient.
+pub struct Sending<'a> {
+    /// The channel's checked configuration.
+    pub config: &'a Config,
+    /// What is told.
+    pub notice: &'a Notification,
+    /// The zone in which people read times.
+    pub zone: &'a TimeZone,
+    /// How the far side is reached.
+    pub far: &'a Far,
+    /// The time, Unix milliseconds.
+    pub now_ms: i64,
+}
+
+/// A channel type.
+pub struct Spec {
+    /// The name in `channel_type`.
+    pub kind: &'static str,
+    /// What its recipients are.
+    pub recipient: RecipientKind,
+    /// The configuration's fields: which are needed, what they must be, which are masked.
+    pub fields: &'static [Field],
+    /// What a look at each field alone can't tell.
+    pub check: fn(&Config) -> Result<(), String>,
+    /// Whom a notification goes to, one message each.
+    pub targets: fn(&Config, &[String]) -> Vec<String>,
+    /// Sends to one of them.
+    pub send: fn(&Sending<'_>, &str) -> Outcome,
+}
+
+/// Every channel type.
+pub const ALL: &[Spec] = &[email::SPEC, webhook::SPEC, sms::SPEC, dingtalk::SPEC, weixin::SPEC];
+
+/// The channel type with this name.
+pub fn find(kind: &str) -> Option<&'static Spec> {
+    ALL.iter().find(|spec| spec.kind == kind)
+}
+
+/// The names of all channel types, for messages.
+pub fn kinds() -> String {
+    ALL.iter().map(|spec| spec.kind).collect::<Vec<_>>().join(", ")
+}
+
+/// Recipients without what is named twice, in their order.
+fn each_once(urls: impl Iterator<Item = String>) -> Vec<String> {
+    let mut seen = Vec::new();
+    for url in urls {
+        if !seen.contains(&url) {
+            seen.push(url);
+        }
+    }
+    seen
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_registry_has_each_type_once_with_its_needed_fields() {
+        let needed: Vec<(&str, Vec<&str>, &str)> = ALL
+            .iter()
+            .map(|spec| {
+                let fields = spec.fields.iter().filter(|field| field.required);
+                (spec.kind, fields.map(|field| field.name).collect(), spec.recipient.name())
+            })
+            .collect();
+        assert_eq!(
+            needed,
+            [
+                ("email", vec!["smtp_host", "smtp_port", "from_name", "from_email"], "email"),
+                ("webhook", vec![], "url"),
+                ("sms", vec!["gateway_url", "api_key"], "phone"),
+                ("dingtalk", vec!["webhook_url"], "url"),
+                ("weixin", vec!["webhook_url"], "url"),
+            ]
+        );
+        assert!(find("pager").is_none());
+    }
+
+    #[test]
+    fn recipients_are_checked_by_their_kind() {
+        assert!(RecipientKind::Email.check("ops@example.com").is_ok());
+        assert!(RecipientKind::Email.check("ops@@example.com").is_err());
+        assert!(RecipientKind::Email.check("a@example.com\r\nBcc: b@example.com").is_err());
+        assert!(RecipientKind::Phone.check("+86 138-0013-8000").is_ok());
+        assert!(RecipientKind::Phone.check("call me").is_err());
+        assert!(RecipientKind::Url.check("https://example.com/hook").is_ok());
+        assert!(RecipientKind::Url.check("ftp://example.com/").is_err());
+    }
+}

@@ -1,0 +1,76 @@
+//! `sms`: a POST to a gateway for each phone number.
+
+use serde_json::json;
+
+use crate::server::notify::channels::config::{Config, Field, FieldKind, headers, some_text, text};
+use crate::server::notify::channels::webhook::content_type;
+use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
+use crate::server::notify::far::Outcome;
+use crate::server::notify::message::{Notification, cut, one_line};
+use crate::server::notify::template::{self, Escape};
+
+/// The channel type.
+pub const SPEC: Spec = Spec {
+    kind: "sms",
+    recipient: RecipientKind::Phone,
+    fields: &[
+        Field::required("gateway_url", FieldKind::Url),
+        Field::required("api_key", FieldKind::Secret),
+        Field::optional("body_template", FieldKind::Template),
+        Field::optional("headers", FieldKind::Headers),
+    ],
+    check,
+    targets: |_, recipients| each_once(recipients.iter().cloned()),
+    send,
+};
+
+/// Bytes of a message's text: what gateways join into one message of three or four parts.
+const TEXT_BYTES_MAX: usize = 480;
+
+fn check(config: &Config) -> Result<(), String> {
+    let Some(template) = some_text(config, "body_template") else { return Ok(()) };
+    let extra = [("phone", "1"), ("text", "t"), ("api_key", "k")];
+    template::check(template, escape(config, template), &extra)
+        .map_err(|why| format!("config_json: body_template: {why}"))
+}
+
+fn escape(config: &Config, template: &str) -> Escape {
+    let headers = headers(config);
+    Escape::for_body(content_type(&headers), template)
+}
+
+/// `[CRITICAL] Disk full: web-1: 96.5 % of / is used`.
+fn message(notice: &Notification) -> String {
+    let whole = format!("{}: {}", notice.title(), one_line(&notice.summary()));
+    cut(&whole, TEXT_BYTES_MAX).to_owned()
+}
+
+fn send(sending: &Sending<'_>, phone: &str) -> Outcome {
+    let key = text(sending.config, "api_key");
+    let message = message(sending.notice);
+    let mut headers = headers(sending.config);
+    let mut default_type = "application/json";
+    let body = match some_text(sending.config, "body_template") {
+        None => json!({"phone": phone, "message": message}).to_string(),
+        Some(template) => {
+            let extra = [("phone", phone), ("text", &message), ("api_key", key)];
+            let escape = escape(sending.config, template);
+            if escape == Escape::None {
+                default_type = "text/plain; charset=utf-8";
+            }
+            match template::render(template, escape, sending.notice, &extra) {
+                Ok(body) => body,
+                Err(why) => return Outcome::not_sent(format!("body_template: {why}")),
+            }
+        }
+    };
+    if content_type(&headers).is_none() {
+        headers.push(("Content-Type".to_owned(), default_type.to_owned()));
+    }
+    // A gateway of another kind takes its key where its template or its headers put it.
+    let own_auth = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+    if !own_auth && some_text(sending.config, "body_template").is_none() {
+        headers.push(("Authorization".to_owned(), format!("Bearer {key}")));
+    }
+    sending.far.post(text(sending.config, "gateway_url"), &headers, &body)
+}

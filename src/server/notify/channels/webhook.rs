@@ -1,0 +1,104 @@
+//! `webhook`: a POST to each recipient's URL, or to `url` where there is no recipient.
+
+use serde_json::{Value, json};
+
+use crate::base::clock::rfc3339;
+use crate::server::notify::channels::config::{
+    Config, Field, FieldKind, check_url, headers, some_text,
+};
+use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
+use crate::server::notify::far::Outcome;
+use crate::server::notify::message::{Item, Notification};
+use crate::server::notify::template::{self, Escape};
+
+/// The channel type.
+pub const SPEC: Spec = Spec {
+    kind: "webhook",
+    recipient: RecipientKind::Url,
+    fields: &[
+        Field::optional("url", FieldKind::Url),
+        Field::optional("body_template", FieldKind::Template),
+        Field::optional("headers", FieldKind::Headers),
+    ],
+    check,
+    targets,
+    send,
+};
+
+fn check(config: &Config) -> Result<(), String> {
+    let Some(template) = some_text(config, "body_template") else { return Ok(()) };
+    template::check(template, escape(config, template), &[])
+        .map_err(|why| format!("config_json: body_template: {why}"))
+}
+
+fn targets(config: &Config, recipients: &[String]) -> Vec<String> {
+    if recipients.is_empty() {
+        return some_text(config, "url").map(str::to_owned).into_iter().collect();
+    }
+    each_once(recipients.iter().cloned())
+}
+
+fn send(sending: &Sending<'_>, url: &str) -> Outcome {
+    if let Err(why) = check_url(url) {
+        return Outcome::not_sent(why);
+    }
+    let mut headers = headers(sending.config);
+    let (body, default_type) = match some_text(sending.config, "body_template") {
+        None => (default_body(sending.notice).to_string(), "application/json"),
+        Some(template) => {
+            let escape = escape(sending.config, template);
+            match template::render(template, escape, sending.notice, &[]) {
+                Err(why) => return Outcome::not_sent(format!("body_template: {why}")),
+                Ok(body) if escape == Escape::Json => (body, "application/json"),
+                Ok(body) => (body, "text/plain; charset=utf-8"),
+            }
+        }
+    };
+    if content_type(&headers).is_none() {
+        headers.push(("Content-Type".to_owned(), default_type.to_owned()));
+    }
+    sending.far.post(url, &headers, &body)
+}
+
+fn escape(config: &Config, template: &str) -> Escape {
+    let headers = headers(config);
+    Escape::for_body(content_type(&headers), template)
+}
+
+/// The content type among the headers.
+pub fn content_type(headers: &[(String, String)]) -> Option<&str> {
+    let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+    found.map(|(_, value)| value.as_str())
+}
+
+/// The body without a template; `docs/channels.md` shows it.
+pub fn default_body(notice: &Notification) -> Value {
+    let status = notice.kind.name();
+    json!({
+        "notification_id": notice.id,
+        "status": status,
+        "severity": notice.severity.name(),
+        "rule_id": notice.rule_id,
+        "rule_name": notice.rule_name,
+        "title": notice.title(),
+        "message": notice.summary(),
+        "count": notice.items.len(),
+        "sent_at": rfc3339(notice.created_ms),
+        "alerts": notice.items.iter().map(alert).collect::<Vec<_>>(),
+    })
+}
+
+fn alert(item: &Item) -> Value {
+    json!({
+        "id": item.id,
+        "agent_id": item.agent_id,
+        "metric_name": item.metric_name,
+        "labels": item.labels,
+        "value": item.value,
+        "threshold": item.threshold,
+        "message": item.message,
+        "timestamp": rfc3339(item.timestamp_ms),
+        "first_triggered_at": rfc3339(item.first_triggered_at_ms),
+        "predicted_breach": item.predicted_breach_ms.map(rfc3339),
+    })
+}

@@ -1,0 +1,26 @@
+//! `weixin`: Markdown to a WeCom group's robot.
+
+use serde_json::json;
+
+use crate::server::notify::channels::config::{Field, FieldKind};
+use crate::server::notify::channels::{RecipientKind, Sending, Spec, robot};
+use crate::server::notify::far::Outcome;
+
+/// The channel type.
+pub const SPEC: Spec = Spec {
+    kind: "weixin",
+    recipient: RecipientKind::Url,
+    fields: &[Field::required("webhook_url", FieldKind::Url)],
+    check: |_| Ok(()),
+    targets: robot::targets,
+    send,
+};
+
+/// Bytes of a message's text in UTF-8 that the robot takes.
+const TEXT_BYTES_MAX: usize = 4_096;
+
+fn send(sending: &Sending<'_>, url: &str) -> Outcome {
+    let content = robot::markdown(sending, TEXT_BYTES_MAX);
+    let body = json!({"msgtype": "markdown", "markdown": {"content": content}});
+    robot::post(sending, url, &body)
+}

@@ -1,0 +1,345 @@
+//! One attempt to deliver one notification to one channel, and what becomes of it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::tz::TimeZone;
+use serde_json::{Value, json};
+
+use crate::base::clock::{Clock, SECOND_MS};
+use crate::base::ids::new_id;
+use crate::base::limits::FAR_ANSWER_BYTES_MAX;
+use crate::rt::stop::Stop;
+use crate::server::notify::NotifyError;
+use crate::server::notify::channels::config::{Config, scrub, secrets};
+use crate::server::notify::channels::{self, Sending};
+use crate::server::notify::far::{Far, Outcome};
+use crate::server::notify::message::{Item, Kind, Notification, cut};
+use crate::server::notify::metrics::Metrics;
+use crate::server::storage::control::Control;
+use crate::server::storage::control::notify::channels::ChannelRow;
+use crate::server::storage::control::notify::logs::{self, LogRow, Status};
+use crate::server::storage::control::notify::{channels as rows, outbox};
+
+/// What the senders share.
+pub struct Deliverer {
+    /// `cert.db`.
+    pub control: Control,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// How far sides are reached.
+    pub far: Far,
+    /// The zone in which people read times.
+    pub zone: TimeZone,
+    /// What is told of all this.
+    pub metrics: Arc<Metrics>,
+    /// The end: no new message is begun after it.
+    pub stop: Stop,
+}
+
+/// What an attempt gave, by recipient. Nothing in it is a secret any more.
+pub struct Report {
+    outcomes: Vec<(String, Outcome)>,
+    /// Recipients that had no turn.
+    left: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// An attempt goes on to no further recipient after this many time limits.
+const TURNS_MAX: u32 = 3;
+/// The first wait after a failure; each one after it is twice as long.
+const RETRY_FIRST_MS: i64 = SECOND_MS;
+/// The longest wait after a failure.
+const RETRY_LAST_MS: i64 = 300 * SECOND_MS;
+/// The wait after the database took no result.
+const RECORD_AGAIN: Duration = Duration::from_secs(5);
+
+impl Report {
+    fn refused(error: &str) -> Self {
+        let outcomes = vec![(String::new(), Outcome::not_sent(error))];
+        Self { outcomes, left: 0, took: Duration::ZERO }
+    }
+
+    /// Whether every recipient has the message.
+    pub fn is_success(&self) -> bool {
+        self.left == 0 && self.outcomes.iter().all(|(_, outcome)| outcome.error.is_none())
+    }
+
+    /// Whether no far side answered at all.
+    fn is_unreachable(&self) -> bool {
+        !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.unreachable)
+    }
+
+    /// The row of the delivery log.
+    pub fn log_row(
+        &self,
+        channel: &ChannelRow,
+        notice: &Notification,
+        attempts: u32,
+        now_ms: i64,
+    ) -> LogRow {
+        let failed = self.outcomes.iter().find(|(_, outcome)| outcome.error.is_some());
+        let shown = failed.or(self.outcomes.last()).map(|(_, outcome)| outcome);
+        let first = notice.items.first();
+        let error = match (shown.and_then(|outcome| outcome.error.clone()), self.left) {
+            (Some(error), _) => Some(error),
+            (None, 0) => None,
+            (None, left) => Some(format!("{left} recipients had no turn in this attempt")),
+        };
+        let text = |of: fn(&Outcome) -> &str| {
+            let text = shown.map(of).filter(|text| !text.is_empty());
+            text.map(|text| cut(text, FAR_ANSWER_BYTES_MAX).to_owned())
+        };
+        LogRow {
+            id: new_id(),
+            notification_id: Some(notice.id.clone()),
+            alert_event_id: first.map(|item| item.id.clone()).unwrap_or_default(),
+            rule_id: notice.rule_id.clone(),
+            rule_name: notice.rule_name.clone(),
+            agent_id: first.map(|item| item.agent_id.clone()).unwrap_or_default(),
+            channel_id: channel.id.clone(),
+            channel_name: channel.name.clone(),
+            channel_type: channel.channel_type.clone(),
+            severity: notice.severity.name().to_owned(),
+            status: if self.is_success() { Status::Success } else { Status::Failed }
+                .name()
+                .to_owned(),
+            error_message: error.map(|error| cut(&error, FAR_ANSWER_BYTES_MAX).to_owned()),
+            duration_ms: i64::try_from(self.took.as_millis()).unwrap_or(i64::MAX),
+            recipient_count: (self.outcomes.len() + self.left) as i64,
+            retry_count: i64::from(attempts),
+            http_status_code: shown.and_then(|outcome| outcome.http_status).map(i64::from),
+            request_body: text(|outcome| &outcome.request),
+            response_body: text(|outcome| &outcome.response),
+            recipient_details: Some(self.details()),
+            api_message_id: shown.and_then(|outcome| outcome.message_id.clone()),
+            api_error_code: shown.and_then(|outcome| outcome.error_code.clone()),
+            created_at_ms: now_ms,
+        }
+    }
+
+    fn details(&self) -> String {
+        let one = |(recipient, outcome): &(String, Outcome)| -> Value {
+            let status = if outcome.error.is_none() { Status::Success } else { Status::Failed };
+            let error = outcome.error.as_deref().map(|error| cut(error, DETAIL_BYTES_MAX));
+            json!({
+                "recipient": recipient,
+                "status": status.name(),
+                "error": error,
+                "http_status_code": outcome.http_status,
+            })
+        };
+        Value::Array(self.outcomes.iter().map(one).collect()).to_string()
+    }
+}
+
+/// Bytes of a recipient's error in `recipient_details`.
+const DETAIL_BYTES_MAX: usize = 256;
+
+impl Deliverer {
+    /// Sends to every recipient of the channel who is not in `served`, and calls `on_served` after
+    /// each who has it. `attempts` moves the order, so that a slow first recipient keeps nobody
+    /// from their turn for ever.
+    pub fn attempt(
+        &self,
+        channel: &ChannelRow,
+        notice: &Notification,
+        served: &[String],
+        attempts: u32,
+        on_served: &mut dyn FnMut(&str),
+    ) -> Report {
+        let Some(spec) = channels::find(&channel.channel_type) else {
+            return Report::refused(&format!("unknown channel type `{}`", channel.channel_type));
+        };
+        let config: Config = serde_json::from_str(&channel.config_json).unwrap_or_default();
+        let mut targets = (spec.targets)(&config, &channel.recipients);
+        if targets.is_empty() {
+            return Report::refused("the channel has no recipients");
+        }
+        targets.retain(|target| !served.contains(target));
+        if let Some(turns) = (attempts as usize).checked_rem(targets.len()) {
+            targets.rotate_left(turns);
+        }
+        let mut secrets = secrets(spec.fields, &config);
+        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let begun = Instant::now();
+        let mut outcomes = Vec::new();
+        for target in &targets {
+            let over = begun.elapsed() >= self.far.timeout() * TURNS_MAX;
+            if !outcomes.is_empty() && (over || self.stop.is_stopped()) {
+                break;
+            }
+            let now_ms = self.clock.now_ms();
+            let sending =
+                Sending { config: &config, notice, zone: &self.zone, far: &self.far, now_ms };
+            let outcome = (spec.send)(&sending, target);
+            if outcome.error.is_none() {
+                on_served(target);
+            }
+            // One mail server serves all recipients: when it is away, it is for all of them.
+            let away = outcome.unreachable && spec.recipient != channels::RecipientKind::Url;
+            outcomes.push((scrub(target, &secrets), masked(outcome, &secrets)));
+            if away {
+                break;
+            }
+        }
+        let left = targets.len() - outcomes.len();
+        Report { outcomes, left, took: begun.elapsed() }
+    }
+
+    /// Counts an attempt.
+    pub fn count(&self, channel_type: &str, report: &Report) {
+        let metrics = &self.metrics;
+        let outcome = if report.is_success() { &metrics.sent } else { &metrics.failed };
+        outcome.with_label_values(&[channel_type]).inc();
+        metrics.seconds.with_label_values(&[channel_type]).observe(report.took.as_secs_f64());
+    }
+
+    /// Delivers a row of the outbox; gives how long the far side took.
+    pub fn deliver(&self, id: i64) -> Duration {
+        match self.try_deliver(id) {
+            Ok(took) => took,
+            Err(error) => {
+                log::error!("a notification could not be read from the outbox: {error}");
+                self.stop.wait(RECORD_AGAIN);
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn try_deliver(&self, id: i64) -> Result<Duration, NotifyError> {
+        let loaded = self.control.read(|db| -> Result<_, NotifyError> {
+            let Some(waiting) = outbox::load(db, id)? else { return Ok(None) };
+            let channel = rows::find(db, &waiting.channel_id)?;
+            Ok(channel.map(|channel| (waiting, channel)))
+        })?;
+        // A channel that was deleted took its rows with it.
+        let Some((waiting, channel)) = loaded else { return Ok(Duration::ZERO) };
+        let Some(notice) = Notification::read(&waiting.notification) else {
+            log::error!("notification {} can't be read and is left out", waiting.notification.id);
+            self.control
+                .write(move |tx| -> Result<(), NotifyError> { Ok(outbox::remove(tx, id)?) })?;
+            return Ok(Duration::ZERO);
+        };
+        let report = if channel.enabled {
+            let mut served = waiting.served.clone();
+            self.attempt(&channel, &notice, &waiting.served, waiting.attempts, &mut |target| {
+                served.push(target.to_owned());
+                self.save_served(id, &served);
+            })
+        } else {
+            Report::refused("the channel was switched off before it was told")
+        };
+        let now_ms = self.clock.now_ms();
+        let last = now_ms >= waiting.deadline_ms || !channel.enabled;
+        let mut row = report.log_row(&channel, &notice, waiting.attempts, now_ms);
+        let given_up = last && !report.is_success();
+        if given_up && let Some(error) = &mut row.error_message {
+            error.push_str(&format!(" (given up after {} attempts)", waiting.attempts + 1));
+        }
+        self.count(&channel.channel_type, &report);
+        if let Some(error) = &row.error_message {
+            log::warn!("channel {}: {error}", channel.name);
+        }
+        if given_up {
+            self.metrics.given_up.with_label_values(&[&channel.channel_type]).inc();
+        }
+        let verdict = match (report.is_success(), given_up) {
+            (true, _) => Verdict::Sent,
+            (_, true) => Verdict::GivenUp(firing_keys(&notice)),
+            _ => Verdict::Retry {
+                due_ms: now_ms.saturating_add(retry_after_ms(waiting.attempts)),
+                hold: report.is_unreachable(),
+            },
+        };
+        self.record(Record { id, channel_id: channel.id, now_ms, row, verdict });
+        Ok(report.took)
+    }
+
+    fn save_served(&self, id: i64, served: &[String]) {
+        let served = served.to_vec();
+        let saved = self.control.write(move |tx| -> Result<(), NotifyError> {
+            Ok(outbox::set_served(tx, id, &served)?)
+        });
+        if let Err(error) = saved {
+            log::error!("a recipient may be told twice, since this was not noted: {error}");
+        }
+    }
+
+    /// Writes the result, again and again until it stands: what was sent must not be sent again
+    /// because the disk was full for a while.
+    fn record(&self, record: Record) {
+        loop {
+            let record = record.clone();
+            let written =
+                self.control.write(move |tx| -> Result<(), NotifyError> { Ok(record.write(tx)?) });
+            let Err(error) = written else { return };
+            log::error!("a delivery could not be noted, trying again: {error}");
+            if self.stop.wait(RECORD_AGAIN) {
+                return;
+            }
+        }
+    }
+}
+
+fn masked(mut outcome: Outcome, secrets: &[String]) -> Outcome {
+    outcome.error = outcome.error.map(|error| scrub(&error, secrets));
+    outcome.request = scrub(&outcome.request, secrets);
+    outcome.response = scrub(&outcome.response, secrets);
+    outcome
+}
+
+/// The alerts that a channel is not told of when a firing is given up.
+fn firing_keys(notice: &Notification) -> Vec<String> {
+    match notice.kind {
+        Kind::Firing => notice.items.iter().map(Item::key).collect(),
+        Kind::Resolved | Kind::Test => Vec::new(),
+    }
+}
+
+#[derive(Clone)]
+enum Verdict {
+    Sent,
+    Retry { due_ms: i64, hold: bool },
+    GivenUp(Vec<String>),
+}
+
+#[derive(Clone)]
+struct Record {
+    id: i64,
+    channel_id: String,
+    now_ms: i64,
+    row: LogRow,
+    verdict: Verdict,
+}
+
+impl Record {
+    fn write(&self, tx: &rusqlite::Transaction<'_>) -> Result<(), rusqlite::Error> {
+        logs::insert(tx, &self.row)?;
+        match &self.verdict {
+            Verdict::Sent => {
+                outbox::remove(tx, self.id)?;
+                outbox::release_channel(tx, &self.channel_id, self.now_ms)
+            }
+            Verdict::Retry { due_ms, hold } => {
+                outbox::retry(tx, self.id, *due_ms)?;
+                if *hold { outbox::hold_channel(tx, &self.channel_id, *due_ms) } else { Ok(()) }
+            }
+            Verdict::GivenUp(keys) => {
+                outbox::remove(tx, self.id)?;
+                for key in keys {
+                    outbox::forget_told(tx, key, Some(&self.channel_id))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The wait after the failure that follows `attempts` others: twice as long each time, with up to
+/// a quarter more or less, so that channels do not come back all at once.
+fn retry_after_ms(attempts: u32) -> i64 {
+    let wait = RETRY_FIRST_MS.saturating_mul(1 << attempts.min(16)).min(RETRY_LAST_MS);
+    wait - wait / 4 + fastrand::i64(0..=wait / 2)
+}

@@ -1,0 +1,162 @@
+//! The far side: HTTP with time limits, no redirects, and authorities of one's own.
+
+use std::io::Read as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::Agent;
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+
+use crate::base::cli::VERSION;
+use crate::server::notify::message::cut;
+
+/// What the senders share. Making one reads the authorities' files once.
+pub struct Far {
+    agent: Agent,
+    timeout: Duration,
+    authorities: Vec<lettre::transport::smtp::client::Certificate>,
+}
+
+/// What one attempt at one recipient gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Why it failed; `None` when the far side took the message.
+    pub error: Option<String>,
+    /// No answer at all came: trying the next message at once makes no sense.
+    pub unreachable: bool,
+    /// The HTTP status, where there is one.
+    pub http_status: Option<u16>,
+    /// What was sent.
+    pub request: String,
+    /// What was answered.
+    pub response: String,
+    /// The far side's or the mail's id of the message.
+    pub message_id: Option<String>,
+    /// The far side's own error code.
+    pub error_code: Option<String>,
+}
+
+impl Outcome {
+    /// A failure before anything was sent.
+    pub fn not_sent(error: impl Into<String>) -> Self {
+        Self { error: Some(error.into()), ..Self::default() }
+    }
+}
+
+/// Bytes read of an answer before the rest is left alone.
+const ANSWER_BYTES_READ: u64 = 64 * 1024;
+
+impl Far {
+    /// A far side whose attempts take `timeout` at the most, trusting the system's authorities and
+    /// those in `ca_file`.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be read or holds no certificate.
+    pub fn new(timeout: Duration, ca_file: Option<&Path>) -> Result<Self, String> {
+        let mut roots = RootCerts::PlatformVerifier;
+        let mut authorities = Vec::new();
+        if let Some(path) = ca_file {
+            let fail = |why: String| format!("notify.ca_file: {}: {why}", path.display());
+            let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+            let mut certificates = certificates(&pem);
+            if certificates.is_empty() {
+                return Err(fail("it holds no PEM certificate".to_owned()));
+            }
+            for certificate in &certificates {
+                let der = certificate.der().to_vec();
+                let authority = lettre::transport::smtp::client::Certificate::from_der(der)
+                    .map_err(|error| fail(error.to_string()))?;
+                authorities.push(authority);
+            }
+            certificates.extend(system_certificates());
+            roots = RootCerts::Specific(Arc::new(certificates));
+        }
+        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build();
+        let agent = Agent::config_builder()
+            .timeout_global(Some(timeout))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // A kept connection that the far side has closed would look like a failure.
+            .max_idle_connections(0)
+            .user_agent(format!("oxmon/{VERSION}"))
+            .tls_config(tls)
+            .build()
+            .new_agent();
+        Ok(Self { agent, timeout, authorities })
+    }
+
+    /// Time for one attempt.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
+    /// Authorities to trust besides the system's, for mail.
+    pub fn authorities(&self) -> &[lettre::transport::smtp::client::Certificate] {
+        &self.authorities
+    }
+
+    /// POSTs a body. Any status but 2xx is a failure; a redirect is never followed, since the
+    /// secrets in hand are meant for the address that was configured.
+    pub fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Outcome {
+        let mut request = self.agent.post(url);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let mut outcome = Outcome { request: body.to_owned(), ..Outcome::default() };
+        let mut response = match request.send(body) {
+            Ok(response) => response,
+            Err(error) => {
+                outcome.unreachable =
+                    !matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_));
+                outcome.error = Some(explain(&error, self.timeout));
+                return outcome;
+            }
+        };
+        let status = response.status().as_u16();
+        outcome.http_status = Some(status);
+        let mut bytes = Vec::new();
+        let read = response.body_mut().as_reader().take(ANSWER_BYTES_READ).read_to_end(&mut bytes);
+        outcome.response = String::from_utf8_lossy(&bytes).into_owned();
+        if (300..400).contains(&status) {
+            let to = response.headers().get("location").and_then(|value| value.to_str().ok());
+            let to = cut(to.unwrap_or("nowhere"), 256);
+            outcome.error = Some(format!(
+                "the far side answered {status}, a redirect to {to}, which is not followed: \
+                 configure the final address"
+            ));
+        } else if !(200..300).contains(&status) {
+            outcome.error = Some(format!("the far side answered HTTP {status}"));
+        } else if let Err(error) = read {
+            outcome.error = Some(format!("the far side answered {status} and broke off: {error}"));
+        }
+        outcome
+    }
+}
+
+fn explain(error: &ureq::Error, timeout: Duration) -> String {
+    match error {
+        ureq::Error::Timeout(phase) => {
+            format!("no answer within {} s ({phase})", timeout.as_secs())
+        }
+        ureq::Error::HostNotFound => "the host name is not known".to_owned(),
+        other => crate::rt::thread::chain(other),
+    }
+}
+
+fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
+    parse_pem(pem)
+        .filter_map(|item| match item {
+            Ok(PemItem::Certificate(certificate)) => Some(certificate),
+            _ => None,
+        })
+        .collect()
+}
+
+/// The system's bundle. ureq takes either that or given certificates, so they are put together.
+fn system_certificates() -> Vec<Certificate<'static>> {
+    let bundle = openssl_probe::probe().cert_file.and_then(|path| std::fs::read(path).ok());
+    bundle.map_or_else(Vec::new, |pem| certificates(&pem))
+}

@@ -1,0 +1,323 @@
+//! Making and changing channels and silence windows: the checks that the API and the seed share.
+
+use rusqlite::Transaction;
+use serde::Deserialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::base::clock::SECOND_MS;
+use crate::base::ids::new_id;
+use crate::base::limits::{CHANNELS_MAX, RECIPIENTS_MAX, SILENCE_WINDOWS_MAX, TEXT_BYTES_MAX};
+use crate::model::severity::Severity;
+use crate::server::notify::NotifyError;
+use crate::server::notify::channels::config::{self, Config};
+use crate::server::notify::channels::{self, Spec};
+use crate::server::notify::silence::Window;
+use crate::server::storage::control::Control;
+use crate::server::storage::control::notify::channels::{self as rows, ChannelRow};
+use crate::server::storage::control::notify::silence::{self as windows, SilenceRow};
+
+/// A channel to be made, or what of one is to be changed: fields that are left out stay.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ChannelInput)]
+#[allow(missing_docs, reason = "the contract's Channel documents the fields")]
+pub struct ChannelInput {
+    pub name: Option<String>,
+    pub channel_type: Option<String>,
+    pub description: Option<String>,
+    pub min_severity: Option<Severity>,
+    pub enabled: Option<bool>,
+    /// A string that holds a JSON object, or the object.
+    #[serde(alias = "config")]
+    pub config_json: Option<Value>,
+    pub recipients: Option<Vec<String>>,
+}
+
+/// A silence window to be made.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[allow(missing_docs, reason = "server::notify::silence documents the fields")]
+pub struct SilenceInput {
+    pub start_time: String,
+    pub end_time: String,
+    /// `daily`, `weekly`, `none`.
+    pub recurrence: Option<String>,
+    /// Days on which a weekly window starts, such as `sat`.
+    pub days: Option<Vec<String>>,
+    /// Day on which a window that comes once starts, such as `2026-02-09`.
+    pub date: Option<String>,
+    /// Day on which it ends.
+    pub end_date: Option<String>,
+    /// Such as `Europe/Berlin`. Default: the server's.
+    pub time_zone: Option<String>,
+    /// Glob over agent ids.
+    pub agent_pattern: Option<String>,
+    /// Glob over metric names.
+    pub metric_pattern: Option<String>,
+}
+
+fn invalid(message: impl Into<String>) -> NotifyError {
+    NotifyError::Invalid(message.into())
+}
+
+/// The channel with this id or name.
+///
+/// # Errors
+///
+/// When there is none, or the database fails.
+pub fn channel(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
+    let found = control.read(|db| rows::find(db, key))?;
+    found.ok_or_else(|| NotifyError::NotFound("channel", key.to_owned()))
+}
+
+/// Makes a channel.
+///
+/// # Errors
+///
+/// Names the field that can't be taken; a conflict when the name is taken.
+pub fn create(
+    control: &Control,
+    input: ChannelInput,
+    now_ms: i64,
+) -> Result<ChannelRow, NotifyError> {
+    let row = new_channel(input, now_ms)?;
+    control.write(move |tx| {
+        if rows::count(tx)? >= CHANNELS_MAX {
+            return Err(NotifyError::Conflict(format!(
+                "there are {CHANNELS_MAX} channels already"
+            )));
+        }
+        put(tx, &row)?;
+        Ok(row)
+    })
+}
+
+/// A checked channel from a whole input, not written yet.
+///
+/// # Errors
+///
+/// Names the field that can't be taken.
+pub fn new_channel(input: ChannelInput, now_ms: i64) -> Result<ChannelRow, NotifyError> {
+    if input.name.is_none() {
+        return Err(invalid("name: is missing"));
+    }
+    if input.channel_type.is_none() {
+        return Err(invalid(format!(
+            "channel_type: is missing; it is one of {}",
+            channels::kinds()
+        )));
+    }
+    if input.config_json.is_none() {
+        return Err(invalid("config_json: is missing; a webhook's may be {}"));
+    }
+    let row = ChannelRow {
+        id: new_id(),
+        name: String::new(),
+        channel_type: String::new(),
+        description: None,
+        min_severity: Severity::Info,
+        enabled: true,
+        config_json: "{}".to_owned(),
+        recipients: Vec::new(),
+        created_at: now_ms / SECOND_MS,
+        updated_at: now_ms / SECOND_MS,
+    };
+    changed(row, input, now_ms)
+}
+
+/// Changes a channel.
+///
+/// # Errors
+///
+/// Names the field that can't be taken; a conflict when the name is taken.
+pub fn update(
+    control: &Control,
+    key: &str,
+    input: ChannelInput,
+    now_ms: i64,
+) -> Result<ChannelRow, NotifyError> {
+    let key = key.to_owned();
+    control.write(move |tx| {
+        let row = rows::find(tx, &key)?;
+        let row = row.ok_or_else(|| NotifyError::NotFound("channel", key.clone()))?;
+        let row = changed(row, input, now_ms)?;
+        put(tx, &row)?;
+        Ok(row)
+    })
+}
+
+/// Removes a channel and gives what it was.
+///
+/// # Errors
+///
+/// When there is none, or the database fails.
+pub fn remove(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
+    let key = key.to_owned();
+    control.write(move |tx| {
+        let row = rows::find(tx, &key)?;
+        let row = row.ok_or_else(|| NotifyError::NotFound("channel", key.clone()))?;
+        rows::remove(tx, &row.id)?;
+        Ok(row)
+    })
+}
+
+/// Writes a channel unless another has its name.
+fn put(tx: &Transaction<'_>, row: &ChannelRow) -> Result<(), NotifyError> {
+    if rows::name_taken(tx, &row.name, &row.id)? {
+        return Err(NotifyError::Conflict(format!("name: a channel `{}` exists", row.name)));
+    }
+    Ok(rows::put(tx, row)?)
+}
+
+fn changed(
+    mut row: ChannelRow,
+    input: ChannelInput,
+    now_ms: i64,
+) -> Result<ChannelRow, NotifyError> {
+    if let Some(name) = input.name {
+        if name.trim().is_empty() {
+            return Err(invalid("name: must not be empty"));
+        }
+        row.name = text("name", name)?;
+    }
+    if let Some(description) = input.description {
+        row.description = Some(text("description", description)?);
+    }
+    let new_type = input.channel_type.filter(|kind| *kind != row.channel_type);
+    let same_type = new_type.is_none();
+    row.channel_type = new_type.unwrap_or(row.channel_type);
+    let Some(spec) = channels::find(&row.channel_type) else {
+        let kinds = channels::kinds();
+        let shown: String = row.channel_type.chars().take(64).collect();
+        return Err(invalid(format!("channel_type: `{shown}` is none of {kinds}")));
+    };
+    row.min_severity = input.min_severity.unwrap_or(row.min_severity);
+    row.enabled = input.enabled.unwrap_or(row.enabled);
+    if input.config_json.is_some() || !same_type {
+        let stored: Config = if same_type {
+            serde_json::from_str(&row.config_json).unwrap_or_default()
+        } else {
+            Config::new()
+        };
+        row.config_json = checked_config(spec, input.config_json, &stored)?;
+    }
+    if let Some(recipients) = input.recipients {
+        row.recipients = recipients;
+    }
+    row.recipients = checked_recipients(spec, row.recipients)?;
+    row.updated_at = now_ms / SECOND_MS;
+    Ok(row)
+}
+
+fn text(field: &str, text: String) -> Result<String, NotifyError> {
+    if text.len() > TEXT_BYTES_MAX {
+        return Err(invalid(format!("{field}: must have at most {TEXT_BYTES_MAX} bytes")));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(invalid(format!("{field}: must not hold control characters")));
+    }
+    Ok(text)
+}
+
+fn checked_config(
+    spec: &Spec,
+    given: Option<Value>,
+    stored: &Config,
+) -> Result<String, NotifyError> {
+    let given = given.unwrap_or(Value::Null);
+    let object = match given {
+        Value::String(text) => serde_json::from_str(&text)
+            .map_err(|error| invalid(format!("config_json: is no JSON: {error}")))?,
+        other => other,
+    };
+    let Value::Object(mut config) = object else {
+        return Err(invalid("config_json: must be a JSON object, or a string that holds one"));
+    };
+    config.retain(|_, value| !value.is_null());
+    config::unmask(spec.fields, &mut config, stored);
+    config::check(spec.fields, &config).map_err(invalid)?;
+    (spec.check)(&config).map_err(invalid)?;
+    Ok(Value::Object(config).to_string())
+}
+
+fn checked_recipients(spec: &Spec, given: Vec<String>) -> Result<Vec<String>, NotifyError> {
+    if given.len() > RECIPIENTS_MAX {
+        return Err(invalid(format!("recipients: must be at most {RECIPIENTS_MAX}")));
+    }
+    let mut kept: Vec<String> = Vec::new();
+    for recipient in given {
+        let recipient = recipient.trim().to_owned();
+        if recipient.len() > TEXT_BYTES_MAX {
+            return Err(invalid(format!("recipients: each has at most {TEXT_BYTES_MAX} bytes")));
+        }
+        spec.recipient.check(&recipient).map_err(|why| invalid(format!("recipients: {why}")))?;
+        if !kept.contains(&recipient) {
+            kept.push(recipient);
+        }
+    }
+    Ok(kept)
+}
+
+/// The channel's configuration as it is given out: a JSON string, secrets masked.
+pub fn masked_config(row: &ChannelRow) -> String {
+    let config: Config = serde_json::from_str(&row.config_json).unwrap_or_default();
+    let fields = channels::find(&row.channel_type).map_or(&[][..], |spec| spec.fields);
+    Value::Object(config::mask(fields, &config)).to_string()
+}
+
+/// A checked window, not written yet.
+///
+/// # Errors
+///
+/// Names the field that can't be taken.
+pub fn new_window(
+    input: SilenceInput,
+    zone: &jiff::tz::TimeZone,
+    now_ms: i64,
+) -> Result<SilenceRow, NotifyError> {
+    let mut row = SilenceRow {
+        id: new_id(),
+        start_time: input.start_time,
+        end_time: input.end_time,
+        recurrence: input.recurrence,
+        days: input.days.map(|days| days.join(",")),
+        date: input.date,
+        end_date: input.end_date,
+        time_zone: input.time_zone,
+        agent_pattern: input.agent_pattern,
+        metric_pattern: input.metric_pattern,
+        created_at: now_ms / SECOND_MS,
+        updated_at: now_ms / SECOND_MS,
+    };
+    Window::complete(&mut row, zone, now_ms).map_err(invalid)?;
+    Ok(row)
+}
+
+/// Writes a checked window.
+///
+/// # Errors
+///
+/// A conflict when there are too many; when the database fails.
+pub fn add_window(tx: &Transaction<'_>, row: &SilenceRow) -> Result<(), NotifyError> {
+    if windows::count(tx)? >= SILENCE_WINDOWS_MAX {
+        let message = format!("there are {SILENCE_WINDOWS_MAX} silence windows already");
+        return Err(NotifyError::Conflict(message));
+    }
+    Ok(windows::insert(tx, row)?)
+}
+
+/// Removes a window; what it held back is routed anew.
+///
+/// # Errors
+///
+/// When there is none, or the database fails.
+pub fn remove_window(control: &Control, id: &str, now_ms: i64) -> Result<SilenceRow, NotifyError> {
+    let id = id.to_owned();
+    control.write(move |tx| {
+        let row = windows::find(tx, &id)?;
+        let row = row.ok_or_else(|| NotifyError::NotFound("silence window", id.clone()))?;
+        windows::remove(tx, &id, now_ms)?;
+        Ok(row)
+    })
+}

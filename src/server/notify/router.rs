@@ -1,0 +1,272 @@
+//! Routing: which notices become one notification, which windows hold them back, and which
+//! channels hear of them. Everything about one group happens in one transaction.
+
+use std::collections::BTreeMap;
+
+use jiff::tz::TimeZone;
+use rusqlite::Transaction;
+
+use crate::base::ids::new_id;
+use crate::base::limits::NOTIFICATION_EVENTS_MAX;
+use crate::model::alert::AlertEvent;
+use crate::model::severity::Severity;
+use crate::server::notify::message::{Item, Kind};
+use crate::server::notify::silence::Window;
+use crate::server::storage::control::notify::channels::{self, ChannelRow};
+use crate::server::storage::control::notify::logs::{self, LogRow, Status};
+use crate::server::storage::control::notify::notices::{self, Group, Notice};
+use crate::server::storage::control::notify::outbox::{self, NotificationRow};
+use crate::server::storage::control::notify::silence;
+
+/// What routing needs to know besides the database.
+#[derive(Debug, Clone)]
+pub struct Routing {
+    /// How long the first notice of a group waits for others; 0: none waits, none is merged.
+    pub window_ms: i64,
+    /// How long a notification is retried.
+    pub deliver_within_ms: i64,
+    /// The zone of windows that name none.
+    pub zone: TimeZone,
+}
+
+/// What one pass did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routed {
+    /// Notifications that went to the outbox, over all channels.
+    pub queued: usize,
+    /// Channel types, one for each channel and notification that a window held back.
+    pub suppressed: Vec<String>,
+}
+
+impl Routing {
+    /// Notes, in the transaction that changes an alert's state, that the change must be told.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn note(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        kind: Kind,
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let item = Item::from(event);
+        let key = item.key();
+        let mut due_ms = now_ms.saturating_add(self.window_ms);
+        if kind == Kind::Resolved {
+            notices::drop_silenced(tx, &key)?;
+            let firing_due = notices::firing_due(tx, &key)?;
+            if firing_due.is_none() && outbox::told(tx, &key)?.is_empty() {
+                // Nobody has heard of it, and nobody will.
+                return Ok(());
+            }
+            due_ms = due_ms.max(firing_due.unwrap_or(i64::MIN));
+        } else if let Some(firing_due) = notices::drop_notices(tx, &key)? {
+            // It is told with the newest event, but no later than it would have been.
+            due_ms = due_ms.min(firing_due);
+        }
+        let group = Group {
+            rule_id: event.rule_id.clone(),
+            severity: event.severity.name().to_owned(),
+            kind: kind.name().to_owned(),
+        };
+        // An item is plain data, which always serialises.
+        let item = serde_json::to_string(&item).unwrap_or_default();
+        notices::add_notice(tx, &group, &key, due_ms, &item)
+    }
+
+    /// Routes every group that is due.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn route(&self, tx: &Transaction<'_>, now_ms: i64) -> Result<Routed, rusqlite::Error> {
+        let mut routed = Routed::default();
+        let groups = notices::due_groups(tx, now_ms)?;
+        if groups.is_empty() {
+            return Ok(routed);
+        }
+        let pass = Pass {
+            routing: self,
+            tx,
+            now_ms,
+            channels: channels::list(tx, None)?.items,
+            windows: windows(tx)?,
+        };
+        for group in &groups {
+            pass.group(group, &mut routed)?;
+        }
+        Ok(routed)
+    }
+}
+
+fn windows(tx: &Transaction<'_>) -> Result<Vec<Window>, rusqlite::Error> {
+    let rows = silence::list(tx, None)?.items;
+    let read = |row| match Window::parse(row) {
+        Ok(window) => Some(window),
+        Err(why) => {
+            log::warn!("silence window {} is not in force: {why}", row.id);
+            None
+        }
+    };
+    Ok(rows.iter().filter_map(read).collect())
+}
+
+struct Pass<'a> {
+    routing: &'a Routing,
+    tx: &'a Transaction<'a>,
+    now_ms: i64,
+    channels: Vec<ChannelRow>,
+    windows: Vec<Window>,
+}
+
+impl Pass<'_> {
+    fn group(&self, group: &Group, routed: &mut Routed) -> Result<(), rusqlite::Error> {
+        let limit = NOTIFICATION_EVENTS_MAX;
+        let found = notices::group_notices(self.tx, group, self.now_ms, limit)?;
+        let mut told = Vec::new();
+        let mut held = Vec::new();
+        for notice in found {
+            let Ok(item) = serde_json::from_str::<Item>(&notice.event) else {
+                log::error!("notice {} can't be read and is left out", notice.id);
+                notices::drop_notice(self.tx, notice.id)?;
+                continue;
+            };
+            if group.kind == Kind::Resolved.name()
+                && let Some(due_ms) = notices::firing_due(self.tx, &notice.alert_key)?
+            {
+                // The firing has not been told yet: the recovery comes after it.
+                notices::put_off(self.tx, notice.id, due_ms.max(self.now_ms + 1), false)?;
+                continue;
+            }
+            match self.held_until(&item) {
+                Some(until_ms) => {
+                    notices::put_off(self.tx, notice.id, until_ms, true)?;
+                    held.push((notice, item));
+                }
+                None => {
+                    notices::drop_notice(self.tx, notice.id)?;
+                    told.push((notice, item));
+                }
+            }
+        }
+        if !held.is_empty() {
+            self.suppress(group, &held, routed)?;
+        }
+        if self.routing.window_ms == 0 {
+            for one in told.chunks(1) {
+                self.tell(group, one, routed)?;
+            }
+        } else if !told.is_empty() {
+            self.tell(group, &told, routed)?;
+        }
+        Ok(())
+    }
+
+    fn held_until(&self, item: &Item) -> Option<i64> {
+        let about = self.windows.iter();
+        let about = about.filter(|window| window.is_about(&item.agent_id, &item.metric_name));
+        about.filter_map(|window| window.open_until(&self.routing.zone, self.now_ms)).max()
+    }
+
+    /// The channels that hear of a firing of this group.
+    fn hearing(&self, group: &Group) -> impl Iterator<Item = &ChannelRow> {
+        let severity = group.severity.parse().unwrap_or(Severity::Critical);
+        self.channels
+            .iter()
+            .filter(move |channel| channel.enabled && channel.min_severity <= severity)
+    }
+
+    fn tell(
+        &self,
+        group: &Group,
+        told: &[(Notice, Item)],
+        routed: &mut Routed,
+    ) -> Result<(), rusqlite::Error> {
+        let mut by_channel: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        if group.kind == Kind::Resolved.name() {
+            for (index, (notice, _)) in told.iter().enumerate() {
+                for channel in outbox::told(self.tx, &notice.alert_key)? {
+                    by_channel.entry(channel).or_default().push(index);
+                }
+                outbox::forget_told(self.tx, &notice.alert_key, None)?;
+            }
+            // A channel that was switched off since hears nothing.
+            by_channel.retain(|id, _| self.channels.iter().any(|row| row.id == *id && row.enabled));
+        } else {
+            let all: Vec<usize> = (0..told.len()).collect();
+            for channel in self.hearing(group) {
+                for (notice, _) in told {
+                    outbox::set_told(self.tx, &notice.alert_key, &channel.id)?;
+                }
+                by_channel.insert(channel.id.clone(), all.clone());
+            }
+        }
+        // Channels that hear of the same events share one stored notification.
+        let mut by_events: BTreeMap<Vec<usize>, Vec<String>> = BTreeMap::new();
+        for (channel, events) in by_channel {
+            by_events.entry(events).or_default().push(channel);
+        }
+        for (events, channels) in by_events {
+            let items: Vec<&Item> =
+                events.iter().filter_map(|index| Some(&told.get(*index)?.1)).collect();
+            let row = self.store(group, &items)?;
+            let deadline_ms = self.now_ms.saturating_add(self.routing.deliver_within_ms);
+            for channel in &channels {
+                outbox::enqueue(self.tx, channel, &row, self.now_ms, deadline_ms)?;
+                routed.queued += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn store(&self, group: &Group, items: &[&Item]) -> Result<NotificationRow, rusqlite::Error> {
+        let row = NotificationRow {
+            id: new_id(),
+            rule_id: group.rule_id.clone(),
+            rule_name: items.first().map(|item| item.rule_name.clone()).unwrap_or_default(),
+            severity: group.severity.clone(),
+            kind: group.kind.clone(),
+            events: serde_json::to_string(items).unwrap_or_else(|_| "[]".to_owned()),
+            created_ms: self.now_ms,
+        };
+        let about = items.iter().map(|item| (item.id.as_str(), item.agent_id.as_str()));
+        outbox::add_notification(self.tx, &row, about)?;
+        Ok(row)
+    }
+
+    /// Writes into the delivery log what the channels would have heard.
+    fn suppress(
+        &self,
+        group: &Group,
+        held: &[(Notice, Item)],
+        routed: &mut Routed,
+    ) -> Result<(), rusqlite::Error> {
+        let items: Vec<&Item> = held.iter().map(|(_, item)| item).collect();
+        let channels: Vec<&ChannelRow> = self.hearing(group).collect();
+        let (Some(first), false) = (items.first(), channels.is_empty()) else { return Ok(()) };
+        let notification = self.store(group, &items)?;
+        for channel in channels {
+            let row = LogRow {
+                id: new_id(),
+                notification_id: Some(notification.id.clone()),
+                alert_event_id: first.id.clone(),
+                rule_id: group.rule_id.clone(),
+                rule_name: first.rule_name.clone(),
+                agent_id: first.agent_id.clone(),
+                channel_id: channel.id.clone(),
+                channel_name: channel.name.clone(),
+                channel_type: channel.channel_type.clone(),
+                severity: group.severity.clone(),
+                status: Status::Suppressed.name().to_owned(),
+                error_message: Some("held back by a silence window".to_owned()),
+                created_at_ms: self.now_ms,
+                ..LogRow::default()
+            };
+            logs::insert(self.tx, &row)?;
+            routed.suppressed.push(channel.channel_type.clone());
+        }
+        Ok(())
+    }
+}

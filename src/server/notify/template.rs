@@ -1,0 +1,183 @@
+//! `body_template`: a text with `{{name}}` where the alert's values go.
+
+use serde_json::json;
+
+use crate::base::clock::rfc3339;
+use crate::server::notify::message::Notification;
+
+/// What a template may name besides `labels.NAME`.
+pub const NAMES: [&str; 11] = [
+    "agent_id",
+    "metric",
+    "value",
+    "severity",
+    "message",
+    "rule_name",
+    "status",
+    "threshold",
+    "timestamp",
+    "title",
+    "count",
+];
+
+/// How a value is made safe for the body that it goes into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escape {
+    /// Inside a JSON string.
+    Json,
+    /// Inside an `application/x-www-form-urlencoded` body.
+    Form,
+    /// As it is.
+    None,
+}
+
+impl Escape {
+    /// The way for a body of this content type; without one, by whether the template looks like
+    /// JSON.
+    pub fn for_body(content_type: Option<&str>, template: &str) -> Self {
+        let kind = content_type.map(str::to_ascii_lowercase);
+        match kind {
+            Some(kind) if kind.contains("json") => Self::Json,
+            Some(kind) if kind.contains("x-www-form-urlencoded") => Self::Form,
+            Some(_) => Self::None,
+            None if template.trim_start().starts_with(['{', '[']) => Self::Json,
+            None => Self::None,
+        }
+    }
+
+    fn apply(self, value: &str) -> String {
+        match self {
+            Self::None => value.to_owned(),
+            Self::Json => {
+                let quoted = json!(value).to_string();
+                quoted[1..quoted.len() - 1].to_owned()
+            }
+            Self::Form => {
+                let set = percent_encoding::NON_ALPHANUMERIC;
+                percent_encoding::utf8_percent_encode(value, set).to_string()
+            }
+        }
+    }
+}
+
+/// Values that only some channels have, by name.
+pub type Extra<'a> = &'a [(&'static str, &'a str)];
+
+/// Puts the notification's values into the template. Those of a single event are the first one's;
+/// `message` speaks of all of them.
+///
+/// # Errors
+///
+/// Names the variable that there is not, or the place where a `{{` does not end.
+pub fn render(
+    template: &str,
+    escape: Escape,
+    notice: &Notification,
+    extra: Extra<'_>,
+) -> Result<String, String> {
+    let mut out = String::with_capacity(template.len() * 2);
+    let mut rest = template;
+    while let Some(start) = rest.find("{{") {
+        out.push_str(&rest[..start]);
+        let inner = &rest[start + 2..];
+        let end = inner.find("}}").ok_or_else(|| {
+            let shown: String = rest[start..].chars().take(24).collect();
+            format!("`{shown}` has no `}}}}`")
+        })?;
+        let name = inner[..end].trim();
+        let value = value(name, notice, extra)
+            .ok_or_else(|| format!("`{{{{{name}}}}}` is none of {}", known(extra)))?;
+        out.push_str(&escape.apply(&value));
+        rest = &inner[end + 2..];
+    }
+    out.push_str(rest);
+    Ok(out)
+}
+
+fn known(extra: Extra<'_>) -> String {
+    let extra = extra.iter().map(|(name, _)| *name);
+    let mut names: Vec<&str> = NAMES.iter().copied().chain(extra).collect();
+    names.push("labels.NAME");
+    names.join(", ")
+}
+
+fn value(name: &str, notice: &Notification, extra: Extra<'_>) -> Option<String> {
+    if let Some((_, value)) = extra.iter().find(|(known, _)| *known == name) {
+        return Some((*value).to_owned());
+    }
+    let item = notice.items.first()?;
+    if let Some(label) = name.strip_prefix("labels.") {
+        return Some(item.labels.get(label).cloned().unwrap_or_default());
+    }
+    Some(match name {
+        "agent_id" => item.agent_id.clone(),
+        "metric" => item.metric_name.clone(),
+        "value" => number(item.value),
+        "severity" => notice.severity.name().to_owned(),
+        "message" => notice.summary(),
+        "rule_name" => notice.rule_name.clone(),
+        "status" => notice.kind.name().to_owned(),
+        "threshold" => number(item.threshold),
+        "timestamp" => rfc3339(item.timestamp_ms),
+        "title" => notice.title(),
+        "count" => notice.items.len().to_string(),
+        _ => return None,
+    })
+}
+
+/// A number that is good JSON too, where it stands without quotes.
+fn number(value: Option<f64>) -> String {
+    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
+}
+
+/// Checks a template by filling it in.
+///
+/// # Errors
+///
+/// What [`render`] says, or that the body would be no JSON although its content type is.
+pub fn check(template: &str, escape: Escape, extra: Extra<'_>) -> Result<(), String> {
+    let body = render(template, escape, &Notification::test(0, "\"check\""), extra)?;
+    if escape == Escape::Json
+        && let Err(error) = serde_json::from_str::<serde_json::Value>(&body)
+    {
+        return Err(format!("with the values filled in it is no JSON: {error}"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::server::notify::message::tests::{item, notification};
+
+    #[test]
+    fn values_are_escaped_for_their_body() {
+        let notice = notification(vec![item("web \"1\"", "line\nnext & <more>")]);
+        let template = r#"{"a":"{{agent_id}}","m":"{{ message }}","v":{{value}},"l":"{{labels.mount}}{{labels.none}}"}"#;
+        let body = render(template, Escape::Json, &notice, &[]).unwrap();
+        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            parsed,
+            json!({"a": "web \"1\"", "m": "line\nnext & <more>", "v": 96.5, "l": "/"})
+        );
+        let body = render("a={{agent_id}}&m={{message}}", Escape::Form, &notice, &[]).unwrap();
+        assert_eq!(body, "a=web%20%221%22&m=line%0Anext%20%26%20%3Cmore%3E");
+        let all = "{{metric}} {{severity}} {{rule_name}} {{status}} {{threshold}} {{timestamp}}";
+        assert_eq!(
+            render(all, Escape::None, &notice, &[]).unwrap(),
+            "disk.used_percent critical Disk full firing 90 2026-02-09T08:30:00Z"
+        );
+    }
+
+    #[test]
+    fn a_template_that_can_not_work_is_refused_by_what_is_wrong() {
+        let json = Escape::Json;
+        assert!(check("{{agent}}", json, &[]).unwrap_err().contains("`{{agent}}` is none of"));
+        assert!(check("{\"a\": \"{{agent_id\"}", json, &[]).unwrap_err().contains("has no `}}`"));
+        assert!(check("{\"a\": {{agent_id}}}", json, &[]).unwrap_err().contains("no JSON"));
+        assert_eq!(check("{\"a\": \"{{phone}}\"}", json, &[("phone", "1")]), Ok(()));
+        assert_eq!(Escape::for_body(None, " {\"a\""), json);
+        assert_eq!(Escape::for_body(Some("text/plain"), "{"), Escape::None);
+    }
+}

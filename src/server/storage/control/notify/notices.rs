@@ -1,0 +1,159 @@
+//! Notices: events that must be told and wait to be routed.
+
+use rusqlite::{Connection, Transaction, params};
+
+/// A notice: one event that must be told, until its group is due or a silence window ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Row number: notices are told in its order.
+    pub id: i64,
+    /// The alert: rule, agent, metric and labels, hashed.
+    pub alert_key: String,
+    /// When it is due, Unix milliseconds.
+    pub due_ms: i64,
+    /// The event as JSON.
+    pub event: String,
+}
+
+/// What is merged into one notification: same rule, same severity, same kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// The rule's id.
+    pub rule_id: String,
+    /// The severity's name.
+    pub severity: String,
+    /// `firing` or `resolved`.
+    pub kind: String,
+}
+
+/// Queues a notice.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn add_notice(
+    tx: &Transaction<'_>,
+    group: &Group,
+    alert_key: &str,
+    due_ms: i64,
+    event: &str,
+) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached(
+        "INSERT INTO notices (alert_key, rule_id, severity, kind, state, due_ms, event)
+         VALUES (?1, ?2, ?3, ?4, 'waiting', ?5, ?6)",
+    )?
+    .execute(params![alert_key, group.rule_id, group.severity, group.kind, due_ms, event])?;
+    Ok(())
+}
+
+/// Removes what still waits about an alert; gives the earliest time at which a firing of it that
+/// no window holds back was due.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn drop_notices(tx: &Transaction<'_>, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
+    let due = firing_due(tx, alert_key)?;
+    tx.prepare_cached("DELETE FROM notices WHERE alert_key = ?1")?.execute([alert_key])?;
+    Ok(due)
+}
+
+/// Removes firings of an alert that a silence window holds back.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn drop_silenced(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+    let sql = "DELETE FROM notices WHERE alert_key = ?1 AND state = 'silenced' AND kind = 'firing'";
+    tx.prepare_cached(sql)?.execute([alert_key])?;
+    Ok(())
+}
+
+/// When a firing of the alert that waits for its group is due.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn firing_due(db: &Connection, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
+    db.prepare_cached(
+        "SELECT MIN(due_ms) FROM notices
+         WHERE alert_key = ?1 AND kind = 'firing' AND state = 'waiting'",
+    )?
+    .query_row([alert_key], |row| row.get(0))
+}
+
+/// Groups with something due.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn due_groups(db: &Connection, now_ms: i64) -> Result<Vec<Group>, rusqlite::Error> {
+    // Firings first: a recovery that is due at the same time is told after them.
+    let mut query = db.prepare_cached(
+        "SELECT DISTINCT rule_id, severity, kind FROM notices WHERE due_ms <= ?1
+         ORDER BY kind, rule_id, severity",
+    )?;
+    query
+        .query_map([now_ms], |row| {
+            Ok(Group { rule_id: row.get(0)?, severity: row.get(1)?, kind: row.get(2)? })
+        })?
+        .collect()
+}
+
+/// The notices of a group, oldest first: those that wait for it, and those whose window is over.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn group_notices(
+    db: &Connection,
+    group: &Group,
+    now_ms: i64,
+    limit: usize,
+) -> Result<Vec<Notice>, rusqlite::Error> {
+    let mut query = db.prepare_cached(
+        "SELECT id, alert_key, due_ms, event FROM notices
+         WHERE rule_id = ?1 AND severity = ?2 AND kind = ?3 AND (state = 'waiting' OR due_ms <= ?4)
+         ORDER BY id LIMIT ?5",
+    )?;
+    query
+        .query_map(
+            params![group.rule_id, group.severity, group.kind, now_ms, limit as i64],
+            |row| {
+                Ok(Notice {
+                    id: row.get(0)?,
+                    alert_key: row.get(1)?,
+                    due_ms: row.get(2)?,
+                    event: row.get(3)?,
+                })
+            },
+        )?
+        .collect()
+}
+
+/// Puts a notice off, as one that waits (`silenced` false) or that a window holds back.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn put_off(
+    tx: &Transaction<'_>,
+    id: i64,
+    due_ms: i64,
+    silenced: bool,
+) -> Result<(), rusqlite::Error> {
+    let state = if silenced { "silenced" } else { "waiting" };
+    tx.prepare_cached("UPDATE notices SET due_ms = ?2, state = ?3 WHERE id = ?1")?
+        .execute(params![id, due_ms, state])?;
+    Ok(())
+}
+
+/// Removes a notice that has been routed.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn drop_notice(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}

@@ -1,0 +1,265 @@
+//! Notifications that wait to be sent, and who was told what.
+
+use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
+
+/// A notification as it is stored: what is told, the same for every channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotificationRow {
+    /// Unique id.
+    pub id: String,
+    /// The rule's id.
+    pub rule_id: String,
+    /// The rule's name.
+    pub rule_name: String,
+    /// The severity's name.
+    pub severity: String,
+    /// `firing` or `resolved`.
+    pub kind: String,
+    /// The events as a JSON array.
+    pub events: String,
+    /// When it was routed, Unix milliseconds.
+    pub created_ms: i64,
+}
+
+/// Writes a notification and which `(event, agent)` pairs it is about.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn add_notification<'a>(
+    tx: &Transaction<'_>,
+    row: &NotificationRow,
+    about: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), rusqlite::Error> {
+    tx.execute(
+        "INSERT INTO notifications (id, rule_id, rule_name, severity, kind, events, created_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+        params![
+            row.id,
+            row.rule_id,
+            row.rule_name,
+            row.severity,
+            row.kind,
+            row.events,
+            row.created_ms
+        ],
+    )?;
+    let mut insert = tx.prepare_cached(
+        "INSERT OR IGNORE INTO notification_events (notification_id, event_id, agent_id)
+         VALUES (?1, ?2, ?3)",
+    )?;
+    for (event, agent) in about {
+        insert.execute([&row.id, event, agent])?;
+    }
+    Ok(())
+}
+
+/// Queues a notification for a channel.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn enqueue(
+    tx: &Transaction<'_>,
+    channel_id: &str,
+    notification: &NotificationRow,
+    now_ms: i64,
+    deadline_ms: i64,
+) -> Result<(), rusqlite::Error> {
+    tx.execute(
+        "INSERT INTO outbox (channel_id, notification_id, rule_id, due_ms, deadline_ms, created_ms)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?4)",
+        params![channel_id, notification.id, notification.rule_id, now_ms, deadline_ms],
+    )?;
+    Ok(())
+}
+
+/// Notes that a channel is told of an alert, so that it hears of the recovery.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn set_told(tx: &Transaction<'_>, key: &str, channel_id: &str) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached(
+        "INSERT OR IGNORE INTO notification_told (alert_key, channel_id) VALUES (?1, ?2)",
+    )?
+    .execute([key, channel_id])?;
+    Ok(())
+}
+
+/// Channels that were told of an alert.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn told(db: &Connection, alert_key: &str) -> Result<Vec<String>, rusqlite::Error> {
+    let sql = "SELECT channel_id FROM notification_told WHERE alert_key = ?1";
+    db.prepare_cached(sql)?.query_map([alert_key], |row| row.get(0))?.collect()
+}
+
+/// Forgets who was told of an alert; of one channel only, where it is named.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn forget_told(
+    tx: &Transaction<'_>,
+    alert_key: &str,
+    channel_id: Option<&str>,
+) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached(
+        "DELETE FROM notification_told WHERE alert_key = ?1 AND (?2 IS NULL OR channel_id = ?2)",
+    )?
+    .execute(params![alert_key, channel_id])?;
+    Ok(())
+}
+
+/// A notification that waits for one channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Waiting {
+    /// Row number.
+    pub id: i64,
+    /// The channel's id.
+    pub channel_id: String,
+    /// When it is given up, Unix milliseconds.
+    pub deadline_ms: i64,
+    /// Attempts that were made.
+    pub attempts: u32,
+    /// Recipients that have it already.
+    pub served: Vec<String>,
+    /// What is told.
+    pub notification: NotificationRow,
+}
+
+/// For each channel the oldest row that is due and has none of the same rule before it: of one
+/// rule a channel hears in order, and one rule's failure holds up no other.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusqlite::Error> {
+    let mut query = db.prepare_cached(
+        "SELECT o.channel_id, MIN(o.id) FROM outbox o
+         WHERE o.due_ms <= ?1 AND NOT EXISTS (
+           SELECT 1 FROM outbox p
+           WHERE p.channel_id = o.channel_id AND p.rule_id = o.rule_id AND p.id < o.id)
+         GROUP BY o.channel_id ORDER BY MIN(o.due_ms)",
+    )?;
+    query.query_map([now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// A waiting row with its notification.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn load(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error> {
+    db.prepare_cached(
+        "SELECT o.id, o.channel_id, o.deadline_ms, o.attempts, o.served,
+                n.id, n.rule_id, n.rule_name, n.severity, n.kind, n.events, n.created_ms
+         FROM outbox o JOIN notifications n ON n.id = o.notification_id WHERE o.id = ?1",
+    )?
+    .query_row([id], |row| {
+        let served: String = row.get(4)?;
+        Ok(Waiting {
+            id: row.get(0)?,
+            channel_id: row.get(1)?,
+            deadline_ms: row.get(2)?,
+            attempts: row.get(3)?,
+            // Only this program writes it; what can't be read counts as not served.
+            served: serde_json::from_str(&served).unwrap_or_default(),
+            notification: NotificationRow {
+                id: row.get(5)?,
+                rule_id: row.get(6)?,
+                rule_name: row.get(7)?,
+                severity: row.get(8)?,
+                kind: row.get(9)?,
+                events: row.get(10)?,
+                created_ms: row.get(11)?,
+            },
+        })
+    })
+    .optional()
+}
+
+/// Notes that one more recipient has a notification, in the middle of an attempt.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn set_served(tx: &Transaction<'_>, id: i64, served: &[String]) -> Result<(), rusqlite::Error> {
+    let json = serde_json::to_string(served).unwrap_or_else(|_| "[]".to_owned());
+    tx.prepare_cached("UPDATE outbox SET served = ?2 WHERE id = ?1")?.execute(params![id, json])?;
+    Ok(())
+}
+
+/// Counts an attempt that failed and says when the next one is due.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
+    let sql =
+        "UPDATE outbox SET attempts = attempts + 1, due_ms = MIN(?2, deadline_ms) WHERE id = ?1";
+    tx.execute(sql, [id, due_ms])?;
+    Ok(())
+}
+
+/// Puts off all that waits for a channel whose far side does not answer.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn hold_channel(
+    tx: &Transaction<'_>,
+    channel_id: &str,
+    until_ms: i64,
+) -> Result<(), rusqlite::Error> {
+    tx.execute(
+        "UPDATE outbox SET due_ms = MAX(due_ms, MIN(?2, deadline_ms)) WHERE channel_id = ?1",
+        params![channel_id, until_ms],
+    )?;
+    Ok(())
+}
+
+/// Makes due what was only put off because its channel's far side did not answer.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn release_channel(
+    tx: &Transaction<'_>,
+    channel_id: &str,
+    now_ms: i64,
+) -> Result<(), rusqlite::Error> {
+    tx.execute(
+        "UPDATE outbox SET due_ms = ?2 WHERE channel_id = ?1 AND attempts = 0 AND due_ms > ?2",
+        params![channel_id, now_ms],
+    )?;
+    Ok(())
+}
+
+/// Removes a row that was sent or given up.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
+    tx.execute("DELETE FROM outbox WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Rows of the outbox, notices that wait, and when the next of either is due.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn depth(db: &Connection) -> Result<(i64, i64, Option<i64>), rusqlite::Error> {
+    db.query_row(
+        "SELECT (SELECT COUNT(*) FROM outbox), (SELECT COUNT(*) FROM notices),
+           (SELECT MIN(due) FROM (SELECT MIN(due_ms) AS due FROM outbox
+                                  UNION ALL SELECT MIN(due_ms) FROM notices))",
+        [],
+        |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
+    )
+}

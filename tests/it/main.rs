@@ -8,4 +8,5 @@ mod first_value;
 mod ingest;
 mod lifecycle;
 mod outage;
+mod packaging;
 mod tls;

@@ -1,4 +1,392 @@
-//! Agents that may report, and their tokens.
+//! Agents that may report, and their tokens. `cert.db` holds the hashes; what is in force stands in
+//! memory, published after each commit, so that no report waits for the database.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::base::clock::{Clock, MINUTE_MS};
+use crate::base::ids::{new_id, random_hex};
+use crate::base::limits::{AGENT_ID_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::server::storage::control::Control;
+use crate::server::storage::control::whitelist as table;
+use crate::server::storage::{Listing, Page, StorageError};
+
+/// How long an enrolment code can be used.
+pub const CODE_LIFE_MS: i64 = 10 * MINUTE_MS;
+/// Random bytes of a token and of a code.
+const SECRET_BYTES: usize = 32;
+
+/// SHA-256 of a token's text.
+pub type TokenHash = [u8; 32];
+
+/// An agent that may report. Times are Unix milliseconds, to the second.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whitelisted {
+    /// The row's id.
+    pub id: String,
+    /// The agent.
+    pub agent_id: String,
+    /// What a person said of it.
+    pub description: Option<String>,
+    /// When it was added.
+    pub created_ms: i64,
+    /// When its description or its token last changed.
+    pub updated_ms: i64,
+}
+
+/// Why the whitelist did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum WhitelistError {
+    /// Nothing has this id or agent id.
+    #[error("no agent `{0}` is on the whitelist")]
+    NotFound(String),
+    /// The agent is on the list already.
+    #[error("the agent `{0}` is on the whitelist already")]
+    Exists(String),
+    /// An id or a description that can't be taken.
+    #[error("{0}")]
+    Invalid(String),
+    /// A code that is unknown, used, expired or for another agent. Which of these is not told.
+    #[error("the code is not valid for this agent: codes work once, for ten minutes")]
+    BadCode,
+    /// The database said no.
+    #[error(transparent)]
+    Storage(#[from] StorageError),
+}
+
+impl From<rusqlite::Error> for WhitelistError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Storage(error.into())
+    }
+}
+
+/// What is in force.
+struct Published {
+    /// Goes up with each change, so that of two changes the later one stays.
+    version: u64,
+    hashes: HashMap<Box<str>, TokenHash>,
+}
 
 /// The whitelist as it is in force.
-pub struct Whitelist;
+pub struct Whitelist {
+    control: Control,
+    clock: Arc<dyn Clock>,
+    published: RwLock<Published>,
+    /// Taken inside write transactions, which run one after the other.
+    versions: Arc<AtomicU64>,
+}
+
+impl Whitelist {
+    /// Reads the list.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read.
+    pub fn open(control: Control, clock: Arc<dyn Clock>) -> Result<Self, StorageError> {
+        let hashes = control.read(table::hashes)?;
+        let published = RwLock::new(Published { version: 0, hashes });
+        Ok(Self { control, clock, published, versions: Arc::new(AtomicU64::new(0)) })
+    }
+
+    /// Agents on the list, newest first.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read.
+    pub fn list(&self, page: Page) -> Result<Listing<Whitelisted>, WhitelistError> {
+        self.control.read(|db| Ok(table::list(db, page)?))
+    }
+
+    /// The agent with this row id or agent id.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, or when `cert.db` can't be read.
+    pub fn get(&self, id: &str) -> Result<Whitelisted, WhitelistError> {
+        self.control.read(|db| find(db, id))
+    }
+
+    /// Puts an agent on the list; gives its row and its token, which is nowhere else.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, `Exists`, or what the database said.
+    pub fn create(
+        &self,
+        agent_id: &str,
+        description: Option<&str>,
+    ) -> Result<(Whitelisted, String), WhitelistError> {
+        check_agent_id(agent_id)?;
+        check_description(description)?;
+        let (agent, description) = (agent_id.to_owned(), description.map(str::to_owned));
+        let token = random_hex(SECRET_BYTES);
+        let hash = hash(&token);
+        let row = self.change(move |tx, now_ms| {
+            let id = new_id();
+            if !table::insert(tx, &id, &agent, description.as_deref(), &hash, now_ms)? {
+                return Err(WhitelistError::Exists(agent));
+            }
+            find(tx, &id)
+        })?;
+        Ok((row, token))
+    }
+
+    /// Changes the description of the agent with this row id or agent id.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, `NotFound`, or what the database said.
+    pub fn set_description(
+        &self,
+        id: &str,
+        description: Option<&str>,
+    ) -> Result<Whitelisted, WhitelistError> {
+        check_description(description)?;
+        let (id, description) = (id.to_owned(), description.map(str::to_owned));
+        self.change(move |tx, now_ms| {
+            let row = find(tx, &id)?;
+            table::set_description(tx, &row.id, description.as_deref(), now_ms)?;
+            find(tx, &row.id)
+        })
+    }
+
+    /// Gives the agent with this row id or agent id a new token; the old one no longer works when
+    /// this returns. Gives the agent's id and the token.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, or what the database said.
+    pub fn regenerate(&self, id: &str) -> Result<(String, String), WhitelistError> {
+        let id = id.to_owned();
+        let token = random_hex(SECRET_BYTES);
+        let hash = hash(&token);
+        let agent_id = self.change(move |tx, now_ms| {
+            let row = find(tx, &id)?;
+            table::set_hash(tx, &row.id, &hash, now_ms)?;
+            Ok(row.agent_id)
+        })?;
+        Ok((agent_id, token))
+    }
+
+    /// Takes the agent with this row id or agent id off the list; its token no longer works when
+    /// this returns.
+    ///
+    /// # Errors
+    ///
+    /// `NotFound`, or what the database said.
+    pub fn delete(&self, id: &str) -> Result<(), WhitelistError> {
+        let id = id.to_owned();
+        self.change(move |tx, _| {
+            let row = find(tx, &id)?;
+            Ok(table::delete(tx, &row.id)?)
+        })
+    }
+
+    /// Makes a code by which one agent may fetch its token, once, within [`CODE_LIFE_MS`]; with
+    /// `agent_id` only the agent of that name. Gives the code and when it ends, Unix milliseconds.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, or what the database said.
+    pub fn create_code(
+        &self,
+        agent_id: Option<&str>,
+        created_by: &str,
+    ) -> Result<(String, i64), WhitelistError> {
+        if let Some(agent_id) = agent_id {
+            check_agent_id(agent_id)?;
+        }
+        let (agent, by) = (agent_id.map(str::to_owned), created_by.to_owned());
+        let code = random_hex(SECRET_BYTES);
+        let hash = hash(&code);
+        let now_ms = self.clock.now_ms();
+        // The row holds whole seconds, and so does what the caller is told.
+        let expires_ms = (now_ms + CODE_LIFE_MS) / 1_000 * 1_000;
+        self.control.write(move |tx| -> Result<(), WhitelistError> {
+            table::drop_old_codes(tx, now_ms)?;
+            Ok(table::insert_code(tx, &hash, agent.as_deref(), &by, now_ms, expires_ms)?)
+        })?;
+        Ok((code, expires_ms))
+    }
+
+    /// Exchanges a code for a token of `agent_id`, which is put on the list where it is not on it;
+    /// an earlier token of the agent no longer works when this returns.
+    ///
+    /// # Errors
+    ///
+    /// `Invalid`, `BadCode`, or what the database said.
+    pub fn redeem(&self, code: &str, agent_id: &str) -> Result<String, WhitelistError> {
+        check_agent_id(agent_id)?;
+        let agent = agent_id.to_owned();
+        let code_hash = hash(code);
+        let token = random_hex(SECRET_BYTES);
+        let token_hash = hash(&token);
+        self.change(move |tx, now_ms| {
+            let wanted = table::take_code(tx, &code_hash, now_ms)?;
+            let wanted = wanted.ok_or(WhitelistError::BadCode)?;
+            if wanted.is_some_and(|wanted| wanted != agent) {
+                // The transaction rolls back, so the code stays good for the agent it is for.
+                return Err(WhitelistError::BadCode);
+            }
+            match table::get(tx, &agent)? {
+                Some(row) => table::set_hash(tx, &row.id, &token_hash, now_ms)?,
+                None => {
+                    table::insert(tx, &new_id(), &agent, None, &token_hash, now_ms)?;
+                }
+            }
+            Ok(())
+        })?;
+        Ok(token)
+    }
+
+    /// Whether `token` is the agent's. Takes the same time whatever the token is.
+    pub fn allows(&self, agent_id: &str, token: &str) -> bool {
+        self.allows_hash(agent_id, &hash(token))
+    }
+
+    /// As [`Self::allows`], for a token whose hash was kept: a long stream asks at each message, so
+    /// that a token that is cut off ends it.
+    pub fn allows_hash(&self, agent_id: &str, token_hash: &TokenHash) -> bool {
+        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        match published.hashes.get(agent_id) {
+            Some(stored) => stored.ct_eq(token_hash).into(),
+            None => false,
+        }
+    }
+
+    /// How many agents are on the list.
+    pub fn len(&self) -> usize {
+        self.published.read().unwrap_or_else(PoisonError::into_inner).hashes.len()
+    }
+
+    /// Whether nobody is on the list.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Runs `body` in a transaction, then publishes the list as that transaction left it.
+    fn change<T: Send + 'static>(
+        &self,
+        body: impl FnOnce(&rusqlite::Transaction<'_>, i64) -> Result<T, WhitelistError> + Send + 'static,
+    ) -> Result<T, WhitelistError> {
+        let now_ms = self.clock.now_ms();
+        let versions = Arc::clone(&self.versions);
+        let (value, next) = self.control.write(move |tx| -> Result<_, WhitelistError> {
+            let value = body(tx, now_ms)?;
+            let hashes = table::hashes(tx)?;
+            let version = versions.fetch_add(1, Ordering::SeqCst) + 1;
+            Ok((value, Published { version, hashes }))
+        })?;
+        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        if next.version > published.version {
+            *published = next;
+        }
+        Ok(value)
+    }
+}
+
+/// The hash of a token's or a code's text.
+pub fn hash(secret: &str) -> TokenHash {
+    Sha256::digest(secret.as_bytes()).into()
+}
+
+fn find(db: &rusqlite::Connection, id: &str) -> Result<Whitelisted, WhitelistError> {
+    table::get(db, id)?.ok_or_else(|| WhitelistError::NotFound(id.chars().take(64).collect()))
+}
+
+fn check_agent_id(agent_id: &str) -> Result<(), WhitelistError> {
+    if agent_id.is_empty() || agent_id.len() > AGENT_ID_BYTES_MAX {
+        let bytes = agent_id.len();
+        let message = format!("agent_id must have 1 to {AGENT_ID_BYTES_MAX} bytes, has {bytes}");
+        return Err(WhitelistError::Invalid(message));
+    }
+    if agent_id.chars().any(char::is_control) {
+        return Err(WhitelistError::Invalid("agent_id must not hold control characters".into()));
+    }
+    Ok(())
+}
+
+fn check_description(description: Option<&str>) -> Result<(), WhitelistError> {
+    let bytes = description.map_or(0, str::len);
+    if bytes > TEXT_BYTES_MAX {
+        let message = format!("description must have {TEXT_BYTES_MAX} bytes at most, has {bytes}");
+        return Err(WhitelistError::Invalid(message));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::clock::ManualClock;
+
+    const NOW_MS: i64 = 1_770_625_800_000;
+
+    fn open() -> (tempfile::TempDir, Arc<ManualClock>, Whitelist) {
+        let dir = tempfile::tempdir().unwrap();
+        let clock = ManualClock::at(NOW_MS);
+        let control = Control::open(dir.path()).unwrap();
+        let list = Whitelist::open(control, clock.clone()).unwrap();
+        (dir, clock, list)
+    }
+
+    #[test]
+    fn a_token_works_until_it_is_replaced_or_its_agent_goes() {
+        let (dir, _clock, list) = open();
+        let (row, token) = list.create("web-01", Some("front")).unwrap();
+        assert!(list.allows("web-01", &token) && !list.allows("web-02", &token));
+        assert!(!list.allows("web-01", ""));
+        assert!(matches!(list.create("web-01", None), Err(WhitelistError::Exists(_))));
+        let (agent, new) = list.regenerate("web-01").unwrap();
+        assert_eq!(agent, "web-01");
+        assert!(!list.allows("web-01", &token) && list.allows("web-01", &new));
+        let again = Whitelist::open(list.control.clone(), ManualClock::at(0)).unwrap();
+        assert!(again.allows("web-01", &new), "the list outlives the process");
+        list.delete(&row.id).unwrap();
+        assert!(!list.allows("web-01", &new));
+        assert!(matches!(list.get("web-01"), Err(WhitelistError::NotFound(_))));
+        let bytes = std::fs::read(dir.path().join("cert.db-wal")).unwrap();
+        let text = String::from_utf8_lossy(&bytes);
+        assert!(!text.contains(&token) && !text.contains(&new), "a token is on the disk");
+    }
+
+    #[test]
+    fn lists_are_newest_first_and_take_either_id() {
+        let (_dir, clock, list) = open();
+        for name in ["a", "b", "c"] {
+            list.create(name, None).unwrap();
+            clock.advance(1_000);
+        }
+        let page = list.list(Page { limit: 2, offset: 0 }).unwrap();
+        let names: Vec<&str> = page.items.iter().map(|row| row.agent_id.as_str()).collect();
+        assert_eq!((names, page.total), (vec!["c", "b"], 3));
+        let row = list.set_description("a", Some("first")).unwrap();
+        assert_eq!(list.get(&row.id).unwrap().description.as_deref(), Some("first"));
+        assert_eq!(row.updated_ms, NOW_MS + 3_000);
+        assert!(list.create("", None).is_err() && list.create("a\n", None).is_err());
+        assert!(list.create(&"a".repeat(AGENT_ID_BYTES_MAX + 1), None).is_err());
+    }
+
+    #[test]
+    fn a_code_works_once_in_time_and_for_its_agent() {
+        let (_dir, clock, list) = open();
+        let (code, expires_ms) = list.create_code(Some("web-01"), "admin").unwrap();
+        assert_eq!(expires_ms, NOW_MS + CODE_LIFE_MS);
+        assert!(matches!(list.redeem(&code, "web-02"), Err(WhitelistError::BadCode)));
+        let token = list.redeem(&code, "web-01").unwrap();
+        assert!(list.allows("web-01", &token));
+        assert!(matches!(list.redeem(&code, "web-01"), Err(WhitelistError::BadCode)));
+        let (open_code, _) = list.create_code(None, "admin").unwrap();
+        let new = list.redeem(&open_code, "web-01").unwrap();
+        assert!(list.allows("web-01", &new) && !list.allows("web-01", &token));
+        let (late, _) = list.create_code(None, "admin").unwrap();
+        clock.advance(CODE_LIFE_MS);
+        assert!(matches!(list.redeem(&late, "web-03"), Err(WhitelistError::BadCode)));
+        assert!(matches!(list.redeem("guess", "web-03"), Err(WhitelistError::BadCode)));
+    }
+}

@@ -44,6 +44,14 @@ pub const RANGE_BUCKETS_MAX: i64 = 11_000;
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of a rule's or a channel's `config_json`.
 pub const CONFIG_JSON_BYTES_MAX: usize = 64 * 1024;
+/// Alert rules that are in force at once.
+pub const RULES_MAX: usize = 1_000;
+/// Seconds of any duration, window or horizon of an alert rule: 30 days.
+pub const RULE_SECS_MAX: u64 = 30 * 86_400;
+/// Alerts that a backtest lists.
+pub const BACKTEST_ALERTS_MAX: usize = 1_000;
+/// Points that a backtest judges before it asks for a shorter time.
+pub const BACKTEST_POINTS_MAX: u64 = 20_000_000;
 /// Domains in one batch.
 pub const DOMAIN_BATCH_MAX: usize = 1_000;
 /// Recipients of one channel.

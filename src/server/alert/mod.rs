@@ -1,17 +1,13 @@
 //! Alert rules: evaluation, state, history.
 
+pub mod fields;
+pub mod rule;
+pub mod rules;
+pub mod ruleset;
 pub mod tell;
+pub mod window;
 
-use crate::base::configfile::{ConfigError, Source};
+pub use ruleset::check_file_rules;
 
 /// Rules in force and where every alert stands.
 pub struct Alerts;
-
-/// Checks the `[[alert.rules]]` of a file.
-///
-/// # Errors
-///
-/// Names file, line and field of the first rule that can't work.
-pub fn check_file_rules(_source: &Source, _rules: &[toml::Table]) -> Result<(), ConfigError> {
-    Ok(())
-}

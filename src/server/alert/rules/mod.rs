@@ -1,0 +1,228 @@
+//! Rule types: one file each, registered in one table. A type says what a point means for it; when
+//! an alert starts and ends is the state machine's business, the same for all.
+
+use std::fmt;
+
+use serde_json::{Map, Value};
+
+use crate::model::series::Labels;
+use crate::model::severity::Severity;
+use crate::server::alert::fields::{Field, FieldError, Fields};
+use crate::server::alert::window::Window;
+
+pub mod cert_expiration;
+pub mod no_data;
+pub mod rate_of_change;
+pub mod threshold;
+pub mod trend_prediction;
+
+/// What a rule type needs to know of a point.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sample {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// The value.
+    pub value: f64,
+}
+
+/// What a point means for a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// There is too little to go by: nothing changes.
+    Unknown,
+    /// All is well.
+    Clear,
+    /// Not well enough to end an alert, not bad enough to start one.
+    Between,
+    /// It is as the rule describes.
+    Breach,
+}
+
+/// A verdict with the figures behind it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reading {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// The value that decided.
+    pub value: f64,
+    /// What it was held against.
+    pub threshold: f64,
+    /// Where the type itself says how bad it is; the rule's severity otherwise.
+    pub severity: Option<Severity>,
+    /// When a trend is expected to breach, Unix milliseconds.
+    pub predicted_breach_ms: Option<i64>,
+    /// A second figure for the message: the value that a change started from, or how good a fit
+    /// is (R², 0 to 1).
+    pub aside: f64,
+}
+
+impl Reading {
+    /// A verdict on `value` against `threshold` and nothing more.
+    pub fn plain(verdict: Verdict, value: f64, threshold: f64) -> Self {
+        Self { verdict, value, threshold, severity: None, predicted_breach_ms: None, aside: 0.0 }
+    }
+}
+
+/// Whom a message is about.
+#[derive(Debug, Clone, Copy)]
+pub struct Subject<'a> {
+    /// The agent.
+    pub agent: &'a str,
+    /// The metric; `*` for a whole agent.
+    pub metric: &'a str,
+    /// The labels.
+    pub labels: &'a Labels,
+}
+
+impl fmt::Display for Subject<'_> {
+    /// `disk.used_percent{mount="/"} on web-01`
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.metric == "*" {
+            return f.write_str(self.agent);
+        }
+        f.write_str(self.metric)?;
+        if !self.labels.is_empty() {
+            write!(f, "{{{}}}", self.labels)?;
+        }
+        write!(f, " on {}", self.agent)
+    }
+}
+
+/// A rule type with its figures: judges one point at a time and words the messages.
+pub trait Judge: Send + Sync + fmt::Debug {
+    /// How far back its window reaches, milliseconds; 0 for a type that looks at one point alone.
+    fn window_ms(&self) -> i64 {
+        0
+    }
+
+    /// Points that its window must be able to hold.
+    fn window_points(&self) -> usize {
+        0
+    }
+
+    /// How long every point must breach before it fires, milliseconds.
+    fn hold_ms(&self) -> i64 {
+        0
+    }
+
+    /// For types that judge silence rather than points: the silence that breaches, milliseconds.
+    fn silence_ms(&self) -> Option<i64> {
+        None
+    }
+
+    /// What `sample` means. `window` holds it and what came before it, as far as the window goes.
+    fn judge(&self, sample: Sample, window: &Window) -> Reading;
+
+    /// The sentence for a firing alert, without its end: `… is 95.2, over 90 for 5m`.
+    fn firing(&self, subject: Subject<'_>, reading: &Reading) -> String;
+
+    /// The sentence for one that is over after `lasted_ms`.
+    fn recovered(&self, subject: Subject<'_>, reading: &Reading, lasted_ms: i64) -> String {
+        format!("{subject} is back at {} after {}", number(reading.value), span(lasted_ms))
+    }
+}
+
+/// A rule type.
+#[derive(Debug)]
+pub struct Spec {
+    /// Its name in `rule_type` and `type`.
+    pub name: &'static str,
+    /// One sentence for the documents.
+    pub help: &'static str,
+    /// Its own fields, besides those that every rule has.
+    pub fields: &'static [Field],
+    /// Whether `metric` may be `*`.
+    pub any_metric: bool,
+    /// Checks the fields and makes the judge.
+    pub parse: fn(&Fields<'_>) -> Result<Box<dyn Judge>, FieldError>,
+}
+
+/// Fields of every type's configuration.
+pub const COMMON: &[Field] = &[Field::optional(
+    "labels",
+    "Globs by label name that a series' labels must match, such as {\"mount\": \"/data*\"}.",
+)];
+
+/// Every rule type: a new one is one file and one row.
+pub const TABLE: &[Spec] = &[
+    threshold::SPEC,
+    rate_of_change::SPEC,
+    trend_prediction::SPEC,
+    cert_expiration::SPEC,
+    no_data::SPEC,
+];
+
+/// The type with this name.
+///
+/// # Errors
+///
+/// Names the types that there are.
+pub fn spec(name: &str) -> Result<&'static Spec, FieldError> {
+    TABLE.iter().find(|spec| spec.name == name).ok_or_else(|| {
+        let names: Vec<&str> = TABLE.iter().map(|spec| spec.name).collect();
+        FieldError::new("rule_type", format!("must be {}, is `{name}`", names.join(" or ")))
+    })
+}
+
+/// Checks a type's configuration and makes its judge.
+///
+/// # Errors
+///
+/// Names the first field that can't be.
+pub fn judge(spec: &Spec, config: &Map<String, Value>) -> Result<Box<dyn Judge>, FieldError> {
+    let known: Vec<Field> = spec.fields.iter().chain(COMMON).copied().collect();
+    (spec.parse)(&Fields::of(config, &known)?)
+}
+
+/// A number as people read it: at most two decimals, more for small ones.
+pub fn number(value: f64) -> String {
+    let size = value.abs();
+    if size >= 1e15 || (size > 0.0 && size < 1e-4) {
+        return format!("{value:e}");
+    }
+    let scale = if size < 1.0 { 1e4 } else { 1e2 };
+    let rounded = (value * scale).round() / scale;
+    // Negative zero reads badly.
+    format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
+}
+
+/// A time span as people read it: `45s`, `5m`, `1h 30m`, `2d 3h`.
+pub fn span(ms: i64) -> String {
+    let secs = (ms.max(0) + 500) / 1_000;
+    let parts = [(secs / 86_400, "d"), (secs / 3_600 % 24, "h"), (secs / 60 % 60, "m")];
+    let with_secs = parts.into_iter().chain([(secs % 60, "s")]);
+    let shown: Vec<String> = with_secs
+        .skip_while(|(count, _)| *count == 0)
+        .take(2)
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, unit)| format!("{count}{unit}"))
+        .collect();
+    if shown.is_empty() { "0s".to_owned() } else { shown.join(" ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_order() {
+        for spec in TABLE {
+            assert!(spec.help.ends_with('.'), "{}", spec.name);
+            let twice = TABLE.iter().filter(|other| other.name == spec.name).count();
+            assert_eq!(twice, 1, "{}", spec.name);
+            for field in spec.fields {
+                assert!(!COMMON.iter().any(|common| common.name == field.name), "{}", field.name);
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_and_spans_read_well() {
+        let numbers = [95.2, 90.0, 1234.567, 0.00123, -0.0, 1e20, 1e-9];
+        let shown: Vec<String> = numbers.into_iter().map(number).collect();
+        assert_eq!(shown, ["95.2", "90", "1234.57", "0.0012", "0", "1e20", "1e-9"]);
+        let spans = [0, 45_000, 300_000, 5_400_000, 183_600_000, 3_601_000];
+        let shown: Vec<String> = spans.into_iter().map(span).collect();
+        assert_eq!(shown, ["0s", "45s", "5m", "1h 30m", "2d 3h", "1h"]);
+    }
+}

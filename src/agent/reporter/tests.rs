@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod server;
+mod tls;
 
 use std::path::Path;
 
@@ -43,12 +44,16 @@ fn target(port: u16) -> Target {
 
 impl Rig {
     fn start(port: u16, dir: Option<&Path>) -> Self {
+        Self::start_to(target(port), dir)
+    }
+
+    fn start_to(target: Target, dir: Option<&Path>) -> Self {
         let (ticks, receiver) = bounded(100);
         let (reloads, reload) = bounded(1);
         let stop = crate::rt::stop::StopSource::new();
         let stats = Arc::new(Stats::default());
         let buffer = Buffer::open(dir, 1_000, NOW_MS);
-        let reporter = Reporter::new(target(port), buffer, Arc::clone(&stats));
+        let reporter = Reporter::new(target, buffer, Arc::clone(&stats));
         let inputs = Inputs { ticks: receiver, reloads: reload, stop: stop.stop() };
         let thread = crate::rt::thread::spawn("reporter", move || reporter.run(&inputs));
         Self { ticks: Some(ticks), reloads, stats, stop: Some(stop), thread: Some(thread) }

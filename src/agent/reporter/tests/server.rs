@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use grpcio::{
-    DuplexSink, Environment, RequestStream, RpcContext, RpcStatus, RpcStatusCode, Server,
-    ServerBuilder, ServerCredentials, UnarySink, WriteFlags,
+    CertificateRequestType, DuplexSink, Environment, RequestStream, RpcContext, RpcStatus,
+    RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerCredentialsBuilder, UnarySink,
+    WriteFlags,
 };
 
 use crate::wire::pb::metrics::{MetricBatchProto, PackedAck, PackedBatch, ReportResponse};
@@ -46,6 +47,8 @@ struct Fake(Arc<Mutex<Inner>>);
 /// The running server.
 pub struct FakeServer {
     fake: Fake,
+    /// Certificate and key, where it speaks TLS. Clients must show a certificate of the same.
+    identity: Option<(String, String)>,
     server: Option<Server>,
     port: u16,
 }
@@ -54,9 +57,25 @@ impl FakeServer {
     pub fn start(script: &[Say]) -> Self {
         let fake = Fake::default();
         fake.lock().script.extend(script);
-        let mut server = Self { fake, server: None, port: 0 };
+        let mut server = Self { fake, identity: None, server: None, port: 0 };
         server.restart();
         server
+    }
+
+    pub fn start_tls(cert: &str, key: &str) -> Self {
+        let identity = Some((cert.to_owned(), key.to_owned()));
+        let mut server = Self { fake: Fake::default(), identity, server: None, port: 0 };
+        server.restart();
+        server
+    }
+
+    fn credentials(&self) -> ServerCredentials {
+        let Some((cert, key)) = &self.identity else { return ServerCredentials::insecure() };
+        let ask = CertificateRequestType::RequestAndRequireClientCertificateAndVerify;
+        ServerCredentialsBuilder::new()
+            .root_cert(cert.as_str(), ask)
+            .add_cert(cert.clone().into_bytes(), key.clone().into_bytes())
+            .build()
     }
 
     pub fn restart(&mut self) {
@@ -66,7 +85,7 @@ impl FakeServer {
             .build()
             .unwrap();
         let address = format!("127.0.0.1:{}", self.port);
-        self.port = server.add_listening_port(address, ServerCredentials::insecure()).unwrap();
+        self.port = server.add_listening_port(address, self.credentials()).unwrap();
         server.start();
         self.server = Some(server);
     }

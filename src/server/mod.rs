@@ -7,4 +7,5 @@ pub mod cert;
 pub mod config;
 pub mod ingest;
 pub mod notify;
+pub mod seed;
 pub mod storage;

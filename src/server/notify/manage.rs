@@ -162,10 +162,17 @@ pub fn remove(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
     })
 }
 
-/// Writes a channel unless another has its name.
-fn put(tx: &Transaction<'_>, row: &ChannelRow) -> Result<(), NotifyError> {
+/// Writes a checked channel.
+///
+/// # Errors
+///
+/// A conflict when another channel has its name, or there are too many; when the database fails.
+pub fn put(tx: &Transaction<'_>, row: &ChannelRow) -> Result<(), NotifyError> {
     if rows::name_taken(tx, &row.name, &row.id)? {
         return Err(NotifyError::Conflict(format!("name: a channel `{}` exists", row.name)));
+    }
+    if rows::count(tx)? >= CHANNELS_MAX && rows::find(tx, &row.id)?.is_none() {
+        return Err(NotifyError::Conflict(format!("there are {CHANNELS_MAX} channels already")));
     }
     Ok(rows::put(tx, row)?)
 }

@@ -148,14 +148,15 @@ impl Notifier {
         }
     }
 
+    /// Has the dispatcher look at once for what is due.
+    pub fn look_now(&self) {
+        // A full queue says the same.
+        let _ = self.wake.try_send(());
+    }
+
     /// The zone of silence windows that name none.
     pub fn zone(&self) -> &TimeZone {
         &self.zone
-    }
-
-    /// `cert.db`.
-    pub fn control(&self) -> &Control {
-        &self.control
     }
 
     /// Sends a real message to every recipient of a channel, enabled or not, and gives what the
@@ -199,8 +200,7 @@ impl Tell for Notifier {
     }
 
     fn wake(&self) {
-        // A full queue says the same.
-        let _ = self.wake.try_send(());
+        self.look_now();
     }
 }
 

@@ -5,11 +5,14 @@ use crate::server::api::reply::ApiError;
 use crate::server::api::router::Route;
 
 pub mod auth;
+pub mod deliveries;
 pub mod health;
+pub mod notifications;
 pub mod openapi;
 
 /// Every endpoint, by resource.
-pub const ROUTES: &[&[Route]] = &[health::ROUTES, auth::ROUTES, openapi::ROUTES];
+pub const ROUTES: &[&[Route]] =
+    &[health::ROUTES, auth::ROUTES, openapi::ROUTES, notifications::ROUTES, deliveries::ROUTES];
 
 /// A text of a body within its limit, and there when it must be.
 ///

@@ -1,0 +1,380 @@
+//! Channels and silence windows. The delivery log is in `deliveries`.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::model::severity::Severity;
+use crate::server::api::reply::{ApiError, Code, Reply};
+use crate::server::api::request::Call;
+use crate::server::api::router::{ADMIN, Gives, Method, Route};
+use crate::server::api::schema::{Shape, Time};
+use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
+use crate::server::notify::{NotifyError, channels};
+use crate::server::storage::Listing;
+use crate::server::storage::control::notify::channels::{self as rows, ChannelRow};
+use crate::server::storage::control::notify::silence::{self as windows, SilenceRow};
+
+/// The endpoints.
+pub const ROUTES: &[Route] = &[
+    Route::get(
+        "/v1/notifications/channels",
+        "Channels, by name.",
+        Gives::List(Shape::of::<Channel>()),
+        list_channels,
+    ),
+    Route {
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/channels/{id}",
+            "One channel, by id or name.",
+            Gives::One(Shape::of::<Channel>()),
+            get_channel,
+        )
+    },
+    Route {
+        access: ADMIN,
+        ..Route::get(
+            "/v1/notifications/channels/config",
+            "Channels with their configuration, secrets masked.",
+            Gives::List(Shape::of::<ChannelConfig>()),
+            list_configs,
+        )
+    },
+    Route {
+        method: Method::Post,
+        access: ADMIN,
+        body: Some(Shape::of::<ChannelInput>()),
+        status: 201,
+        errors: &[Code::Conflict],
+        ..Route::get(
+            "/v1/notifications/channels/config",
+            "Make a channel. It is in force at the next notification.",
+            Gives::One(Shape::of::<ChannelConfig>()),
+            create_channel,
+        )
+    },
+    Route {
+        access: ADMIN,
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/channels/config/{id}",
+            "One channel with its configuration, secrets masked.",
+            Gives::One(Shape::of::<ChannelConfig>()),
+            get_config,
+        )
+    },
+    Route {
+        method: Method::Put,
+        access: ADMIN,
+        body: Some(Shape::of::<ChannelInput>()),
+        errors: &[Code::NotFound, Code::Conflict],
+        ..Route::get(
+            "/v1/notifications/channels/config/{id}",
+            "Change a channel: what is left out stays, and \"***\" keeps a stored secret.",
+            Gives::One(Shape::of::<ChannelConfig>()),
+            update_channel,
+        )
+    },
+    Route {
+        method: Method::Delete,
+        access: ADMIN,
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/channels/config/{id}",
+            "Remove a channel, with what waits to be sent there.",
+            Gives::One(Shape::of::<ChannelConfig>()),
+            remove_channel,
+        )
+    },
+    Route {
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/channels/{id}/recipients",
+            "A channel's recipients.",
+            Gives::Many(Shape::of::<String>()),
+            get_recipients,
+        )
+    },
+    Route {
+        method: Method::Put,
+        access: ADMIN,
+        body: Some(Shape::of::<RecipientsBody>()),
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/channels/{id}/recipients",
+            "Set a channel's recipients.",
+            Gives::Many(Shape::of::<String>()),
+            set_recipients,
+        )
+    },
+    Route {
+        method: Method::Post,
+        access: ADMIN,
+        errors: &[Code::NotFound, Code::Conflict, Code::Busy, Code::FarSide],
+        ..Route::get(
+            "/v1/notifications/channels/{id}/test",
+            "Send a real message to every recipient, and say what the far side answered.",
+            Gives::One(Shape::of::<TestAnswer>()),
+            test_channel,
+        )
+    },
+    Route::get(
+        "/v1/notifications/silence-windows",
+        "Silence windows, oldest first.",
+        Gives::List(Shape::of::<SilenceWindow>()),
+        list_windows,
+    ),
+    Route {
+        method: Method::Post,
+        access: ADMIN,
+        body: Some(Shape::of::<SilenceInput>()),
+        status: 201,
+        errors: &[Code::Conflict],
+        ..Route::get(
+            "/v1/notifications/silence-windows",
+            "Hold notifications back for a time. What still fires at its end is told then.",
+            Gives::One(Shape::of::<SilenceWindow>()),
+            create_window,
+        )
+    },
+    Route {
+        method: Method::Delete,
+        access: ADMIN,
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/silence-windows/{id}",
+            "Remove a silence window; what it held back is told now.",
+            Gives::One(Shape::of::<SilenceWindow>()),
+            remove_window,
+        )
+    },
+];
+
+/// A channel as everyone may see it.
+#[derive(Serialize, ToSchema)]
+struct Channel {
+    id: String,
+    name: String,
+    /// `email`, `webhook`, `sms`, `dingtalk` or `weixin`.
+    channel_type: String,
+    description: Option<String>,
+    /// Milder alerts are not told here.
+    #[schema(inline)]
+    min_severity: Severity,
+    enabled: bool,
+    /// What its recipients are: `email`, `phone` or `url`.
+    recipient_type: Option<&'static str>,
+    recipients: Vec<String>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+/// A channel with its configuration.
+#[derive(Serialize, ToSchema)]
+struct ChannelConfig {
+    id: String,
+    name: String,
+    /// `email`, `webhook`, `sms`, `dingtalk` or `weixin`.
+    channel_type: String,
+    description: Option<String>,
+    /// Milder alerts are not told here.
+    #[schema(inline)]
+    min_severity: Severity,
+    enabled: bool,
+    /// What its recipients are: `email`, `phone` or `url`.
+    recipient_type: Option<&'static str>,
+    recipients: Vec<String>,
+    /// A string that holds a JSON object; secrets read `***`.
+    config_json: String,
+    created_at: Time,
+    updated_at: Time,
+}
+
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct RecipientsBody {
+    /// Mail addresses, phone numbers or URLs.
+    recipients: Vec<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct TestAnswer {
+    /// What the far side answered.
+    answer: String,
+}
+
+/// A time in which notifications are held back.
+#[derive(Serialize, ToSchema)]
+struct SilenceWindow {
+    id: String,
+    /// `HH:MM`.
+    start_time: String,
+    /// `HH:MM`; on the next day where it is not after the start.
+    end_time: String,
+    /// `daily`, `weekly`, or null for a window that comes once.
+    recurrence: Option<String>,
+    /// Days on which a weekly window starts.
+    days: Option<Vec<String>>,
+    /// Day on which a window that comes once starts.
+    date: Option<String>,
+    /// Day on which it ends, where that was given.
+    end_date: Option<String>,
+    /// Null: the server's.
+    time_zone: Option<String>,
+    /// Glob over agent ids.
+    agent_pattern: Option<String>,
+    /// Glob over metric names.
+    metric_pattern: Option<String>,
+    created_at: Time,
+    updated_at: Time,
+}
+
+impl From<ChannelRow> for Channel {
+    fn from(row: ChannelRow) -> Self {
+        Self {
+            recipient_type: recipient_type(&row),
+            id: row.id,
+            name: row.name,
+            channel_type: row.channel_type,
+            description: row.description,
+            min_severity: row.min_severity,
+            enabled: row.enabled,
+            recipients: row.recipients,
+            created_at: Time::from_secs(row.created_at),
+            updated_at: Time::from_secs(row.updated_at),
+        }
+    }
+}
+
+impl From<ChannelRow> for ChannelConfig {
+    fn from(row: ChannelRow) -> Self {
+        Self {
+            recipient_type: recipient_type(&row),
+            config_json: manage::masked_config(&row),
+            id: row.id,
+            name: row.name,
+            channel_type: row.channel_type,
+            description: row.description,
+            min_severity: row.min_severity,
+            enabled: row.enabled,
+            recipients: row.recipients,
+            created_at: Time::from_secs(row.created_at),
+            updated_at: Time::from_secs(row.updated_at),
+        }
+    }
+}
+
+fn recipient_type(row: &ChannelRow) -> Option<&'static str> {
+    channels::find(&row.channel_type).map(|spec| spec.recipient.name())
+}
+
+impl From<SilenceRow> for SilenceWindow {
+    fn from(row: SilenceRow) -> Self {
+        Self {
+            id: row.id,
+            start_time: row.start_time,
+            end_time: row.end_time,
+            recurrence: row.recurrence,
+            days: row.days.map(|days| days.split(',').map(str::to_owned).collect()),
+            date: row.date,
+            end_date: row.end_date,
+            time_zone: row.time_zone,
+            agent_pattern: row.agent_pattern,
+            metric_pattern: row.metric_pattern,
+            created_at: Time::from_secs(row.created_at),
+            updated_at: Time::from_secs(row.updated_at),
+        }
+    }
+}
+
+impl From<NotifyError> for ApiError {
+    fn from(error: NotifyError) -> Self {
+        match error {
+            NotifyError::Invalid(message) => Self::bad(message),
+            NotifyError::NotFound(what, key) => Self::not_found(what, &key),
+            NotifyError::Conflict(message) => Self::new(Code::Conflict, message),
+            NotifyError::Busy(message) => {
+                Self { retry_after_secs: Some(10), ..Self::new(Code::Busy, message) }
+            }
+            NotifyError::FarSide(message) => Self::new(Code::FarSide, message),
+            NotifyError::Storage(error) => error.into(),
+        }
+    }
+}
+
+fn mapped<R, T: From<R>>(listing: Listing<R>) -> Listing<T> {
+    Listing { items: listing.items.into_iter().map(T::from).collect(), total: listing.total }
+}
+
+fn list_channels(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let page = call.page()?;
+    let found = call.app.control.read(|db| rows::list(db, Some(page)))?;
+    Ok(Reply::list(&mapped::<_, Channel>(found)))
+}
+
+fn get_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::channel(&call.app.control, call.param("id"))?;
+    Ok(Reply::ok(&Channel::from(row)))
+}
+
+fn list_configs(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let page = call.page()?;
+    let found = call.app.control.read(|db| rows::list(db, Some(page)))?;
+    Ok(Reply::list(&mapped::<_, ChannelConfig>(found)))
+}
+
+fn get_config(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::channel(&call.app.control, call.param("id"))?;
+    Ok(Reply::ok(&ChannelConfig::from(row)))
+}
+
+fn create_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::create(&call.app.control, call.json()?, call.now_ms)?;
+    Ok(Reply::created(&ChannelConfig::from(row)))
+}
+
+fn update_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let key = call.param("id");
+    let row = manage::update(&call.app.control, key, call.json()?, call.now_ms)?;
+    Ok(Reply::ok(&ChannelConfig::from(row)))
+}
+
+fn remove_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::remove(&call.app.control, call.param("id"))?;
+    Ok(Reply::ok(&ChannelConfig::from(row)))
+}
+
+fn get_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
+    Ok(Reply::ok(&manage::channel(&call.app.control, call.param("id"))?.recipients))
+}
+
+fn set_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let body: RecipientsBody = call.json()?;
+    let input = ChannelInput { recipients: Some(body.recipients), ..ChannelInput::default() };
+    let row = manage::update(&call.app.control, call.param("id"), input, call.now_ms)?;
+    Ok(Reply::ok(&row.recipients))
+}
+
+fn test_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let answer = call.app.notifier.test(call.param("id"))?;
+    Ok(Reply::ok(&TestAnswer { answer }))
+}
+
+fn list_windows(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let page = call.page()?;
+    let found = call.app.control.read(|db| windows::list(db, Some(page)))?;
+    Ok(Reply::list(&mapped::<_, SilenceWindow>(found)))
+}
+
+fn create_window(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::new_window(call.json()?, call.app.notifier.zone(), call.now_ms)?;
+    let saved = row.clone();
+    call.app.control.write(move |tx| manage::add_window(tx, &saved))?;
+    Ok(Reply::created(&SilenceWindow::from(row)))
+}
+
+fn remove_window(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::remove_window(&call.app.control, call.param("id"), call.now_ms)?;
+    call.app.notifier.look_now();
+    Ok(Reply::ok(&SilenceWindow::from(row)))
+}

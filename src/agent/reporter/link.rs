@@ -160,12 +160,20 @@ impl Link {
         self.packed = Packed::NotOffered;
     }
 
-    /// Reports to another server, or as another agent, from the next call on.
-    pub(super) fn retarget(&mut self, target: Target) {
-        if self.target != target {
+    /// Whether the server is one that says what it offers.
+    pub(super) fn knows_packed(&self) -> bool {
+        self.packed != Packed::NotOffered
+    }
+
+    /// Reports to another server, or as another agent, from the next call on. False when nothing
+    /// changes; with TLS, the files may have.
+    pub(super) fn retarget(&mut self, target: Target) -> bool {
+        let changed = self.target != target || target.tls.is_some();
+        if changed {
             self.target = target;
             self.reset();
         }
+        changed
     }
 
     /// Where it reports to.

@@ -16,6 +16,7 @@ mod link;
 mod packed;
 mod stats;
 pub(crate) mod target;
+mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -32,12 +33,12 @@ use backoff::Backoff;
 use link::{Answer, Failure, FailureKind, Link, Reply};
 pub use stats::Stats;
 use target::{CALL_TIMEOUT, Target};
+use tell::Teller;
 
 /// How long an end waits for the last tick to arrive at the server.
 const GOODBYE: Duration = Duration::from_millis(1_200);
 /// How often the loop turns at the least, which is also its sign of life.
 const TURN: Duration = Duration::from_secs(20);
-const DROP_LOG_EVERY: Duration = Duration::from_secs(60);
 
 /// What the reporter's loop listens to.
 pub(crate) struct Inputs {
@@ -75,10 +76,7 @@ pub(crate) struct Reporter {
     newest_first: bool,
     /// Points of a merged call. Halved where a call seems too large, doubled where one works.
     points_max: usize,
-    state: State,
-    backfilled: usize,
-    drops_told: u64,
-    drops_told_at: Option<Instant>,
+    teller: Teller,
 }
 
 /// What is under way.
@@ -101,14 +99,6 @@ impl What {
     }
 }
 
-/// What was last said about the link in the log.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Starting,
-    Connected,
-    Failing(FailureKind),
-}
-
 impl Reporter {
     /// A reporter that has not connected yet.
     pub(crate) fn new(target: Target, buffer: Buffer, stats: Arc<Stats>) -> Self {
@@ -123,10 +113,7 @@ impl Reporter {
             retry_at: None,
             newest_first: false,
             points_max: BATCH_POINTS_MAX,
-            state: State::Starting,
-            backfilled: 0,
-            drops_told: 0,
-            drops_told_at: None,
+            teller: Teller::new(),
         };
         reporter.publish();
         reporter
@@ -174,11 +161,11 @@ impl Reporter {
             self.on_failure(&Failure { kind: FailureKind::Unreachable, text }, now);
         }
         self.pump(now);
-        self.tell_drops(now);
+        self.teller.drops(self.buffer.dropped(), self.buffer.len(), now);
     }
 
     fn on_tick(&mut self, tick: Tick, now: Instant) {
-        let works = self.state == State::Connected && self.retry_at.is_none();
+        let works = self.teller.is_connected() && self.retry_at.is_none();
         if works && self.flight.is_none() && self.buffer.is_empty() {
             let id = self.link.send(std::slice::from_ref(&tick));
             self.launch(id, What::Live(tick), now);
@@ -228,12 +215,13 @@ impl Reporter {
         match reply.outcome {
             Ok(Answer::Stored { message, features }) => {
                 self.link.learn(&features);
-                if !message.is_empty() && message != "ok" {
-                    log::debug!("the server says: {message}");
+                // A server of the first kind says something pleasant each time.
+                if !message.is_empty() && self.link.knows_packed() {
+                    self.teller.remark(&message, now);
                 }
                 self.on_stored();
             }
-            Ok(Answer::Refused(message)) => self.on_refused(&message),
+            Ok(Answer::Refused(message)) => self.on_refused(&message, now),
             Err(failure) => self.on_failure(&failure, now),
         }
         self.pump(now);
@@ -244,18 +232,12 @@ impl Reporter {
         let Some(flight) = self.flight.take() else { return };
         if let What::Kept { from, to, ticks, .. } = flight.what {
             self.buffer.done(from, to);
-            self.backfilled += ticks;
             self.points_max = (self.points_max * 2).min(BATCH_POINTS_MAX);
-            if self.buffer.is_empty() {
-                let count = std::mem::take(&mut self.backfilled);
-                if count > 1 {
-                    log::info!("{count} batches that waited are with the server");
-                }
-            }
+            self.teller.backfilled(ticks, self.buffer.is_empty());
         }
     }
 
-    fn on_refused(&mut self, message: &str) {
+    fn on_refused(&mut self, message: &str, now: Instant) {
         self.works();
         let Some(flight) = self.flight.take() else { return };
         match flight.what {
@@ -268,17 +250,14 @@ impl Reporter {
             What::Live(_) => {}
         }
         self.buffer.count_dropped(1);
-        log::warn!("the server refused a batch, which is dropped: {message}");
+        self.teller.refused(message, now);
     }
 
     /// The link works.
     fn works(&mut self) {
         self.backoff.reset();
         self.retry_at = None;
-        if self.state != State::Connected {
-            self.state = State::Connected;
-            log::info!("connected to {}", self.link.endpoint());
-        }
+        self.teller.connected(self.link.endpoint());
     }
 
     fn on_failure(&mut self, failure: &Failure, now: Instant) {
@@ -295,32 +274,7 @@ impl Reporter {
         }
         self.stats.count_failure();
         self.retry_at = Some(now + self.backoff.after_failure());
-        self.tell_failure(failure);
-    }
-
-    fn tell_failure(&mut self, failure: &Failure) {
-        let state = State::Failing(failure.kind);
-        if std::mem::replace(&mut self.state, state) == state {
-            log::debug!("still no luck with {}: {}", self.link.endpoint(), failure.text);
-            return;
-        }
-        let what = match failure.kind {
-            FailureKind::Unreachable => "cannot reach",
-            FailureKind::Busy => "asked to wait by",
-            FailureKind::Denied => "not accepted by",
-            FailureKind::Unimplemented => "no oxmon server behind",
-            FailureKind::Local => "cannot report to",
-        };
-        let advice = match failure.kind {
-            FailureKind::Denied => {
-                "; check auth_token and agent_id against the server's whitelist, or run \
-                 `oxmon-agent enroll` with a new code"
-            }
-            FailureKind::Unimplemented => "; check server_endpoint",
-            _ => "",
-        };
-        let endpoint = self.link.endpoint();
-        log::warn!("{what} {endpoint}: {}{advice}; batches wait in the buffer", failure.text);
+        self.teller.failed(self.link.endpoint(), failure);
     }
 
     fn on_reload(&mut self, reload: Reload) {
@@ -328,7 +282,9 @@ impl Reporter {
         self.flight = None;
         self.newest_first = false;
         self.buffer.reconfigure(reload.buffer_dir.as_deref(), reload.buffer_max_size);
-        self.link.retarget(reload.target);
+        if self.link.retarget(reload.target) {
+            self.teller.starting();
+        }
         self.backoff.reset();
         self.retry_at = None;
     }
@@ -360,17 +316,6 @@ impl Reporter {
         if !self.buffer.is_empty() {
             let fate = if self.buffer.is_lasting() { "wait on disk" } else { "are lost" };
             log::info!("{} batches {fate} at the end", self.buffer.len());
-        }
-    }
-
-    fn tell_drops(&mut self, now: Instant) {
-        let dropped = self.buffer.dropped();
-        let due = self.drops_told_at.is_none_or(|at| now.duration_since(at) >= DROP_LOG_EVERY);
-        if dropped > self.drops_told && due {
-            let count = dropped - self.drops_told;
-            log::warn!("{count} batches were dropped; the buffer holds {}", self.buffer.len());
-            self.drops_told = dropped;
-            self.drops_told_at = Some(now);
         }
     }
 

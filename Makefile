@@ -66,3 +66,13 @@ deb: build ## Debian packages of both daemons in dist/
 
 rpm: build ## RPM packages of both daemons in dist/
 	@. scripts/env.sh && packaging/rpm/build.sh "$$CARGO_TARGET_DIR/release" dist
+
+.PHONY: bench size soak
+bench: ## What both daemons do and cost on this machine
+	@scripts/bench.sh
+
+size: ## What both daemons weigh, against packaging/budget.txt
+	@scripts/size.sh
+
+soak: ## An hour at 1 s: fails when the agent's memory grows
+	@scripts/soak.sh

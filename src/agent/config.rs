@@ -142,7 +142,7 @@ const FS_TYPES_EXCLUDE: &[&str] = &[
     "tracefs",
 ];
 const INTERFACES_EXCLUDE: &[&str] =
-    &["lo", "veth*", "docker*", "br-*", "cali*", "cni*", "flannel*", "virbr*", "vnet*", "tap*"];
+    &["lo", "ifb*", "dummy*", "veth*", "docker*", "br-*", "cali*", "cni*", "flannel*", "virbr*", "vnet*", "tap*"];
 
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()

@@ -5,6 +5,8 @@
 #[cfg(feature = "agent")]
 pub mod agent;
 pub mod base;
+#[cfg(feature = "server")]
+pub mod mock;
 pub mod model;
 pub mod rt;
 #[cfg(feature = "server")]

@@ -141,8 +141,10 @@ const FS_TYPES_EXCLUDE: &[&str] = &[
     "tmpfs",
     "tracefs",
 ];
-const INTERFACES_EXCLUDE: &[&str] =
-    &["lo", "ifb*", "dummy*", "veth*", "docker*", "br-*", "cali*", "cni*", "flannel*", "virbr*", "vnet*", "tap*"];
+const INTERFACES_EXCLUDE: &[&str] = &[
+    "lo", "ifb*", "dummy*", "veth*", "docker*", "br-*", "cali*", "cni*", "flannel*", "virbr*",
+    "vnet*", "tap*",
+];
 
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()

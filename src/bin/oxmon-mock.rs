@@ -1,3 +1,8 @@
-//! oxmon-mock.
+//! Made-up hosts: arguments, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = oxmon::mock::cli::main(std::env::args_os().skip(1));
+    oxmon::base::exit::report("oxmon-mock", outcome)
+}

@@ -161,8 +161,7 @@ impl Deliverer {
         if let Some(turns) = (attempts as usize).checked_rem(targets.len()) {
             targets.rotate_left(turns);
         }
-        let mut secrets = secrets(spec.fields, &config);
-        secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+        let secrets = secrets(spec.fields, &config);
         let begun = Instant::now();
         let mut outcomes = Vec::new();
         for target in &targets {

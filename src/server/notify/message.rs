@@ -261,7 +261,11 @@ pub fn local_time(ms: i64, zone: &TimeZone) -> String {
 
 /// At most `bytes_max` bytes of `text`, cut between characters.
 pub fn cut(text: &str, bytes_max: usize) -> &str {
-    &text[..text.floor_char_boundary(bytes_max)]
+    let mut end = bytes_max.min(text.len());
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
 }
 
 /// The text without line breaks or other control characters.

@@ -253,3 +253,6 @@ pub fn time_zone(config: &ServerConfig) -> Result<TimeZone, Fatal> {
     TimeZone::get(name)
         .map_err(|error| Fatal::new(Exit::Config, format!("time_zone: {name}: {error}")))
 }
+
+#[cfg(test)]
+mod tests;

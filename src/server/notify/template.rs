@@ -45,7 +45,8 @@ impl Escape {
         }
     }
 
-    fn apply(self, value: &str) -> String {
+    /// The value made safe.
+    pub fn apply(self, value: &str) -> String {
         match self {
             Self::None => value.to_owned(),
             Self::Json => {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::base::limits::{CONFIG_JSON_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::server::notify::template::Escape;
 
 /// A channel's configuration, a JSON object.
 pub type Config = Map<String, Value>;
@@ -235,8 +236,23 @@ pub fn unmask(fields: &[Field], config: &mut Config, stored: &Config) {
     }
 }
 
-/// Every text that must not stand in a log.
+/// Every text that must not stand in a log: each secret as it is, and as it looks inside JSON, in
+/// a form, and behind the scheme of an `Authorization` header. The longest come first, so that
+/// none leaves a part of another behind.
 pub fn secrets(fields: &[Field], config: &Config) -> Vec<String> {
+    let mut found = Vec::new();
+    for secret in plain_secrets(fields, config) {
+        let last_word = secret.rsplit(' ').next().filter(|word| word.len() >= 8).map(str::to_owned);
+        let forms = [Escape::Json, Escape::Form].map(|escape| escape.apply(&secret));
+        found.extend(forms.into_iter().chain(last_word));
+        found.push(secret);
+    }
+    found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    found.dedup();
+    found
+}
+
+fn plain_secrets(fields: &[Field], config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     for field in fields {
         match (field.kind, config.get(field.name)) {

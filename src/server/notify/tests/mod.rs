@@ -1,0 +1,190 @@
+//! The notifier against real far sides on loopback. The clock is moved by hand, so that no test
+//! waits for an hour to pass.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod channels;
+mod documented;
+mod far_side;
+mod flow;
+mod mail;
+mod retries;
+mod silenced;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::clock::{ManualClock, parse_rfc3339};
+use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::series::Labels;
+use crate::model::severity::Severity;
+use crate::server::alert::tell::{NoticeKind, Tell as _};
+use crate::server::config::ServerConfig;
+use crate::server::notify::manage::{self, ChannelInput};
+use crate::server::notify::{Notifier, NotifyError};
+use crate::server::storage::Page;
+use crate::server::storage::control::Control;
+use crate::server::storage::control::notify::channels::ChannelRow;
+use crate::server::storage::control::notify::logs::{self, LogFilter, LogRow};
+use crate::server::storage::control::notify::outbox;
+
+/// 2026-02-09 is a Monday.
+pub const START: &str = "2026-02-09T08:30:00Z";
+
+/// A notifier with its database.
+pub struct Rig {
+    pub control: Control,
+    pub clock: Arc<ManualClock>,
+    pub notifier: Arc<Notifier>,
+    pub config: ServerConfig,
+    _dir: tempfile::TempDir,
+}
+
+impl Rig {
+    pub fn new(change: impl FnOnce(&mut ServerConfig)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = ServerConfig::default();
+        config.notify.timeout_secs = 2;
+        config.time_zone = Some("UTC".to_owned());
+        change(&mut config);
+        let control = Control::open(dir.path()).unwrap();
+        let clock = ManualClock::at(parse_rfc3339(START).unwrap());
+        let notifier = start(&control, &clock, &config);
+        Self { control, clock, notifier, config, _dir: dir }
+    }
+
+    /// Stops the notifier and starts another on the same database.
+    pub fn restart(&mut self) {
+        self.notifier.stop();
+        self.notifier = start(&self.control, &self.clock, &self.config);
+    }
+
+    pub fn channel(&self, kind: &str, config: serde_json::Value, to: &[&str]) -> ChannelRow {
+        self.channel_with(kind, config, to, Severity::Info)
+    }
+
+    pub fn channel_with(
+        &self,
+        kind: &str,
+        config: serde_json::Value,
+        to: &[&str],
+        min_severity: Severity,
+    ) -> ChannelRow {
+        let input = ChannelInput {
+            name: Some(format!("{kind}-{}", crate::base::ids::random_hex(4))),
+            channel_type: Some(kind.to_owned()),
+            config_json: Some(config),
+            recipients: Some(to.iter().map(|to| (*to).to_owned()).collect()),
+            min_severity: Some(min_severity),
+            ..ChannelInput::default()
+        };
+        manage::create(&self.control, input, 0).unwrap()
+    }
+
+    pub fn tell(&self, events: Vec<AlertEvent>, recovered: bool) {
+        let notifier = Arc::clone(&self.notifier);
+        self.control
+            .write(move |tx| -> Result<(), NotifyError> {
+                for event in &events {
+                    let kind = if recovered {
+                        NoticeKind::Recovered { firing_id: event.id.replace("-over", "") }
+                    } else {
+                        NoticeKind::Firing
+                    };
+                    notifier.tell(tx, event, kind)?;
+                }
+                Ok(())
+            })
+            .unwrap();
+        self.notifier.look_now();
+    }
+
+    pub fn fire(&self, agent: &str) {
+        self.tell(vec![event(agent, Severity::Critical)], false);
+    }
+
+    pub fn recover(&self, agent: &str) {
+        self.tell(vec![recovery(agent, Severity::Critical)], true);
+    }
+
+    /// Moves the clock and has the dispatcher look.
+    pub fn advance_secs(&self, secs: i64) {
+        self.clock.advance(secs * 1_000);
+        self.notifier.look_now();
+    }
+
+    /// Rows of the delivery log, oldest first.
+    pub fn logs(&self) -> Vec<LogRow> {
+        let page = Page { limit: 1_000, offset: 0 };
+        let found = self.control.read(|db| logs::list(db, &LogFilter::default(), page));
+        let mut items = found.unwrap().items;
+        items.reverse();
+        items
+    }
+
+    /// Waits for so many rows of the delivery log.
+    pub fn wait_logs(&self, count: usize) -> Vec<LogRow> {
+        wait_for(&format!("{count} log rows"), || {
+            Some(self.logs()).filter(|rows| rows.len() >= count)
+        })
+    }
+
+    /// Rows of the outbox, and notices that wait.
+    pub fn waiting(&self) -> (i64, i64) {
+        let (rows, notices, _) = self.control.read(outbox::depth).unwrap();
+        (rows, notices)
+    }
+
+    pub fn wait_empty(&self) {
+        wait_for("an empty outbox", || (self.waiting() == (0, 0)).then_some(()));
+    }
+}
+
+fn start(control: &Control, clock: &Arc<ManualClock>, config: &ServerConfig) -> Arc<Notifier> {
+    let clock: Arc<dyn crate::base::clock::Clock> = Arc::clone(clock) as _;
+    let registry = prometheus::Registry::new();
+    Notifier::start(control.clone(), clock, config, &registry).unwrap()
+}
+
+pub fn event(agent: &str, severity: Severity) -> AlertEvent {
+    AlertEvent {
+        id: format!("event-{agent}"),
+        rule_id: "rule-1".to_owned(),
+        rule_name: "Disk full".to_owned(),
+        agent_id: agent.to_owned(),
+        metric_name: "disk.used_percent".to_owned(),
+        severity,
+        message: format!("96.5 % of / on {agent} is used"),
+        labels: Labels::one("mount", "/"),
+        value: 96.5,
+        threshold: 90.0,
+        timestamp_ms: parse_rfc3339(START).unwrap(),
+        predicted_breach_ms: None,
+        first_triggered_at_ms: parse_rfc3339(START).unwrap() - 60_000,
+        status: AlertStatus::Firing,
+        resolved_at_ms: None,
+    }
+}
+
+pub fn recovery(agent: &str, severity: Severity) -> AlertEvent {
+    let fired = event(agent, severity);
+    AlertEvent {
+        id: format!("{}-over", fired.id),
+        message: "it is over".to_owned(),
+        status: AlertStatus::Resolved,
+        resolved_at_ms: Some(fired.timestamp_ms + 600_000),
+        timestamp_ms: fired.timestamp_ms + 600_000,
+        ..fired
+    }
+}
+
+/// Waits until `ready` gives a value; fails after 20 s.
+pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(value) = ready() {
+            return value;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

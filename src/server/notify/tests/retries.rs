@@ -1,0 +1,201 @@
+//! Far sides that are down, hang, answer errors or close too early.
+
+use std::net::TcpListener;
+use std::sync::Mutex;
+
+use serde_json::{Value, json};
+
+use super::far_side::{Act, FarSide, closed_port};
+use super::{Rig, wait_for};
+use crate::server::notify::NotifyError;
+use crate::server::storage::control::notify::logs;
+
+/// Waits for the attempts, moving the clock over each backoff.
+fn attempts(rig: &Rig, count: usize) -> Vec<logs::LogRow> {
+    wait_for(&format!("{count} attempts"), || {
+        rig.advance_secs(1);
+        Some(rig.logs()).filter(|rows| rows.len() >= count)
+    })
+}
+
+#[test]
+fn a_far_side_that_fails_at_first_gets_the_message_in_the_end() {
+    let far = FarSide::start(|_, number| match number {
+        0 => Act::Answer(500, "out of order".to_owned()),
+        1 => Act::HalfWay,
+        2 => Act::Close,
+        _ => Act::ok(),
+    });
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&far.url("/hook")]);
+    rig.fire("web-1");
+    let rows = attempts(&rig, 4);
+    rig.wait_empty();
+    let statuses: Vec<&str> = rows.iter().map(|row| row.status.as_str()).collect();
+    assert_eq!(statuses, ["failed", "failed", "failed", "success"]);
+    let retries: Vec<i64> = rows.iter().map(|row| row.retry_count).collect();
+    assert_eq!(retries, [0, 1, 2, 3]);
+    assert_eq!(rows[0].http_status_code, Some(500));
+    assert_eq!(rows[0].response_body.as_deref(), Some("out of order"));
+    assert_eq!(rows[0].error_message.as_deref(), Some("the far side answered HTTP 500"));
+    assert!(rows[1].error_message.as_deref().unwrap().contains("broke off"), "{rows:?}");
+    assert_eq!(rows[3].error_message, None);
+    let ids: Vec<Value> =
+        far.requests().iter().map(|request| request.json()["notification_id"].clone()).collect();
+    assert!(ids.iter().all(|id| *id == ids[0]), "a receiver can tell a repeat");
+}
+
+#[test]
+fn a_far_side_that_is_down_gets_the_message_when_it_is_up() {
+    let port = closed_port();
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&format!("http://127.0.0.1:{port}/")]);
+    rig.fire("web-1");
+    rig.fire("web-2");
+    attempts(&rig, 2);
+    let far =
+        FarSide::start_on(TcpListener::bind(("127.0.0.1", port)).unwrap(), None, |_, _| Act::ok());
+    wait_for("both", || {
+        rig.advance_secs(10);
+        (far.requests().len() >= 2).then_some(())
+    });
+    rig.wait_empty();
+    let first: Vec<Value> =
+        far.requests().iter().map(|r| r.json()["alerts"][0]["agent_id"].clone()).collect();
+    assert_eq!(first, ["web-1", "web-2"], "of one rule a channel hears in order");
+}
+
+#[test]
+fn a_channel_that_hangs_holds_up_only_itself() {
+    let hanging = FarSide::start(|_, _| Act::Hang);
+    let well = FarSide::start(|_, _| Act::ok());
+    let rig = Rig::new(|config| {
+        config.aggregation_window_secs = 0;
+        config.notify.timeout_secs = 3;
+        config.pools.notify_workers = 2;
+    });
+    rig.channel("webhook", json!({}), &[&hanging.url("/")]);
+    rig.channel("webhook", json!({}), &[&well.url("/")]);
+    let begun = std::time::Instant::now();
+    for index in 0..20 {
+        rig.fire(&format!("web-{index}"));
+    }
+    well.wait(20);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(3), "{:?}", begun.elapsed());
+    let rows = rig.wait_logs(21);
+    let failed = rows.iter().find(|row| row.status == "failed").unwrap();
+    assert!(failed.error_message.as_deref().unwrap().starts_with("no answer within 3 s"));
+    assert!(failed.duration_ms >= 2_900);
+}
+
+#[test]
+fn what_can_not_be_delivered_in_time_is_given_up_and_its_recovery_is_not_told() {
+    let far = FarSide::start(|_, number| match number {
+        0..=2 => Act::Answer(503, String::new()),
+        _ => Act::ok(),
+    });
+    let rig = Rig::new(|config| {
+        config.aggregation_window_secs = 0;
+        config.notify.deliver_within_secs = 600;
+    });
+    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.fire("web-1");
+    rig.wait_logs(1);
+    rig.advance_secs(300);
+    rig.wait_logs(2);
+    rig.advance_secs(300);
+    let rows = rig.wait_logs(3);
+    rig.wait_empty();
+    let last = rows[2].error_message.as_deref().unwrap();
+    assert!(last.ends_with("(given up after 3 attempts)"), "{last}");
+    rig.recover("web-1");
+    rig.wait_empty();
+    assert_eq!(far.requests().len(), 3);
+}
+
+#[test]
+fn a_retry_goes_only_to_recipients_who_have_it_not() {
+    let well = FarSide::start(|_, _| Act::ok());
+    let ill = FarSide::start(|_, number| match number {
+        0 | 1 => Act::Answer(500, String::new()),
+        _ => Act::ok(),
+    });
+    let mut rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    let channel = rig.channel("webhook", json!({}), &[&well.url("/a"), &ill.url("/b")]);
+    rig.fire("web-1");
+    let rows = rig.wait_logs(1);
+    let details: Value =
+        serde_json::from_str(rows[0].recipient_details.as_deref().unwrap()).unwrap();
+    assert_eq!(details[0]["status"], "success");
+    assert_eq!(details[1]["status"], "failed");
+    assert_eq!(rows[0].recipient_count, 2);
+    // Who has it is known after a restart too.
+    rig.restart();
+    attempts(&rig, 3);
+    rig.wait_empty();
+    assert_eq!((well.requests().len(), ill.requests().len()), (1, 3));
+    assert_eq!(rig.logs().iter().filter(|row| row.channel_id == channel.id).count(), 3);
+}
+
+#[test]
+fn a_redirect_is_not_followed() {
+    let thief = FarSide::start(|_, _| Act::ok());
+    let to = thief.url("/steal");
+    let far = FarSide::start(move |_, _| Act::Redirect(to.clone()));
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    let headers = json!({"headers": {"Authorization": "Bearer top-secret"}});
+    rig.channel("webhook", headers, &[&far.url("/")]);
+    rig.fire("web-1");
+    let rows = rig.wait_logs(1);
+    assert_eq!(rows[0].http_status_code, Some(302));
+    let error = rows[0].error_message.as_deref().unwrap();
+    assert!(error.contains(&thief.url("/steal")) && error.contains("not followed"), "{error}");
+    assert!(thief.requests().is_empty());
+}
+
+#[test]
+fn no_secret_stands_in_the_delivery_log() {
+    let told = Mutex::new(false);
+    let far = FarSide::start(move |request, _| {
+        *told.lock().unwrap() = true;
+        Act::Answer(400, format!("bad: {} {}", request.header("x-key"), "x".repeat(10_000)))
+    });
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    let channel = rig.channel(
+        "webhook",
+        json!({"headers": {"X-Key": "key-0123456789"}, "body_template": "key-0123456789"}),
+        &[&far.url("/")],
+    );
+    rig.fire("web-1");
+    let rows = rig.wait_logs(1);
+    assert!(!format!("{rows:?}").contains("key-0123456789"), "{rows:?}");
+    assert!(rows[0].response_body.as_deref().unwrap().starts_with("bad: *** xxx"));
+    assert!(rows[0].response_body.as_deref().unwrap().len() <= 2_048);
+    assert_eq!(rows[0].request_body.as_deref(), Some("***"));
+    let error = rig.notifier.test(&channel.name).unwrap_err();
+    let NotifyError::FarSide(message) = error else { panic!("{error:?}") };
+    assert!(message.starts_with("the far side answered HTTP 400; it answered: bad: ***"));
+}
+
+#[test]
+fn the_delivery_log_goes_back_so_many_days() {
+    let far = FarSide::start(|_, _| Act::ok());
+    let mut rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.fire("web-1");
+    rig.wait_logs(1);
+    rig.wait_empty();
+    rig.clock.advance(29 * 86_400_000);
+    rig.restart();
+    rig.fire("web-2");
+    rig.wait_logs(2);
+    rig.clock.advance(2 * 86_400_000);
+    rig.restart();
+    wait_for("the old row to go", || (rig.logs().len() == 1).then_some(()));
+    assert_eq!(rig.logs()[0].agent_id, "web-2");
+    let left: i64 = rig
+        .control
+        .read(|db| db.query_row("SELECT COUNT(*) FROM notifications", [], |row| row.get(0)))
+        .unwrap();
+    assert_eq!(left, 1);
+}

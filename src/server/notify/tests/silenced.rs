@@ -1,0 +1,94 @@
+//! What silence windows hold back, and what is told when they end.
+
+use serde_json::json;
+
+use super::Rig;
+use super::far_side::{Act, FarSide};
+use crate::server::notify::manage::{self, SilenceInput};
+use crate::server::storage::control::notify::silence::SilenceRow;
+
+/// A window over the time at which every test starts.
+fn silence(rig: &Rig, agents: Option<&str>) -> SilenceRow {
+    let input = SilenceInput {
+        start_time: "08:00".to_owned(),
+        end_time: "09:00".to_owned(),
+        recurrence: Some("daily".to_owned()),
+        agent_pattern: agents.map(str::to_owned),
+        ..SilenceInput::default()
+    };
+    let row = manage::new_window(input, rig.notifier.zone(), 0).unwrap();
+    let saved = row.clone();
+    rig.control.write(move |tx| manage::add_window(tx, &saved)).unwrap();
+    row
+}
+
+#[test]
+fn what_still_fires_when_the_window_ends_is_told_then() {
+    let far = FarSide::start(|_, _| Act::ok());
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    silence(&rig, None);
+    rig.fire("web-1");
+    rig.fire("web-2");
+    rig.wait_logs(2);
+    rig.recover("web-1");
+    rig.advance_secs(29 * 60);
+    let logs = rig.wait_logs(2);
+    assert!(logs.iter().all(|row| row.status == "suppressed"), "{logs:?}");
+    assert!(far.requests().is_empty());
+    rig.advance_secs(60);
+    let requests = far.wait(1);
+    rig.wait_empty();
+    assert_eq!(far.requests().len(), 1, "what recovered in the window is not told");
+    assert_eq!(requests[0].json()["alerts"][0]["agent_id"], "web-2");
+    rig.recover("web-2");
+    far.wait(2);
+}
+
+#[test]
+fn a_window_holds_back_what_it_is_about_and_the_rest_is_told() {
+    let far = FarSide::start(|_, _| Act::ok());
+    let rig = Rig::new(|_| {});
+    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    silence(&rig, Some("batch-*"));
+    rig.fire("batch-1");
+    rig.fire("web-1");
+    rig.advance_secs(60);
+    let requests = far.wait(1);
+    assert_eq!(requests[0].json()["count"], 1);
+    assert_eq!(requests[0].json()["alerts"][0]["agent_id"], "web-1");
+    let logs = rig.wait_logs(2);
+    let suppressed = logs.iter().find(|row| row.status == "suppressed").unwrap();
+    assert_eq!(suppressed.alert_event_id, "event-batch-1");
+}
+
+#[test]
+fn a_recovery_in_a_window_is_told_after_it_to_whoever_knew() {
+    let far = FarSide::start(|_, _| Act::ok());
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.fire("web-1");
+    far.wait(1);
+    rig.wait_empty();
+    silence(&rig, None);
+    rig.recover("web-1");
+    rig.wait_logs(2);
+    assert_eq!(far.requests().len(), 1);
+    rig.advance_secs(30 * 60);
+    assert_eq!(far.wait(2)[1].json()["status"], "resolved");
+}
+
+#[test]
+fn removing_a_window_tells_at_once_what_it_held_back() {
+    let far = FarSide::start(|_, _| Act::ok());
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    let window = silence(&rig, None);
+    rig.fire("web-1");
+    rig.wait_logs(1);
+    let now_ms = crate::base::clock::Clock::now_ms(&*rig.clock);
+    manage::remove_window(&rig.control, &window.id, now_ms).unwrap();
+    rig.notifier.look_now();
+    far.wait(1);
+    assert!(manage::remove_window(&rig.control, &window.id, now_ms).is_err());
+}

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use crate::server::notify::channels::webhook::default_body;
 use crate::server::notify::channels::ALL;
+use crate::server::notify::channels::webhook::default_body;
 use crate::server::notify::manage::{new_channel, new_window};
 use crate::server::notify::message::Notification;
 

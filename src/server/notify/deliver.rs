@@ -3,23 +3,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use jiff::tz::TimeZone;
-use serde_json::{Value, json};
-
 use crate::base::clock::{Clock, SECOND_MS};
-use crate::base::ids::new_id;
-use crate::base::limits::FAR_ANSWER_BYTES_MAX;
 use crate::rt::stop::Stop;
 use crate::server::notify::NotifyError;
 use crate::server::notify::channels::config::{Config, scrub, secrets};
 use crate::server::notify::channels::{self, Sending};
 use crate::server::notify::far::{Far, Outcome};
-use crate::server::notify::message::{Item, Kind, Notification, cut};
+use crate::server::notify::message::{Item, Kind, Notification};
 use crate::server::notify::metrics::Metrics;
+use crate::server::notify::report::Report;
 use crate::server::storage::control::Control;
 use crate::server::storage::control::notify::channels::ChannelRow;
-use crate::server::storage::control::notify::logs::{self, LogRow, Status};
+use crate::server::storage::control::notify::logs::{self, LogRow};
 use crate::server::storage::control::notify::{channels as rows, outbox};
+use jiff::tz::TimeZone;
 
 /// What the senders share.
 pub struct Deliverer {
@@ -37,15 +34,6 @@ pub struct Deliverer {
     pub stop: Stop,
 }
 
-/// What an attempt gave, by recipient. Nothing in it is a secret any more.
-pub struct Report {
-    outcomes: Vec<(String, Outcome)>,
-    /// Recipients that had no turn.
-    left: usize,
-    /// How long it took.
-    pub took: Duration,
-}
-
 /// An attempt goes on to no further recipient after this many time limits.
 const TURNS_MAX: u32 = 3;
 /// The first wait after a failure; each one after it is twice as long.
@@ -54,88 +42,6 @@ const RETRY_FIRST_MS: i64 = SECOND_MS;
 const RETRY_LAST_MS: i64 = 300 * SECOND_MS;
 /// The wait after the database took no result.
 const RECORD_AGAIN: Duration = Duration::from_secs(5);
-
-impl Report {
-    fn refused(error: &str) -> Self {
-        let outcomes = vec![(String::new(), Outcome::not_sent(error))];
-        Self { outcomes, left: 0, took: Duration::ZERO }
-    }
-
-    /// Whether every recipient has the message.
-    pub fn is_success(&self) -> bool {
-        self.left == 0 && self.outcomes.iter().all(|(_, outcome)| outcome.error.is_none())
-    }
-
-    /// Whether no far side answered at all.
-    fn is_unreachable(&self) -> bool {
-        !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.unreachable)
-    }
-
-    /// The row of the delivery log.
-    pub fn log_row(
-        &self,
-        channel: &ChannelRow,
-        notice: &Notification,
-        attempts: u32,
-        now_ms: i64,
-    ) -> LogRow {
-        let failed = self.outcomes.iter().find(|(_, outcome)| outcome.error.is_some());
-        let shown = failed.or(self.outcomes.last()).map(|(_, outcome)| outcome);
-        let first = notice.items.first();
-        let error = match (shown.and_then(|outcome| outcome.error.clone()), self.left) {
-            (Some(error), _) => Some(error),
-            (None, 0) => None,
-            (None, left) => Some(format!("{left} recipients had no turn in this attempt")),
-        };
-        let text = |of: fn(&Outcome) -> &str| {
-            let text = shown.map(of).filter(|text| !text.is_empty());
-            text.map(|text| cut(text, FAR_ANSWER_BYTES_MAX).to_owned())
-        };
-        LogRow {
-            id: new_id(),
-            notification_id: Some(notice.id.clone()),
-            alert_event_id: first.map(|item| item.id.clone()).unwrap_or_default(),
-            rule_id: notice.rule_id.clone(),
-            rule_name: notice.rule_name.clone(),
-            agent_id: first.map(|item| item.agent_id.clone()).unwrap_or_default(),
-            channel_id: channel.id.clone(),
-            channel_name: channel.name.clone(),
-            channel_type: channel.channel_type.clone(),
-            severity: notice.severity.name().to_owned(),
-            status: if self.is_success() { Status::Success } else { Status::Failed }
-                .name()
-                .to_owned(),
-            error_message: error.map(|error| cut(&error, FAR_ANSWER_BYTES_MAX).to_owned()),
-            duration_ms: i64::try_from(self.took.as_millis()).unwrap_or(i64::MAX),
-            recipient_count: (self.outcomes.len() + self.left) as i64,
-            retry_count: i64::from(attempts),
-            http_status_code: shown.and_then(|outcome| outcome.http_status).map(i64::from),
-            request_body: text(|outcome| &outcome.request),
-            response_body: text(|outcome| &outcome.response),
-            recipient_details: Some(self.details()),
-            api_message_id: shown.and_then(|outcome| outcome.message_id.clone()),
-            api_error_code: shown.and_then(|outcome| outcome.error_code.clone()),
-            created_at_ms: now_ms,
-        }
-    }
-
-    fn details(&self) -> String {
-        let one = |(recipient, outcome): &(String, Outcome)| -> Value {
-            let status = if outcome.error.is_none() { Status::Success } else { Status::Failed };
-            let error = outcome.error.as_deref().map(|error| cut(error, DETAIL_BYTES_MAX));
-            json!({
-                "recipient": recipient,
-                "status": status.name(),
-                "error": error,
-                "http_status_code": outcome.http_status,
-            })
-        };
-        Value::Array(self.outcomes.iter().map(one).collect()).to_string()
-    }
-}
-
-/// Bytes of a recipient's error in `recipient_details`.
-const DETAIL_BYTES_MAX: usize = 256;
 
 impl Deliverer {
     /// Sends to every recipient of the channel who is not in `served`, and calls `on_served` after
@@ -245,6 +151,7 @@ impl Deliverer {
             self.metrics.given_up.with_label_values(&[&channel.channel_type]).inc();
         }
         let verdict = match (report.is_success(), given_up) {
+            (true, _) if report.left > 0 => Verdict::GoOn,
             (true, _) => Verdict::Sent,
             (_, true) => Verdict::GivenUp(firing_keys(&notice)),
             _ => Verdict::Retry {
@@ -299,8 +206,14 @@ fn firing_keys(notice: &Notification) -> Vec<String> {
 
 #[derive(Clone)]
 enum Verdict {
+    /// Everyone has it.
     Sent,
-    Retry { due_ms: i64, hold: bool },
+    /// Some had no turn yet: the row stays due.
+    GoOn,
+    Retry {
+        due_ms: i64,
+        hold: bool,
+    },
     GivenUp(Vec<String>),
 }
 
@@ -321,6 +234,7 @@ impl Record {
                 outbox::remove(tx, self.id)?;
                 outbox::release_channel(tx, &self.channel_id, self.now_ms)
             }
+            Verdict::GoOn => Ok(()),
             Verdict::Retry { due_ms, hold } => {
                 outbox::retry(tx, self.id, *due_ms)?;
                 if *hold { outbox::hold_channel(tx, &self.channel_id, *due_ms) } else { Ok(()) }

@@ -30,6 +30,7 @@ pub mod manage;
 pub mod message;
 mod metrics;
 mod pool;
+mod report;
 mod router;
 pub mod silence;
 pub mod template;

@@ -43,6 +43,9 @@ struct Flights {
     /// By channel, whether it counts as slow.
     in_flight: HashMap<String, bool>,
     slow: HashSet<String>,
+    /// When each had its last turn, counted in turns.
+    turns: HashMap<String, u64>,
+    turn: u64,
 }
 
 impl Flights {
@@ -58,7 +61,15 @@ impl Flights {
         true
     }
 
+    /// Puts the channels that had no turn for the longest time first: a long queue of one keeps
+    /// nobody else waiting.
+    fn order(&self, due: &mut [(String, i64)]) {
+        due.sort_by_key(|(channel, _)| self.turns.get(channel).copied().unwrap_or(0));
+    }
+
     fn end(&mut self, channel: &str, slow: bool) {
+        self.turn += 1;
+        self.turns.insert(channel.to_owned(), self.turn);
         self.in_flight.remove(channel);
         if slow {
             self.slow.insert(channel.to_owned());
@@ -139,7 +150,8 @@ impl Dispatcher {
         if route_first || control.read(|db| notices::due_groups(db, now_ms)).is_ok_and(has_any) {
             self.route(now_ms)?;
         }
-        let due = control.read(|db| outbox::due_rows(db, now_ms))?;
+        let mut due = control.read(|db| outbox::due_rows(db, now_ms))?;
+        lock(flights).order(&mut due);
         for (channel_id, row) in due {
             if !lock(flights).begin(&channel_id, self.workers) {
                 continue;

@@ -1,12 +1,12 @@
 //! Far sides that are down, hang, answer errors or close too early.
 
 use std::net::TcpListener;
-use std::sync::Mutex;
 
 use serde_json::{Value, json};
 
 use super::far_side::{Act, FarSide, closed_port};
-use super::{Rig, wait_for};
+use super::{Rig, event, wait_for};
+use crate::model::severity::Severity;
 use crate::server::notify::NotifyError;
 use crate::server::storage::control::notify::logs;
 
@@ -155,9 +155,7 @@ fn a_redirect_is_not_followed() {
 
 #[test]
 fn no_secret_stands_in_the_delivery_log() {
-    let told = Mutex::new(false);
-    let far = FarSide::start(move |request, _| {
-        *told.lock().unwrap() = true;
+    let far = FarSide::start(|request, _| {
         Act::Answer(400, format!("bad: {} {}", request.header("x-key"), "x".repeat(10_000)))
     });
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
@@ -198,4 +196,54 @@ fn the_delivery_log_goes_back_so_many_days() {
         .read(|db| db.query_row("SELECT COUNT(*) FROM notifications", [], |row| row.get(0)))
         .unwrap();
     assert_eq!(left, 1);
+}
+
+#[test]
+fn a_long_queue_of_one_channel_keeps_no_other_waiting() {
+    let busy = FarSide::start(|_, _| Act::ok());
+    let other = FarSide::start(|_, _| Act::ok());
+    let rig = Rig::new(|config| {
+        config.aggregation_window_secs = 0;
+        config.pools.notify_workers = 1;
+    });
+    let channels: Vec<_> =
+        (0..3).map(|_| rig.channel("webhook", json!({}), &[&busy.url("/")])).collect();
+    let events = (0..200).map(|index| event(&format!("web-{index}"), Severity::Critical));
+    rig.tell(events.collect(), false);
+    busy.wait(1);
+    rig.channel("webhook", json!({}), &[&other.url("/")]);
+    rig.fire("late");
+    other.wait(1);
+    let done = busy.requests().len();
+    assert!(done < channels.len() * 200, "the late channel waited for all {done} of the others");
+    wait_for("the rest", || {
+        rig.notifier.look_now();
+        (rig.waiting() == (0, 0)).then_some(())
+    });
+    assert_eq!(busy.requests().len(), channels.len() * 201);
+    assert_eq!(other.requests().len(), 1);
+}
+
+#[test]
+fn a_slow_far_side_with_many_recipients_is_gone_on_with_without_a_failure() {
+    let far = FarSide::start(|_, _| {
+        // Slow, but within the time limit.
+        std::thread::sleep(std::time::Duration::from_millis(450));
+        Act::ok()
+    });
+    let rig = Rig::new(|config| {
+        config.aggregation_window_secs = 0;
+        config.notify.timeout_secs = 1;
+    });
+    let urls: Vec<String> = (0..9).map(|index| far.url(&format!("/{index}"))).collect();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    rig.channel("webhook", json!({}), &urls);
+    rig.fire("web-1");
+    far.wait(9);
+    rig.wait_empty();
+    let rows = rig.logs();
+    assert!(rows.iter().all(|row| row.status == "success"), "{rows:?}");
+    assert_eq!(rows.iter().map(|row| row.recipient_count).sum::<i64>(), 9);
+    assert!(rows.len() > 1, "it is done in parts");
+    assert_eq!(far.requests().len(), 9, "and nobody is told twice");
 }

@@ -97,6 +97,7 @@ CREATE TABLE outbox (
   created_ms INTEGER NOT NULL
 );
 CREATE INDEX outbox_due ON outbox (due_ms);
+CREATE INDEX outbox_channel ON outbox (channel_id);
 CREATE INDEX outbox_order ON outbox (channel_id, rule_id, id);
 CREATE INDEX outbox_notification ON outbox (notification_id);
 CREATE TABLE notification_logs (

@@ -138,12 +138,17 @@ pub struct Waiting {
 ///
 /// When the database fails.
 pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusqlite::Error> {
+    // The subquery ends at the first row that fits, so a long queue costs no more than a short one.
     let mut query = db.prepare_cached(
-        "SELECT o.channel_id, MIN(o.id) FROM outbox o
-         WHERE o.due_ms <= ?1 AND NOT EXISTS (
-           SELECT 1 FROM outbox p
-           WHERE p.channel_id = o.channel_id AND p.rule_id = o.rule_id AND p.id < o.id)
-         GROUP BY o.channel_id ORDER BY MIN(o.due_ms)",
+        "SELECT id, row FROM (
+           SELECT c.id, (
+             SELECT o.id FROM outbox o
+             WHERE o.channel_id = c.id AND +o.due_ms <= ?1 AND NOT EXISTS (
+               SELECT 1 FROM outbox p
+               WHERE p.channel_id = o.channel_id AND p.rule_id = o.rule_id AND p.id < o.id)
+             ORDER BY o.id LIMIT 1) AS row
+           FROM notification_channels c)
+         WHERE row IS NOT NULL",
     )?;
     query.query_map([now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }

@@ -7,6 +7,7 @@ mod config;
 mod first_value;
 mod ingest;
 mod lifecycle;
+mod notify;
 mod outage;
 mod packaging;
 mod tls;

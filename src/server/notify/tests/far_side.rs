@@ -1,9 +1,11 @@
-//! A far side that speaks HTTP over a plain or a TLS socket and does what the test says.
+//! A far side, for the tests here and in `tests/it`: it speaks HTTP over a plain or a TLS socket
+//! and does what the test says.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -103,9 +105,15 @@ impl FarSide {
 
     /// Waits for so many requests.
     pub fn wait(&self, count: usize) -> Vec<Request> {
-        super::wait_for(&format!("{count} requests"), || {
-            Some(self.requests()).filter(|requests| requests.len() >= count)
-        })
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let requests = self.requests();
+            if requests.len() >= count {
+                return requests;
+            }
+            assert!(Instant::now() < deadline, "{} of {count} requests came", requests.len());
+            thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 

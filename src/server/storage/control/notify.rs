@@ -3,7 +3,7 @@
 //! The way of an alert through these tables, each step one transaction:
 //!
 //! ```text
-//! state change  →  notices              (with the event; waits for its group, or for a window's end)
+//! state change  →  notices              (waits for its group, or for a window's end)
 //! routing       →  notifications        (what is told, once for all channels)
 //!                  notification_events  (which events and agents it is about)
 //!                  notification_told    (who must hear of the recovery)

@@ -1,13 +1,297 @@
 //! Alert rules: evaluation, state, history.
+//!
+//! Stored points go to a pool of workers, each with a share of the agents (`pool`, `shard`). A
+//! rule's type says what a point means (`rules`), one state machine says what follows (`state`),
+//! and every change is one transaction of `cert.db` with its events and notices (`journal`). After
+//! a restart everything goes on where it stood (`resume`).
 
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+
+use crate::base::clock::{Clock, SECOND_MS};
+use crate::base::exit::{Exit, Fatal};
+use crate::model::alert::AlertEvent;
+use crate::rt::pool::Pool;
+use crate::rt::stop::{Stop, StopSource};
+use crate::rt::thread;
+use crate::server::alert::metrics::Metrics;
+use crate::server::alert::pool::{Job, Shared, lock, shard_key};
+use crate::server::alert::rule::Rule;
+use crate::server::alert::ruleset::RuleSet;
+use crate::server::alert::tell::Tell;
+use crate::server::config::ServerConfig;
+use crate::server::storage::control::Control;
+use crate::server::storage::control::alerts as tables;
+use crate::server::storage::{NewPoint, Observer, StorageError, Store};
+
+pub mod backtest;
 pub mod fields;
+pub mod history;
+pub mod journal;
+pub mod manage;
+mod metrics;
+pub mod pool;
+pub mod record;
+mod resume;
 pub mod rule;
 pub mod rules;
 pub mod ruleset;
+pub mod shard;
+pub mod silence;
+pub mod state;
 pub mod tell;
+pub mod tracked;
 pub mod window;
 
 pub use ruleset::check_file_rules;
 
+/// How often silences are judged.
+const TICK: Duration = Duration::from_secs(1);
+/// Ticks between two notes of how far evaluation has come.
+const TICKS_PER_WATERMARK: u32 = 30;
+/// How often events that could not be copied are tried again.
+const COPY_AGAIN_AFTER: Duration = Duration::from_secs(5);
+/// How long a stop waits for changes that can't be written.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+/// How long states of alerts that are ok again are kept for their silence, at the least.
+const KEEP_OK_SECS: u64 = 86_400;
+
 /// Rules in force and where every alert stands.
-pub struct Alerts;
+pub struct Alerts {
+    shared: Arc<Shared>,
+    pool: Arc<PoolSlot>,
+    running: Mutex<Option<Running>>,
+    file_rules: Mutex<Vec<Arc<Rule>>>,
+    /// Changes of rules so far: who has read the rules before another change reads them again.
+    changes: AtomicU64,
+}
+
+/// The pool, until the server stops.
+type PoolSlot = Mutex<Option<Arc<Pool<Job>>>>;
+
+struct Running {
+    timers: StopSource,
+    retries: StopSource,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Alerts {
+    /// Goes on where the last process ended and starts the workers. Blocks while history is read.
+    ///
+    /// # Errors
+    ///
+    /// When a rule of the file can't work, or `cert.db` can't be read or written.
+    pub fn start(
+        store: Arc<dyn Store>,
+        control: Control,
+        clock: Arc<dyn Clock>,
+        config: &ServerConfig,
+        registry: &prometheus::Registry,
+        tell: Arc<dyn Tell>,
+    ) -> Result<Arc<Self>, Fatal> {
+        let failed = |error: StorageError| {
+            let message = format!("alerts can't go on where they stood: {error}");
+            Fatal::new(Exit::DataDir, message)
+        };
+        let now_ms = clock.now_ms();
+        let file = ruleset::file_rules(&config.alert.rules, now_ms / SECOND_MS)
+            .map_err(|(index, error)| rule_fatal(index, &error))?;
+        let api = manage::stored_rules(&control).map_err(failed)?;
+        let workers = config.pools.alert_workers.max(1);
+        let (timers, retries) = (StopSource::new(), StopSource::new());
+        let (copy, copies) = bounded(1);
+        let metrics = Metrics::register(registry)?;
+        let rules = RuleSet::new(&file, api);
+        let longest_secs = rules.all().iter().map(|rule| rule.draft.silence_secs).max();
+        let keep_secs = longest_secs.unwrap_or(0).max(KEEP_OK_SECS);
+        let shared = Arc::new(Shared::new(
+            store,
+            control,
+            clock,
+            tell,
+            metrics,
+            retries.stop(),
+            copy,
+            workers,
+            rules,
+        ));
+        prune(&shared, now_ms, keep_secs).map_err(failed)?;
+        let shards = resume::resume(&shared, workers, now_ms).map_err(failed)?;
+        let pool = Arc::new(Mutex::new(Some(Arc::new(workers_of(&shared, shards, config)))));
+        let threads = vec![
+            copier(Arc::clone(&shared), copies, timers.stop()),
+            timer(Arc::clone(&shared), Arc::clone(&pool), timers.stop()),
+        ];
+        Ok(Arc::new(Self {
+            shared,
+            pool,
+            running: Mutex::new(Some(Running { timers, retries, threads })),
+            file_rules: Mutex::new(file),
+            changes: AtomicU64::new(0),
+        }))
+    }
+
+    /// Judges what is queued, writes it, copies its events and ends the workers. The store must
+    /// still be open. Points that are stored later are judged after the next start.
+    pub fn stop(&self) {
+        let Some(running) = lock(&self.running).take() else { return };
+        drop(running.timers);
+        for thread in running.threads {
+            // A thread that panicked has ended the process already.
+            let _ = thread.join();
+        }
+        if let Some(pool) = lock(&self.pool).take() {
+            let drained = barrier(&pool).recv_timeout(DRAIN_MAX);
+            if drained == Err(RecvTimeoutError::Timeout) {
+                log::error!("alert changes can't be written; they are found again at the start");
+            } else {
+                write_watermark(&self.shared, self.shared.clock.now_ms());
+            }
+            drop(running.retries);
+            drop(pool);
+        }
+        journal::copy(&self.shared.control, self.shared.store.as_ref());
+    }
+
+    /// The rules in force, those that are not enabled among them.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        self.shared.rules()
+    }
+
+    /// Alerts that fire, newest first; acknowledged ones among them.
+    pub fn active(&self) -> Vec<AlertEvent> {
+        self.shared.active()
+    }
+
+    fn pool(&self) -> Option<Arc<Pool<Job>>> {
+        lock(&self.pool).clone()
+    }
+
+    fn next_change(&self) -> u64 {
+        self.changes.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+impl Observer for Alerts {
+    fn stored(&self, agent: &str, points: Vec<NewPoint>) {
+        if points.is_empty() {
+            return;
+        }
+        // Once the pool is gone, the next start judges what has been stored.
+        if let Some(pool) = self.pool() {
+            let job = Job::Points { agent: agent.to_owned(), points, queued: Instant::now() };
+            pool.put(shard_key(agent), job);
+        }
+    }
+}
+
+impl Drop for Alerts {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn rule_fatal(index: usize, error: &fields::FieldError) -> Fatal {
+    let message = format!("alert.rules.{index}.{}: {}", error.field, error.message);
+    Fatal::new(Exit::Config, message)
+}
+
+fn prune(shared: &Shared, now_ms: i64, keep_secs: u64) -> Result<(), StorageError> {
+    let keep_ms = i64::try_from(keep_secs).unwrap_or(i64::MAX).saturating_mul(SECOND_MS);
+    let before_ms = now_ms.saturating_sub(keep_ms);
+    shared.control.write(move |tx| -> Result<(), StorageError> {
+        tables::prune_states(tx, before_ms)?;
+        Ok(())
+    })
+}
+
+fn workers_of(shared: &Arc<Shared>, shards: Vec<shard::Shard>, config: &ServerConfig) -> Pool<Job> {
+    let count = shards.len();
+    let slots: Vec<_> = shards.into_iter().map(|shard| Mutex::new(Some(shard))).collect();
+    // A full queue makes the storage writer wait, and ingest with it.
+    Pool::sharded("alert", count, config.pools.alert_queue, |index| {
+        let shard = slots.get(index).and_then(|slot| lock(slot).take());
+        let shared = Arc::clone(shared);
+        move |jobs: Receiver<Job>| {
+            let shard = shard.ok_or("a worker starts once")?;
+            pool::work(&shared, index, shard, &jobs)
+        }
+    })
+}
+
+/// A receiver that is disconnected once every worker has done what was queued before.
+fn barrier(pool: &Pool<Job>) -> Receiver<()> {
+    let (done, all_done) = bounded(0);
+    for index in 0..pool.shards() {
+        pool.put(index as u64, Job::Barrier { _done: done.clone() });
+    }
+    all_done
+}
+
+/// Copies events to their day files, off the workers: the store's writer may wait for them.
+fn copier(shared: Arc<Shared>, copies: Receiver<()>, stop: Stop) -> JoinHandle<()> {
+    thread::spawn("alert-journal", move || {
+        loop {
+            journal::copy(&shared.control, shared.store.as_ref());
+            crossbeam_channel::select! {
+                recv(copies) -> _ => {}
+                recv(stop.receiver()) -> _ => return Ok(()),
+                default(COPY_AGAIN_AFTER) => {}
+            }
+        }
+    })
+}
+
+fn timer(shared: Arc<Shared>, pool: Arc<PoolSlot>, stop: Stop) -> JoinHandle<()> {
+    thread::spawn("alert-timer", move || {
+        let mut ticks = 0_u32;
+        while !stop.wait(TICK) {
+            let Some(pool) = lock(&pool).clone() else { return Ok(()) };
+            shared.metrics.queued.set(i64::try_from(pool.depth()).unwrap_or(i64::MAX));
+            let now_ms = shared.clock.now_ms();
+            for index in 0..pool.shards() {
+                // A worker that is behind looks at silences when it has caught up.
+                let _ = pool.offer(index as u64, Job::Tick { now_ms });
+            }
+            ticks = ticks.wrapping_add(1);
+            if ticks.is_multiple_of(TICKS_PER_WATERMARK)
+                && shared.busy.swap(false, Ordering::Relaxed)
+            {
+                let judged = shared.judged_ms.iter().map(|at_ms| at_ms.load(Ordering::Relaxed));
+                write_watermark(&shared, judged.min().unwrap_or(i64::MIN));
+            }
+        }
+        Ok(())
+    })
+}
+
+fn write_watermark(shared: &Shared, at_ms: i64) {
+    if at_ms == i64::MIN {
+        return;
+    }
+    let written = shared
+        .control
+        .write(move |tx| -> Result<(), StorageError> { Ok(tables::put_watermark(tx, at_ms)?) });
+    if let Err(error) = written {
+        log::warn!("how far alert evaluation has come can't be noted: {error}");
+    }
+}
+
+/// Waits until every worker has taken new rules.
+fn announce(pool: &Pool<Job>, warm: &Arc<history::Warm>) {
+    let (done, all_done): (Sender<()>, Receiver<()>) = bounded(0);
+    for index in 0..pool.shards() {
+        let job = Job::Rules { warm: Arc::clone(warm), done: done.clone() };
+        pool.put(index as u64, job);
+    }
+    drop(done);
+    // It ends with an error, when the last sender is dropped.
+    let _ = all_done.recv();
+}
+
+#[cfg(test)]
+mod tests;

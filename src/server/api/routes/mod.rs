@@ -4,6 +4,8 @@ use crate::base::limits::TEXT_BYTES_MAX;
 use crate::server::api::reply::ApiError;
 use crate::server::api::router::Route;
 
+pub mod alert_rules;
+pub mod alerts;
 pub mod auth;
 pub mod deliveries;
 pub mod health;
@@ -11,8 +13,15 @@ pub mod notifications;
 pub mod openapi;
 
 /// Every endpoint, by resource.
-pub const ROUTES: &[&[Route]] =
-    &[health::ROUTES, auth::ROUTES, openapi::ROUTES, notifications::ROUTES, deliveries::ROUTES];
+pub const ROUTES: &[&[Route]] = &[
+    health::ROUTES,
+    auth::ROUTES,
+    openapi::ROUTES,
+    notifications::ROUTES,
+    deliveries::ROUTES,
+    alerts::ROUTES,
+    alert_rules::ROUTES,
+];
 
 /// A text of a body within its limit, and there when it must be.
 ///

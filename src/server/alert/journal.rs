@@ -1,0 +1,93 @@
+//! Writing changes, and copying events to their day files.
+//!
+//! A state, its events and its notices stand in one transaction of `cert.db`. The events' copies
+//! in the day files follow from the journal, and are made again where a crash came between: a day
+//! file holds an event once, by its id.
+
+use std::sync::Arc;
+
+use crate::server::alert::record;
+use crate::server::alert::shard::Change;
+use crate::server::alert::tell::Tell;
+use crate::server::storage::control::{Control, alerts};
+use crate::server::storage::{StorageError, Store};
+
+/// Events that are copied between two looks at the journal.
+const COPY_AT_ONCE: usize = 500;
+
+/// Writes changes in one transaction.
+///
+/// # Errors
+///
+/// When the database fails; nothing of them is written then.
+pub fn write(
+    control: &Control,
+    tell: &Arc<dyn Tell>,
+    changes: &Arc<Vec<Change>>,
+) -> Result<(), StorageError> {
+    let (tell, changes) = (Arc::clone(tell), Arc::clone(changes));
+    control.write(move |tx| {
+        for change in changes.iter() {
+            match &change.row {
+                Some(row) => alerts::put_state(tx, row)?,
+                None => alerts::drop_state(tx, &change.key)?,
+            }
+            for event in &change.outcome.events {
+                alerts::put_journal(tx, &event.id, &record::to_json(event))?;
+            }
+            if let Some((event, kind)) = &change.outcome.notice {
+                tell.tell(tx, event, kind.clone())?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Copies every event of the journal to its day file. True when none is left.
+pub fn copy(control: &Control, store: &dyn Store) -> bool {
+    loop {
+        match copy_some(control, store) {
+            Ok(0) => return true,
+            Ok(_) => {}
+            Err(error) => {
+                log::warn!("alert events wait in cert.db, the day file took none: {error}");
+                return false;
+            }
+        }
+    }
+}
+
+fn copy_some(control: &Control, store: &dyn Store) -> Result<usize, StorageError> {
+    let rows =
+        control.read(|db| -> Result<_, StorageError> { Ok(alerts::journal(db, COPY_AT_ONCE)?) })?;
+    let count = rows.len();
+    if count == 0 {
+        return Ok(0);
+    }
+    let mut copied = Vec::with_capacity(count);
+    let mut failed = None;
+    for (id, text) in rows {
+        let result = match record::from_json(&text) {
+            Some(event) => store.put_event(&event),
+            None => Err(StorageError::Invalid("it can't be read".to_owned())),
+        };
+        match result {
+            Ok(()) => copied.push((id, text)),
+            Err(StorageError::Invalid(why)) => {
+                log::error!("alert event {id} is left out of the history: {why}");
+                copied.push((id, text));
+            }
+            Err(error) => {
+                failed = Some(error);
+                break;
+            }
+        }
+    }
+    control.write(move |tx| -> Result<(), StorageError> {
+        for (id, text) in &copied {
+            alerts::drop_journal(tx, id, text)?;
+        }
+        Ok(())
+    })?;
+    failed.map_or(Ok(count), Err)
+}

@@ -1,0 +1,74 @@
+//! What evaluation says of itself, for Prometheus.
+
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::base::exit::{Exit, Fatal};
+use crate::server::alert::tracked::Happened;
+
+/// The counters.
+pub struct Metrics {
+    /// Points that a rule judged.
+    pub evaluated: IntCounter,
+    /// Seconds between storing and judging.
+    pub lag: Histogram,
+    /// Jobs that wait, over all workers.
+    pub queued: IntGauge,
+    /// Alerts that fire.
+    pub firing: IntGauge,
+    transitions: IntCounterVec,
+}
+
+impl Metrics {
+    /// Registers them.
+    ///
+    /// # Errors
+    ///
+    /// When something else has their names.
+    pub fn register(registry: &Registry) -> Result<Self, Fatal> {
+        Self::make(registry)
+            .map_err(|error| Fatal::new(Exit::Failed, format!("alert metrics: {error}")))
+    }
+
+    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let lag = HistogramOpts::new(
+            "oxmon_alert_evaluation_lag_seconds",
+            "Seconds between the storing of points and the end of their evaluation.",
+        )
+        .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0]);
+        let transitions =
+            Opts::new("oxmon_alert_transitions_total", "Changes of alerts by what they became.");
+        let metrics = Self {
+            evaluated: IntCounter::new(
+                "oxmon_alert_evaluated_points_total",
+                "Points judged, counted once for each rule.",
+            )?,
+            lag: Histogram::with_opts(lag)?,
+            queued: IntGauge::new(
+                "oxmon_alert_queue_depth",
+                "Batches of stored points that wait for evaluation.",
+            )?,
+            firing: IntGauge::new("oxmon_alert_firing", "Alerts that fire now.")?,
+            transitions: IntCounterVec::new(transitions, &["to"])?,
+        };
+        registry.register(Box::new(metrics.evaluated.clone()))?;
+        registry.register(Box::new(metrics.lag.clone()))?;
+        registry.register(Box::new(metrics.queued.clone()))?;
+        registry.register(Box::new(metrics.firing.clone()))?;
+        registry.register(Box::new(metrics.transitions.clone()))?;
+        Ok(metrics)
+    }
+
+    /// Counts a change.
+    pub fn count(&self, what: Happened) {
+        let to = match what {
+            Happened::Kept => "pending_or_ok",
+            Happened::Fired => "firing",
+            Happened::Escalated => "escalated",
+            Happened::Told => "told",
+            Happened::Resolved => "resolved",
+            Happened::Late => "late",
+            Happened::Acknowledged => "acknowledged",
+        };
+        self.transitions.with_label_values(&[to]).inc();
+    }
+}

@@ -1,0 +1,275 @@
+//! The evaluation pool: one worker for a share of the agents, each with its own queue, off the
+//! ingest path. A full queue makes the storage writer wait: no stored point is skipped.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+use crate::base::clock::Clock;
+use crate::model::alert::AlertEvent;
+use crate::rt::stop::Stop;
+use crate::rt::thread::Outcome;
+use crate::server::alert::history::Warm;
+use crate::server::alert::journal;
+use crate::server::alert::metrics::Metrics;
+use crate::server::alert::ruleset::RuleSet;
+use crate::server::alert::shard::{Act, Change, Shard};
+use crate::server::alert::tell::Tell;
+use crate::server::storage::control::Control;
+use crate::server::storage::{NewPoint, StorageError, Store};
+
+/// Points that are judged before their changes are written: many alerts at once, few transactions.
+const POINTS_AT_ONCE: usize = 50_000;
+/// How long a worker waits before it tries again to write.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What a worker is given.
+pub enum Job {
+    /// Stored points of one agent.
+    Points {
+        /// The agent.
+        agent: String,
+        /// Its points.
+        points: Vec<NewPoint>,
+        /// When they were queued.
+        queued: Instant,
+    },
+    /// Time to look who is silent.
+    Tick {
+        /// Unix milliseconds.
+        now_ms: i64,
+    },
+    /// The rules have changed: those that are in force now are taken.
+    Rules {
+        /// History for those that are new.
+        warm: Arc<Warm>,
+        /// Told when it is done, by being dropped.
+        done: Sender<()>,
+    },
+    /// Somebody does something about an alert.
+    Act {
+        /// Id of the event that fired.
+        event_id: String,
+        /// What they do.
+        act: Act,
+        /// Takes the event as it stands then, once that is written.
+        reply: Sender<Option<AlertEvent>>,
+    },
+    /// Everything before is done when this is dropped.
+    Barrier {
+        /// Only ever dropped.
+        _done: Sender<()>,
+    },
+}
+
+/// What the workers share.
+pub struct Shared {
+    /// Points and events.
+    pub store: Arc<dyn Store>,
+    /// `cert.db`.
+    pub control: Control,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Takes what must be told.
+    pub tell: Arc<dyn Tell>,
+    /// Counters.
+    pub metrics: Metrics,
+    /// Ends retries and timers.
+    pub stop: Stop,
+    /// Has room for one: a second word that there are events to copy says nothing new.
+    pub copy: Sender<()>,
+    /// Until when each worker has judged everything, Unix milliseconds.
+    pub judged_ms: Vec<AtomicI64>,
+    /// Whether points have been judged since the watermark was written.
+    pub busy: AtomicBool,
+    rules: Mutex<Arc<RuleSet>>,
+    active: Mutex<HashMap<[String; 4], AlertEvent>>,
+}
+
+impl Shared {
+    /// What the workers share; the rules are those in force.
+    #[allow(clippy::too_many_arguments, reason = "it is a struct's fields, all of them needed")]
+    pub fn new(
+        store: Arc<dyn Store>,
+        control: Control,
+        clock: Arc<dyn Clock>,
+        tell: Arc<dyn Tell>,
+        metrics: Metrics,
+        stop: Stop,
+        copy: Sender<()>,
+        workers: usize,
+        rules: RuleSet,
+    ) -> Self {
+        let judged_ms = (0..workers).map(|_| AtomicI64::new(i64::MIN)).collect();
+        let busy = AtomicBool::new(false);
+        let (rules, active) = (Mutex::new(Arc::new(rules)), Mutex::default());
+        Self { store, control, clock, tell, metrics, stop, copy, judged_ms, busy, rules, active }
+    }
+
+    /// The rules in force.
+    pub fn rules(&self) -> Arc<RuleSet> {
+        Arc::clone(&lock(&self.rules))
+    }
+
+    /// Puts `rules` in force if `still` holds: workers take them with the next `Job::Rules`.
+    pub fn put_rules(&self, rules: RuleSet, still: impl Fn() -> bool) -> bool {
+        let mut current = lock(&self.rules);
+        let good = still();
+        if good {
+            *current = Arc::new(rules);
+        }
+        good
+    }
+
+    /// Alerts that fire, newest first.
+    pub fn active(&self) -> Vec<AlertEvent> {
+        let mut active: Vec<AlertEvent> = lock(&self.active).values().cloned().collect();
+        active.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.id.cmp(&b.id)));
+        active
+    }
+
+    /// Notes an alert that fires since before this process.
+    pub fn note_active(&self, key: [String; 4], event: AlertEvent) {
+        lock(&self.active).insert(key, event);
+    }
+
+    /// Writes changes, trying again until it succeeds or the server stops. What is given up on
+    /// then is found again after the restart, from the points themselves.
+    pub fn commit(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let changes = Arc::new(changes);
+        while let Err(error) = journal::write(&self.control, &self.tell, &changes) {
+            log::error!("{} alert changes can't be written yet: {error}", changes.len());
+            if self.stop.wait(WRITE_AGAIN_AFTER) {
+                return;
+            }
+        }
+        self.publish(&changes);
+    }
+
+    /// Writes changes once.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn commit_once(&self, changes: Vec<Change>) -> Result<(), StorageError> {
+        let changes = Arc::new(changes);
+        journal::write(&self.control, &self.tell, &changes)?;
+        self.publish(&changes);
+        Ok(())
+    }
+
+    fn publish(&self, changes: &[Change]) {
+        {
+            let mut active = lock(&self.active);
+            for change in changes {
+                match &change.active {
+                    Some(event) => drop(active.insert(change.key.clone(), event.clone())),
+                    None => drop(active.remove(&change.key)),
+                }
+            }
+            self.metrics.firing.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
+        }
+        changes.iter().for_each(|change| self.metrics.count(change.outcome.what));
+        if changes.iter().any(|change| change.outcome.notice.is_some()) {
+            self.tell.wake();
+        }
+        if changes.iter().any(|change| !change.outcome.events.is_empty()) {
+            // A full channel says the same.
+            let _ = self.copy.try_send(());
+        }
+    }
+}
+
+/// Which worker has an agent: the same for the life of the process.
+pub fn shard_key(agent: &str) -> u64 {
+    let mut hash = DefaultHasher::new();
+    agent.hash(&mut hash);
+    hash.finish()
+}
+
+/// A worker's body.
+///
+/// # Errors
+///
+/// None: what fails is tried again.
+pub fn work(shared: &Shared, index: usize, mut shard: Shard, jobs: &Receiver<Job>) -> Outcome {
+    let mut turn = Turn::default();
+    while let Ok(first) = jobs.recv() {
+        turn.take(shared, &mut shard, first);
+        while turn.points < POINTS_AT_ONCE
+            && let Ok(job) = jobs.try_recv()
+        {
+            turn.take(shared, &mut shard, job);
+        }
+        shared.metrics.evaluated.inc_by(shard.take_evaluated());
+        shared.commit(shard.take_changes());
+        turn.finish(shared, index);
+    }
+    Ok(())
+}
+
+/// What is to be said once the changes of a turn are written.
+#[derive(Default)]
+struct Turn {
+    points: usize,
+    queued: Vec<Instant>,
+    replies: Vec<(Sender<Option<AlertEvent>>, Option<AlertEvent>)>,
+    done: Vec<Sender<()>>,
+    judged_ms: Option<i64>,
+}
+
+impl Turn {
+    fn take(&mut self, shared: &Shared, shard: &mut Shard, job: Job) {
+        match job {
+            Job::Points { agent, points, queued } => {
+                shard.points(&agent, &points, shared.clock.now_ms());
+                self.points += points.len();
+                self.queued.push(queued);
+            }
+            Job::Tick { now_ms } => {
+                shard.tick(now_ms);
+                self.judged_ms = Some(now_ms);
+            }
+            Job::Rules { warm, done } => {
+                shard.set_rules(shared.rules(), warm, shared.clock.now_ms());
+                self.done.push(done);
+            }
+            Job::Act { event_id, act, reply } => {
+                let event = shard.act(&event_id, &act, shared.clock.now_ms());
+                self.replies.push((reply, event));
+            }
+            Job::Barrier { _done } => self.done.push(_done),
+        }
+    }
+
+    fn finish(&mut self, shared: &Shared, index: usize) {
+        if self.points > 0 {
+            shared.busy.store(true, Ordering::Relaxed);
+        }
+        self.points = 0;
+        for queued in self.queued.drain(..) {
+            shared.metrics.lag.observe(queued.elapsed().as_secs_f64());
+        }
+        for (reply, event) in self.replies.drain(..) {
+            // Whoever asked may have given up.
+            let _ = reply.send(event);
+        }
+        self.done.clear();
+        if let (Some(judged_ms), Some(mine)) = (self.judged_ms.take(), shared.judged_ms.get(index))
+        {
+            mine.store(judged_ms, Ordering::Relaxed);
+        }
+    }
+}
+
+/// The lock; what a thread that panicked left is good, since no step leaves it half changed.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

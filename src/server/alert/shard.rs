@@ -1,0 +1,370 @@
+//! What one evaluation worker knows: its agents' series with the rules on them. Pure of threads,
+//! clocks and databases, so that it can be tested and measured by itself: it takes points and
+//! times, and gives changes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::alert::AlertEvent;
+use crate::model::series::SeriesKey;
+use crate::server::alert::history::Warm;
+use crate::server::alert::record;
+use crate::server::alert::rule::Rule;
+use crate::server::alert::rules::Sample;
+use crate::server::alert::ruleset::RuleSet;
+use crate::server::alert::silence::Silences;
+use crate::server::alert::tracked::{Outcome, Tracked};
+use crate::server::storage::control::alerts::StateRow;
+use crate::server::storage::{NewPoint, Series};
+
+/// A change of one alert, to be written in one transaction with others.
+#[derive(Debug)]
+pub struct Change {
+    /// The alert's key.
+    pub key: [String; 4],
+    /// Its row; `None` when there is nothing to remember.
+    pub row: Option<StateRow>,
+    /// The event that fires now, where it does.
+    pub active: Option<AlertEvent>,
+    /// Events and notices.
+    pub outcome: Outcome,
+}
+
+impl Change {
+    /// The change that `outcome` is for `tracked`.
+    pub fn of(tracked: &Tracked, key: &SeriesKey, outcome: Outcome) -> Self {
+        Self {
+            key: record::row_key(&tracked.rule.id, key),
+            row: tracked.row(key),
+            active: tracked.active.as_deref().cloned(),
+            outcome,
+        }
+    }
+}
+
+/// What a person does about an alert.
+#[derive(Debug, Clone)]
+pub enum Act {
+    /// They say that they know.
+    Acknowledge,
+    /// They say that it is over.
+    Resolve {
+        /// Who says so.
+        who: String,
+    },
+}
+
+/// A series' place in the table: not looked up yet, of no rule's concern, or 2 more than an index.
+type Slot = u32;
+const UNKNOWN: Slot = 0;
+const UNWANTED: Slot = 1;
+
+/// A series of which a rule wants to know.
+#[derive(Debug)]
+struct Entry {
+    key: KeyRef,
+    tracked: Vec<Tracked>,
+    /// Places in the table of silences that its points end.
+    heard: Vec<usize>,
+}
+
+#[derive(Debug)]
+enum KeyRef {
+    /// Known from the database or the history; no point has come yet.
+    Parked(Arc<SeriesKey>),
+    /// As the store knows it.
+    Live(Arc<Series>),
+}
+
+impl KeyRef {
+    fn get(&self) -> &SeriesKey {
+        match self {
+            Self::Parked(key) => key,
+            Self::Live(series) => &series.key,
+        }
+    }
+}
+
+/// One worker's series, rules and alerts.
+#[derive(Default)]
+pub struct Shard {
+    rules: Arc<RuleSet>,
+    by_metric: HashMap<String, Vec<Arc<Rule>>>,
+    slots: Vec<Slot>,
+    entries: Vec<Entry>,
+    parked: HashMap<Arc<SeriesKey>, usize>,
+    silences: Silences,
+    warm: Arc<Warm>,
+    changes: Vec<Change>,
+    evaluated: u64,
+}
+
+impl Shard {
+    /// A shard without series under these rules.
+    pub fn new(rules: Arc<RuleSet>) -> Self {
+        let mut shard = Self::default();
+        shard.index(rules);
+        shard
+    }
+
+    fn index(&mut self, rules: Arc<RuleSet>) {
+        self.by_metric.clear();
+        for rule in rules.enabled().filter(|rule| rule.judge.silence_ms().is_none()) {
+            let of_metric = self.by_metric.entry(rule.draft.metric.clone()).or_default();
+            of_metric.push(Arc::clone(rule));
+        }
+        self.silences.set_rules(rules.enabled());
+        self.rules = rules;
+    }
+
+    /// Points that were judged by a rule since the last call.
+    pub fn take_evaluated(&mut self) -> u64 {
+        std::mem::take(&mut self.evaluated)
+    }
+
+    /// The changes since the last call.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// Says who was heard of before this process, as [`Silences::start`] does.
+    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now_ms: i64) {
+        self.silences.start(agents, warm, now_ms);
+    }
+
+    /// Judges who is silent.
+    pub fn tick(&mut self, now_ms: i64) {
+        self.silences.tick(now_ms, &mut self.changes);
+    }
+
+    /// Judges stored points of one agent. `now_ms` is when they are judged.
+    pub fn points(&mut self, agent: &str, points: &[NewPoint], now_ms: i64) {
+        self.silences.heard(agent, now_ms, &mut self.changes);
+        for point in points {
+            let number = point.series.number as usize;
+            let slot = self.slots.get(number).copied().unwrap_or(UNKNOWN);
+            if slot == UNWANTED {
+                continue;
+            }
+            let index = if slot == UNKNOWN {
+                match self.place(&point.series) {
+                    Some(index) => index,
+                    None => continue,
+                }
+            } else {
+                slot as usize - 2
+            };
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            let sample = Sample { at_ms: point.timestamp_ms, value: point.value };
+            let key = entry.key.get();
+            for tracked in &mut entry.tracked {
+                self.evaluated += 1;
+                if let Some(outcome) = tracked.point(key, sample) {
+                    self.changes.push(Change::of(tracked, key, outcome));
+                }
+            }
+            for silence in &entry.heard {
+                self.silences.heard_metric(*silence, now_ms, &mut self.changes);
+            }
+        }
+    }
+
+    /// Looks a series up that has not been seen since the rules changed; `None` when no rule
+    /// wants to know of it.
+    fn place(&mut self, series: &Arc<Series>) -> Option<usize> {
+        let number = series.number as usize;
+        if self.slots.len() <= number {
+            self.slots.resize(number + 1, UNKNOWN);
+        }
+        let index = match self.parked.remove(&series.key) {
+            Some(index) => index,
+            None => self.enter(KeyRef::Live(Arc::clone(series)))?,
+        };
+        if let Some(entry) = self.entries.get_mut(index) {
+            entry.key = KeyRef::Live(Arc::clone(series));
+        }
+        let slot = u32::try_from(index).ok().and_then(|index| index.checked_add(2));
+        self.slots[number] = slot.unwrap_or(UNWANTED);
+        slot.map(|_| index)
+    }
+
+    /// Makes the entry of a series, or marks it as of no concern.
+    fn enter(&mut self, key: KeyRef) -> Option<usize> {
+        let tracked = self.fresh(key.get(), &[]);
+        let heard = self.silences.of_series(key.get());
+        if tracked.is_empty() && heard.is_empty() {
+            if let KeyRef::Live(series) = &key {
+                self.slots[series.number as usize] = UNWANTED;
+            }
+            return None;
+        }
+        self.entries.push(Entry { key, tracked, heard });
+        Some(self.entries.len() - 1)
+    }
+
+    /// The rules on a series that are not in `known` yet, with what history has for their windows.
+    fn fresh(&self, key: &SeriesKey, known: &[Tracked]) -> Vec<Tracked> {
+        let rules = self.by_metric.get(&*key.metric).map_or(&[][..], Vec::as_slice);
+        let new = rules.iter().filter(|rule| {
+            rule.wants(key) && !known.iter().any(|tracked| tracked.rule.id == rule.id)
+        });
+        let new = new.map(|rule| {
+            let mut tracked = Tracked::new(Arc::clone(rule));
+            for (at_ms, value) in self.warm.points(&rule.id, key) {
+                tracked.warm(*at_ms, *value);
+            }
+            tracked
+        });
+        new.collect()
+    }
+
+    /// The rule on the series, made if need be, for restoring and for judging again.
+    pub fn tracked(&mut self, rule: &Arc<Rule>, key: &SeriesKey) -> Option<&mut Tracked> {
+        let index = match self.parked.get(key) {
+            Some(index) => *index,
+            None => {
+                let shared = Arc::new(key.clone());
+                let index = self.enter(KeyRef::Parked(Arc::clone(&shared)))?;
+                self.parked.insert(shared, index);
+                index
+            }
+        };
+        let entry = self.entries.get_mut(index)?;
+        entry.tracked.iter_mut().find(|tracked| tracked.rule.id == rule.id)
+    }
+
+    /// Judges a point of history again, after a restart.
+    pub fn replay(&mut self, rule: &Arc<Rule>, key: &SeriesKey, sample: Sample) {
+        let Some(tracked) = self.tracked(rule, key) else { return };
+        if let Some(outcome) = tracked.point(key, sample) {
+            let change = Change::of(tracked, key, outcome);
+            self.changes.push(change);
+        }
+    }
+
+    /// Puts an alert back to where the database says that it stands.
+    pub fn restore(&mut self, row: &StateRow, now_ms: i64) {
+        let [rule_id, ..] = &row.key;
+        let rule = self.rules.enabled().find(|rule| rule.id == *rule_id).cloned();
+        let key = record::series_of(&row.key);
+        let (Some(rule), Some(key)) = (rule, key) else {
+            self.forget(row, now_ms);
+            return;
+        };
+        let restored = Tracked::restored(Arc::clone(&rule), row);
+        let wanted = if rule.judge.silence_ms().is_some() {
+            self.silences.restore(restored, &key)
+        } else if let Some(tracked) = self.tracked(&rule, &key) {
+            *tracked = restored;
+            true
+        } else {
+            false
+        };
+        if !wanted {
+            self.forget(row, now_ms);
+        }
+    }
+
+    /// Removes the row of a rule that is gone, with a quiet end for an alert that fired.
+    fn forget(&mut self, row: &StateRow, now_ms: i64) {
+        let mut outcome = Outcome::default();
+        if let Some(mut event) = row.detail.as_deref().and_then(record::from_json) {
+            event.status = crate::model::alert::AlertStatus::Resolved;
+            event.resolved_at_ms = Some(now_ms);
+            outcome.events.push(event);
+        }
+        self.changes.push(Change { key: row.key.clone(), row: None, active: None, outcome });
+    }
+
+    /// Puts other rules in force. A rule that judges as before keeps its alerts; those of one that
+    /// is gone, disabled or judges otherwise end quietly.
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>, warm: Arc<Warm>, now_ms: i64) {
+        self.warm = warm;
+        self.index(Arc::clone(&rules));
+        for slot in &mut self.slots {
+            if *slot == UNWANTED {
+                *slot = UNKNOWN;
+            }
+        }
+        let mut entries = std::mem::take(&mut self.entries);
+        for entry in &mut entries {
+            let key = entry.key.get();
+            let mut kept = Vec::new();
+            for tracked in entry.tracked.drain(..) {
+                self.keep_or_retire(tracked, key, &rules, now_ms, &mut kept);
+            }
+            kept.extend(self.fresh(key, &kept));
+            entry.tracked = kept;
+        }
+        self.silences.rebuild(&rules, &self.warm, now_ms, &mut self.changes);
+        for entry in &mut entries {
+            entry.heard = self.silences.of_series(entry.key.get());
+        }
+        self.entries = entries;
+    }
+
+    fn keep_or_retire(
+        &mut self,
+        mut tracked: Tracked,
+        key: &SeriesKey,
+        rules: &RuleSet,
+        now_ms: i64,
+        kept: &mut Vec<Tracked>,
+    ) {
+        let same = rules.get(&tracked.rule.id).filter(|rule| rule.judges_like(&tracked.rule));
+        if let Some(rule) = same {
+            tracked.rule = Arc::clone(rule);
+            kept.push(tracked);
+        } else {
+            self.changes.extend(retire(&mut tracked, key, now_ms));
+        }
+    }
+
+    /// Drops what history gave for the windows of new rules.
+    pub fn cool(&mut self) {
+        if !self.warm.is_empty() {
+            self.warm = Arc::default();
+        }
+    }
+
+    /// Does what a person asks about the alert that `event_id` began: the event as it stands
+    /// then, or `None` when no such alert fires here.
+    pub fn act(&mut self, event_id: &str, act: &Act, now_ms: i64) -> Option<AlertEvent> {
+        let fires =
+            |tracked: &Tracked| tracked.active.as_ref().is_some_and(|active| active.id == event_id);
+        for entry in &mut self.entries {
+            if let Some(tracked) = entry.tracked.iter_mut().find(|tracked| fires(tracked)) {
+                let key = entry.key.get();
+                return answer(tracked, key, act, now_ms, &mut self.changes);
+            }
+        }
+        let (tracked, key) = self.silences.find(fires)?;
+        answer(tracked, key, act, now_ms, &mut self.changes)
+    }
+}
+
+/// Ends what a rule that is no longer in force had begun; `None` when nothing stands of it.
+pub fn retire(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64) -> Option<Change> {
+    let had_row = tracked.row(key).is_some();
+    let outcome = tracked.retire(now_ms);
+    (had_row || outcome.is_some()).then(|| Change::of(tracked, key, outcome.unwrap_or_default()))
+}
+
+fn answer(
+    tracked: &mut Tracked,
+    key: &SeriesKey,
+    act: &Act,
+    now_ms: i64,
+    changes: &mut Vec<Change>,
+) -> Option<AlertEvent> {
+    let outcome = match act {
+        Act::Acknowledge => tracked.acknowledge(),
+        Act::Resolve { who } => tracked.resolve_by_hand(key, now_ms, who),
+    }?;
+    let event = outcome.events.first().cloned();
+    changes.push(Change::of(tracked, key, outcome));
+    event
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,127 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::model::series::Labels;
+use crate::server::alert::rule::{Draft, Origin};
+use crate::server::alert::tracked::Happened;
+use serde_json::{Value, json};
+
+pub(crate) fn rules(values: &[Value]) -> Arc<RuleSet> {
+    let built = values.iter().map(|value| {
+        let draft = Draft::from_map(value.as_object().unwrap()).unwrap();
+        let id = draft.name.clone();
+        Arc::new(Rule::build(id, draft, Origin::Api, (1, 1)).unwrap())
+    });
+    Arc::new(RuleSet::new(&[], built.collect()))
+}
+
+fn disk(value: f64) -> Value {
+    json!({
+        "name": "disk", "type": "threshold", "metric": "disk.used_percent",
+        "operator": "greater_than", "value": value,
+    })
+}
+
+fn cpu() -> Value {
+    json!({
+        "name": "cpu", "type": "threshold", "metric": "cpu.usage",
+        "operator": "greater_than", "value": 90,
+    })
+}
+
+fn point(number: u32, metric: &str, labels: Labels, at_ms: i64, value: f64) -> NewPoint {
+    let key = SeriesKey { agent: "web".into(), metric: metric.into(), labels };
+    NewPoint {
+        series: Arc::new(Series { number, metric_number: 0, key }),
+        timestamp_ms: at_ms,
+        value,
+    }
+}
+
+fn mounts(at_ms: i64, values: &[f64]) -> Vec<NewPoint> {
+    let point = |(index, value): (usize, &f64)| {
+        let labels = Labels::one("mount", &format!("/{index}"));
+        point(index as u32, "disk.used_percent", labels, at_ms, *value)
+    };
+    values.iter().enumerate().map(point).collect()
+}
+
+fn happened(shard: &mut Shard) -> Vec<(String, Happened)> {
+    let changes = shard.take_changes().into_iter();
+    changes.map(|change| (change.key[3].clone(), change.outcome.what)).collect()
+}
+
+#[test]
+fn one_full_mount_among_five_fires_once_and_for_that_mount() {
+    let mut shard = Shard::new(rules(&[disk(90.0), cpu()]));
+    for step in 0..5 {
+        let points = mounts(step * 1_000, &[50.0, 60.0, 95.0, 10.0, 90.0]);
+        shard.points("web", &points, step * 1_000);
+    }
+    assert_eq!(happened(&mut shard), [("{\"mount\":\"/2\"}".to_owned(), Happened::Fired)]);
+    assert_eq!(shard.take_evaluated(), 25);
+}
+
+#[test]
+fn series_that_no_rule_wants_are_passed_over() {
+    let mut shard = Shard::new(rules(&[cpu()]));
+    shard.points("web", &mounts(1, &[1.0, 2.0]), 1);
+    assert_eq!((shard.take_evaluated(), shard.entries.len()), (0, 0));
+    shard.set_rules(rules(&[cpu(), disk(1.5)]), Arc::default(), 2);
+    shard.points("web", &mounts(3, &[1.0, 2.0]), 3);
+    assert_eq!(shard.take_evaluated(), 2);
+    assert_eq!(happened(&mut shard).len(), 1);
+}
+
+#[test]
+fn a_changed_rule_keeps_the_state_of_the_others() {
+    let mut shard = Shard::new(rules(&[disk(90.0), cpu()]));
+    shard.points("web", &mounts(1_000, &[95.0]), 1_000);
+    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)], 1_000);
+    assert_eq!(happened(&mut shard).len(), 2);
+    shard.set_rules(rules(&[disk(80.0), cpu()]), Arc::default(), 2_000);
+    let ended = shard.take_changes();
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].outcome.what, Happened::Resolved);
+    assert!(ended[0].outcome.notice.is_none(), "the end is quiet");
+    assert!(ended[0].row.is_none() && ended[0].active.is_none());
+    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)], 3_000);
+    assert!(happened(&mut shard).is_empty(), "the other rule goes on firing, and says nothing");
+    shard.points("web", &mounts(3_000, &[85.0]), 3_000);
+    assert_eq!(happened(&mut shard).len(), 1, "the changed rule begins anew");
+}
+
+#[test]
+fn a_new_name_or_severity_keeps_the_alert_and_a_disabled_rule_ends_it() {
+    let mut shard = Shard::new(rules(&[cpu()]));
+    let cpu_point = |at_ms| [point(9, "cpu.usage", Labels::none(), at_ms, 95.0)];
+    shard.points("web", &cpu_point(1_000), 1_000);
+    assert_eq!(happened(&mut shard).len(), 1);
+    let mut louder = cpu();
+    louder["silence_secs"] = json!(5);
+    shard.set_rules(rules(&[louder.clone()]), Arc::default(), 2_000);
+    assert!(happened(&mut shard).is_empty());
+    louder["enabled"] = json!(false);
+    shard.set_rules(rules(&[louder]), Arc::default(), 3_000);
+    assert_eq!(happened(&mut shard), [("{}".to_owned(), Happened::Resolved)]);
+    shard.points("web", &cpu_point(4_000), 4_000);
+    assert!(happened(&mut shard).is_empty());
+}
+
+#[test]
+fn people_act_on_the_alert_of_an_event() {
+    let mut shard = Shard::new(rules(&[cpu()]));
+    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)], 1_000);
+    let id = shard.take_changes()[0].active.clone().unwrap().id;
+    assert!(shard.act("nothing", &Act::Acknowledge, 1_500).is_none());
+    let known = shard.act(&id, &Act::Acknowledge, 1_500).unwrap();
+    assert_eq!(known.status as i64, 2);
+    assert!(shard.take_changes()[0].row.as_ref().unwrap().acknowledged);
+    let over = shard.act(&id, &Act::Resolve { who: "ann".to_owned() }, 2_000).unwrap();
+    assert_eq!(over.status as i64, 3);
+    let change = shard.take_changes().remove(0);
+    assert!(change.active.is_none());
+    let (recovery, _) = change.outcome.notice.unwrap();
+    assert_eq!(recovery.message, "cpu.usage on web was resolved by ann (rule cpu)");
+    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)], 3_000);
+    assert!(shard.take_changes().is_empty(), "it stays quiet while it goes on");
+}

@@ -1,0 +1,211 @@
+//! The state machine of one alert, the same for every rule type. Pure: it knows no clock, no
+//! database and no rule, only verdicts and their times.
+//!
+//! ```text
+//!          breach                held for so long
+//!    ok ───────────▶ pending ───────────────────────▶ firing ──▶ told, unless silenced
+//!    ▲                  │ not a breach                   │ clear
+//!    └──────────────────┴────────────────────────────────┤
+//!    ▲ clear                                             │ resolved by hand
+//!    └───────────────── closed ◀─────────────────────────┘
+//!                         └─ still a breach when the silence is over ──▶ firing
+//! ```
+
+use crate::model::severity::Severity;
+use crate::server::alert::rules::Verdict;
+
+/// Where an alert stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// All is well.
+    Ok,
+    /// It breaches, but not yet for long enough.
+    Pending,
+    /// It is an alert.
+    Firing,
+    /// It is one, but somebody has resolved it by hand.
+    Closed,
+}
+
+impl Phase {
+    /// The name in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Pending => "pending",
+            Self::Firing => "firing",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The phase with this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Ok, Self::Pending, Self::Firing, Self::Closed]
+            .into_iter()
+            .find(|phase| phase.name() == name)
+    }
+}
+
+/// What a rule asks of the machine.
+#[derive(Debug, Clone, Copy)]
+pub struct Policy {
+    /// How long every point must breach before it fires, milliseconds.
+    pub hold_ms: i64,
+    /// For how long after a notification the same alert does not notify again, milliseconds.
+    pub silence_ms: i64,
+}
+
+/// A verdict at a time. Times may not go back: whoever calls sorts out late points.
+#[derive(Debug, Clone, Copy)]
+pub struct Input {
+    /// Unix milliseconds.
+    pub at_ms: i64,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// How bad it would be.
+    pub severity: Severity,
+    /// Since when it breaches, where that is not `at_ms`.
+    pub since_ms: Option<i64>,
+}
+
+/// What a step means for the world outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Nothing to write.
+    Nothing,
+    /// The state has changed and must be kept, but it is no event.
+    Keep,
+    /// An alert begins.
+    Fire {
+        /// Whether it is told; not within the silence after the last time.
+        tell: bool,
+    },
+    /// The alert has become graver, which is told in any case.
+    Escalate,
+    /// The alert goes on, and the silence that held its notification back is over.
+    Tell,
+    /// The alert is over.
+    Resolve {
+        /// Whether it is told: when the firing was.
+        tell: bool,
+    },
+}
+
+/// The state of one alert.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct State {
+    /// Where it stands.
+    pub phase: Phase,
+    /// Since when it breaches; of no meaning when ok. Unix milliseconds.
+    pub since_ms: i64,
+    /// The newest time that was judged, Unix milliseconds.
+    pub last_ms: i64,
+    /// The gravest severity since it fired.
+    pub severity: Severity,
+    /// When it was last told, or closed by hand. Unix milliseconds.
+    pub notified_ms: Option<i64>,
+    /// Whether this firing was told.
+    pub told: bool,
+}
+
+impl State {
+    /// An alert that nobody has heard of.
+    pub const NEW: Self = Self {
+        phase: Phase::Ok,
+        since_ms: 0,
+        last_ms: i64::MIN,
+        severity: Severity::Info,
+        notified_ms: None,
+        told: false,
+    };
+
+    /// Takes a verdict.
+    pub fn step(&mut self, policy: Policy, input: Input) -> Action {
+        self.last_ms = self.last_ms.max(input.at_ms);
+        match (self.phase, input.verdict) {
+            (_, Verdict::Unknown) | (Phase::Ok | Phase::Closed, Verdict::Between) => {
+                Action::Nothing
+            }
+            (Phase::Ok, Verdict::Clear) | (Phase::Firing, Verdict::Between) => Action::Nothing,
+            (Phase::Ok, Verdict::Breach) => {
+                self.since_ms = input.since_ms.unwrap_or(input.at_ms);
+                if self.held(policy, input.at_ms) {
+                    return self.fire(policy, input);
+                }
+                self.phase = Phase::Pending;
+                Action::Keep
+            }
+            (Phase::Pending, Verdict::Breach) if self.held(policy, input.at_ms) => {
+                self.fire(policy, input)
+            }
+            (Phase::Pending, Verdict::Breach) => Action::Nothing,
+            (Phase::Pending | Phase::Closed, Verdict::Clear)
+            | (Phase::Pending, Verdict::Between) => {
+                self.phase = Phase::Ok;
+                Action::Keep
+            }
+            (Phase::Firing, Verdict::Breach) => self.go_on(policy, input),
+            (Phase::Firing, Verdict::Clear) => {
+                self.phase = Phase::Ok;
+                Action::Resolve { tell: std::mem::take(&mut self.told) }
+            }
+            (Phase::Closed, Verdict::Breach) if self.silence_over(policy, input.at_ms) => {
+                self.since_ms = input.at_ms;
+                self.fire(policy, input)
+            }
+            (Phase::Closed, Verdict::Breach) => Action::Nothing,
+        }
+    }
+
+    /// Somebody has resolved a firing alert: it stays quiet until it is clear, or until the
+    /// silence after now is over. True when that tells whoever was told of the firing.
+    pub fn close(&mut self, now_ms: i64) -> bool {
+        self.phase = Phase::Closed;
+        self.notified_ms = Some(now_ms);
+        std::mem::take(&mut self.told)
+    }
+
+    /// A late point inside of the time that a pending alert counts on did not breach. True when
+    /// that changes something: the alert then counts from the newest point on.
+    pub fn interrupt(&mut self, at_ms: i64) -> bool {
+        let inside = self.phase == Phase::Pending && at_ms >= self.since_ms;
+        let changes = inside && self.since_ms < self.last_ms;
+        if changes {
+            self.since_ms = self.last_ms;
+        }
+        changes
+    }
+
+    fn held(&self, policy: Policy, at_ms: i64) -> bool {
+        at_ms.saturating_sub(self.since_ms) >= policy.hold_ms
+    }
+
+    fn silence_over(&self, policy: Policy, at_ms: i64) -> bool {
+        let over = |told_ms: i64| at_ms.saturating_sub(told_ms) >= policy.silence_ms;
+        self.notified_ms.is_none_or(over)
+    }
+
+    fn fire(&mut self, policy: Policy, input: Input) -> Action {
+        self.phase = Phase::Firing;
+        self.severity = input.severity;
+        self.told = self.silence_over(policy, input.at_ms);
+        if self.told {
+            self.notified_ms = Some(input.at_ms);
+        }
+        Action::Fire { tell: self.told }
+    }
+
+    fn go_on(&mut self, policy: Policy, input: Input) -> Action {
+        let graver = input.severity > self.severity;
+        if !graver && (self.told || !self.silence_over(policy, input.at_ms)) {
+            return Action::Nothing;
+        }
+        self.severity = self.severity.max(input.severity);
+        self.told = true;
+        self.notified_ms = Some(input.at_ms);
+        if graver { Action::Escalate } else { Action::Tell }
+    }
+}
+
+#[cfg(test)]
+mod tests;

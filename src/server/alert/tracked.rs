@@ -1,0 +1,332 @@
+//! One rule on one series: its window, its state and its alert. Judging is here, and is the same
+//! for live points, for points that are judged again after a restart, and for a backtest.
+
+use std::sync::Arc;
+
+use crate::base::ids::stable_id;
+use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::series::SeriesKey;
+use crate::server::alert::record;
+use crate::server::alert::rule::Rule;
+use crate::server::alert::rules::{Reading, Sample, Subject, Verdict};
+use crate::server::alert::state::{Action, Input, Phase, Policy, State};
+use crate::server::alert::tell::NoticeKind;
+use crate::server::alert::window::Window;
+use crate::server::storage::control::alerts::StateRow;
+
+/// A rule on a series.
+#[derive(Debug)]
+pub struct Tracked {
+    /// The rule.
+    pub rule: Arc<Rule>,
+    /// Where the alert stands.
+    pub state: State,
+    /// The event that fired, while it fires.
+    pub active: Option<Box<AlertEvent>>,
+    window: Option<Box<Window>>,
+    late: Option<Box<Late>>,
+}
+
+/// An alert among points that came late: over before it was known of.
+#[derive(Debug)]
+struct Late {
+    state: State,
+    event: Option<AlertEvent>,
+}
+
+/// What a change means for the world outside.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What happened, for the counters; the least says that only the state changed.
+    pub what: Happened,
+    /// Events to be kept, new or changed.
+    pub events: Vec<AlertEvent>,
+    /// What is to be told.
+    pub notice: Option<(AlertEvent, NoticeKind)>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(missing_docs, reason = "the transitions of the state machine")]
+pub enum Happened {
+    #[default]
+    Kept,
+    Fired,
+    Escalated,
+    Told,
+    Resolved,
+    Late,
+    Acknowledged,
+}
+
+impl Tracked {
+    /// A rule on a series that it has not seen.
+    pub fn new(rule: Arc<Rule>) -> Self {
+        let span_ms = rule.judge.window_ms();
+        let window =
+            (span_ms > 0).then(|| Box::new(Window::new(span_ms, rule.judge.window_points())));
+        Self { rule, state: State::NEW, active: None, window, late: None }
+    }
+
+    /// A rule on a series as it stood when the process ended.
+    pub fn restored(rule: Arc<Rule>, row: &StateRow) -> Self {
+        let mut tracked = Self::new(rule);
+        let Some(phase) = Phase::from_name(&row.state) else { return tracked };
+        let event = row.detail.as_deref().and_then(record::from_json);
+        let state = &mut tracked.state;
+        state.notified_ms = row.last_notified_ms;
+        state.last_ms = row.updated_ms;
+        if phase == Phase::Firing && event.is_none() {
+            return tracked;
+        }
+        state.phase = phase;
+        state.since_ms = row.since_ms;
+        if let Some(event) = event {
+            state.severity = event.severity;
+            // What was told is told at the alert's time or later.
+            state.told = row.last_notified_ms.is_some_and(|told| told >= event.timestamp_ms);
+            tracked.active = (phase == Phase::Firing).then(|| Box::new(event));
+        }
+        tracked
+    }
+
+    /// Puts a point into the window without judging it.
+    pub fn warm(&mut self, at_ms: i64, value: f64) {
+        if let Some(window) = &mut self.window {
+            window.push(at_ms, value);
+        }
+    }
+
+    /// Judges a point.
+    pub fn point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Outcome> {
+        self.warm(sample.at_ms, sample.value);
+        if sample.at_ms <= self.state.last_ms {
+            return self.late_point(key, sample);
+        }
+        let reading = match &self.window {
+            Some(window) => self.rule.judge.judge(sample, window),
+            None => self.rule.judge.judge(sample, &Window::none()),
+        };
+        self.apply(key, sample.at_ms, &reading, None)
+    }
+
+    /// Takes a verdict: the machine's step, and the events and notices that follow.
+    pub fn apply(
+        &mut self,
+        key: &SeriesKey,
+        at_ms: i64,
+        reading: &Reading,
+        since_ms: Option<i64>,
+    ) -> Option<Outcome> {
+        let severity = reading.severity.unwrap_or(self.rule.draft.severity);
+        let input = Input { at_ms, verdict: reading.verdict, severity, since_ms };
+        match self.state.step(self.policy(), input) {
+            Action::Nothing => None,
+            Action::Keep => Some(Outcome::default()),
+            Action::Fire { tell } => {
+                let event = self.event(key, &self.state, at_ms, reading);
+                self.active = Some(Box::new(event.clone()));
+                let notice = tell.then(|| (event.clone(), NoticeKind::Firing));
+                Some(Outcome { what: Happened::Fired, events: vec![event], notice })
+            }
+            Action::Escalate => Some(self.escalate(key, at_ms, reading)),
+            Action::Tell => {
+                let event = self.active.as_deref().cloned()?;
+                let notice = Some((event, NoticeKind::Firing));
+                Some(Outcome { what: Happened::Told, events: Vec::new(), notice })
+            }
+            Action::Resolve { tell } => {
+                let text = |lasted_ms| self.rule.judge.recovered(subject(key), reading, lasted_ms);
+                let active = self.active.take()?;
+                let lasted_ms = at_ms.saturating_sub(active.first_triggered_at_ms);
+                let message = self.sentence(text(lasted_ms));
+                Some(ended(*active, at_ms, Some(reading.value), message, tell))
+            }
+        }
+    }
+
+    fn escalate(&mut self, key: &SeriesKey, at_ms: i64, reading: &Reading) -> Outcome {
+        let event = self.event(key, &self.state, at_ms, reading);
+        let mut events = Vec::new();
+        if let Some(mut milder) = self.active.take() {
+            milder.status = AlertStatus::Resolved;
+            milder.resolved_at_ms = Some(at_ms);
+            events.push(*milder);
+        }
+        self.active = Some(Box::new(event.clone()));
+        events.push(event.clone());
+        let notice = Some((event, NoticeKind::Firing));
+        Outcome { what: Happened::Escalated, events, notice }
+    }
+
+    /// Ends the alert because its rule is gone, disabled or another: history says so, nobody is
+    /// told.
+    pub fn retire(&mut self, now_ms: i64) -> Option<Outcome> {
+        self.state = State { last_ms: self.state.last_ms, ..State::NEW };
+        let active = self.active.take()?;
+        let message = self.sentence(format!(
+            "{} is no longer watched: the rule was changed or removed",
+            active.metric_name
+        ));
+        Some(ended(*active, now_ms, None, message, false))
+    }
+
+    /// Somebody says that they know of the alert.
+    pub fn acknowledge(&mut self) -> Option<Outcome> {
+        let active = self.active.as_mut()?;
+        active.status = AlertStatus::Acknowledged;
+        let events = vec![*active.clone()];
+        Some(Outcome { what: Happened::Acknowledged, events, notice: None })
+    }
+
+    /// Somebody says that the alert is over.
+    pub fn resolve_by_hand(&mut self, key: &SeriesKey, now_ms: i64, who: &str) -> Option<Outcome> {
+        let active = self.active.take()?;
+        let tell = self.state.close(now_ms);
+        let message = self.sentence(format!("{} was resolved by {who}", subject(key)));
+        Some(ended(*active, now_ms, None, message, tell))
+    }
+
+    /// The alert's row: `None` when there is nothing to remember.
+    pub fn row(&self, key: &SeriesKey) -> Option<StateRow> {
+        let state = &self.state;
+        if state.phase == Phase::Ok && state.notified_ms.is_none() {
+            return None;
+        }
+        let acknowledged = |event: &AlertEvent| event.status == AlertStatus::Acknowledged;
+        Some(StateRow {
+            key: record::row_key(&self.rule.id, key),
+            state: state.phase.name().to_owned(),
+            since_ms: state.since_ms,
+            event_id: self.active.as_ref().map(|event| event.id.clone()),
+            last_notified_ms: state.notified_ms,
+            acknowledged: self.active.as_deref().is_some_and(acknowledged),
+            detail: self.active.as_deref().map(record::to_json),
+            updated_ms: state.last_ms,
+        })
+    }
+
+    fn policy(&self) -> Policy {
+        Policy { hold_ms: self.rule.judge.hold_ms(), silence_ms: self.rule.silence_ms() }
+    }
+
+    /// A point from before what has been judged already. The newer state stays what it is; a
+    /// whole alert among the late points goes to the history alone, with its own times.
+    fn late_point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Outcome> {
+        if self.window.is_some() {
+            // It stands in the window now, and the next newer point is judged with it.
+            return None;
+        }
+        let reading = self.rule.judge.judge(sample, &Window::none());
+        let breach = reading.verdict == Verdict::Breach;
+        let kept = (!breach && self.state.interrupt(sample.at_ms)).then(Outcome::default);
+        if self.late.is_none() && !breach {
+            return kept;
+        }
+        let severity = reading.severity.unwrap_or(self.rule.draft.severity);
+        let input =
+            Input { at_ms: sample.at_ms, verdict: reading.verdict, severity, since_ms: None };
+        let mut late = match self.late.take() {
+            Some(late) if late.state.last_ms < sample.at_ms => late,
+            _ => Box::new(Late { state: State::NEW, event: None }),
+        };
+        let mut events = Vec::new();
+        match late.state.step(self.policy(), input) {
+            Action::Fire { .. } if !self.covers(sample.at_ms) => {
+                let mut event = self.event(key, &late.state, sample.at_ms, &reading);
+                event.status = AlertStatus::Resolved;
+                let newer_ms = if self.state.phase == Phase::Ok {
+                    self.state.last_ms
+                } else {
+                    self.state.since_ms
+                };
+                event.resolved_at_ms = Some(newer_ms.max(sample.at_ms + 1));
+                events.push(event.clone());
+                late.event = Some(event);
+            }
+            Action::Resolve { .. } => {
+                events.extend(
+                    late.event
+                        .take()
+                        .map(|event| AlertEvent { resolved_at_ms: Some(sample.at_ms), ..event }),
+                );
+            }
+            _ => {}
+        }
+        if late.state.phase != Phase::Ok {
+            self.late = Some(late);
+        }
+        if events.is_empty() {
+            return kept;
+        }
+        Some(Outcome { what: Happened::Late, events, notice: None })
+    }
+
+    /// Whether a time is within the alert that stands now.
+    fn covers(&self, at_ms: i64) -> bool {
+        self.state.phase != Phase::Ok && at_ms >= self.state.since_ms
+    }
+
+    fn event(&self, key: &SeriesKey, state: &State, at_ms: i64, reading: &Reading) -> AlertEvent {
+        let rule = &self.rule;
+        let (labels, since) = (key.labels.to_json(), state.since_ms.to_string());
+        // The same alert found again, after a crash, has the same id and stands once.
+        let severity = state.severity.name();
+        let id = stable_id(&[&rule.id, &key.agent, &key.metric, &labels, &since, severity]);
+        AlertEvent {
+            id,
+            rule_id: rule.id.clone(),
+            rule_name: rule.draft.name.clone(),
+            agent_id: key.agent.to_string(),
+            metric_name: key.metric.to_string(),
+            severity: state.severity,
+            message: self.sentence(rule.judge.firing(subject(key), reading)),
+            labels: key.labels.clone(),
+            value: reading.value,
+            threshold: reading.threshold,
+            timestamp_ms: at_ms,
+            predicted_breach_ms: reading.predicted_breach_ms,
+            first_triggered_at_ms: state.since_ms,
+            status: AlertStatus::Firing,
+            resolved_at_ms: None,
+        }
+    }
+
+    fn sentence(&self, text: String) -> String {
+        format!("{text} (rule {})", self.rule.draft.name)
+    }
+}
+
+fn subject(key: &SeriesKey) -> Subject<'_> {
+    Subject { agent: &key.agent, metric: &key.metric, labels: &key.labels }
+}
+
+/// The firing event with its end, and the recovery as an event of its own.
+fn ended(
+    mut firing: AlertEvent,
+    at_ms: i64,
+    value: Option<f64>,
+    message: String,
+    tell: bool,
+) -> Outcome {
+    firing.status = AlertStatus::Resolved;
+    firing.resolved_at_ms = Some(at_ms);
+    let recovery = AlertEvent {
+        id: stable_id(&[&firing.id, "recovered"]),
+        message,
+        value: value.unwrap_or(firing.value),
+        timestamp_ms: at_ms,
+        predicted_breach_ms: None,
+        ..firing.clone()
+    };
+    if firing.timestamp_ms == at_ms {
+        // So that nobody takes it for its own recovery.
+        firing.resolved_at_ms = Some(at_ms + 1);
+    }
+    let kind = NoticeKind::Recovered { firing_id: firing.id.clone() };
+    let notice = tell.then(|| (recovery.clone(), kind));
+    Outcome { what: Happened::Resolved, events: vec![firing, recovery], notice }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,206 @@
+//! Alerts: those that fire, their history, and what people do about them. Rules are in
+//! `alert_rules`.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::base::clock::HOUR_MS;
+use crate::model::severity::Severity;
+use crate::server::alert::manage::AlertError;
+use crate::server::alert::shard::Act;
+use crate::server::api::reply::{ApiError, Code, Reply};
+use crate::server::api::request::Call;
+use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
+use crate::server::api::schema::{Shape, Time};
+use crate::server::storage::{EventFilter, Listing};
+
+/// The endpoints.
+pub const ROUTES: &[Route] = &[
+    Route {
+        query: &[
+            Param::new("agent_id__eq", Kind::Text, "Alerts of exactly this agent."),
+            Param::new(
+                "severity__eq",
+                Kind::Word(&["info", "warning", "critical"]),
+                "Alerts of exactly this severity.",
+            ),
+            Param::new("timestamp__gte", Kind::Time, "Not before."),
+            Param::new("timestamp__lte", Kind::Time, "Not after."),
+        ],
+        ..Route::get(
+            "/v1/alerts/history",
+            "Alerts and recoveries, newest first.",
+            Gives::List(Shape::of::<Event>()),
+            history,
+        )
+    },
+    Route {
+        method: Method::Post,
+        access: ADMIN,
+        errors: &[Code::NotFound, Code::Conflict],
+        ..Route::get(
+            "/v1/alerts/history/{id}/acknowledge",
+            "Say that somebody knows of an alert. It stays active until it is over.",
+            Gives::One(Shape::of::<Event>()),
+            acknowledge,
+        )
+    },
+    Route {
+        method: Method::Post,
+        access: ADMIN,
+        errors: &[Code::NotFound, Code::Conflict],
+        ..Route::get(
+            "/v1/alerts/history/{id}/resolve",
+            "Say that an alert is over. While its condition goes on, it fires again only once its \
+             rule's silence has passed.",
+            Gives::One(Shape::of::<Event>()),
+            resolve,
+        )
+    },
+    Route::get(
+        "/v1/alerts/active",
+        "Alerts that fire, acknowledged ones among them, newest first.",
+        Gives::List(Shape::of::<Event>()),
+        active,
+    ),
+    Route {
+        query: &[Param::new("hours", Kind::Count, "How far back to look. Default: 24.")],
+        ..Route::get(
+            "/v1/alerts/summary",
+            "How many alerts began, by severity. Recoveries are not counted.",
+            Gives::One(Shape::of::<Summary>()),
+            summary,
+        )
+    },
+];
+
+/// Hours that a summary may look back: ten years.
+const SUMMARY_HOURS_MAX: i64 = 87_600;
+
+/// An alert, or its end.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AlertEvent)]
+pub struct Event {
+    id: String,
+    rule_id: String,
+    rule_name: String,
+    agent_id: String,
+    /// `*` where it is about a whole agent.
+    metric_name: String,
+    #[schema(inline)]
+    severity: Severity,
+    message: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+    threshold: f64,
+    timestamp: Time,
+    /// When a trend is expected to reach its threshold.
+    predicted_breach: Option<Time>,
+    first_triggered_at: Time,
+    /// 1 firing, 2 acknowledged, 3 resolved.
+    status: i64,
+    resolved_at: Option<Time>,
+}
+
+impl From<crate::model::alert::AlertEvent> for Event {
+    fn from(event: crate::model::alert::AlertEvent) -> Self {
+        Self {
+            id: event.id,
+            rule_id: event.rule_id,
+            rule_name: event.rule_name,
+            agent_id: event.agent_id,
+            metric_name: event.metric_name,
+            severity: event.severity,
+            message: event.message,
+            labels: event.labels.to_map(),
+            value: event.value,
+            threshold: event.threshold,
+            timestamp: Time(event.timestamp_ms),
+            predicted_breach: event.predicted_breach_ms.map(Time),
+            first_triggered_at: Time(event.first_triggered_at_ms),
+            status: event.status as i64,
+            resolved_at: event.resolved_at_ms.map(Time),
+        }
+    }
+}
+
+/// Alerts that began.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AlertSummary)]
+struct Summary {
+    total: u64,
+    by_severity: BySeverity,
+}
+
+#[derive(Serialize, ToSchema)]
+#[schema(as = AlertsBySeverity)]
+struct BySeverity {
+    info: u64,
+    warning: u64,
+    critical: u64,
+}
+
+impl From<AlertError> for ApiError {
+    fn from(error: AlertError) -> Self {
+        match error {
+            AlertError::Field(error) => Self::bad(error.to_string()),
+            AlertError::NotFound(what, key) => Self::not_found(what, &key),
+            AlertError::Conflict(message) => Self::new(Code::Conflict, message),
+            AlertError::TooMuch(message) => Self::bad(message),
+            AlertError::Storage(error) => error.into(),
+        }
+    }
+}
+
+fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let filter = EventFilter {
+        agent: call.text("agent_id__eq").map(str::to_owned),
+        severity: call.parsed("severity__eq")?,
+        from_ms: call.time("timestamp__gte")?,
+        to_ms: call.time("timestamp__lte")?,
+    };
+    let found = call.app.store.events(&filter, call.page()?)?;
+    let items: Vec<Event> = found.items.into_iter().map(Event::from).collect();
+    Ok(Reply::list(&Listing { items, total: found.total }))
+}
+
+fn active(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let page = call.page()?;
+    let all = call.app.alerts.active();
+    let total = all.len() as u64;
+    let items: Vec<Event> =
+        all.into_iter().skip(page.offset).take(page.limit).map(Event::from).collect();
+    Ok(Reply::list(&Listing { items, total }))
+}
+
+fn acknowledge(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let event = call.app.alerts.act(call.param("id"), &Act::Acknowledge)?;
+    Ok(Reply::ok(&Event::from(event)))
+}
+
+fn resolve(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let who = call.who()?.username.clone();
+    let event = call.app.alerts.act(call.param("id"), &Act::Resolve { who })?;
+    Ok(Reply::ok(&Event::from(event)))
+}
+
+fn summary(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let hours: i64 = call.parsed("hours")?.unwrap_or(24);
+    if !(1..=SUMMARY_HOURS_MAX).contains(&hours) {
+        return Err(ApiError::bad(format!("`hours` must be 1 to {SUMMARY_HOURS_MAX}")));
+    }
+    let from_ms = call.now_ms.saturating_sub(hours.saturating_mul(HOUR_MS));
+    let counts = call.app.alerts.count_since(from_ms)?;
+    let of = |wanted: Severity| {
+        counts.iter().filter(|(severity, _)| *severity == wanted).map(|(_, count)| count).sum()
+    };
+    let by_severity = BySeverity {
+        info: of(Severity::Info),
+        warning: of(Severity::Warning),
+        critical: of(Severity::Critical),
+    };
+    let total = counts.iter().map(|(_, count)| count).sum();
+    Ok(Reply::ok(&Summary { total, by_severity }))
+}

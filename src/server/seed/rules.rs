@@ -1,0 +1,151 @@
+//! `oxmon-server init-rules CONFIG SEED.json`: alert rules.
+
+use std::path::Path;
+
+use rusqlite::Transaction;
+use serde_json::{Map, Value};
+
+use crate::base::cli::print;
+use crate::base::clock::{Clock as _, SECOND_MS, SystemClock};
+use crate::base::configfile::Source;
+use crate::base::exit::{Exit, Fatal};
+use crate::base::ids::new_id;
+use crate::base::limits::RULES_MAX;
+use crate::server::alert::fields::FieldError;
+use crate::server::alert::manage::to_row;
+use crate::server::alert::rule::{Draft, Origin, Rule};
+use crate::server::config::ServerConfig;
+use crate::server::storage::StorageError;
+use crate::server::storage::control::Control;
+use crate::server::storage::control::alerts::{self as tables, RuleRow};
+
+/// Runs the command: checks the whole seed, then writes it in one transaction, and says of each
+/// rule what became of it. Names that exist, in the database or in the configuration file, are
+/// skipped. A running server takes the rules at its next reload or start.
+///
+/// # Errors
+///
+/// Names the file, the rule and the field of the first mistake; nothing is written then.
+pub fn run(config: &Path, seed: &Path) -> Result<(), Fatal> {
+    let config = ServerConfig::load(config)?;
+    let source = Source::read(seed)?;
+    let now_secs = SystemClock.now_ms() / SECOND_MS;
+    let rows = check(source.text(), now_secs)
+        .map_err(|why| Fatal::new(Exit::Config, format!("{}: {why}", seed.display())))?;
+    let of_file = config.alert.rules.iter().filter_map(|rule| rule.get("name")?.as_str());
+    let of_file: Vec<String> = of_file.map(str::to_owned).collect();
+    let dir = &config.data_dir;
+    let fatal = |why: String| Fatal::new(Exit::DataDir, format!("{}: {why}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(|why| fatal(why.to_string()))?;
+    let control = Control::open(dir).map_err(|why| fatal(why.to_string()))?;
+    let said = control
+        .write(move |tx| apply(tx, &rows, &of_file))
+        .map_err(|why: StorageError| fatal(why.to_string()))?;
+    print(&said.concat());
+    Ok(())
+}
+
+/// The rules of a seed: `{"rules": [...]}`, or the list alone.
+fn check(text: &str, now_secs: i64) -> Result<Vec<RuleRow>, String> {
+    let seed: Value = serde_json::from_str(text).map_err(|why| why.to_string())?;
+    let list = match seed {
+        Value::Array(list) => list,
+        Value::Object(mut map) => {
+            let rules = map.remove("rules");
+            if let Some(name) = map.keys().next() {
+                return Err(format!("`{name}` is no part of a seed of rules, which has `rules`"));
+            }
+            match rules {
+                Some(Value::Array(list)) => list,
+                _ => return Err("`rules` must be a list".to_owned()),
+            }
+        }
+        _ => return Err("must be {\"rules\": [...]}".to_owned()),
+    };
+    let mut rows: Vec<RuleRow> = Vec::new();
+    for (index, entry) in list.iter().enumerate() {
+        let Some(map) = entry.as_object() else {
+            return Err(format!("rules[{index}] must be an object"));
+        };
+        let name = map.get("name").and_then(Value::as_str).unwrap_or_default();
+        let wrong =
+            |why: FieldError| format!("rules[{index}] `{name}`: {}: {}", why.field, why.message);
+        let rule = build(map, now_secs).map_err(wrong)?;
+        if rows.iter().any(|known| known.name == rule.draft.name) {
+            return Err(format!("rules[{index}] `{name}`: name: is in the seed twice"));
+        }
+        rows.push(to_row(&rule));
+    }
+    Ok(rows)
+}
+
+fn build(map: &Map<String, Value>, now_secs: i64) -> Result<Rule, FieldError> {
+    Rule::build(new_id(), Draft::from_map(map)?, Origin::Api, (now_secs, now_secs))
+}
+
+fn apply(
+    tx: &Transaction<'_>,
+    rows: &[RuleRow],
+    of_file: &[String],
+) -> Result<Vec<String>, StorageError> {
+    let mut said = Vec::new();
+    for row in rows {
+        let what = format!("rule `{}` ({})", row.name, row.rule_type);
+        if of_file.contains(&row.name) {
+            said.push(format!("skipped {what}: the configuration file has it\n"));
+        } else if tables::name_taken(tx, &row.name, "")? {
+            said.push(format!("skipped {what}: the name exists\n"));
+        } else {
+            tables::put_rule(tx, row)?;
+            said.push(format!("made {what}\n"));
+        }
+    }
+    if tables::rules(tx)?.len() + of_file.len() > RULES_MAX {
+        return Err(StorageError::Invalid(format!("there would be more than {RULES_MAX} rules")));
+    }
+    Ok(said)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../../config/rules.seed.example.json");
+
+    #[test]
+    fn the_example_is_taken_once_and_skipped_the_second_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let control = Control::open(dir.path()).unwrap();
+        let seed = |of_file: Vec<String>| {
+            let rows = check(EXAMPLE, 1).unwrap();
+            control.write(move |tx| apply(tx, &rows, &of_file)).unwrap()
+        };
+        let first = seed(vec!["high-cpu".to_owned()]);
+        assert_eq!(
+            first[0],
+            "skipped rule `high-cpu` (threshold): the configuration file has it\n"
+        );
+        let made = |line: &&String| line.starts_with("made ");
+        assert_eq!(first.iter().filter(made).count(), first.len() - 1, "{first:?}");
+        for spec in crate::server::alert::rules::TABLE {
+            let kind = format!("({})", spec.name);
+            assert!(first.iter().any(|line| line.contains(&kind)), "{kind}");
+        }
+        let second = seed(Vec::new());
+        assert_eq!(second.iter().filter(made).count(), 1, "{second:?}");
+    }
+
+    #[test]
+    fn the_first_mistake_is_named_with_its_rule_and_field() {
+        let refuse = |text: &str| check(text, 1).unwrap_err();
+        let rule = r#"{"rules": [{"name": "a", "type": "threshold", "metric": "m", "value": 1}]}"#;
+        assert_eq!(refuse(rule), "rules[0] `a`: operator: is missing");
+        let twice = r#"[{"name": "a", "type": "no_data", "metric": "*", "duration_secs": 9},
+            {"name": "a", "type": "no_data", "metric": "*", "duration_secs": 9}]"#;
+        assert_eq!(refuse(twice), "rules[1] `a`: name: is in the seed twice");
+        assert!(refuse("{\"rule\": []}").starts_with("`rule` is no part"));
+        assert!(refuse("3").starts_with("must be"));
+        assert!(refuse("[3]").starts_with("rules[0] must be"));
+    }
+}

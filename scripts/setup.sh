@@ -92,4 +92,10 @@ if [ "$what" = test ]; then
     "$venv/bin/pip" install --quiet --requirement tests/requirements.txt
     cp tests/requirements.txt "$venv/requirements.txt"
   fi
+  # The install script's PM2 paths are tested with a real one, where npm is there to bring it.
+  npm=$(dirname "$venv")/npm
+  if command -v npm >/dev/null && [ ! -x "$npm/node_modules/.bin/pm2" ]; then
+    say "installing into $npm: pm2"
+    npm install --silent --no-fund --no-audit --prefix "$npm" pm2 >/dev/null
+  fi
 fi

@@ -27,9 +27,9 @@ main() {
   export RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}"
 
   # Arguments of the last link alone: identical code once, relative relocations packed (0.9 MB).
-  local link=(-C link-arg=-Wl,--gc-sections)
+  local link=(-C "link-arg=-Wl,--gc-sections")
   if command -v ld.lld >/dev/null; then
-    link+=(-C link-arg=-fuse-ld=lld -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--pack-dyn-relocs=relr)
+    link+=(-C "link-arg=-fuse-ld=lld" -C "link-arg=-Wl,--icf=all" -C "link-arg=-Wl,--pack-dyn-relocs=relr")
   fi
   if [ -z "$only" ] || [ "$only" = oxmon-agent ]; then
     # Without the server's features, so that nothing of them is even compiled in.

@@ -20,7 +20,7 @@ for component in agent server; do
   mkdir -p "$stage/usr/share/zsh/site-functions"
   mv "$stage/usr/share/zsh/vendor-completions/"* "$stage/usr/share/zsh/site-functions/"
   rmdir "$stage/usr/share/zsh/vendor-completions"
-  rpmbuild -bb --quiet \
+  rpmbuild -bb --quiet ${OXMON_RPM_PAYLOAD:+--define "_binary_payload $OXMON_RPM_PAYLOAD"} \
     --define "_topdir $top" --define "_rpmdir $out" --define "stage $stage" \
     --define "name_ $name" --define "component $component" --define "version_ $version" \
     --define "user $([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \

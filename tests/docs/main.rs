@@ -2,6 +2,7 @@
 //! `make docs` writes them anew.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod api;
 mod configuration;
 mod limits;
 mod metrics;

@@ -6,6 +6,7 @@ mod support;
 mod config;
 mod first_value;
 mod ingest;
+mod install;
 mod lifecycle;
 mod notify;
 mod outage;

@@ -1,0 +1,217 @@
+//! `scripts/install.sh`, against a release folder served on loopback, into scratch folders.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::support::{agent, free_port, wait_for};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// A release's files, served as a mirror would.
+struct Mirror {
+    dir: TempDir,
+    server: Child,
+    url: String,
+}
+
+impl Mirror {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+        let bin = Path::new(agent::PROGRAM).parent().unwrap();
+        let out = Command::new("scripts/package.sh")
+            .args([&triple, &dir.path().display().to_string(), &bin.display().to_string()])
+            .current_dir(root())
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let port = free_port();
+        let server = Command::new("python3")
+            .args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"])
+            .current_dir(dir.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        wait_for("the mirror", Duration::from_secs(10), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).ok()
+        });
+        Self { dir, server, url: format!("http://127.0.0.1:{port}") }
+    }
+}
+
+impl Drop for Mirror {
+    fn drop(&mut self) {
+        let _ = self.server.kill();
+        let _ = self.server.wait();
+    }
+}
+
+/// Scratch folders for what is installed.
+struct Scratch(TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run(&self, arguments: &[&str], path: Option<&str>) -> Output {
+        let folder = |name: &str| self.path(name).display().to_string();
+        let mut command = Command::new("bash");
+        command
+            .arg("scripts/install.sh")
+            .args(arguments)
+            .args(["--install-dir", &folder("bin"), "--config-dir", &folder("etc")])
+            .args(["--data-dir", &folder("data")])
+            .env("PM2_HOME", folder("pm2"))
+            .current_dir(root());
+        if let Some(path) = path {
+            command.env("PATH", path);
+        }
+        command.output().unwrap()
+    }
+
+    fn must(&self, arguments: &[&str], path: Option<&str>) -> String {
+        let out = self.run(arguments, path);
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(
+            out.status.success(),
+            "{arguments:?}: {said}{}",
+            String::from_utf8_lossy(&out.stderr)
+        );
+        said
+    }
+}
+
+#[test]
+fn a_component_is_installed_configured_and_removed() {
+    let mirror = Mirror::new();
+    let scratch = Scratch::new();
+    let said = scratch.must(
+        &[
+            "agent",
+            "--base-url",
+            &mirror.url,
+            "--agent-id",
+            "edge-7",
+            "--server-endpoint",
+            "10.1.2.3:9090",
+        ],
+        None,
+    );
+    assert!(said.contains("installed"), "{said}");
+    let config = std::fs::read_to_string(scratch.path("etc/agent.toml")).unwrap();
+    assert!(
+        config.contains("agent_id = \"edge-7\"") && config.contains("10.1.2.3:9090"),
+        "{config}"
+    );
+    let program = scratch.path("bin/oxmon-agent");
+    let check = Command::new(&program)
+        .arg("--check-config")
+        .arg(scratch.path("etc/agent.toml"))
+        .output()
+        .unwrap();
+    assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stderr));
+
+    // A second run is an upgrade: the configuration stays as the user has it.
+    std::fs::write(scratch.path("etc/agent.toml"), "agent_id = \"mine\"\n").unwrap();
+    let said = scratch.must(&["agent", "--base-url", &mirror.url, "--agent-id", "other"], None);
+    assert!(said.contains("kept"), "{said}");
+    let config = std::fs::read_to_string(scratch.path("etc/agent.toml")).unwrap();
+    assert_eq!(config, "agent_id = \"mine\"\n");
+
+    scratch.must(&["server", "--base-url", &mirror.dir.path().display().to_string()], None);
+    assert!(scratch.path("data").is_dir());
+    let config = std::fs::read_to_string(scratch.path("etc/server.toml")).unwrap();
+    assert!(config.contains(&scratch.path("data").display().to_string()));
+
+    scratch.must(&["agent", "--uninstall"], None);
+    assert!(!program.exists());
+    assert!(scratch.path("etc/agent.toml").exists(), "the configuration is the user's");
+}
+
+#[test]
+fn an_archive_that_was_changed_is_not_installed() {
+    let mirror = Mirror::new();
+    let scratch = Scratch::new();
+    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let archive = mirror.dir.path().join(format!("oxmon-agent-{triple}.tar.gz"));
+    let mut bytes = std::fs::read(&archive).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&archive, bytes).unwrap();
+    let out = scratch.run(&["agent", "--base-url", &mirror.url], None);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("nothing is installed"), "{said}");
+    assert!(!scratch.path("bin/oxmon-agent").exists());
+
+    std::fs::write(mirror.dir.path().join("SHA256SUMS"), "").unwrap();
+    let out = scratch.run(&["agent", "--base-url", &mirror.url], None);
+    assert!(!out.status.success());
+    assert!(!scratch.path("bin/oxmon-agent").exists());
+}
+
+#[test]
+fn mistakes_on_the_command_line_are_named() {
+    let scratch = Scratch::new();
+    for (arguments, words) in [
+        (&["--version", "v1"][..], "server or agent"),
+        (&["agent", "--colour"][..], "--colour"),
+        (&["agent", "--setup-pm2", "--setup-systemd"][..], "not both"),
+        (&["agent", "--agent-id", "a\"b"][..], "--agent-id"),
+        (&["agent", "--base-url", "/no/such/folder"][..], "/no/such/folder"),
+        (&["agent", "--pm2-only"][..], ""),
+    ] {
+        let out = scratch.run(arguments, None);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(!out.status.success() && said.contains(words), "{arguments:?}: {said}");
+    }
+}
+
+/// The folder with a pm2 of the npm registry, put there once by the set-up of the tests.
+fn pm2() -> Option<PathBuf> {
+    let cache = std::env::var_os("OXMON_VENV").map(PathBuf::from)?;
+    let bin = cache.parent()?.join("npm/node_modules/.bin");
+    bin.join("pm2").exists().then_some(bin)
+}
+
+#[test]
+fn pm2_starts_what_was_installed() {
+    let Some(bin) = pm2() else {
+        eprintln!(
+            "no pm2: run the tests through `make test`, which installs it where npm is there"
+        );
+        return;
+    };
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
+    let mirror = Mirror::new();
+    let scratch = Scratch::new();
+    let out = scratch.run(&["agent", "--base-url", &mirror.url, "--setup-pm2"], Some(&path));
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    let pm2 = |arguments: &[&str]| {
+        let out = Command::new(bin.join("pm2"))
+            .args(arguments)
+            .env("PM2_HOME", scratch.path("pm2"))
+            .env("PATH", &path)
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&out.stdout).into_owned()
+    };
+    let list = pm2(&["jlist"]);
+    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    scratch.must(&["agent", "--pm2-only"], Some(&path));
+    scratch.must(&["agent", "--uninstall"], Some(&path));
+    let after = pm2(&["jlist"]);
+    pm2(&["kill"]);
+    assert!(list.contains("\"name\":\"oxmon-agent\"") && list.contains("online"), "{list}");
+    assert!(!after.contains("\"name\":\"oxmon-agent\""), "{after}");
+}

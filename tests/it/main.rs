@@ -3,6 +3,7 @@
 
 mod support;
 
+mod alerts;
 mod config;
 mod first_value;
 mod ingest;

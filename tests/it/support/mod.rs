@@ -7,6 +7,7 @@ pub mod far_side;
 pub mod grpc;
 pub mod pki;
 pub mod server;
+pub mod sink;
 
 use std::net::TcpListener;
 use std::process::{Child, ExitStatus};

@@ -5,6 +5,7 @@ mod support;
 
 mod alerts;
 mod config;
+mod conformance;
 mod first_value;
 mod ingest;
 mod install;

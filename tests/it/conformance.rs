@@ -1,0 +1,183 @@
+//! Other people's judges: schemathesis over the OpenAPI document, promtool and a real Prometheus
+//! over the exposition.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::support::agent::Agent;
+use crate::support::server::Server;
+use crate::support::{free_port, wait_for};
+
+/// A program that the set-up of the tests puts into its own environment, or that the system has.
+fn tool(name: &str) -> Option<PathBuf> {
+    let own = std::env::var_os("OXMON_VENV").map(|venv| PathBuf::from(venv).join("bin").join(name));
+    let own = own.filter(|path| path.exists());
+    own.or_else(|| {
+        let path = std::env::var_os("PATH")?;
+        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.exists())
+    })
+}
+
+/// Runs schemathesis over the operations that `filter` leaves, and fails with what it says.
+fn judge(server: &mut Server, filter: &[&str]) {
+    let Some(program) = tool("schemathesis") else {
+        eprintln!("no schemathesis: run the tests through `make test`, which installs it");
+        return;
+    };
+    server.get("/v1/agents");
+    let token = server.token().expect("a login").to_owned();
+    let checks = "not_a_server_error,status_code_conformance,content_type_conformance,\
+                  response_headers_conformance,response_schema_conformance";
+    let out = Command::new(program)
+        .args(["run", &format!("{}/v1/openapi.json", server.url())])
+        .args(["--header", &format!("Authorization: Bearer {token}")])
+        .args(["--checks", checks, "--phases", "examples,coverage,fuzzing"])
+        .args(["--max-examples", "8", "--seed", "1", "--request-timeout", "20"])
+        .args(["--suppress-health-check", "all", "--continue-on-failure", "--no-color"])
+        .args(filter)
+        .current_dir(server.dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .expect("schemathesis runs");
+    let said = String::from_utf8_lossy(&out.stdout);
+    let tail: Vec<&str> = said.lines().rev().take(400).collect();
+    let tail: Vec<&str> = tail.into_iter().rev().collect();
+    assert!(out.status.success(), "{}", tail.join("\n"));
+    assert!(said.contains("passed"), "schemathesis tested nothing:\n{}", tail.join("\n"));
+    let log = server.log();
+    assert!(!log.contains("ERROR"), "the server logged errors:\n{log}");
+}
+
+/// Something of each kind, so that lists are not empty.
+fn furnish(server: &mut Server) {
+    server.post("/v1/agents/whitelist", json!({"agent_id": "web-01"}));
+    server.post("/v1/certs/domains", json!({"domain": "localhost", "port": 1}));
+    server.post(
+        "/v1/alerts/rules",
+        json!({"name": "r", "rule_type": "threshold", "metric": "cpu.usage",
+               "config_json": json!({"operator": "greater_than", "value": 0.0, "duration_secs": 0}).to_string()}),
+    );
+    server.post(
+        "/v1/notifications/channels/config",
+        json!({"name": "c", "channel_type": "webhook", "enabled": false, "config_json": "{}"}),
+    );
+    server.post(
+        "/v1/notifications/silence-windows",
+        json!({"start_time": "02:00", "end_time": "04:00", "recurrence": "daily"}),
+    );
+}
+
+#[test]
+fn schemathesis_finds_no_fault_and_no_answer_outside_its_schema() {
+    // What the fuzzer configures must not make the server call anyone: the scheduler is off, and
+    // the one call that checks every domain is judged on a server that has none.
+    let mut server = Server::start("[cert_check]\nenabled = false\n");
+    let agent = Agent::start("web-01", server.grpc_port, "");
+    wait_for("a first value", Duration::from_secs(15), || {
+        (server.call("GET", "/v1/agents/web-01/latest", None).status == 200).then_some(())
+    });
+    furnish(&mut server);
+    judge(&mut server, &["--exclude-path", "/v1/certs/check"]);
+    drop(agent);
+
+    let mut server = Server::start("[cert_check]\nenabled = false\n");
+    judge(&mut server, &["--include-path", "/v1/certs/check"]);
+}
+
+#[test]
+fn the_document_is_served_as_json_and_as_yaml_without_a_login() {
+    let server = Server::start("");
+    let document = server.try_call("GET", "/v1/openapi.json", None).unwrap();
+    assert_eq!(document.status, 200);
+    let version = document.body["openapi"].as_str().unwrap();
+    assert!(version.starts_with("3."), "{version}");
+    let yaml = server.try_call("GET", "/v1/openapi.yaml", None).unwrap();
+    assert!(yaml.body.as_str().is_some_and(|text| text.contains("/v1/health")));
+}
+
+/// The exposition, with the login of the first user.
+fn exposition(server: &mut Server) -> String {
+    let answer = server.call("GET", "/metrics", None);
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer.body.as_str().expect("text").to_owned()
+}
+
+#[test]
+fn the_exposition_passes_promtool() {
+    let Some(promtool) = tool("promtool") else {
+        eprintln!("no promtool: run the tests through `make test`, which installs it");
+        return;
+    };
+    let mut server = Server::start("[prometheus]\nagents = true\n");
+    let _agent = Agent::start("web-01", server.grpc_port, "");
+    wait_for("a first value", Duration::from_secs(15), || {
+        exposition(&mut server).contains("oxmon_memory_total").then_some(())
+    });
+    let text = exposition(&mut server);
+    let mut child = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{said}\n{text}");
+}
+
+struct Prometheus(Child);
+
+impl Drop for Prometheus {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_real_prometheus_scrapes_it_and_gives_the_value_back() {
+    let Some(program) = tool("prometheus") else {
+        eprintln!("no prometheus: run the tests through `make test`, which installs it");
+        return;
+    };
+    let mut server = Server::start("[prometheus]\nagents = true\n");
+    let _agent = Agent::start("web-01", server.grpc_port, "");
+    let total = wait_for("a first value", Duration::from_secs(15), || {
+        let answer = server.call("GET", "/v1/agents/web-01/latest", None);
+        let rows = answer.data().as_array()?.clone();
+        rows.iter().find(|row| row["metric_name"] == "memory.total")?["value"].as_f64()
+    });
+    let dir = tempfile::tempdir().unwrap();
+    let config = format!(
+        "global:\n  scrape_interval: 1s\nscrape_configs:\n  - job_name: oxmon\n    \
+         authorization:\n      credentials: {}\n    static_configs:\n      - targets: \
+         ['127.0.0.1:{}']\n",
+        server.token().unwrap(),
+        server.http_port
+    );
+    std::fs::write(dir.path().join("prometheus.yml"), config).unwrap();
+    let port = free_port();
+    let child = Command::new(program)
+        .arg(format!("--config.file={}", dir.path().join("prometheus.yml").display()))
+        .arg(format!("--storage.tsdb.path={}", dir.path().join("tsdb").display()))
+        .arg(format!("--web.listen-address=127.0.0.1:{port}"))
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let _prometheus = Prometheus(child);
+    let url = format!(
+        "http://127.0.0.1:{port}/api/v1/query?query=oxmon_memory_total%7Bagent%3D%22web-01%22%7D"
+    );
+    let scraped = wait_for("the value in Prometheus", Duration::from_secs(60), || {
+        let text = ureq::get(&url).call().ok()?.body_mut().read_to_string().ok()?;
+        let body: Value = serde_json::from_str(&text).ok()?;
+        body["data"]["result"][0]["value"][1].as_str()?.parse::<f64>().ok()
+    });
+    assert_eq!(scraped, total);
+}

@@ -7,6 +7,7 @@ mod alerts;
 mod config;
 mod conformance;
 mod first_value;
+mod hostile;
 mod ingest;
 mod install;
 mod lifecycle;

@@ -1,0 +1,147 @@
+//! Clients that mean no good, or are broken: others must not notice.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::server::Server;
+use crate::support::wait_for;
+
+/// A health call on a connection of its own must answer within a second.
+fn healthy(server: &Server) {
+    let asked = Instant::now();
+    let answer = server.try_call("GET", "/v1/health", None).expect("the server answers");
+    assert_eq!(answer.status, 200);
+    assert!(asked.elapsed() < Duration::from_secs(1), "health took {:?}", asked.elapsed());
+}
+
+fn connect(server: &Server) -> TcpStream {
+    TcpStream::connect(("127.0.0.1", server.http_port)).expect("the port takes connections")
+}
+
+/// What the server says on a raw connection until it closes it, or for a while.
+fn ask(server: &Server, request: &[u8]) -> String {
+    let mut socket = connect(server);
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // It may answer and close before it has read everything.
+    let _ = socket.write_all(request);
+    let mut said = Vec::new();
+    let mut piece = [0; 4096];
+    while let Ok(read) = socket.read(&mut piece) {
+        said.extend_from_slice(&piece[..read]);
+        if read == 0 || said.windows(4).any(|end| end == b"\r\n\r\n") {
+            break;
+        }
+    }
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn two_thousand_silent_connections_stop_nobody() {
+    let server = Server::start("");
+    let silent: Vec<TcpStream> = (0..2_000).map(|_| connect(&server)).collect();
+    healthy(&server);
+    for mut socket in &silent[..200] {
+        socket.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n").unwrap();
+    }
+    healthy(&server);
+    drop(silent);
+    healthy(&server);
+}
+
+#[test]
+fn clients_that_trickle_are_cut_off_and_stop_nobody() {
+    let server = Server::start("");
+    let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(&server)).collect();
+    for socket in &mut slow {
+        socket
+            .write_all(b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 500\r\n\r\n{")
+            .unwrap();
+        socket.set_nonblocking(true).unwrap();
+    }
+    // A byte a fifth of a second keeps each busy for longer than a request may take.
+    wait_for("the first to be cut off", Duration::from_secs(45), || {
+        healthy(&server);
+        let tick = Instant::now() + Duration::from_millis(200);
+        wait_for("a moment", Duration::from_secs(1), || (Instant::now() >= tick).then_some(()));
+        let mut cut = 0;
+        for socket in &mut slow {
+            let closed = socket.write_all(b" ").is_err();
+            let ended = !matches!(socket.read(&mut [0; 256]), Err(error)
+                if error.kind() == std::io::ErrorKind::WouldBlock);
+            cut += usize::from(closed || ended);
+        }
+        (cut == slow.len()).then_some(())
+    });
+    healthy(&server);
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_its_status() {
+    let server = Server::start("");
+    let long = "a".repeat(10_000);
+    let said =
+        ask(&server, format!("GET /v1/health?x={long} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
+    assert!(said.starts_with("HTTP/1.1 414"), "{said}");
+    let headers: String = (0..40).map(|n| format!("X-{n}: {}\r\n", "b".repeat(1_000))).collect();
+    let said =
+        ask(&server, format!("GET /v1/health HTTP/1.1\r\nHost: x\r\n{headers}\r\n").as_bytes());
+    assert!(said.starts_with("HTTP/1.1 431"), "{said}");
+    let said = ask(
+        &server,
+        b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 99999999\r\n\r\n",
+    );
+    assert!(said.starts_with("HTTP/1.1 413"), "{said}");
+    let said = ask(
+        &server,
+        b"POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\r\n",
+    );
+    assert!(said.starts_with("HTTP/1.1 411"), "{said}");
+    healthy(&server);
+}
+
+#[test]
+fn answers_say_what_is_wrong_in_the_envelope() {
+    let mut server = Server::start("");
+    server.get("/v1/agents");
+    let cases = [
+        ("GET", "/v1/nothing", None, 404, 1004),
+        ("DELETE", "/v1/health", None, 405, 1008),
+        ("GET", "/v1/agents?limit=0", None, 400, 1001),
+        ("GET", "/v1/agents?limit=1001", None, 400, 1001),
+        ("GET", "/v1/metrics?timestamp__gte=yesterday", None, 400, 1001),
+        ("GET", "/v1/metrics?agent=web-01", None, 400, 1001),
+        ("GET", "/v1/agents/nobody/latest", None, 404, 1004),
+        ("POST", "/v1/agents/whitelist", Some(json!({"agent": "x"})), 400, 1001),
+        ("POST", "/v1/certs/domains", Some(json!({"domain": "not a host"})), 400, 1102),
+        ("POST", "/v1/certs/domains", Some(json!({"domain": "a.example", "port": 0})), 400, 1103),
+        ("POST", "/v1/certs/domains/batch", Some(json!({"domains": []})), 400, 1104),
+    ];
+    for (method, path, body, status, code) in cases {
+        let answer = server.call(method, path, body);
+        assert_eq!(
+            (answer.status, answer.code()),
+            (status, code),
+            "{method} {path}: {}",
+            answer.body
+        );
+        assert!(answer.body["trace_id"].as_str().is_some_and(|id| !id.is_empty()));
+        assert!(answer.body["err_msg"].as_str().is_some_and(|text| text.len() > 5));
+    }
+}
+
+#[test]
+fn guesses_at_a_password_are_slowed_down() {
+    let server = Server::start("");
+    let guess = json!({"username": "admin", "password": "wrong"});
+    let slowed = wait_for("429", Duration::from_secs(30), || {
+        let answer = server.try_call("POST", "/v1/auth/login", Some(guess.clone())).unwrap();
+        match answer.status {
+            401 => None,
+            other => Some(other),
+        }
+    });
+    assert_eq!(slowed, 429);
+}

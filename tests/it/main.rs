@@ -4,6 +4,7 @@
 mod support;
 
 mod alerts;
+mod certs;
 mod config;
 mod conformance;
 mod first_value;

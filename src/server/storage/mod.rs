@@ -8,7 +8,27 @@ use crate::model::point::Batch;
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
 
+mod chunk;
 pub mod control;
+mod damage;
+mod day;
+pub mod engine;
+mod events;
+mod frame;
+mod group;
+mod head;
+mod intern;
+mod merge;
+mod metrics;
+mod pack;
+mod partition;
+mod reader;
+mod recover;
+mod retention;
+mod shared;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]

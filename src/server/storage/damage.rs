@@ -1,0 +1,107 @@
+//! Damaged day files are set aside under a new name, and the server goes on without them. What
+//! the head still has in memory is written into a fresh file.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::PoisonError;
+
+use crate::server::storage::day::{Day, Job, Write};
+use crate::server::storage::intern::lock;
+use crate::server::storage::shared::{Done, Permit, Shared};
+use crate::server::storage::{ResolvedTick, Stored, partition};
+
+/// Between the name of a day file and a number.
+const MARK: &str = ".db.damaged-";
+
+/// Whether a file was set aside.
+pub fn is_set_aside(name: &str) -> bool {
+    name.contains(MARK) && !name.ends_with("-wal") && !name.ends_with("-shm")
+}
+
+/// Names of the files in `data_dir` that were set aside, sorted.
+pub fn names(data_dir: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
+    let mut names: Vec<String> = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter(|name| is_set_aside(name))
+        .collect();
+    names.sort();
+    names
+}
+
+/// Gives a day's file a new name, with what SQLite keeps beside it, and says so. No connection to
+/// it may be open for writing.
+pub fn rename(path: &Path, why: &str) -> Option<String> {
+    let target = (1..).map(|number| path.with_extension(format!("db.damaged-{number}")));
+    let target = target.into_iter().find(|target| !target.exists())?;
+    // The file itself goes last: a crash before that leaves its name to be found damaged again.
+    let pairs = partition::companions(path).into_iter().zip(partition::companions(&target));
+    for (from, to) in pairs {
+        if let Err(error) = std::fs::rename(&from, &to)
+            && error.kind() != std::io::ErrorKind::NotFound
+        {
+            log::error!("cannot set {} aside: {error}", from.display());
+            return None;
+        }
+    }
+    let name = target.file_name()?.to_string_lossy().into_owned();
+    log::error!("{} is damaged ({why}); it is set aside as {name}", path.display());
+    Some(name)
+}
+
+/// Sets the file of a day aside while the server runs, on the thread of the day's writer, which
+/// has closed it. A fresh day takes its place and what its head held.
+pub fn set_aside(shared: &Arc<Shared>, day: &Arc<Day>, why: &str) {
+    let Some(name) = rename(&day.path, why) else {
+        // It keeps its name, and the next attempt to write it comes here again.
+        day.shut();
+        replace(shared, day, &Arc::new(Day::new(day.number, day.path.clone())));
+        return;
+    };
+    shared.metrics.damaged.inc();
+    lock(&shared.set_aside).push(name);
+    let fresh = Arc::new(Day::new(day.number, day.path.clone()));
+    replace(shared, day, &fresh);
+    day.shut();
+    let mut bytes = 0;
+    for cell in day.agents() {
+        let mut agent = lock(&cell);
+        let write = salvage(&agent);
+        bytes += agent.drop_packed(i64::MAX);
+        drop(agent);
+        if let (Some(write), Ok(writer)) = (write, fresh.writer(shared)) {
+            // The fresh day's own writer empties this queue.
+            let _ = writer.send(Job::Write(write));
+        }
+    }
+    shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
+}
+
+fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
+    let mut days = shared.days.write().unwrap_or_else(PoisonError::into_inner);
+    if days.get(&day.number).is_some_and(|there| Arc::ptr_eq(there, day)) {
+        days.insert(day.number, Arc::clone(fresh));
+    }
+}
+
+fn salvage(agent: &crate::server::storage::head::AgentDay) -> Option<Write> {
+    let received_ms = agent.ticks.last()?.received;
+    let ticks = agent
+        .ticks
+        .iter()
+        .map(|tick| ResolvedTick {
+            timestamp_ms: tick.ts,
+            series: Arc::clone(&tick.layout.source),
+            values: tick.values.clone(),
+        })
+        .collect();
+    let permit = Permit::take(&Arc::default(), 1)?;
+    let ack = Box::new(|outcome: Result<Stored, _>| {
+        if let Err(error) = outcome {
+            log::error!("points of a damaged file could not be kept: {error}");
+        }
+    });
+    let done = Done::split(ack, permit, 1, Stored::default()).pop()?;
+    Some(Write { agent: Arc::clone(&agent.name), ticks, received_ms, done })
+}

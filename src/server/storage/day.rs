@@ -1,0 +1,259 @@
+//! One day: what stands in memory of it, the connections of its readers, and its writer.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use rusqlite::Connection;
+
+use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
+use crate::model::alert::AlertEvent;
+use crate::server::storage::head::AgentDay;
+use crate::server::storage::intern::lock;
+use crate::server::storage::shared::{Done, Shared};
+use crate::server::storage::{ResolvedTick, StorageError, partition, writer};
+
+/// Connections kept for a day's readers; more readers than that open one for the call.
+const READERS_KEPT: usize = 2;
+/// Jobs other than batches that fit into a writer's queue. Who brings one waits for room.
+const JOBS_EXTRA: usize = 64;
+
+/// How long after a day's end its points are expected, and how long late ones wait for others.
+pub const GRACE_MS: i64 = 10 * MINUTE_MS;
+
+/// An agent of a day.
+pub type Cell = Arc<Mutex<AgentDay>>;
+
+/// What a writer is asked to do.
+pub enum Job {
+    /// Store ticks of one agent.
+    Write(Write),
+    /// Store alert events, and say when they are committed.
+    Events(Vec<AlertEvent>, Sender<Result<(), StorageError>>),
+    /// See whether something should be packed, merged or given back.
+    Maintain,
+    /// The file was found to be damaged: set it aside.
+    SetAside(String),
+}
+
+/// Ticks that wait for their transaction.
+pub struct Write {
+    /// The agent.
+    pub agent: Arc<str>,
+    /// Its ticks, all of this day.
+    pub ticks: Vec<ResolvedTick>,
+    /// When they arrived, Unix milliseconds.
+    pub received_ms: i64,
+    /// Whom to tell.
+    pub done: Done,
+}
+
+/// What the writer must know to name rows, kept while no writer runs.
+#[derive(Debug, Default)]
+pub struct Books {
+    /// Id of the next row of `agents`.
+    pub next_agent: u32,
+    /// Id of the next row of `series`.
+    pub next_series: u32,
+    /// Id of the next row of `layouts`.
+    pub next_layout: i64,
+    /// Id of the next row of `samples`.
+    pub next_frame: i64,
+    /// First row of `samples` that may still be there.
+    pub log_first: i64,
+    /// Rows that memory has and the file has not, because their transaction failed.
+    pub unsaved: Vec<Row>,
+}
+
+/// A row that gives an id its meaning.
+#[derive(Debug)]
+pub enum Row {
+    /// Of `agents`.
+    Agent(u32, Arc<str>),
+    /// Of `series`, with its agent's id.
+    Series(u32, u32, Arc<crate::server::storage::Series>),
+    /// Of `layouts`, with its agent's id and the list.
+    Layout(i64, u32, String),
+}
+
+/// One day.
+pub struct Day {
+    /// Days since 1970.
+    pub number: i64,
+    /// Its file.
+    pub path: PathBuf,
+    agents: RwLock<HashMap<Arc<str>, Cell>>,
+    readers: (Sender<Connection>, Receiver<Connection>),
+    /// What the writer must know; it is with the writer while one runs.
+    pub books: Mutex<Books>,
+    slot: Mutex<Slot>,
+    /// Whether every series has one chunk and the file no free pages.
+    pub settled: AtomicBool,
+}
+
+#[derive(Default)]
+struct Slot {
+    sender: Option<Sender<Job>>,
+    thread: Option<JoinHandle<()>>,
+    closed: bool,
+}
+
+impl Day {
+    /// A day without points.
+    pub fn new(number: i64, path: PathBuf) -> Self {
+        let books = Books {
+            next_agent: 1,
+            next_series: 1,
+            next_layout: 1,
+            next_frame: 1,
+            log_first: 1,
+            unsaved: Vec::new(),
+        };
+        Self {
+            number,
+            path,
+            agents: RwLock::default(),
+            readers: bounded(READERS_KEPT),
+            books: Mutex::new(books),
+            slot: Mutex::default(),
+            settled: AtomicBool::new(false),
+        }
+    }
+
+    /// First millisecond of the day.
+    pub fn start_ms(&self) -> i64 {
+        self.number.saturating_mul(DAY_MS)
+    }
+
+    /// Last millisecond of the day.
+    pub fn end_ms(&self) -> i64 {
+        self.start_ms().saturating_add(DAY_MS - 1)
+    }
+
+    /// An agent of this day.
+    pub fn agent(&self, name: &str) -> Option<Cell> {
+        self.agents.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// Every agent of this day, in no order.
+    pub fn agents(&self) -> Vec<Cell> {
+        self.agents.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// Adds an agent.
+    pub fn add_agent(&self, agent: AgentDay) -> Cell {
+        let name = Arc::clone(&agent.name);
+        let cell: Cell = Arc::new(Mutex::new(agent));
+        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        agents.insert(name, Arc::clone(&cell));
+        cell
+    }
+
+    /// Runs `body` on a connection of the caller's own, in one read transaction.
+    ///
+    /// # Errors
+    ///
+    /// What `body` gives, or why the file can't be read.
+    pub fn read<T>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let connection = match self.readers.1.try_recv() {
+            Ok(connection) => connection,
+            Err(_) => partition::open_reader(&self.path)?,
+        };
+        let sql = |error| partition::classify(error, &self.path);
+        connection.execute_batch("BEGIN").map_err(sql)?;
+        let outcome = body(&connection);
+        connection.execute_batch("COMMIT").map_err(sql)?;
+        // More than are kept are closed.
+        let _ = self.readers.0.try_send(connection);
+        outcome
+    }
+
+    /// The queue of the day's writer, which is started when none runs.
+    ///
+    /// # Errors
+    ///
+    /// When the day is being dropped or the server stops.
+    pub fn writer(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Sender<Job>, StorageError> {
+        let mut slot = lock(&self.slot);
+        if slot.closed {
+            return Err(StorageError::Stopping);
+        }
+        if let Some(sender) = &slot.sender {
+            return Ok(sender.clone());
+        }
+        // At most `queue` batches wait over all writers, so that a batch always finds room.
+        let (sender, jobs) = bounded(shared.queue + JOBS_EXTRA);
+        let before = slot.thread.take();
+        let (day, shared) = (Arc::clone(self), Arc::clone(shared));
+        let name = format!("db-{}", partition::date_of(self.number));
+        slot.thread = Some(crate::rt::thread::spawn(&name, move || {
+            if let Some(before) = before {
+                // The file has one writer: the one before has been told to end.
+                let _ = before.join();
+            }
+            writer::run(&shared, &day, &jobs);
+            Ok(())
+        }));
+        slot.sender = Some(sender.clone());
+        Ok(sender)
+    }
+
+    /// Lets the writer end once it has done what was queued. The next job starts another.
+    pub fn rest(&self) {
+        lock(&self.slot).sender = None;
+    }
+
+    /// Ends the writer for good and waits for it.
+    pub fn close(&self) {
+        let thread = {
+            let mut slot = lock(&self.slot);
+            slot.closed = true;
+            slot.sender = None;
+            slot.thread.take()
+        };
+        if let Some(thread) = thread {
+            let _ = thread.join();
+        }
+        while self.readers.1.try_recv().is_ok() {}
+    }
+
+    /// Lets no new jobs in; for the writer itself, which can't wait for its own end.
+    pub fn shut(&self) {
+        let mut slot = lock(&self.slot);
+        slot.closed = true;
+        slot.sender = None;
+    }
+
+    /// Whether age makes something due at `now`: an agent's head, or the day's last packing.
+    pub fn wants_upkeep(&self, now: i64, pack_age_secs: u64) -> bool {
+        let over = self.is_over(now);
+        let limit = self.head_age_ms(now, pack_age_secs);
+        over && !self.settled.load(Ordering::Relaxed)
+            || self.agents().iter().any(|cell| {
+                let agent = lock(cell);
+                agent.head_points > 0 && now.saturating_sub(agent.oldest_received) >= limit
+            })
+    }
+
+    /// Whether no more points of this day are expected.
+    pub fn is_over(&self, now: i64) -> bool {
+        now > self.end_ms().saturating_add(GRACE_MS)
+    }
+
+    /// Age in milliseconds at which a head is packed, however small.
+    pub fn head_age_ms(&self, now: i64, pack_age_secs: u64) -> i64 {
+        let age = i64::try_from(pack_age_secs).unwrap_or(i64::MAX).saturating_mul(SECOND_MS);
+        if self.is_over(now) { age.min(GRACE_MS) } else { age }
+    }
+
+    /// Notes that something changed that packing has not seen.
+    pub fn unsettle(&self) {
+        self.settled.store(false, Ordering::Relaxed);
+    }
+}

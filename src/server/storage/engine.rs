@@ -1,0 +1,419 @@
+//! The SQLite engine behind [`Store`].
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use rustix::fs::FlockOperation;
+
+use crate::base::clock::{Clock, HOUR_MS};
+use crate::model::alert::AlertEvent;
+use crate::model::point::Batch;
+use crate::model::series::SeriesKey;
+use crate::rt::stop::{Stop, StopSource};
+use crate::rt::thread;
+use crate::server::config::ServerConfig;
+use crate::server::storage::day::{Day, Job, Write};
+use crate::server::storage::intern::{Interner, lock};
+use crate::server::storage::metrics::Metrics;
+use crate::server::storage::reader::{list, names, range};
+use crate::server::storage::shared::{Done, Permit, Shared};
+use crate::server::storage::{
+    Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
+    PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
+    StorageError, StorageReport, Store, Stored, Summary, damage, events, partition, recover,
+    retention,
+};
+
+/// The file that says that a server runs on this folder.
+const LOCK_FILE: &str = ".lock";
+/// How often days are looked at for packing by age.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
+
+/// Day files, their writers and what is in memory of them.
+pub struct Engine {
+    shared: Arc<Shared>,
+    background: Mutex<Option<(StopSource, JoinHandle<()>)>>,
+    _lock: File,
+}
+
+impl Engine {
+    /// Opens `data_dir`, makes it when it is missing, and reads back what was not packed.
+    ///
+    /// # Errors
+    ///
+    /// When another server runs on the folder, or it can't be written.
+    pub fn open(
+        config: &ServerConfig,
+        clock: Arc<dyn Clock>,
+        registry: &prometheus::Registry,
+    ) -> Result<Arc<Self>, StorageError> {
+        let lock_file = take_folder(&config.data_dir)?;
+        let metrics = Metrics::new(registry)
+            .map_err(|error| StorageError::Invalid(format!("the store's metrics: {error}")))?;
+        let shared = Arc::new(Shared {
+            data_dir: config.data_dir.clone(),
+            retention_days: i64::from(config.retention_days),
+            retention_max_bytes: config.retention_max_bytes,
+            storage: config.storage.clone(),
+            queue: config.pools.storage_queue,
+            clock,
+            interner: Interner::new(config.retention_days),
+            days: RwLock::new(BTreeMap::new()),
+            observer: OnceLock::new(),
+            metrics,
+            waiting: Arc::new(AtomicUsize::new(0)),
+            stopping: AtomicBool::new(false),
+            head_bytes: AtomicI64::new(0),
+            disk_full: AtomicBool::new(false),
+            set_aside: Mutex::new(damage::names(&config.data_dir)),
+        });
+        load_days(&shared)?;
+        let (source, stop) = {
+            let source = StopSource::new();
+            let stop = source.stop();
+            (source, stop)
+        };
+        let background = {
+            let shared = Arc::clone(&shared);
+            thread::spawn("db-maintain", move || {
+                maintain(&shared, &stop);
+                Ok(())
+            })
+        };
+        let background = Mutex::new(Some((source, background)));
+        Ok(Arc::new(Self { shared, background, _lock: lock_file }))
+    }
+
+    /// Does now what is done every few seconds.
+    #[cfg(test)]
+    pub fn maintain_now(&self) {
+        ask_for_upkeep(&self.shared, self.shared.clock.now_ms());
+    }
+
+    fn read<T>(
+        &self,
+        body: impl FnOnce(&[Arc<Day>]) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let _timer = self.shared.metrics.read_seconds.start_timer();
+        let outcome = body(&self.shared.days());
+        if let Err(StorageError::Damaged { file, what }) = &outcome
+            && let Some(day) = partition::day_of_file(file)
+            && let Some(day) = self.shared.known_day(day)
+            && let Ok(writer) = day.writer(&self.shared)
+        {
+            // The writer alone may set it aside. A full queue means that it will find out itself.
+            let _ = writer.try_send(Job::SetAside(what.clone()));
+        }
+        outcome
+    }
+
+    /// Hands ticks to the writers of their days.
+    fn hand_over(
+        &self,
+        agent: &str,
+        ticks: Vec<ResolvedTick>,
+        mut stored: Stored,
+        ack: Ack,
+    ) -> Result<(), Refused> {
+        let shared = &self.shared;
+        if shared.stopping.load(Ordering::Acquire) {
+            return Err(Refused { ack, error: RefusedWhy::Stopping });
+        }
+        let Some(permit) = Permit::take(&shared.waiting, shared.queue) else {
+            return Err(Refused { ack, error: RefusedWhy::QueueFull });
+        };
+        let mut parts: Vec<(Arc<Day>, Vec<ResolvedTick>)> = Vec::new();
+        for tick in ticks {
+            let number = partition::day_of(tick.timestamp_ms);
+            if let Some((_, part)) = parts.iter_mut().find(|(day, _)| day.number == number) {
+                part.push(tick);
+            } else if let Some(day) = shared.day(number) {
+                parts.push((day, vec![tick]));
+            } else {
+                stored.left_out += tick.values.len();
+            }
+        }
+        if parts.is_empty() {
+            drop(permit);
+            ack(Ok(stored));
+            return Ok(());
+        }
+        let received_ms = shared.clock.now_ms();
+        let agent: Arc<str> = agent.into();
+        let done = Done::split(ack, permit, parts.len(), stored);
+        for ((day, ticks), done) in parts.into_iter().zip(done) {
+            let write = Write { agent: Arc::clone(&agent), ticks, received_ms, done };
+            if let Ok(writer) = day.writer(shared) {
+                // There is room: no more batches wait than fit. A part that is dropped unread
+                // says that the server stops.
+                let _ = writer.send(Job::Write(write));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Store for Engine {
+    fn submit(&self, batch: Batch, ack: Ack) -> Result<(), Refused> {
+        let agent = batch.agent_id.clone();
+        let resolved = self.shared.interner.resolve_batch(batch);
+        let stored = Stored { new: 0, known: resolved.known, left_out: resolved.left_out };
+        self.hand_over(&agent, resolved.ticks, stored, ack)
+    }
+
+    fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
+        self.shared.interner.resolve(key)
+    }
+
+    fn submit_resolved(
+        &self,
+        agent: &str,
+        ticks: Vec<ResolvedTick>,
+        ack: Ack,
+    ) -> Result<(), Refused> {
+        self.hand_over(agent, ticks, Stored::default(), ack)
+    }
+
+    fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError> {
+        self.read(|days| Ok(names::latest(days, Some(agent))))
+    }
+
+    fn latest_all(&self) -> Result<Vec<LatestRow>, StorageError> {
+        self.read(|days| Ok(names::latest(days, None)))
+    }
+
+    fn list(&self, filter: &PointFilter, page: Page) -> Result<Listing<PointRow>, StorageError> {
+        self.read(|days| list::list(days, filter, page))
+    }
+
+    fn range(&self, query: &RangeQuery) -> Result<Vec<RangeSeries>, StorageError> {
+        self.read(|days| range::range(days, query))
+    }
+
+    fn summary(
+        &self,
+        agent: &str,
+        metric: &str,
+        from_ms: i64,
+        to_ms: i64,
+    ) -> Result<Summary, StorageError> {
+        self.read(|days| range::summary(days, agent, metric, (from_ms, to_ms)))
+    }
+
+    fn names(&self, from_ms: i64, to_ms: i64, page: Page) -> Result<Listing<String>, StorageError> {
+        let numbers = self.shared.interner.metric_numbers();
+        let found = self.read(|days| names::metrics(days, numbers, (from_ms, to_ms)))?;
+        Ok(names::page(found, page))
+    }
+
+    fn agents(
+        &self,
+        from_ms: i64,
+        to_ms: i64,
+        page: Page,
+    ) -> Result<Listing<String>, StorageError> {
+        let found = self.read(|days| names::agents(days, (from_ms, to_ms)))?;
+        Ok(names::page(found, page))
+    }
+
+    fn agents_seen(&self) -> Result<Vec<AgentSeen>, StorageError> {
+        self.read(|days| Ok(names::agents_seen(days)))
+    }
+
+    fn scan(
+        &self,
+        metric: &str,
+        wanted: &dyn Fn(&SeriesKey) -> bool,
+        from_ms: i64,
+        to_ms: i64,
+        visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
+    ) -> Result<(), StorageError> {
+        self.read(|days| range::scan(days, metric, wanted, (from_ms, to_ms), visit))
+    }
+
+    fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {
+        self.put_events(std::slice::from_ref(event))
+    }
+
+    fn put_events(&self, events: &[AlertEvent]) -> Result<(), StorageError> {
+        let mut by_day: BTreeMap<i64, Vec<AlertEvent>> = BTreeMap::new();
+        for event in events {
+            by_day.entry(partition::day_of(event.timestamp_ms)).or_default().push(event.clone());
+        }
+        let mut answers = Vec::new();
+        for (number, events) in by_day {
+            let day = self.shared.day(number).ok_or_else(|| {
+                let date = partition::date_of(number);
+                StorageError::Invalid(format!("{date} is not one of the days that are kept"))
+            })?;
+            let (reply, answer) = bounded(1);
+            let job = Job::Events(events, reply);
+            day.writer(&self.shared)?.send(job).map_err(|_| StorageError::Stopping)?;
+            answers.push(answer);
+        }
+        answers
+            .into_iter()
+            .try_for_each(|answer| answer.recv().unwrap_or(Err(StorageError::Stopping)))
+    }
+
+    fn event(&self, id: &str) -> Result<Option<AlertEvent>, StorageError> {
+        self.read(|days| events::find(days, id))
+    }
+
+    fn events(
+        &self,
+        filter: &EventFilter,
+        page: Page,
+    ) -> Result<Listing<AlertEvent>, StorageError> {
+        self.read(|days| events::list(days, filter, page))
+    }
+
+    fn report(&self) -> Result<StorageReport, StorageError> {
+        let shared = &self.shared;
+        let mut series = 0;
+        let mut partitions = Vec::new();
+        for day in shared.days() {
+            let has_head = |agent: &crate::server::storage::head::AgentDay| agent.head_points > 0;
+            let cells = day.agents();
+            let agents = cells.iter().map(|cell| lock(cell));
+            series += agents.filter(|a| has_head(a)).map(|a| a.entries.len()).sum::<usize>();
+            if day.path.exists() {
+                let date = partition::date_of(day.number);
+                partitions.push(Partition { date, size_bytes: partition::size_of(&day.path) });
+            }
+        }
+        Ok(StorageReport {
+            partitions,
+            total_bytes: folder_bytes(&shared.data_dir)?,
+            damaged: lock(&shared.set_aside).clone(),
+            disk_full: shared.disk_full.load(Ordering::Relaxed),
+            head_bytes: u64::try_from(shared.head_bytes.load(Ordering::Relaxed)).unwrap_or(0),
+            head_series: series as u64,
+        })
+    }
+
+    fn cleanup(&self) -> Result<Cleanup, StorageError> {
+        retention::clean_up(&self.shared)
+    }
+
+    fn observe(&self, observer: Arc<dyn Observer>) {
+        if self.shared.observer.set(observer).is_err() {
+            log::error!("the store has an observer already; the second one is not told");
+        }
+    }
+
+    fn stop(&self) {
+        self.shared.stopping.store(true, Ordering::Release);
+        if let Some((source, thread)) = lock(&self.background).take() {
+            drop(source);
+            let _ = thread.join();
+        }
+        self.shared.days().iter().for_each(|day| day.close());
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+fn folder_bytes(folder: &Path) -> Result<u64, StorageError> {
+    let mut sum = 0;
+    for entry in std::fs::read_dir(folder)? {
+        // A file that goes between the two has no size.
+        sum +=
+            entry?.metadata().map(|meta| if meta.is_file() { meta.len() } else { 0 }).unwrap_or(0);
+    }
+    Ok(sum)
+}
+
+/// Makes the folder when it is missing, and takes its lock, which the system gives back when the
+/// process ends, however it ends.
+fn take_folder(folder: &Path) -> Result<File, StorageError> {
+    let named = |error: std::io::Error| {
+        let shown = folder.display();
+        std::io::Error::new(
+            error.kind(),
+            format!("cannot write data_dir {shown}: {error}; give the server's user the right to"),
+        )
+    };
+    std::fs::create_dir_all(folder).map_err(named)?;
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(folder.join(LOCK_FILE))
+        .map_err(named)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(file),
+        Err(rustix::io::Errno::WOULDBLOCK) => {
+            Err(StorageError::Locked(folder.display().to_string()))
+        }
+        Err(error) => Err(named(error.into()).into()),
+    }
+}
+
+/// Reads every day file; damaged ones are set aside.
+fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
+    let mut numbers: Vec<i64> = std::fs::read_dir(&shared.data_dir)?
+        .flatten()
+        .filter_map(|entry| partition::day_of_file(&entry.file_name().to_string_lossy()))
+        .collect();
+    numbers.sort_unstable();
+    for number in numbers {
+        let path = partition::path_of(&shared.data_dir, number);
+        let day = Arc::new(Day::new(number, path));
+        match recover::load(&day, &shared.interner) {
+            Ok(bytes) => {
+                shared.head_changed(i64::try_from(bytes).unwrap_or(i64::MAX));
+                let mut days =
+                    shared.days.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+                days.insert(number, day);
+            }
+            Err(StorageError::Damaged { what, .. }) => {
+                if let Some(name) = damage::rename(&day.path, &what) {
+                    shared.metrics.damaged.inc();
+                    lock(&shared.set_aside).push(name);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Looks every few seconds for what age makes due, and every hour for days past the retention.
+fn maintain(shared: &Arc<Shared>, stop: &Stop) {
+    let mut cleaned_ms = None;
+    loop {
+        let now = shared.clock.now_ms();
+        if cleaned_ms.is_none_or(|cleaned: i64| (now - cleaned).abs() >= HOUR_MS) {
+            cleaned_ms = Some(now);
+            if let Err(error) = retention::clean_up(shared) {
+                log::error!("dropping old days: {error}");
+            }
+        }
+        ask_for_upkeep(shared, now);
+        if stop.wait(MAINTAIN_EVERY) {
+            return;
+        }
+    }
+}
+
+fn ask_for_upkeep(shared: &Arc<Shared>, now: i64) {
+    for day in shared.days() {
+        if day.wants_upkeep(now, shared.storage.pack_age_secs)
+            && let Ok(writer) = day.writer(shared)
+        {
+            // A full queue means that the writer is awake, and this comes round again.
+            let _ = writer.try_send(Job::Maintain);
+        }
+    }
+}

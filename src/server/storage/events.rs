@@ -1,0 +1,160 @@
+//! Alert events in the day files.
+
+use std::sync::Arc;
+
+use rusqlite::types::Value;
+use rusqlite::{Connection, Row, params, params_from_iter};
+
+use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::series::Labels;
+use crate::model::severity::Severity;
+use crate::server::storage::day::Day;
+use crate::server::storage::{EventFilter, Listing, Page, StorageError, partition};
+
+/// Writes an event, or replaces the one with its id.
+///
+/// # Errors
+///
+/// SQLite's.
+pub fn put(connection: &Connection, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+    let mut put = connection.prepare_cached(
+        "INSERT OR REPLACE INTO alert_events
+           (id, rule_id, rule_name, agent_id, metric_name, severity, message, labels, value,
+            threshold, timestamp, predicted_breach, first_triggered_at, status, resolved_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+    )?;
+    put.execute(params![
+        event.id,
+        event.rule_id,
+        event.rule_name,
+        event.agent_id,
+        event.metric_name,
+        event.severity.name(),
+        event.message,
+        event.labels.to_json(),
+        event.value,
+        event.threshold,
+        event.timestamp_ms,
+        event.predicted_breach_ms,
+        event.first_triggered_at_ms,
+        event.status as i64,
+        event.resolved_at_ms,
+    ])?;
+    Ok(())
+}
+
+const COLUMNS: &str = "id, rule_id, rule_name, agent_id, metric_name, severity, message, labels,
+    value, threshold, timestamp, predicted_breach, first_triggered_at, status, resolved_at";
+
+fn event(row: &Row<'_>) -> Result<Option<AlertEvent>, rusqlite::Error> {
+    let severity: String = row.get(5)?;
+    let labels: String = row.get(7)?;
+    let status: i64 = row.get(13)?;
+    let (Ok(severity), Some(labels), Some(status)) = (
+        severity.parse::<Severity>(),
+        Labels::from_json(&labels),
+        AlertStatus::from_number(status),
+    ) else {
+        return Ok(None);
+    };
+    Ok(Some(AlertEvent {
+        id: row.get(0)?,
+        rule_id: row.get(1)?,
+        rule_name: row.get(2)?,
+        agent_id: row.get(3)?,
+        metric_name: row.get(4)?,
+        severity,
+        message: row.get(6)?,
+        labels,
+        value: row.get(8)?,
+        threshold: row.get(9)?,
+        timestamp_ms: row.get(10)?,
+        predicted_breach_ms: row.get(11)?,
+        first_triggered_at_ms: row.get(12)?,
+        status,
+        resolved_at_ms: row.get(14)?,
+    }))
+}
+
+fn select(
+    connection: &Connection,
+    day: &Day,
+    tail: &str,
+    values: &[Value],
+) -> Result<Vec<AlertEvent>, StorageError> {
+    let read = || -> Result<Vec<Option<AlertEvent>>, rusqlite::Error> {
+        let sql = format!("SELECT {COLUMNS} FROM alert_events {tail}");
+        let mut query = connection.prepare_cached(&sql)?;
+        let rows = query.query_map(params_from_iter(values), event)?;
+        rows.collect()
+    };
+    let rows = read().map_err(|error| partition::classify(error, &day.path))?;
+    let whole = || partition::damaged(&day.path, "an alert event can't be read");
+    rows.into_iter().map(|row| row.ok_or_else(whole)).collect()
+}
+
+/// The event with an id, in whichever day.
+///
+/// # Errors
+///
+/// When a file can't be read.
+pub fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageError> {
+    for day in days.iter().rev().filter(|day| day.path.exists()) {
+        let values = [Value::Text(id.to_owned())];
+        let found = day.read(|connection| select(connection, day, "WHERE id = ?1", &values))?;
+        if let Some(event) = found.into_iter().next() {
+            return Ok(Some(event));
+        }
+    }
+    Ok(None)
+}
+
+/// A page of events, newest first.
+///
+/// # Errors
+///
+/// When a file can't be read.
+pub fn list(
+    days: &[Arc<Day>],
+    filter: &EventFilter,
+    page: Page,
+) -> Result<Listing<AlertEvent>, StorageError> {
+    let from = filter.from_ms.unwrap_or(i64::MIN);
+    let to = filter.to_ms.unwrap_or(i64::MAX);
+    let mut wheres = vec!["timestamp >= ? AND timestamp <= ?"];
+    let mut values = vec![Value::Integer(from), Value::Integer(to)];
+    if let Some(agent) = &filter.agent {
+        wheres.push("agent_id = ?");
+        values.push(Value::Text(agent.clone()));
+    }
+    if let Some(severity) = filter.severity {
+        wheres.push("severity = ?");
+        values.push(Value::Text(severity.name().to_owned()));
+    }
+    let wheres = format!("WHERE {}", wheres.join(" AND "));
+    let mut out = Listing { items: Vec::new(), total: 0 };
+    let mut skip = page.offset as u64;
+    let touched =
+        |day: &&Arc<Day>| day.start_ms() <= to && day.end_ms() >= from && day.path.exists();
+    for day in days.iter().rev().filter(touched) {
+        let limit = page.limit - out.items.len();
+        let (count, items) = day.read(|connection| {
+            let sql = format!("SELECT count(*) FROM alert_events {wheres}");
+            let count: i64 = connection
+                .prepare_cached(&sql)
+                .and_then(|mut query| query.query_row(params_from_iter(&values), |row| row.get(0)))
+                .map_err(|error| partition::classify(error, &day.path))?;
+            let count = count.max(0) as u64;
+            if limit == 0 || skip >= count {
+                return Ok((count, Vec::new()));
+            }
+            let tail =
+                format!("{wheres} ORDER BY timestamp DESC, id DESC LIMIT {limit} OFFSET {skip}");
+            Ok((count, select(connection, day, &tail, &values)?))
+        })?;
+        out.total += count;
+        skip = skip.saturating_sub(count);
+        out.items.extend(items);
+    }
+    Ok(out)
+}

@@ -1,0 +1,386 @@
+//! One transaction's worth of batches: which of their points are new, and the rows for them.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use rusqlite::{Connection, params};
+
+use crate::server::storage::chunk::{self, Meta};
+use crate::server::storage::day::{Books, Cell, Day, Row, Write};
+use crate::server::storage::head::{AgentDay, DayLayout, Tick};
+use crate::server::storage::intern::lock;
+use crate::server::storage::shared::Done;
+use crate::server::storage::{
+    NewPoint, ResolvedTick, SeriesList, StorageError, Stored, frame, partition,
+};
+
+/// Batches that share a transaction, with the rows that it will write.
+pub struct Group {
+    /// The frames' texts, one after the other.
+    text: Vec<u8>,
+    frames: Vec<Frame>,
+    /// Agents with ticks in this transaction.
+    touched: Vec<Cell>,
+    /// Whom to tell what.
+    told: Vec<(Done, Stored)>,
+    /// New points for the observer, by agent; empty when there is none.
+    notices: Vec<(Arc<str>, Vec<NewPoint>)>,
+    observed: bool,
+    started: Instant,
+}
+
+struct Frame {
+    id: i64,
+    agent: u32,
+    ts: i64,
+    received: i64,
+    series: Listed,
+    text: Range<usize>,
+}
+
+/// How a frame names its series.
+enum Listed {
+    Layout(i64),
+    Inline(String),
+}
+
+/// Times of chunks that were looked into for points that come again.
+#[derive(Default)]
+pub struct KnownTimes(HashMap<i64, Arc<[i64]>>);
+
+/// Chunks remembered: a batch that comes again asks about the same ones for every tick.
+const KNOWN_CHUNKS_MAX: usize = 4_096;
+
+impl Group {
+    /// An empty group.
+    pub fn new(observed: bool) -> Self {
+        Self {
+            text: Vec::new(),
+            frames: Vec::new(),
+            touched: Vec::new(),
+            told: Vec::new(),
+            notices: Vec::new(),
+            observed,
+            started: Instant::now(),
+        }
+    }
+
+    /// Bytes of the frames so far.
+    pub fn size_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    /// Since when it gathers.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    /// Takes a batch into the group. A failure of this batch alone is told at once.
+    pub fn add(
+        &mut self,
+        day: &Day,
+        books: &mut Books,
+        connection: &Connection,
+        known: &mut KnownTimes,
+        write: Write,
+    ) -> Result<(), StorageError> {
+        let Write { agent: name, ticks, received_ms, done } = write;
+        let cell = match day.agent(&name) {
+            Some(cell) => cell,
+            None => {
+                let id = books.next_agent;
+                books.next_agent += 1;
+                books.unsaved.push(Row::Agent(id, Arc::clone(&name)));
+                day.add_agent(AgentDay::new(id, Arc::clone(&name)))
+            }
+        };
+        if lock(&cell).pending.is_empty() {
+            self.touched.push(Arc::clone(&cell));
+        }
+        let mut stored = Stored::default();
+        let mut notice = Vec::new();
+        for tick in ticks {
+            let context = Context { day, cell: &cell, connection, received_ms };
+            let added = self.add_tick(&context, books, known, tick, &mut stored, &mut notice);
+            if let Err(error) = added {
+                done.tell(Err(crate::server::storage::shared::again(&error)));
+                return Err(error);
+            }
+        }
+        if !notice.is_empty() {
+            self.notices.push((name, notice));
+        }
+        self.told.push((done, stored));
+        Ok(())
+    }
+
+    fn add_tick(
+        &mut self,
+        context: &Context<'_>,
+        books: &mut Books,
+        known: &mut KnownTimes,
+        tick: ResolvedTick,
+        stored: &mut Stored,
+        notice: &mut Vec<NewPoint>,
+    ) -> Result<(), StorageError> {
+        let ts = tick.timestamp_ms;
+        let (layout, values, again) = {
+            let mut agent = lock(context.cell);
+            let (layout, values) = fit(&mut agent, books, tick, stored);
+            let again = (!agent.is_newest(ts)).then(|| {
+                let covered = agent.is_covered(ts);
+                (agent.known_at(ts, &layout.entries), covered, ids_of(&agent, &layout))
+            });
+            (layout, values, again)
+        };
+        let (layout, values) = match again {
+            None => (layout, values),
+            Some((mut found, covered, ids)) => {
+                if covered {
+                    context.look_into_chunks(known, ts, &ids, &mut found)?;
+                }
+                stored.known += found.iter().filter(|&&known| known).count();
+                without(layout, values, &found)
+            }
+        };
+        if values.is_empty() {
+            return Ok(());
+        }
+        stored.new += values.len();
+        if self.observed {
+            notice.extend(layout.source.iter().zip(&values).map(|(series, &value)| NewPoint {
+                series: Arc::clone(series),
+                timestamp_ms: ts,
+                value,
+            }));
+        }
+        let id = books.next_frame;
+        books.next_frame += 1;
+        let from = self.text.len();
+        frame::encode_values(&mut self.text, &values);
+        let mut agent = lock(context.cell);
+        let series = match layout.row.get() {
+            Some(&row) => Listed::Layout(row),
+            None => Listed::Inline(frame::encode_ids(ids_of(&agent, &layout))),
+        };
+        let text = from..self.text.len();
+        let received = context.received_ms;
+        self.frames.push(Frame { id, agent: agent.id, ts, received, series, text });
+        agent.prepare(Tick { ts, received, frame: id, layout, values: values.into() });
+        Ok(())
+    }
+
+    /// Writes the frames.
+    ///
+    /// # Errors
+    ///
+    /// SQLite's.
+    pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+        let mut insert = connection.prepare_cached(
+            "INSERT INTO samples (id, agent, timestamp, received, series, data)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?;
+        for frame in &self.frames {
+            let bytes = self.text.get(frame.text.clone()).unwrap_or_default();
+            let text = std::str::from_utf8(bytes).unwrap_or_default();
+            match &frame.series {
+                Listed::Layout(row) => insert.execute(params![
+                    frame.id,
+                    frame.agent,
+                    frame.ts,
+                    frame.received,
+                    row,
+                    text
+                ])?,
+                Listed::Inline(list) => insert.execute(params![
+                    frame.id,
+                    frame.agent,
+                    frame.ts,
+                    frame.received,
+                    list,
+                    text
+                ])?,
+            };
+        }
+        Ok(())
+    }
+
+    /// After the commit: makes the points readable. Gives the bytes that they take in memory, the
+    /// agents that got some, whom to tell, and what to show the observer.
+    pub fn publish(self) -> Published {
+        let bytes = self.touched.iter().map(|cell| lock(cell).publish()).sum();
+        Published { bytes, touched: self.touched, told: self.told, notices: self.notices }
+    }
+
+    /// After a failure: forgets everything, and gives whom to tell.
+    pub fn roll_back(self) -> Vec<Done> {
+        self.touched.iter().for_each(|cell| lock(cell).roll_back());
+        self.told.into_iter().map(|(done, _)| done).collect()
+    }
+}
+
+/// What a committed group leaves to do.
+pub struct Published {
+    /// Bytes that the heads have gained.
+    pub bytes: usize,
+    /// Agents that got points.
+    pub touched: Vec<Cell>,
+    /// Whom to tell what.
+    pub told: Vec<(Done, Stored)>,
+    /// What to show the observer.
+    pub notices: Vec<(Arc<str>, Vec<NewPoint>)>,
+}
+
+struct Context<'a> {
+    day: &'a Day,
+    cell: &'a Cell,
+    connection: &'a Connection,
+    received_ms: i64,
+}
+
+fn ids_of(agent: &AgentDay, layout: &DayLayout) -> Vec<u32> {
+    let id = |&place: &u32| agent.entries.get(place as usize).map(|entry| entry.id);
+    layout.entries.iter().filter_map(id).collect()
+}
+
+/// Finds the places of a tick's series, making known those that the day has not seen. Points for
+/// which there is no room, and series that the list names twice, fall out.
+fn fit(
+    agent: &mut AgentDay,
+    books: &mut Books,
+    tick: ResolvedTick,
+    stored: &mut Stored,
+) -> (Arc<DayLayout>, Vec<f64>) {
+    let alike = tick.series.len() == tick.values.len();
+    if alike && let Some(layout) = agent.known_layout(&tick.series) {
+        if tick.values.iter().all(|value| value.is_finite()) {
+            if layout.row.get().is_none() {
+                // It came before: from now on frames name its row.
+                let row = books.next_layout;
+                books.next_layout += 1;
+                let list = frame::encode_ids(ids_of(agent, &layout));
+                books.unsaved.push(Row::Layout(row, agent.id, list));
+                let _ = layout.row.set(row);
+            }
+            return (layout, tick.values.into_vec());
+        }
+    }
+    let mut seen = HashSet::with_capacity(tick.values.len());
+    let (mut series, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
+    for (one, &value) in tick.series.iter().zip(&tick.values) {
+        let place = match agent.place_of(one.number) {
+            Some(place) => Some(place),
+            None if agent.has_room() && *one.key.agent == *agent.name => {
+                let id = books.next_series;
+                books.next_series += 1;
+                books.unsaved.push(Row::Series(id, agent.id, Arc::clone(one)));
+                Some(agent.add_entry(Arc::clone(one), id))
+            }
+            None => None,
+        };
+        match place {
+            Some(place) if value.is_finite() && seen.insert(place) => {
+                series.push(Arc::clone(one));
+                places.push(place);
+                values.push(value);
+            }
+            Some(place) if seen.contains(&place) => stored.known += 1,
+            _ => stored.left_out += 1,
+        }
+    }
+    let whole = series.len() == tick.series.len() && alike;
+    let source = if whole { tick.series } else { SeriesList::from(series) };
+    let layout = Arc::new(DayLayout { source, entries: places.into(), row: OnceLock::new() });
+    if whole {
+        agent.remember(&layout);
+    }
+    (layout, values)
+}
+
+/// A tick without the points that are known.
+fn without(layout: Arc<DayLayout>, values: Vec<f64>, known: &[bool]) -> (Arc<DayLayout>, Vec<f64>) {
+    if known.iter().all(|&known| !known) {
+        return (layout, values);
+    }
+    let fresh = || known.iter().map(|&known| !known);
+    fn kept<T: Clone>(items: &[T], fresh: impl Iterator<Item = bool>) -> Vec<T> {
+        items.iter().zip(fresh).filter(|(_, keep)| *keep).map(|(item, _)| item.clone()).collect()
+    }
+    let source: SeriesList = kept(&layout.source, fresh()).into();
+    let entries = kept(&layout.entries, fresh()).into();
+    let values = kept(&values, fresh());
+    (Arc::new(DayLayout { source, entries, row: OnceLock::new() }), values)
+}
+
+impl Context<'_> {
+    /// Marks the series that have a packed point at `ts`.
+    fn look_into_chunks(
+        &self,
+        known: &mut KnownTimes,
+        ts: i64,
+        ids: &[u32],
+        found: &mut [bool],
+    ) -> Result<(), StorageError> {
+        let sql = |error| partition::classify(error, &self.day.path);
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT id, start, end, count FROM chunks
+                 WHERE series = ?1 AND start <= ?2 AND end >= ?2",
+            )
+            .map_err(sql)?;
+        for (&series, found) in ids.iter().zip(found) {
+            if *found {
+                continue;
+            }
+            let mut rows = query.query(params![series, ts]).map_err(sql)?;
+            while let Some(row) = rows.next().map_err(sql)? {
+                let read = || -> Result<(i64, Meta), rusqlite::Error> {
+                    let count = row.get::<_, i64>(3)?;
+                    Ok((row.get(0)?, bare_meta(series, row.get(1)?, row.get(2)?, count)))
+                };
+                let (id, meta) = read().map_err(sql)?;
+                *found |= self.times(known, id, &meta)?.binary_search(&ts).is_ok();
+            }
+        }
+        Ok(())
+    }
+
+    fn times(
+        &self,
+        known: &mut KnownTimes,
+        id: i64,
+        meta: &Meta,
+    ) -> Result<Arc<[i64]>, StorageError> {
+        if let Some(times) = known.0.get(&id) {
+            return Ok(Arc::clone(times));
+        }
+        let packed: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT times FROM chunks WHERE id = ?1")
+            .and_then(|mut query| query.query_row([id], |row| row.get(0)))
+            .map_err(|error| partition::classify(error, &self.day.path))?;
+        let times: Arc<[i64]> = chunk::decode_times(meta, packed.as_deref())
+            .map_err(|error| partition::damaged(&self.day.path, error.to_string()))?
+            .into();
+        if known.0.len() >= KNOWN_CHUNKS_MAX {
+            known.0.clear();
+        }
+        known.0.insert(id, Arc::clone(&times));
+        Ok(times)
+    }
+}
+
+fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
+    let count = usize::try_from(count).unwrap_or(0);
+    Meta { series, start, end, count, min: 0.0, max: 0.0, sum: 0.0, first: 0.0, last: 0.0, lag: 0 }
+}
+
+impl KnownTimes {
+    /// Forgets all: chunks are about to be replaced, and ids may come again.
+    pub fn clear(&mut self) {
+        self.0.clear();
+    }
+}

@@ -1,0 +1,139 @@
+//! A day that is over is packed once more: the chunks of each series become one. The work is done
+//! in small transactions, each complete in itself, between the batches that may still come.
+
+use std::collections::VecDeque;
+
+use rusqlite::{Connection, params};
+
+use crate::server::storage::day::Day;
+use crate::server::storage::reader::chunks::{self, Stored};
+use crate::server::storage::{StorageError, chunk, pack, partition};
+
+/// Points merged in one transaction, at least one series.
+const STEP_POINTS: usize = 200_000;
+/// Frames deleted in one transaction.
+const STEP_FRAMES: usize = 5_000;
+/// Pages given back in one step.
+const STEP_PAGES: usize = 1_000;
+
+/// How far a finished day's packing is.
+#[derive(Default)]
+pub struct Finishing {
+    series: Option<VecDeque<u32>>,
+    truncated: bool,
+}
+
+/// Whether there is more to do.
+pub enum Progress {
+    /// Call again.
+    More,
+    /// Every series has one chunk and the file no free pages.
+    Settled,
+}
+
+impl Finishing {
+    /// Does the next bit.
+    ///
+    /// # Errors
+    ///
+    /// SQLite's; what was done before it stays done.
+    pub fn step(
+        &mut self,
+        day: &Day,
+        connection: &mut Connection,
+        log_floor: i64,
+    ) -> Result<Progress, StorageError> {
+        let sql = |error| partition::classify(error, &day.path);
+        let Some(series) = &mut self.series else {
+            let list = fragmented(connection).map_err(sql)?;
+            self.series = Some(list);
+            return Ok(Progress::More);
+        };
+        if !series.is_empty() {
+            merge_some(day, connection, series)?;
+            return Ok(Progress::More);
+        }
+        let spent: usize = connection
+            .execute(
+                "DELETE FROM samples WHERE id IN
+                   (SELECT id FROM samples WHERE id < ?1 ORDER BY id LIMIT ?2)",
+                params![log_floor, STEP_FRAMES as i64],
+            )
+            .map_err(sql)?;
+        if spent == STEP_FRAMES {
+            return Ok(Progress::More);
+        }
+        let free: i64 =
+            connection.pragma_query_value(None, "freelist_count", |row| row.get(0)).map_err(sql)?;
+        if free > 0 {
+            // The pragma gives back a page for each step of its statement.
+            let mut release = connection
+                .prepare(&format!("PRAGMA incremental_vacuum({STEP_PAGES})"))
+                .map_err(sql)?;
+            let mut rows = release.query([]).map_err(sql)?;
+            while rows.next().map_err(sql)?.is_some() {}
+            return Ok(Progress::More);
+        }
+        if !self.truncated {
+            self.truncated = true;
+            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
+            connection.query_row(checkpoint, [], |_| Ok(())).map_err(sql)?;
+            return Ok(Progress::More);
+        }
+        Ok(Progress::Settled)
+    }
+}
+
+/// Series with more than one chunk.
+fn fragmented(connection: &Connection) -> Result<VecDeque<u32>, rusqlite::Error> {
+    let mut query = connection
+        .prepare("SELECT series FROM chunks GROUP BY series HAVING count(*) > 1 ORDER BY series")?;
+    let rows = query.query_map([], |row| row.get(0))?;
+    rows.collect()
+}
+
+fn merge_some(
+    day: &Day,
+    connection: &mut Connection,
+    series: &mut VecDeque<u32>,
+) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, &day.path);
+    let transaction = connection.transaction().map_err(sql)?;
+    let mut points = 0;
+    while points < STEP_POINTS
+        && let Some(id) = series.pop_front()
+    {
+        let found = chunks::load(&transaction, day, id, i64::MIN, i64::MAX)?;
+        points += merge_series(day, &transaction, id, &found)?;
+    }
+    transaction.commit().map_err(sql)
+}
+
+fn merge_series(
+    day: &Day,
+    connection: &Connection,
+    id: u32,
+    found: &[Stored],
+) -> Result<usize, StorageError> {
+    let mut points: Vec<(i64, f64)> = Vec::new();
+    for stored in found {
+        points.extend(stored.points(day)?);
+    }
+    if found.len() < 2 || points.len() > chunk::CHUNK_POINTS_MAX {
+        return Ok(0);
+    }
+    points.sort_by_key(|&(ts, _)| ts);
+    points.dedup_by_key(|&mut (ts, _)| ts);
+    let (times, values): (Vec<i64>, Vec<f64>) = points.into_iter().unzip();
+    let lag = found.iter().map(|stored| stored.meta.lag).max().unwrap_or(0);
+    let merged = chunk::encode(id, &times, &values, lag, chunk::LEVEL_FINAL);
+    let write = || -> Result<(), rusqlite::Error> {
+        let mut delete = connection.prepare_cached("DELETE FROM chunks WHERE id = ?1")?;
+        for stored in found {
+            delete.execute([stored.id])?;
+        }
+        pack::insert(connection, &merged)
+    };
+    write().map_err(|error| partition::classify(error, &day.path))?;
+    Ok(times.len())
+}

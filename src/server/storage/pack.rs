@@ -1,0 +1,174 @@
+//! Packing: an agent's head becomes one chunk for each of its series. All of an agent is packed
+//! at once, so that its frames in the log are spent together: the row in `agents` then says up to
+//! which frame, and no frame is ever written anew.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use crate::server::storage::chunk::{self, Chunk};
+use crate::server::storage::day::Cell;
+use crate::server::storage::head::{AgentDay, Tick};
+use crate::server::storage::intern::lock;
+
+/// An agent's head, packed, to be written with the next transaction.
+pub struct Packed {
+    cell: Cell,
+    agent: u32,
+    newest_frame: i64,
+    chunks: Vec<(u32, Chunk)>,
+    span: (i64, i64),
+}
+
+struct Column {
+    place: u32,
+    id: u32,
+    times: Vec<i64>,
+    values: Vec<f64>,
+    lag: i64,
+}
+
+/// Ticks after which an agent is packed: around `points`, but not the same for every agent, so
+/// that they don't all come at once.
+pub fn threshold(name: &str, points: usize) -> usize {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    let spread = (points / 2).max(1) as u64;
+    points - points / 4 + (hasher.finish() % spread) as usize
+}
+
+/// Packs what an agent has in the head; `None` when that is nothing.
+pub fn pack(cell: &Cell, level: usize) -> Option<Packed> {
+    let agent = lock(cell);
+    let (first, last) = (agent.ticks.first()?, agent.ticks.last()?);
+    let span = (first.ts, last.ts);
+    let newest_frame = agent.ticks.iter().map(|tick| tick.frame).max()?;
+    let id = agent.id;
+    let columns = transpose(&agent);
+    drop(agent);
+    let chunks = columns
+        .into_iter()
+        .map(|column| {
+            let Column { place, id, times, values, lag } = column;
+            (place, chunk::encode(id, &times, &values, lag, level))
+        })
+        .collect();
+    Some(Packed { cell: Arc::clone(cell), agent: id, newest_frame, chunks, span })
+}
+
+fn transpose(agent: &AgentDay) -> Vec<Column> {
+    let mut columns: Vec<Column> = Vec::new();
+    let mut column_of: Vec<Option<usize>> = vec![None; agent.entries.len()];
+    for run in agent.ticks.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
+        let Some(layout) = run.first().map(|tick| &tick.layout) else { continue };
+        for (position, &place) in layout.entries.iter().enumerate() {
+            let (Some(entry), Some(slot)) =
+                (agent.entries.get(place as usize), column_of.get_mut(place as usize))
+            else {
+                continue;
+            };
+            let at = *slot.get_or_insert_with(|| {
+                columns.push(Column {
+                    place,
+                    id: entry.id,
+                    times: Vec::with_capacity(agent.ticks.len()),
+                    values: Vec::with_capacity(agent.ticks.len()),
+                    lag: 0,
+                });
+                columns.len() - 1
+            });
+            if let Some(column) = columns.get_mut(at) {
+                append(column, run, position);
+            }
+        }
+    }
+    columns
+}
+
+fn append(column: &mut Column, run: &[Tick], position: usize) {
+    for tick in run {
+        if let Some(&value) = tick.values.get(position) {
+            column.times.push(tick.ts);
+            column.values.push(value);
+            column.lag = column.lag.max(tick.received - tick.ts);
+        }
+    }
+}
+
+impl Packed {
+    /// Points in all of its chunks.
+    pub fn points(&self) -> usize {
+        self.chunks.iter().map(|(_, chunk)| chunk.meta.count).sum()
+    }
+
+    /// Whether it is of this agent.
+    pub fn is_of(&self, cell: &Cell) -> bool {
+        Arc::ptr_eq(&self.cell, cell)
+    }
+
+    /// Number of its chunks.
+    pub fn len(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Writes the chunks, and that the agent's frames are spent.
+    ///
+    /// # Errors
+    ///
+    /// SQLite's.
+    pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+        for (_, chunk) in &self.chunks {
+            insert(connection, chunk)?;
+        }
+        let mut spent = connection.prepare_cached("UPDATE agents SET packed = ?2 WHERE id = ?1")?;
+        spent.execute(params![self.agent, self.newest_frame])?;
+        Ok(())
+    }
+
+    /// Takes the packed points out of the head, after the commit. Gives the bytes freed.
+    pub fn apply(self) -> usize {
+        let mut agent = lock(&self.cell);
+        for (place, chunk) in &self.chunks {
+            if let Some(entry) = agent.entries.get_mut(*place as usize) {
+                entry.packed_last = entry.packed_last.max(chunk.meta.end);
+            }
+        }
+        agent.cover(self.span.0, self.span.1);
+        agent.drop_packed(self.newest_frame)
+    }
+}
+
+/// Writes one chunk.
+///
+/// # Errors
+///
+/// SQLite's.
+pub fn insert(connection: &Connection, chunk: &Chunk) -> Result<(), rusqlite::Error> {
+    let mut insert = connection.prepare_cached(
+        "INSERT INTO chunks
+           (series, start, end, count, min, max, sum, first, last, lag, times, data)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+    )?;
+    let meta = &chunk.meta;
+    insert.execute(params![
+        meta.series,
+        meta.start,
+        meta.end,
+        meta.count as i64,
+        meta.min,
+        meta.max,
+        finite(meta.sum),
+        meta.first,
+        meta.last,
+        meta.lag,
+        chunk.times,
+        chunk.data,
+    ])?;
+    Ok(())
+}
+
+/// SQLite has no NaN, which a sum of both infinities would be.
+fn finite(sum: f64) -> f64 {
+    if sum.is_nan() { 0.0 } else { sum }
+}

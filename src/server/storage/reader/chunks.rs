@@ -1,0 +1,83 @@
+//! Chunks as readers meet them.
+
+use rusqlite::{Connection, Row, params};
+
+use crate::server::storage::chunk::{self, Meta};
+use crate::server::storage::day::Day;
+use crate::server::storage::{StorageError, partition};
+
+/// A chunk's row.
+#[derive(Debug)]
+pub struct Stored {
+    /// Its id.
+    pub id: i64,
+    /// The summary.
+    pub meta: Meta,
+    times: Option<Vec<u8>>,
+    data: Vec<u8>,
+}
+
+/// The chunks of a series with a point from `from` to `to`, as far as their bounds tell, oldest
+/// first.
+///
+/// # Errors
+///
+/// SQLite's.
+pub fn load(
+    connection: &Connection,
+    day: &Day,
+    series: u32,
+    from: i64,
+    to: i64,
+) -> Result<Vec<Stored>, StorageError> {
+    let read = || -> Result<Vec<Stored>, rusqlite::Error> {
+        let mut query = connection.prepare_cached(
+            "SELECT id, start, end, count, min, max, sum, first, last, lag, times, data
+             FROM chunks WHERE series = ?1 AND start <= ?3 AND end >= ?2 ORDER BY start",
+        )?;
+        let rows = query.query_map(params![series, from, to], |row| stored(series, row))?;
+        rows.collect()
+    };
+    read().map_err(|error| partition::classify(error, &day.path))
+}
+
+fn stored(series: u32, row: &Row<'_>) -> Result<Stored, rusqlite::Error> {
+    let count = row.get::<_, i64>(3)?;
+    let meta = Meta {
+        series,
+        start: row.get(1)?,
+        end: row.get(2)?,
+        count: usize::try_from(count).unwrap_or(0),
+        min: row.get(4)?,
+        max: row.get(5)?,
+        sum: row.get(6)?,
+        first: row.get(7)?,
+        last: row.get(8)?,
+        lag: row.get(9)?,
+    };
+    Ok(Stored { id: row.get(0)?, meta, times: row.get(10)?, data: row.get(11)? })
+}
+
+impl Stored {
+    /// The times.
+    ///
+    /// # Errors
+    ///
+    /// When the chunk is damaged.
+    pub fn times(&self, day: &Day) -> Result<Vec<i64>, StorageError> {
+        chunk::decode_times(&self.meta, self.times.as_deref())
+            .map_err(|error| partition::damaged(&day.path, error.to_string()))
+    }
+
+    /// The points, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// When the chunk is damaged.
+    pub fn points(&self, day: &Day) -> Result<Vec<(i64, f64)>, StorageError> {
+        let times = self.times(day)?;
+        let values = chunk::decode_values(&self.meta, &self.data)
+            .map_err(|error| partition::damaged(&day.path, error.to_string()))?;
+        Ok(times.into_iter().zip(values).collect())
+    }
+}

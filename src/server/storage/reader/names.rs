@@ -1,0 +1,173 @@
+//! Who and what there is: metrics' names, agents, newest values, all from memory.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::server::storage::day::{Cell, Day};
+use crate::server::storage::head::Entry;
+use crate::server::storage::intern::lock;
+use crate::server::storage::reader::{gather, need_file, points, with_file};
+use crate::server::storage::{AgentSeen, LatestRow, Listing, Page, Series, StorageError};
+
+/// Whether an entry has a point in a time, when that can be said without looking.
+fn has_point(entry: &Entry, from: i64, to: i64) -> Option<bool> {
+    if entry.count == 0 || entry.first > to || entry.last < from {
+        return Some(false);
+    }
+    // The first or the newest point lies in it; otherwise it is a hole or there are points.
+    (entry.first >= from || entry.last <= to).then_some(true)
+}
+
+/// Whether a series has a point in a time, by looking at its points.
+fn look(
+    day: &Day,
+    cell: &Cell,
+    series: &Arc<Series>,
+    from: i64,
+    to: i64,
+) -> Result<bool, StorageError> {
+    let found = gather(cell, &|other| other.number == series.number, from, to);
+    if found.iter().any(|wanted| !wanted.head.is_empty()) {
+        return Ok(true);
+    }
+    with_file(day, need_file(&found, from), |connection| {
+        for wanted in &found {
+            if !points(connection, day, wanted, from, to)?.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
+}
+
+/// Names of metrics with a point in the time.
+///
+/// # Errors
+///
+/// When a file can't be read.
+pub fn metrics(
+    days: &[Arc<Day>],
+    numbers: usize,
+    (from, to): (i64, i64),
+) -> Result<BTreeSet<String>, StorageError> {
+    let mut seen = vec![false; numbers];
+    let mut names = BTreeSet::new();
+    let mut unsure: Vec<(Arc<Day>, Cell, Arc<Series>)> = Vec::new();
+    for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
+        for cell in day.agents() {
+            let agent = lock(&cell);
+            for entry in &agent.entries {
+                let number = entry.metric_number as usize;
+                if seen.get(number).copied().unwrap_or(false) {
+                    continue;
+                }
+                match has_point(entry, from, to) {
+                    Some(true) => {
+                        names.insert(entry.series.key.metric.to_string());
+                        if let Some(seen) = seen.get_mut(number) {
+                            *seen = true;
+                        }
+                    }
+                    Some(false) => {}
+                    None => {
+                        unsure.push((Arc::clone(day), Arc::clone(&cell), Arc::clone(&entry.series)))
+                    }
+                }
+            }
+        }
+    }
+    for (day, cell, series) in unsure {
+        if !names.contains(&*series.key.metric) && look(&day, &cell, &series, from, to)? {
+            names.insert(series.key.metric.to_string());
+        }
+    }
+    Ok(names)
+}
+
+/// Agents with a point in the time.
+///
+/// # Errors
+///
+/// When a file can't be read.
+pub fn agents(days: &[Arc<Day>], (from, to): (i64, i64)) -> Result<BTreeSet<String>, StorageError> {
+    let mut names = BTreeSet::new();
+    for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
+        for cell in day.agents() {
+            let (name, sure, unsure) = {
+                let agent = lock(&cell);
+                if names.contains(&*agent.name) {
+                    continue;
+                }
+                let sure =
+                    agent.entries.iter().any(|entry| has_point(entry, from, to) == Some(true));
+                let unsure: Vec<Arc<Series>> = agent
+                    .entries
+                    .iter()
+                    .filter(|entry| !sure && has_point(entry, from, to).is_none())
+                    .map(|entry| Arc::clone(&entry.series))
+                    .collect();
+                (agent.name.to_string(), sure, unsure)
+            };
+            let mut found = sure;
+            for series in unsure {
+                found = found || look(day, &cell, &series, from, to)?;
+            }
+            if found {
+                names.insert(name);
+            }
+        }
+    }
+    Ok(names)
+}
+
+/// A page of a sorted set.
+pub fn page(names: BTreeSet<String>, page: Page) -> Listing<String> {
+    let total = names.len() as u64;
+    Listing { items: names.into_iter().skip(page.offset).take(page.limit).collect(), total }
+}
+
+/// Every agent with a point, newest first; equals by name.
+pub fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
+    let mut newest: HashMap<Arc<str>, i64> = HashMap::new();
+    for day in days {
+        for cell in day.agents() {
+            let agent = lock(&cell);
+            if agent.max_ts > i64::MIN {
+                let seen = newest.entry(Arc::clone(&agent.name)).or_insert(i64::MIN);
+                *seen = agent.max_ts.max(*seen);
+            }
+        }
+    }
+    let seen = |(agent, last_seen_ms): (Arc<str>, i64)| AgentSeen {
+        agent_id: agent.to_string(),
+        last_seen_ms,
+    };
+    let mut out: Vec<AgentSeen> = newest.into_iter().map(seen).collect();
+    out.sort_by(|a, b| {
+        b.last_seen_ms.cmp(&a.last_seen_ms).then_with(|| a.agent_id.cmp(&b.agent_id))
+    });
+    out
+}
+
+/// The newest value of every series of `agent`, or of all agents, by key.
+pub fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
+    let mut newest: HashMap<u32, (Arc<Series>, i64, f64)> = HashMap::new();
+    // Newest day first: what an older day has of a series that was found is older.
+    for day in days.iter().rev() {
+        for cell in super::cells(day, agent) {
+            for entry in lock(&cell).entries.iter().filter(|entry| entry.count > 0) {
+                newest
+                    .entry(entry.series.number)
+                    .or_insert_with(|| (Arc::clone(&entry.series), entry.last, entry.last_value));
+            }
+        }
+    }
+    let sorted: BTreeMap<_, _> = newest
+        .into_values()
+        .map(|(series, timestamp_ms, value)| (series.key.clone(), (timestamp_ms, value)))
+        .collect();
+    sorted
+        .into_iter()
+        .map(|(key, (timestamp_ms, value))| LatestRow { key, timestamp_ms, value })
+        .collect()
+}

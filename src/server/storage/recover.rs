@@ -1,0 +1,193 @@
+//! Reads a day file back into memory: its series with their sums from the chunks' index, and the
+//! head from the frames that are not packed.
+
+use std::collections::HashMap;
+use std::sync::{Arc, OnceLock};
+
+use rusqlite::Connection;
+
+use crate::model::series::{Labels, SeriesKey};
+use crate::server::storage::day::{Cell, Day};
+use crate::server::storage::head::{AgentDay, DayLayout, Tick};
+use crate::server::storage::intern::{Interner, lock};
+use crate::server::storage::{SeriesList, StorageError, frame, partition};
+
+/// Agents and series of the file by their ids.
+#[derive(Default)]
+struct Known {
+    agents: HashMap<u32, (Cell, i64)>,
+    series: HashMap<u32, (u32, u32)>,
+}
+
+/// Reads a day's file into `day`. Gives the bytes of its head.
+///
+/// # Errors
+///
+/// When the file is damaged or can't be read.
+pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
+    let connection = partition::open_writer(&day.path)?;
+    let sql = |error| partition::classify(error, &day.path);
+    let mut known = Known::default();
+    load_agents(&connection, day, &mut known).map_err(sql)?;
+    load_series(&connection, day, interner, &mut known)?;
+    load_chunks(&connection, day, &known)?;
+    let bytes = load_frames(&connection, day, &known)?;
+    let max = |table: &str| -> Result<i64, StorageError> {
+        let query = format!("SELECT coalesce(max(id), 0) FROM {table}");
+        connection.query_row(&query, [], |row| row.get(0)).map_err(sql)
+    };
+    let small = |id: i64| {
+        u32::try_from(id + 1).map_err(|_| partition::damaged(&day.path, "an id is out of range"))
+    };
+    let newest_packed = known.agents.values().map(|(_, packed)| *packed).max().unwrap_or(0);
+    let first: i64 = connection
+        .query_row("SELECT coalesce(min(id), 1) FROM samples", [], |row| row.get(0))
+        .map_err(sql)?;
+    let mut books = lock(&day.books);
+    books.next_agent = small(max("agents")?)?;
+    books.next_series = small(max("series")?)?;
+    books.next_layout = max("layouts")? + 1;
+    books.next_frame = max("samples")?.max(newest_packed) + 1;
+    books.log_first = first;
+    Ok(bytes)
+}
+
+fn load_agents(
+    connection: &Connection,
+    day: &Day,
+    known: &mut Known,
+) -> Result<(), rusqlite::Error> {
+    let mut query = connection.prepare("SELECT id, name, packed FROM agents")?;
+    let mut rows = query.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, name): (u32, String) = (row.get(0)?, row.get(1)?);
+        let cell = day.add_agent(AgentDay::new(id, name.into()));
+        known.agents.insert(id, (cell, row.get(2)?));
+    }
+    Ok(())
+}
+
+fn load_series(
+    connection: &Connection,
+    day: &Day,
+    interner: &Interner,
+    known: &mut Known,
+) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, &day.path);
+    let mut query =
+        connection.prepare("SELECT id, agent, metric, labels FROM series").map_err(sql)?;
+    let mut rows = query.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || -> Result<(u32, u32, String, String), rusqlite::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        };
+        let (id, agent_id, metric, labels) = read().map_err(sql)?;
+        let labels = Labels::from_json(&labels)
+            .ok_or_else(|| partition::damaged(&day.path, "a series' labels are no labels"))?;
+        let (cell, _) = known
+            .agents
+            .get(&agent_id)
+            .ok_or_else(|| partition::damaged(&day.path, "a series has no agent"))?;
+        let mut agent = lock(cell);
+        let key = SeriesKey { agent: (&*agent.name).into(), metric: metric.into(), labels };
+        let series = interner.resolve(key)?;
+        let place = agent.add_entry(series, id);
+        known.series.insert(id, (agent_id, place));
+    }
+    Ok(())
+}
+
+/// Counts and bounds, from the index alone.
+fn load_chunks(connection: &Connection, day: &Day, known: &Known) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, &day.path);
+    let mut query = connection
+        .prepare("SELECT series, start, end, count, last FROM chunks ORDER BY series, start")
+        .map_err(sql)?;
+    let mut rows = query.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || -> Result<(u32, i64, i64, u32, f64), rusqlite::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+        };
+        let (series, start, end, count, last) = read().map_err(sql)?;
+        let found = known.series.get(&series).and_then(|(agent, place)| {
+            known.agents.get(agent).map(|(cell, _)| (cell, *place as usize))
+        });
+        let (cell, place) =
+            found.ok_or_else(|| partition::damaged(&day.path, "a chunk has no series"))?;
+        let mut agent = lock(cell);
+        if let Some(entry) = agent.entries.get_mut(place) {
+            entry.count = entry.count.saturating_add(count);
+            entry.first = entry.first.min(start);
+            entry.packed_last = entry.packed_last.max(end);
+            if end >= entry.last {
+                (entry.last, entry.last_value) = (end, last);
+            }
+        }
+        agent.max_ts = agent.max_ts.max(end);
+        if !(agent.is_covered(start) && agent.is_covered(end)) {
+            agent.cover(start, end);
+        }
+    }
+    Ok(())
+}
+
+fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usize, StorageError> {
+    let sql = |error| partition::classify(error, &day.path);
+    let bad = || partition::damaged(&day.path, "a frame can't be read");
+    let mut lists: HashMap<i64, Arc<DayLayout>> = HashMap::new();
+    let mut layouts = connection.prepare("SELECT id, agent, series FROM layouts").map_err(sql)?;
+    let mut rows = layouts.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || -> Result<(i64, u32, String), rusqlite::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        };
+        let (id, agent, list) = read().map_err(sql)?;
+        let (cell, _) = known.agents.get(&agent).ok_or_else(bad)?;
+        let layout = layout_of(&lock(cell), known, &list).ok_or_else(bad)?;
+        let _ = layout.row.set(id);
+        lists.insert(id, Arc::new(layout));
+    }
+    let mut bytes = 0;
+    let mut frames = connection
+        .prepare("SELECT id, agent, timestamp, received, series, data FROM samples ORDER BY id")
+        .map_err(sql)?;
+    let mut rows = frames.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let (frame, agent): (i64, u32) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
+        let (cell, packed) = known.agents.get(&agent).ok_or_else(bad)?;
+        if frame <= *packed {
+            continue;
+        }
+        let mut agent = lock(cell);
+        let layout = match row.get_ref(4).map_err(sql)? {
+            rusqlite::types::ValueRef::Integer(id) => Arc::clone(lists.get(&id).ok_or_else(bad)?),
+            other => {
+                let list = other.as_str().map_err(|_| bad())?;
+                Arc::new(layout_of(&agent, known, list).ok_or_else(bad)?)
+            }
+        };
+        let text = row.get_ref(5).map_err(sql)?;
+        let values = text.as_str().ok().and_then(frame::decode_values).ok_or_else(bad)?;
+        let ts: i64 = row.get(2).map_err(sql)?;
+        if values.len() != layout.entries.len() || partition::day_of(ts) != day.number {
+            return Err(bad());
+        }
+        let received = row.get(3).map_err(sql)?;
+        let tick = Tick { ts, received, frame, layout, values: values.into() };
+        bytes += tick.size_bytes();
+        agent.take(tick);
+    }
+    Ok(bytes)
+}
+
+fn layout_of(agent: &AgentDay, known: &Known, list: &str) -> Option<DayLayout> {
+    let ids = frame::decode_ids(list)?;
+    let place = |id: &u32| {
+        known.series.get(id).filter(|(owner, _)| *owner == agent.id).map(|&(_, place)| place)
+    };
+    let entries: Box<[u32]> = ids.iter().map(place).collect::<Option<_>>()?;
+    let series =
+        |&place: &u32| agent.entries.get(place as usize).map(|entry| Arc::clone(&entry.series));
+    let source: SeriesList = entries.iter().map(series).collect::<Option<Vec<_>>>()?.into();
+    Some(DayLayout { source, entries, row: OnceLock::new() })
+}

@@ -1,0 +1,202 @@
+//! What writers, readers and the clean-up share: the days, the series, the settings.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+
+use crate::base::clock::Clock;
+use crate::base::limits::FUTURE_MS_MAX;
+use crate::server::config;
+use crate::server::storage::day::Day;
+use crate::server::storage::intern::{Interner, lock};
+use crate::server::storage::metrics::Metrics;
+use crate::server::storage::partition::{day_of, path_of};
+use crate::server::storage::{Ack, Observer, StorageError, Stored};
+
+/// The store's common ground.
+pub struct Shared {
+    /// Where the files are.
+    pub data_dir: PathBuf,
+    /// Days kept beside the present one.
+    pub retention_days: i64,
+    /// Bytes of day files kept; 0 for any number.
+    pub retention_max_bytes: u64,
+    /// How to group and pack.
+    pub storage: config::Storage,
+    /// Batches that may wait, over all writers.
+    pub queue: usize,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Every series.
+    pub interner: Interner,
+    /// Every day on the disk, and those about to be.
+    pub days: RwLock<BTreeMap<i64, Arc<Day>>>,
+    /// Who is told of new points.
+    pub observer: OnceLock<Arc<dyn Observer>>,
+    /// Own figures.
+    pub metrics: Metrics,
+    /// Batches that wait.
+    pub waiting: Arc<AtomicUsize>,
+    /// Whether batches are refused.
+    pub stopping: AtomicBool,
+    /// Bytes of all heads.
+    pub head_bytes: AtomicI64,
+    /// Whether the last write found no room.
+    pub disk_full: AtomicBool,
+    /// Names of files that were set aside.
+    pub set_aside: Mutex<Vec<String>>,
+}
+
+impl Shared {
+    /// Every day, oldest first.
+    pub fn days(&self) -> Vec<Arc<Day>> {
+        self.days.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// A day that there is.
+    pub fn known_day(&self, number: i64) -> Option<Arc<Day>> {
+        self.days.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    /// A day, which is made when there is none and it is one that is kept.
+    pub fn day(&self, number: i64) -> Option<Arc<Day>> {
+        if let Some(day) = self.known_day(number) {
+            return Some(day);
+        }
+        let (first, last) = self.window();
+        if number < first || number > last {
+            return None;
+        }
+        let mut days = self.days.write().unwrap_or_else(PoisonError::into_inner);
+        let made = || Arc::new(Day::new(number, path_of(&self.data_dir, number)));
+        Some(Arc::clone(days.entry(number).or_insert_with(made)))
+    }
+
+    /// The first and the last day that may have a file now.
+    pub fn window(&self) -> (i64, i64) {
+        let now = self.clock.now_ms();
+        let first = day_of(now).saturating_sub(self.retention_days);
+        (first, day_of(now.saturating_add(FUTURE_MS_MAX)))
+    }
+
+    /// Notes bytes that heads have gained or lost.
+    pub fn head_changed(&self, by: i64) {
+        let now = self.head_bytes.fetch_add(by, Ordering::Relaxed) + by;
+        self.metrics.head_bytes.set(now);
+    }
+
+    /// Bytes by which the heads are over their bound.
+    pub fn head_excess(&self) -> i64 {
+        let max = i64::try_from(self.storage.head_max_bytes).unwrap_or(i64::MAX);
+        self.head_bytes.load(Ordering::Relaxed) - max
+    }
+
+    /// Notes whether a write found room on the disk.
+    pub fn found_room(&self, room: bool) {
+        if self.disk_full.swap(!room, Ordering::Relaxed) == room {
+            if room {
+                log::info!("there is room on the disk of data_dir again; storing goes on");
+            } else {
+                log::error!("{}", StorageError::DiskFull);
+            }
+        }
+        self.metrics.disk_full.set(i64::from(!room));
+    }
+}
+
+/// A place among the batches that wait; it is free again when this is dropped.
+pub struct Permit(Arc<AtomicUsize>);
+
+impl Permit {
+    /// A place, unless `max` batches wait already.
+    pub fn take(waiting: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
+            (count < max).then_some(count + 1)
+        });
+        taken.is_ok().then(|| Self(Arc::clone(waiting)))
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Whom to tell when ticks are stored. A batch of several days is told once, when all of them are.
+/// One that is dropped without a word says that the server stops.
+pub struct Done(Option<Arc<Parts>>);
+
+struct Parts {
+    state: Mutex<State>,
+    _permit: Permit,
+}
+
+struct State {
+    left: usize,
+    outcome: Result<Stored, StorageError>,
+    ack: Option<Ack>,
+}
+
+impl Done {
+    /// As many as there are parts; `stored` counts what is decided already.
+    pub fn split(ack: Ack, permit: Permit, parts: usize, stored: Stored) -> Vec<Self> {
+        let state = State { left: parts, outcome: Ok(stored), ack: Some(ack) };
+        let whole = Arc::new(Parts { state: Mutex::new(state), _permit: permit });
+        (0..parts).map(|_| Self(Some(Arc::clone(&whole)))).collect()
+    }
+
+    /// Tells what became of this part. The caller is told when it was the last.
+    pub fn tell(mut self, outcome: Result<Stored, StorageError>) {
+        if let Some(parts) = self.0.take() {
+            finish(parts, outcome);
+        }
+    }
+}
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        if let Some(parts) = self.0.take() {
+            finish(parts, Err(StorageError::Stopping));
+        }
+    }
+}
+
+fn finish(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
+    let last = {
+        let mut state = lock(&parts.state);
+        state.left = state.left.saturating_sub(1);
+        match (&mut state.outcome, outcome) {
+            (Ok(sum), Ok(part)) => {
+                sum.new += part.new;
+                sum.known += part.known;
+                sum.left_out += part.left_out;
+            }
+            (Ok(_), Err(error)) => state.outcome = Err(error),
+            (Err(_), _) => {}
+        }
+        if state.left > 0 {
+            return;
+        }
+        let outcome = std::mem::replace(&mut state.outcome, Ok(Stored::default()));
+        state.ack.take().map(|ack| (ack, outcome))
+    };
+    // The place in the queue is free before the caller hears, so that it may come again.
+    drop(parts);
+    if let Some((ack, outcome)) = last {
+        ack(outcome);
+    }
+}
+
+/// The same error once more, for each of the batches that share a transaction.
+pub fn again(error: &StorageError) -> StorageError {
+    match error {
+        StorageError::DiskFull => StorageError::DiskFull,
+        StorageError::Stopping => StorageError::Stopping,
+        StorageError::Damaged { file, what } => {
+            StorageError::Damaged { file: file.clone(), what: what.clone() }
+        }
+        other => StorageError::Io(std::io::Error::other(other.to_string())),
+    }
+}

@@ -1,0 +1,91 @@
+use super::*;
+use crate::server::storage::{Page, PointFilter};
+
+const ALL: Page = Page { limit: 1_000, offset: 0 };
+
+fn chunk_rows(folder: &Path, day: &str) -> i64 {
+    let file = rusqlite::Connection::open(folder.join(format!("{day}.db"))).unwrap();
+    file.query_row("SELECT count(*) FROM metric_chunks", [], |row| row.get(0)).unwrap()
+}
+
+fn log_rows(folder: &Path, day: &str) -> i64 {
+    let file = rusqlite::Connection::open(folder.join(format!("{day}.db"))).unwrap();
+    file.query_row("SELECT count(*) FROM metrics", [], |row| row.get(0)).unwrap()
+}
+
+#[test]
+fn points_leave_the_log_as_chunks_and_late_ones_still_end_up_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    let send = |ts: i64| store(&engine, "a", vec![Point::plain("m", ts, ts as f64)]).unwrap();
+    for index in 0..200 {
+        assert_eq!(send(MIDNIGHT + index * 10).new, 1);
+    }
+    let chunks = chunk_rows(folder.path(), "2026-02-09");
+    assert!(chunks >= 8, "{chunks}");
+    for index in 0..200 {
+        assert_eq!(send(MIDNIGHT + index * 10).known, 1, "{index}");
+        assert_eq!(send(MIDNIGHT + index * 10 + 5).new, 1, "{index}");
+    }
+    let page = engine.list(&PointFilter::default(), ALL).unwrap();
+    assert_eq!(page.total, 400);
+    let times: Vec<i64> = page.items.iter().rev().map(|row| row.timestamp_ms).collect();
+    assert_eq!(times, (0..400).map(|index| MIDNIGHT + index * 5).collect::<Vec<_>>());
+    let summary = engine.summary("a", "m", MIDNIGHT + 5, MIDNIGHT + 1_000).unwrap();
+    assert_eq!(summary.count, 200);
+}
+
+#[test]
+fn a_day_that_is_over_becomes_one_chunk_a_series() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let engine = open_at(&config(folder.path()), &clock);
+    for index in 0..100 {
+        let ts = MIDNIGHT + index * 1_000;
+        let points = vec![Point::plain("x", ts, 1.5), Point::plain("y", ts, index as f64)];
+        store(&engine, "a", points).unwrap();
+    }
+    clock.advance(DAY_MS);
+    wait_for("the day to settle", || {
+        engine.maintain_now();
+        chunk_rows(folder.path(), "2026-02-09") == 2 && log_rows(folder.path(), "2026-02-09") == 0
+    });
+    assert_eq!(engine.list(&PointFilter::default(), ALL).unwrap().total, 200);
+    // A late point is taken, and later merged too.
+    store(&engine, "a", vec![Point::plain("x", MIDNIGHT + 1_500, 7.0)]).unwrap();
+    assert_eq!(engine.summary("a", "x", MIDNIGHT, NOON).unwrap().count, 101);
+    clock.advance(DAY_MS / 2);
+    wait_for("the late point to settle", || {
+        engine.maintain_now();
+        chunk_rows(folder.path(), "2026-02-09") == 2 && log_rows(folder.path(), "2026-02-09") == 0
+    });
+    assert_eq!(engine.summary("a", "x", MIDNIGHT, NOON).unwrap().max, 7.0);
+    drop(engine);
+    let engine = open_at(&config(folder.path()), &clock);
+    assert_eq!(engine.list(&PointFilter::default(), ALL).unwrap().total, 201);
+}
+
+#[test]
+fn old_days_go_and_the_newest_stay_within_their_bytes() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let mut config = config(folder.path());
+    config.retention_days = 3;
+    let engine = open_at(&config, &clock);
+    for day in 0..4 {
+        store(&engine, "a", vec![Point::plain("x", NOON - day * DAY_MS, 1.0)]).unwrap();
+    }
+    assert!(engine.cleanup().unwrap().removed.is_empty());
+    clock.advance(DAY_MS);
+    let gone = engine.cleanup().unwrap();
+    assert_eq!(gone.removed[0].date, "2026-02-06");
+    assert!(gone.freed_bytes > 0 && !folder.path().join("2026-02-06.db").exists());
+    assert_eq!(engine.list(&PointFilter::default(), ALL).unwrap().total, 3);
+    drop(engine);
+    config.retention_max_bytes = 1;
+    let engine = open_at(&config, &clock);
+    store(&engine, "a", vec![Point::plain("x", NOON + DAY_MS, 1.0)]).unwrap();
+    engine.cleanup().unwrap();
+    let left = engine.report().unwrap().partitions;
+    assert_eq!(left.iter().map(|part| part.date.as_str()).collect::<Vec<_>>(), ["2026-02-10"]);
+}

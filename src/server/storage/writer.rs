@@ -1,0 +1,382 @@
+//! The thread that owns one day file. It takes whatever waits, writes it in one transaction with
+//! what is due for packing, makes the points readable, and then tells everyone: many agents, one
+//! fsync. With one batch waiting it does not wait for a second.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use rusqlite::{Connection, params};
+
+use crate::model::alert::AlertEvent;
+use crate::server::storage::day::{Books, Cell, Day, Job, Row, Write};
+use crate::server::storage::group::{Group, KnownTimes};
+use crate::server::storage::intern::lock;
+use crate::server::storage::pack::{self, Packed};
+use crate::server::storage::shared::{Shared, again};
+use crate::server::storage::{StorageError, chunk, damage, events, merge, partition};
+
+/// A writer with nothing to do for so long closes its file.
+const IDLE: Duration = Duration::from_secs(60);
+/// Points packed along with one transaction, unless the heads are over their bound.
+const PACK_POINTS_MAX: usize = 60_000;
+/// Spent frames deleted along with one transaction.
+const DELETE_FRAMES_MAX: i64 = 2_000;
+/// Packed agents after which the log's first needed frame is looked for again.
+const FLOOR_EVERY: usize = 16;
+
+/// The writer's own state.
+pub struct Writer<'a> {
+    shared: &'a Arc<Shared>,
+    day: &'a Arc<Day>,
+    connection: Option<Connection>,
+    books: Books,
+    known: KnownTimes,
+    /// Agents to pack.
+    due: VecDeque<Cell>,
+    /// First frame that some head still needs.
+    log_floor: i64,
+    packed_since_floor: usize,
+    finishing: Option<merge::Finishing>,
+    lost: bool,
+}
+
+/// Runs a day's writer until its queue is closed and empty.
+pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
+    let books = std::mem::take(&mut *lock(&day.books));
+    let log_floor = books.log_first;
+    let mut writer = Writer {
+        shared,
+        day,
+        connection: None,
+        books,
+        known: KnownTimes::default(),
+        due: VecDeque::new(),
+        log_floor,
+        packed_since_floor: 0,
+        finishing: None,
+        lost: false,
+    };
+    loop {
+        let wait = if writer.finishing.is_some() { Duration::ZERO } else { IDLE };
+        match jobs.recv_timeout(wait) {
+            Ok(job) => writer.work(job, jobs),
+            Err(RecvTimeoutError::Timeout) if writer.finishing.is_some() => writer.finish_step(),
+            Err(RecvTimeoutError::Timeout) => day.rest(),
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    if let Some(connection) = writer.connection.take() {
+        // Best effort: what stays in the log is read from there.
+        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+    }
+    *lock(&day.books) = writer.books;
+}
+
+impl Writer<'_> {
+    /// Does a job, together with those that wait behind it.
+    fn work(&mut self, first: Job, jobs: &Receiver<Job>) {
+        if let Err(error) = self.open() {
+            refuse(first, &error);
+            if matches!(error, StorageError::Damaged { .. }) {
+                self.give_up(&error);
+            }
+            self.shared.found_room(!matches!(error, StorageError::DiskFull));
+            return;
+        }
+        let mut group = Group::new(self.shared.observer.get().is_some());
+        let mut pending_events = Vec::new();
+        let mut next = Some(first);
+        let max_bytes = usize::try_from(self.shared.storage.commit_max_bytes).unwrap_or(usize::MAX);
+        let max_time = Duration::from_millis(self.shared.storage.commit_max_ms.max(1));
+        let mut failed = None;
+        while let Some(job) = next.take() {
+            match job {
+                Job::Write(write) => failed = self.add(&mut group, write).err(),
+                Job::Events(events, reply) => pending_events.push((events, reply)),
+                Job::Maintain => self.maintain(),
+                Job::SetAside(what) => failed = Some(partition::damaged(&self.day.path, what)),
+            }
+            if failed.is_some()
+                || group.size_bytes() >= max_bytes
+                || group.started().elapsed() >= max_time
+            {
+                break;
+            }
+            next = jobs.try_recv().ok();
+        }
+        match failed {
+            Some(error) => self.fail(group, pending_events, &error),
+            None => self.commit(group, pending_events),
+        }
+    }
+
+    fn open(&mut self) -> Result<(), StorageError> {
+        if self.lost {
+            return Err(partition::damaged(&self.day.path, "it was set aside"));
+        }
+        if self.connection.is_none() {
+            self.connection = Some(partition::open_writer(&self.day.path)?);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, group: &mut Group, write: Write) -> Result<(), StorageError> {
+        let Some(connection) = &self.connection else { return Err(StorageError::Stopping) };
+        group.add(self.day, &mut self.books, connection, &mut self.known, write)
+    }
+
+    fn commit(&mut self, group: Group, events: Vec<(Vec<AlertEvent>, Sender<Outcome>)>) {
+        let started = Instant::now();
+        let packed = self.pack_due();
+        let outcome = self.transact(&group, &packed, &events);
+        self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        match outcome {
+            Ok(deleted_to) => {
+                self.shared.metrics.commits.inc();
+                self.shared.found_room(true);
+                self.books.unsaved.clear();
+                self.books.log_first = deleted_to;
+                self.apply_packed(packed);
+                self.publish(group);
+                for (_, reply) in events {
+                    let _ = reply.send(Ok(()));
+                }
+            }
+            Err(error) => self.fail(group, events, &error),
+        }
+    }
+
+    /// Everything of one commit: rows that ids need, frames, chunks, deletions, events. Gives the
+    /// first frame that may still be there.
+    fn transact(
+        &mut self,
+        group: &Group,
+        packed: &[Packed],
+        events: &[(Vec<AlertEvent>, Sender<Outcome>)],
+    ) -> Result<i64, StorageError> {
+        let Some(connection) = &mut self.connection else { return Err(StorageError::Stopping) };
+        let first = self.books.log_first;
+        let delete_to = self.log_floor.min(first.saturating_add(DELETE_FRAMES_MAX)).max(first);
+        let write = |connection: &mut Connection| -> Result<(), rusqlite::Error> {
+            let transaction = connection.transaction()?;
+            for row in &self.books.unsaved {
+                save(&transaction, row)?;
+            }
+            group.write(&transaction)?;
+            for one in packed {
+                one.write(&transaction)?;
+            }
+            if delete_to > first {
+                let mut delete = transaction.prepare_cached("DELETE FROM samples WHERE id < ?1")?;
+                delete.execute([delete_to])?;
+            }
+            for (events, _) in events {
+                for event in events {
+                    events::put(&transaction, event)?;
+                }
+            }
+            transaction.commit()
+        };
+        write(connection).map_err(|error| partition::classify(error, &self.day.path))?;
+        Ok(delete_to)
+    }
+
+    fn publish(&mut self, group: Group) {
+        let shared = self.shared;
+        let published = group.publish();
+        shared.head_changed(i64::try_from(published.bytes).unwrap_or(i64::MAX));
+        if published.bytes > 0 {
+            self.day.unsettle();
+        }
+        for cell in published.touched {
+            let agent = lock(&cell);
+            let points = pack::threshold(&agent.name, shared.storage.pack_points);
+            if agent.ticks.len() >= points {
+                drop(agent);
+                self.due.push_back(cell);
+            }
+        }
+        for (done, stored) in published.told {
+            shared.metrics.batches.inc();
+            shared.metrics.points.inc_by(stored.new as u64);
+            shared.metrics.duplicates.inc_by(stored.known as u64);
+            done.tell(Ok(stored));
+        }
+        if let Some(observer) = shared.observer.get() {
+            for (agent, points) in published.notices {
+                observer.stored(&agent, points);
+            }
+        }
+        shared.metrics.queue_depth.set(shared.waiting.load(Ordering::Relaxed) as i64);
+        if shared.head_excess() > 0 && self.due.is_empty() {
+            self.pack_largest();
+        }
+    }
+
+    /// Packs the agents that are due, as many as one transaction should carry.
+    fn pack_due(&mut self) -> Vec<Packed> {
+        let mut out: Vec<Packed> = Vec::new();
+        let mut points = 0;
+        while points < PACK_POINTS_MAX
+            || self.shared.head_excess() > 0 && points < 4 * PACK_POINTS_MAX
+        {
+            let Some(cell) = self.due.pop_front() else { break };
+            // Due twice, by count and by age, is packed once: the head is the same until the commit.
+            if out.iter().any(|one| one.is_of(&cell)) {
+                continue;
+            }
+            if let Some(packed) = pack::pack(&cell, chunk::LEVEL_INTRADAY) {
+                points += packed.points();
+                out.push(packed);
+            }
+        }
+        out
+    }
+
+    fn apply_packed(&mut self, packed: Vec<Packed>) {
+        let mut bytes = 0;
+        for one in packed {
+            self.shared.metrics.chunks.inc_by(one.len() as u64);
+            self.shared.metrics.packed_points.inc_by(one.points() as u64);
+            bytes += one.apply();
+            self.packed_since_floor += 1;
+        }
+        if bytes > 0 {
+            self.day.unsettle();
+            self.shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
+        }
+        if self.packed_since_floor >= FLOOR_EVERY {
+            self.find_floor();
+        }
+    }
+
+    fn find_floor(&mut self) {
+        self.packed_since_floor = 0;
+        let agents = self.day.agents();
+        let oldest = agents.iter().map(|cell| lock(cell).first_needed()).min();
+        self.log_floor = oldest.unwrap_or(i64::MAX).min(self.books.next_frame);
+    }
+
+    /// Packs the largest heads early, so that all of them together stay within their bound.
+    fn pack_largest(&mut self) {
+        let sized = |cell: Cell| {
+            let points = lock(&cell).head_points;
+            (points, cell)
+        };
+        let mut agents: Vec<(usize, Cell)> = self.day.agents().into_iter().map(sized).collect();
+        agents.sort_unstable_by_key(|(points, _)| std::cmp::Reverse(*points));
+        let max = i64::try_from(self.shared.storage.head_max_bytes).unwrap_or(i64::MAX);
+        let mut goal = self.shared.head_excess() + max / 8;
+        for (points, cell) in agents {
+            if goal <= 0 || points == 0 {
+                break;
+            }
+            goal -= i64::try_from(points * 9).unwrap_or(i64::MAX);
+            self.due.push_back(cell);
+        }
+    }
+
+    /// Looks for what age makes due, and for a day that is over.
+    fn maintain(&mut self) {
+        let now = self.shared.clock.now_ms();
+        let limit = self.day.head_age_ms(now, self.shared.storage.pack_age_secs);
+        for cell in self.day.agents() {
+            let agent = lock(&cell);
+            if agent.head_points > 0 && now.saturating_sub(agent.oldest_received) >= limit {
+                drop(agent);
+                self.due.push_back(cell);
+            }
+        }
+        self.find_floor();
+        if self.day.is_over(now) && self.due.is_empty() && !self.day.settled.load(Ordering::Relaxed)
+        {
+            self.finishing.get_or_insert_default();
+        }
+    }
+
+    /// Does a bit of a finished day's packing.
+    fn finish_step(&mut self) {
+        let Some(mut finishing) = self.finishing.take() else { return };
+        if self.open().is_err() {
+            return;
+        }
+        let Some(connection) = &mut self.connection else { return };
+        self.known.clear();
+        match finishing.step(self.day, connection, self.log_floor) {
+            Ok(merge::Progress::More) => self.finishing = Some(finishing),
+            Ok(merge::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
+            Err(error) => {
+                log::error!("packing {}: {error}", self.day.path.display());
+                self.shared.found_room(!matches!(error, StorageError::DiskFull));
+                if matches!(error, StorageError::Damaged { .. }) {
+                    self.give_up(&error);
+                }
+            }
+        }
+    }
+
+    fn fail(
+        &mut self,
+        group: Group,
+        events: Vec<(Vec<AlertEvent>, Sender<Outcome>)>,
+        error: &StorageError,
+    ) {
+        self.shared.metrics.commit_failures.inc();
+        if matches!(error, StorageError::DiskFull) {
+            self.shared.found_room(false);
+        } else {
+            log::error!("{}: {error}", self.day.path.display());
+        }
+        for done in group.roll_back() {
+            done.tell(Err(again(error)));
+        }
+        for (_, reply) in events {
+            let _ = reply.send(Err(again(error)));
+        }
+        if matches!(error, StorageError::Damaged { .. }) {
+            self.give_up(error);
+        }
+    }
+
+    /// Sets the damaged file aside. Jobs that still come are refused: their callers come again,
+    /// and then meet the fresh file.
+    fn give_up(&mut self, error: &StorageError) {
+        self.connection = None;
+        self.finishing = None;
+        self.due.clear();
+        if !std::mem::replace(&mut self.lost, true) {
+            damage::set_aside(self.shared, self.day, &error.to_string());
+        }
+    }
+}
+
+/// What became of events.
+pub type Outcome = Result<(), StorageError>;
+
+fn refuse(job: Job, error: &StorageError) {
+    match job {
+        Job::Write(write) => write.done.tell(Err(again(error))),
+        Job::Events(_, reply) => {
+            let _ = reply.send(Err(again(error)));
+        }
+        Job::Maintain | Job::SetAside(_) => {}
+    }
+}
+
+fn save(connection: &Connection, row: &Row) -> Result<(), rusqlite::Error> {
+    match row {
+        Row::Agent(id, name) => connection
+            .prepare_cached("INSERT INTO agents (id, name) VALUES (?1, ?2)")?
+            .execute(params![id, &**name]),
+        Row::Series(id, agent, series) => connection
+            .prepare_cached("INSERT INTO series (id, agent, metric, labels) VALUES (?1,?2,?3,?4)")?
+            .execute(params![id, agent, series.key.metric, series.key.labels.to_json()]),
+        Row::Layout(id, agent, list) => connection
+            .prepare_cached("INSERT INTO layouts (id, agent, series) VALUES (?1, ?2, ?3)")?
+            .execute(params![id, agent, list]),
+    }?;
+    Ok(())
+}

@@ -4,6 +4,10 @@
 pub const BATCH_POINTS_MAX: usize = 10_000;
 /// Bytes of one gRPC message. A full batch with long labels stays below it.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Bytes of messages that all gRPC connections together may have in memory.
+pub const GRPC_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// Calls at the same time on one gRPC connection.
+pub const GRPC_STREAMS_MAX: i32 = 256;
 /// Bytes of an agent id.
 pub const AGENT_ID_BYTES_MAX: usize = 128;
 /// Bytes of a metric's name.

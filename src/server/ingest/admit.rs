@@ -1,0 +1,261 @@
+//! What is taken and what is not: the rules of the wire for batches and for points.
+
+use std::fmt::Write as _;
+
+use crate::base::limits::{
+    AGENT_ID_BYTES_MAX, BATCH_POINTS_MAX, FUTURE_MS_MAX, LABEL_NAME_BYTES_MAX,
+    LABEL_VALUE_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX,
+};
+
+/// Why a point is left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// NaN or infinite.
+    NotFinite,
+    /// An empty or too long metric name.
+    MetricName,
+    /// An empty or too long label name, or a too long label value.
+    Label,
+    /// Too many labels.
+    TooManyLabels,
+    /// Before the retention window.
+    TooOld,
+    /// More than an hour ahead of the server's clock.
+    TooFarAhead,
+    /// The number of a series that the stream has not named.
+    UnknownSeries,
+}
+
+impl Reason {
+    /// All reasons, in the order of their counters.
+    pub const ALL: [Self; 7] = [
+        Self::NotFinite,
+        Self::MetricName,
+        Self::Label,
+        Self::TooManyLabels,
+        Self::TooOld,
+        Self::TooFarAhead,
+        Self::UnknownSeries,
+    ];
+
+    /// The reason's name as the value of a metric's label.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotFinite => "not_finite",
+            Self::MetricName => "metric_name",
+            Self::Label => "label",
+            Self::TooManyLabels => "too_many_labels",
+            Self::TooOld => "too_old",
+            Self::TooFarAhead => "too_far_ahead",
+            Self::UnknownSeries => "unknown_series",
+        }
+    }
+
+    fn words(self) -> &'static str {
+        match self {
+            Self::NotFinite => "not a finite number",
+            Self::MetricName => "metric name empty or too long",
+            Self::Label => "label name empty, or label too long",
+            Self::TooManyLabels => "too many labels",
+            Self::TooOld => "older than the retention",
+            Self::TooFarAhead => "more than an hour ahead of the server's clock",
+            Self::UnknownSeries => "series not named on this stream",
+        }
+    }
+}
+
+/// Points that were left out, by reason.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LeftOut([u32; Reason::ALL.len()]);
+
+impl LeftOut {
+    /// Counts one.
+    pub fn add(&mut self, reason: Reason) {
+        if let Some(count) = self.0.get_mut(reason as usize) {
+            *count += 1;
+        }
+    }
+
+    /// How many over all reasons.
+    pub fn total(&self) -> u32 {
+        self.0.iter().sum()
+    }
+
+    /// Reasons that have a count.
+    pub fn counts(&self) -> impl Iterator<Item = (Reason, u32)> {
+        Reason::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
+    }
+
+    /// What the agent is told; empty when nothing was left out.
+    pub fn message(&self, of: usize) -> String {
+        let total = self.total();
+        if total == 0 {
+            return String::new();
+        }
+        let mut text = format!("{total} of {of} points were left out:");
+        for (index, (reason, count)) in self.counts().enumerate() {
+            let gap = if index > 0 { "," } else { "" };
+            // Writing to a String does not fail.
+            let _ = write!(text, "{gap} {count} {}", reason.words());
+        }
+        text
+    }
+}
+
+/// The times that are taken, Unix milliseconds, both included.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    from_ms: i64,
+    to_ms: i64,
+}
+
+impl Window {
+    /// The window at `now_ms` with a retention of `retention_ms`.
+    pub fn at(now_ms: i64, retention_ms: i64) -> Self {
+        let from_ms = now_ms.saturating_sub(retention_ms);
+        Self { from_ms, to_ms: now_ms.saturating_add(FUTURE_MS_MAX) }
+    }
+
+    /// Whether a value at a time can be stored.
+    ///
+    /// # Errors
+    ///
+    /// Why not.
+    pub fn check(&self, timestamp_ms: i64, value: f64) -> Result<(), Reason> {
+        if !value.is_finite() {
+            Err(Reason::NotFinite)
+        } else if timestamp_ms < self.from_ms {
+            Err(Reason::TooOld)
+        } else if timestamp_ms > self.to_ms {
+            Err(Reason::TooFarAhead)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Whether a series can be stored.
+///
+/// # Errors
+///
+/// Why not.
+pub fn check_series<'a>(
+    metric: &str,
+    labels: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
+) -> Result<(), Reason> {
+    if metric.is_empty() || metric.len() > METRIC_NAME_BYTES_MAX {
+        return Err(Reason::MetricName);
+    }
+    if labels.len() > LABELS_MAX {
+        return Err(Reason::TooManyLabels);
+    }
+    for (name, value) in labels {
+        let name_fits = (1..=LABEL_NAME_BYTES_MAX).contains(&name.len());
+        if !name_fits || value.len() > LABEL_VALUE_BYTES_MAX {
+            return Err(Reason::Label);
+        }
+    }
+    Ok(())
+}
+
+/// Whether a batch can be one.
+///
+/// # Errors
+///
+/// What the agent is told: the batch can never be stored.
+pub fn check_batch(agent_id: &str, points: usize) -> Result<(), String> {
+    check_agent_id(agent_id)?;
+    if points == 0 {
+        return Err("the batch has no points".to_owned());
+    }
+    if points > BATCH_POINTS_MAX {
+        return Err(format!(
+            "the batch has {points} points, {BATCH_POINTS_MAX} are the most that one may have"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether an agent's id can be one.
+///
+/// # Errors
+///
+/// What the agent is told.
+pub fn check_agent_id(agent_id: &str) -> Result<(), String> {
+    match agent_id.len() {
+        0 => Err("agent_id is empty".to_owned()),
+        1..=AGENT_ID_BYTES_MAX => Ok(()),
+        bytes => Err(format!(
+            "agent_id has {bytes} bytes, {AGENT_ID_BYTES_MAX} are the most that one may have"
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: i64 = 1_770_625_800_000;
+
+    #[test]
+    fn a_point_is_taken_inside_of_the_window_only() {
+        let window = Window::at(NOW_MS, 1_000);
+        assert_eq!(window.check(NOW_MS - 1_000, 1.0), Ok(()));
+        assert_eq!(window.check(NOW_MS - 1_001, 1.0), Err(Reason::TooOld));
+        assert_eq!(window.check(NOW_MS + FUTURE_MS_MAX, 1.0), Ok(()));
+        assert_eq!(window.check(NOW_MS + FUTURE_MS_MAX + 1, 1.0), Err(Reason::TooFarAhead));
+        assert_eq!(window.check(0, 1.0), Err(Reason::TooOld));
+        assert_eq!(window.check(i64::MIN, 1.0), Err(Reason::TooOld));
+        assert_eq!(window.check(i64::MAX, 1.0), Err(Reason::TooFarAhead));
+        for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
+            assert_eq!(window.check(NOW_MS, value), Err(Reason::NotFinite));
+        }
+    }
+
+    #[test]
+    fn a_series_is_held_against_every_limit() {
+        let check =
+            |metric: &str, labels: &[(&str, &str)]| check_series(metric, labels.iter().copied());
+        let long = |bytes: usize| "x".repeat(bytes);
+        assert_eq!(check(&long(METRIC_NAME_BYTES_MAX), &[]), Ok(()));
+        assert_eq!(check(&long(METRIC_NAME_BYTES_MAX + 1), &[]), Err(Reason::MetricName));
+        assert_eq!(check("", &[]), Err(Reason::MetricName));
+        let name = long(LABEL_NAME_BYTES_MAX);
+        let value = long(LABEL_VALUE_BYTES_MAX);
+        assert_eq!(check("m", &[(&name, &value), ("empty", "")]), Ok(()));
+        assert_eq!(check("m", &[(&format!("{name}x"), "")]), Err(Reason::Label));
+        assert_eq!(check("m", &[("n", &format!("{value}x"))]), Err(Reason::Label));
+        assert_eq!(check("m", &[("", "v")]), Err(Reason::Label));
+        assert_eq!(check("m", &[("n", "v"); LABELS_MAX]), Ok(()));
+        assert_eq!(check("m", &[("n", "v"); LABELS_MAX + 1]), Err(Reason::TooManyLabels));
+    }
+
+    #[test]
+    fn what_is_left_out_is_told_with_number_and_reason() {
+        let mut left_out = LeftOut::default();
+        assert_eq!(left_out.message(3), "");
+        left_out.add(Reason::NotFinite);
+        left_out.add(Reason::TooOld);
+        left_out.add(Reason::TooOld);
+        assert_eq!(
+            left_out.message(60),
+            "3 of 60 points were left out: 1 not a finite number, 2 older than the retention"
+        );
+    }
+
+    #[test]
+    fn reasons_stand_at_their_own_place() {
+        for (index, reason) in Reason::ALL.into_iter().enumerate() {
+            assert_eq!(reason as usize, index, "{}", reason.name());
+        }
+    }
+
+    #[test]
+    fn a_batch_that_can_not_be_one_is_told_why() {
+        assert_eq!(check_batch("a", BATCH_POINTS_MAX), Ok(()));
+        assert!(check_batch("a", BATCH_POINTS_MAX + 1).is_err_and(|text| text.contains("10001")));
+        assert!(check_batch("", 1).is_err_and(|text| text.contains("agent_id")));
+        assert!(check_batch("a", 0).is_err_and(|text| text.contains("no points")));
+        assert!(check_batch(&"a".repeat(AGENT_ID_BYTES_MAX + 1), 1).is_err());
+    }
+}

@@ -1,0 +1,347 @@
+//! The calls of the gRPC port. A batch goes to the store's queue, and its answer comes from the
+//! writer, after the commit, through a oneshot that the call waits for.
+
+use std::io::Read as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use futures_channel::oneshot;
+use futures_util::{SinkExt as _, StreamExt as _};
+use grpcio::{
+    DuplexSink, GrpcSlice, Marshaller, MessageReader, Method, MethodType, RequestStream,
+    RpcContext, RpcStatus, RpcStatusCode, Service, ServiceBuilder, UnarySink, WriteFlags,
+};
+
+use super::auth::WhitelistError;
+use super::decode::Report;
+use super::packed::Stream;
+use super::take::{Caller, Decision, Intake, Outcome};
+use crate::rt::pool::Pool;
+use crate::wire::pb::health::health_check_response::ServingStatus;
+use crate::wire::pb::health::{HealthCheckRequest, HealthCheckResponse};
+use crate::wire::pb::metrics::{
+    EnrollRequest, EnrollResponse, PackedAck, PackedBatch, ReportResponse,
+};
+use crate::wire::{FEATURE_PACKED, META_AGENT_ID, META_AUTHORIZATION};
+
+const REPORT_METRICS: Method<Report, ReportResponse> = Method {
+    ty: MethodType::Unary,
+    name: "/oxmon.MetricService/ReportMetrics",
+    req_mar: Marshaller { ser: never_sent, de: read_report },
+    resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+};
+
+const REPORT_PACKED: Method<PackedBatch, PackedAck> = Method {
+    ty: MethodType::Duplex,
+    name: "/oxmon.MetricService/ReportPacked",
+    req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+    resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+};
+
+const ENROLL: Method<EnrollRequest, EnrollResponse> = Method {
+    ty: MethodType::Unary,
+    name: "/oxmon.MetricService/Enroll",
+    req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+    resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+};
+
+const HEALTH_CHECK: Method<HealthCheckRequest, HealthCheckResponse> = Method {
+    ty: MethodType::Unary,
+    name: "/grpc.health.v1.Health/Check",
+    req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+    resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+};
+
+/// What `Health/Check` knows; the empty name stands for the whole server.
+const SERVICES: [&str; 2] = ["", "oxmon.MetricService"];
+/// Enrolments that wait for `cert.db`. Where they are more, agents are told to come again.
+const ENROLL_QUEUE: usize = 64;
+
+fn read_report(mut reader: MessageReader) -> grpcio::Result<Report> {
+    let mut bytes = Vec::new();
+    let told = |error: String| grpcio::Error::Codec(error.into());
+    reader.read_to_end(&mut bytes).map_err(|error| told(error.to_string()))?;
+    Report::parse(bytes).map_err(|error| told(error.to_string()))
+}
+
+fn never_sent(_: &Report, _: &mut GrpcSlice) -> grpcio::Result<()> {
+    Err(grpcio::Error::Codec("a server sends no reports".into()))
+}
+
+/// Calls that wait for their answer.
+pub(super) struct UnderWay {
+    count: AtomicUsize,
+    none: (Sender<()>, Receiver<()>),
+}
+
+impl Default for UnderWay {
+    fn default() -> Self {
+        // Room for one word that the last one has ended; a second says nothing new.
+        Self { count: AtomicUsize::new(0), none: bounded(1) }
+    }
+}
+
+impl UnderWay {
+    fn enter(self: &Arc<Self>) -> Entered {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        Entered(Arc::clone(self))
+    }
+
+    /// Waits until no call waits; false when that takes longer than `within`.
+    pub(super) fn wait_until_none(&self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        while self.count.load(Ordering::SeqCst) > 0 {
+            if self.none.1.recv_deadline(deadline).is_err() {
+                return self.count.load(Ordering::SeqCst) == 0;
+            }
+        }
+        true
+    }
+}
+
+struct Entered(Arc<UnderWay>);
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        if self.0.count.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _ = self.0.none.0.try_send(());
+        }
+    }
+}
+
+type Enrolment = (EnrollRequest, oneshot::Sender<Result<EnrollResponse, RpcStatus>>);
+
+/// What the calls have. Each completion queue has a clone.
+#[derive(Clone)]
+pub(super) struct Handler {
+    intake: Arc<Intake>,
+    enrol: Arc<Pool<Enrolment>>,
+    under_way: Arc<UnderWay>,
+}
+
+/// The service with all calls.
+pub(super) fn service(handler: &Handler) -> Service {
+    let (report, packed) = (handler.clone(), handler.clone());
+    let (enrol, health) = (handler.clone(), handler.clone());
+    ServiceBuilder::new()
+        .add_unary_handler(&REPORT_METRICS, move |ctx, request, sink| {
+            report.report(&ctx, &request, sink);
+        })
+        .add_duplex_streaming_handler(&REPORT_PACKED, move |ctx, stream, sink| {
+            packed.packed(&ctx, stream, sink);
+        })
+        .add_unary_handler(&ENROLL, move |ctx, request, sink| {
+            enrol.enroll(&ctx, request, sink);
+        })
+        .add_unary_handler(&HEALTH_CHECK, move |ctx, request, sink| {
+            health.health(&ctx, &request, sink);
+        })
+        .build()
+}
+
+impl Handler {
+    /// The calls of a server that takes reports through `intake`.
+    pub(super) fn new(intake: Arc<Intake>, under_way: Arc<UnderWay>) -> Self {
+        // One thread: codes are redeemed one after the other, and a completion queue must not wait
+        // for the database.
+        let enrol = Pool::shared("enroll", 1, ENROLL_QUEUE, |_| {
+            let intake = Arc::clone(&intake);
+            move |jobs: Receiver<Enrolment>| {
+                for (request, answer) in jobs {
+                    // An agent that has gone away comes again with a new code.
+                    let _ = answer.send(redeem(&intake, &request));
+                }
+                Ok(())
+            }
+        });
+        Self { intake, enrol: Arc::new(enrol), under_way }
+    }
+
+    fn report(&self, ctx: &RpcContext<'_>, report: &Report, sink: UnarySink<ReportResponse>) {
+        let decision = if self.intake.is_serving() {
+            self.intake.report(&caller(ctx), report)
+        } else {
+            Decision::Now(stopping())
+        };
+        let entered = self.under_way.enter();
+        ctx.spawn(async move {
+            // The call may have been given up by its agent: then nobody waits for the answer.
+            let _ = match response(decided(decision).await) {
+                Ok(response) => sink.success(response).await,
+                Err(status) => sink.fail(status).await,
+            };
+            drop(entered);
+        });
+    }
+
+    fn packed(
+        &self,
+        ctx: &RpcContext<'_>,
+        mut messages: RequestStream<PackedBatch>,
+        mut sink: DuplexSink<PackedAck>,
+    ) {
+        let caller = caller(ctx);
+        let intake = Arc::clone(&self.intake);
+        let under_way = Arc::clone(&self.under_way);
+        ctx.spawn(async move {
+            let mut stream = Stream::default();
+            // One message at a time: the next one is read when this one is answered, so that a
+            // stream holds no more than one batch of the server's memory.
+            while let Some(Ok(message)) = messages.next().await {
+                let _entered = under_way.enter();
+                let sequence = message.sequence;
+                let taken = if intake.is_serving() {
+                    stream.take(&intake, &caller, message)
+                } else {
+                    Ok(Decision::Now(stopping()))
+                };
+                let outcome = match taken {
+                    Ok(decision) => decided(decision).await,
+                    Err(end) => {
+                        intake.metrics.count(&end);
+                        let _ = sink.fail(ends_with(end)).await;
+                        return;
+                    }
+                };
+                let ack = ack(sequence, outcome);
+                // A lone answer must not wait for others to fill a packet.
+                if sink.send((ack, WriteFlags::default())).await.is_err() {
+                    return;
+                }
+            }
+            let _ = sink.close().await;
+        });
+    }
+
+    fn enroll(
+        &self,
+        ctx: &RpcContext<'_>,
+        request: EnrollRequest,
+        sink: UnarySink<EnrollResponse>,
+    ) {
+        let (answer, answered) = oneshot::channel();
+        let queued = self.enrol.offer(0, (request, answer)).is_ok();
+        let entered = self.under_way.enter();
+        ctx.spawn(async move {
+            let busy = || {
+                let told = "too many agents enrol at this moment; come again".to_owned();
+                RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, told)
+            };
+            let result =
+                if queued { answered.await.unwrap_or_else(|_| Err(busy())) } else { Err(busy()) };
+            let _ = match result {
+                Ok(response) => sink.success(response).await,
+                Err(status) => sink.fail(status).await,
+            };
+            drop(entered);
+        });
+    }
+
+    fn health(
+        &self,
+        ctx: &RpcContext<'_>,
+        request: &HealthCheckRequest,
+        sink: UnarySink<HealthCheckResponse>,
+    ) {
+        let mut response = HealthCheckResponse::new();
+        let serving = self.intake.is_serving();
+        let status = if serving { ServingStatus::SERVING } else { ServingStatus::NOT_SERVING };
+        response.status = status.into();
+        let known = SERVICES.contains(&request.service.as_str());
+        ctx.spawn(async move {
+            let _ = if known {
+                sink.success(response).await
+            } else {
+                sink.fail(RpcStatus::new(RpcStatusCode::NOT_FOUND)).await
+            };
+        });
+    }
+}
+
+fn caller(ctx: &RpcContext<'_>) -> Caller {
+    let (mut agent_id, mut authorization) = ("", "");
+    for (name, value) in ctx.request_headers().iter() {
+        let text = str::from_utf8(value).unwrap_or_default();
+        match name {
+            META_AGENT_ID => agent_id = text,
+            META_AUTHORIZATION => authorization = text,
+            _ => {}
+        }
+    }
+    Caller::new(agent_id, authorization)
+}
+
+async fn decided(decision: Decision) -> Outcome {
+    match decision {
+        Decision::Now(outcome) => outcome,
+        Decision::Later(answered) => answered.await.unwrap_or_else(|_| stopping()),
+    }
+}
+
+fn stopping() -> Outcome {
+    Outcome::Unavailable("the server is stopping".to_owned())
+}
+
+fn response(outcome: Outcome) -> Result<ReportResponse, RpcStatus> {
+    let mut response = ReportResponse::new();
+    match outcome {
+        Outcome::Stored(message) => {
+            response.success = true;
+            response.message = message;
+        }
+        Outcome::Refused(message) => response.message = message,
+        other => return Err(ends_with(other)),
+    }
+    response.features.push(FEATURE_PACKED.to_owned());
+    Ok(response)
+}
+
+fn ack(sequence: u64, outcome: Outcome) -> PackedAck {
+    let mut ack = PackedAck::new();
+    ack.sequence = sequence;
+    match outcome {
+        Outcome::Stored(message) => {
+            ack.success = true;
+            ack.message = message;
+        }
+        Outcome::Busy(message) | Outcome::Unavailable(message) => {
+            ack.retry = true;
+            ack.message = message;
+        }
+        Outcome::Refused(message)
+        | Outcome::Unauthenticated(message)
+        | Outcome::Denied(message) => ack.message = message,
+    }
+    ack
+}
+
+fn ends_with(outcome: Outcome) -> RpcStatus {
+    let (code, message) = match outcome {
+        Outcome::Stored(message) => (RpcStatusCode::OK, message),
+        Outcome::Refused(message) => (RpcStatusCode::INVALID_ARGUMENT, message),
+        Outcome::Busy(message) => (RpcStatusCode::RESOURCE_EXHAUSTED, message),
+        Outcome::Unavailable(message) => (RpcStatusCode::UNAVAILABLE, message),
+        Outcome::Unauthenticated(message) => (RpcStatusCode::UNAUTHENTICATED, message),
+        Outcome::Denied(message) => (RpcStatusCode::PERMISSION_DENIED, message),
+    };
+    RpcStatus::with_message(code, message)
+}
+
+fn redeem(intake: &Intake, request: &EnrollRequest) -> Result<EnrollResponse, RpcStatus> {
+    let mut response = EnrollResponse::new();
+    match intake.whitelist.redeem(&request.code, &request.agent_id) {
+        Ok(token) => {
+            response.success = true;
+            response.token = token;
+        }
+        Err(WhitelistError::Storage(error)) => {
+            log::error!("an agent could not enrol: {error}");
+            let told = "the server's database failed; see its log".to_owned();
+            return Err(RpcStatus::with_message(RpcStatusCode::UNAVAILABLE, told));
+        }
+        Err(refused) => response.message = refused.to_string(),
+    }
+    Ok(response)
+}

@@ -1,0 +1,289 @@
+//! `MetricBatchProto` read where it lies: a report's points are spans of its bytes, so that taking
+//! one costs two allocations, not several for each point. Accepts and refuses exactly what the
+//! generated decoder does, which a test holds it to.
+
+use protobuf::CodedInputStream;
+use protobuf::rt::skip_field_for_tag;
+
+/// Where a piece of text stands in the message.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    len: u32,
+}
+
+/// A point as it stands in the message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Raw {
+    timestamp_ms: i64,
+    value: f64,
+    agent: Span,
+    metric: Span,
+    /// First of its labels in [`Report::labels`].
+    labels_start: u32,
+    labels_len: u32,
+}
+
+/// A report, not yet checked.
+#[derive(Debug, Default)]
+pub struct Report {
+    bytes: Vec<u8>,
+    agent: Span,
+    timestamp_ms: i64,
+    points: Vec<Raw>,
+    labels: Vec<(Span, Span)>,
+}
+
+/// A point of a report.
+#[derive(Debug, Clone, Copy)]
+pub struct RawPoint<'a> {
+    report: &'a Report,
+    raw: &'a Raw,
+}
+
+impl Report {
+    /// Reads a message.
+    ///
+    /// # Errors
+    ///
+    /// Where the bytes are no `MetricBatchProto`.
+    pub fn parse(bytes: Vec<u8>) -> protobuf::Result<Self> {
+        let mut report = Self::default();
+        let mut input = CodedInputStream::from_bytes(&bytes);
+        while let Some(tag) = input.read_raw_tag_or_eof()? {
+            match tag {
+                10 => report.agent = text(&bytes, &mut input)?,
+                16 => report.timestamp_ms = input.read_int64()?,
+                26 => {
+                    let raw = point(&bytes, &mut input, &mut report.labels)?;
+                    if report.points.is_empty() {
+                        // A guess that fits where all points are alike, which they mostly are.
+                        let rest = bytes.len() / input.pos().max(1) as usize;
+                        report.points.reserve(rest.min(crate::base::limits::BATCH_POINTS_MAX));
+                    }
+                    report.points.push(raw);
+                }
+                tag => skip_unknown(tag, &mut input)?,
+            }
+        }
+        drop(input);
+        report.bytes = bytes;
+        Ok(report)
+    }
+
+    /// The batch's `agent_id`.
+    pub fn agent(&self) -> &str {
+        self.text(self.agent)
+    }
+
+    /// The batch's own time, Unix milliseconds.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.timestamp_ms
+    }
+
+    /// The number of points.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
+    /// Whether there is no point.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty()
+    }
+
+    /// The points in their order.
+    pub fn points(&self) -> impl ExactSizeIterator<Item = RawPoint<'_>> {
+        self.points.iter().map(|raw| RawPoint { report: self, raw })
+    }
+
+    fn text(&self, span: Span) -> &str {
+        // Spans are made by `text`, which has checked that they are UTF-8 inside of the bytes.
+        slice(&self.bytes, span).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+}
+
+impl<'a> RawPoint<'a> {
+    /// Unix milliseconds.
+    pub fn timestamp_ms(&self) -> i64 {
+        self.raw.timestamp_ms
+    }
+
+    /// The value.
+    pub fn value(&self) -> f64 {
+        self.raw.value
+    }
+
+    /// The point's own `agent_id`, which may be empty.
+    pub fn agent(&self) -> &'a str {
+        self.report.text(self.raw.agent)
+    }
+
+    /// The metric's name.
+    pub fn metric(&self) -> &'a str {
+        self.report.text(self.raw.metric)
+    }
+
+    /// Name and value of each label, as they stand: a name may come twice, and the last one counts.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> {
+        let start = self.raw.labels_start as usize;
+        let range = start..start + self.raw.labels_len as usize;
+        let spans = self.report.labels.get(range).unwrap_or_default();
+        let report = self.report;
+        spans.iter().map(|(name, value)| (report.text(*name), report.text(*value)))
+    }
+}
+
+fn point(
+    bytes: &[u8],
+    input: &mut CodedInputStream<'_>,
+    labels: &mut Vec<(Span, Span)>,
+) -> protobuf::Result<Raw> {
+    let mut raw = Raw { labels_start: labels.len() as u32, ..Raw::default() };
+    let len = input.read_raw_varint64()?;
+    let outer = input.push_limit(len)?;
+    while let Some(tag) = input.read_raw_tag_or_eof()? {
+        match tag {
+            8 => raw.timestamp_ms = input.read_int64()?,
+            18 => raw.agent = text(bytes, input)?,
+            26 => raw.metric = text(bytes, input)?,
+            33 => raw.value = input.read_double()?,
+            42 => labels.push(label(bytes, input)?),
+            tag => skip_unknown(tag, input)?,
+        }
+    }
+    input.pop_limit(outer);
+    raw.labels_len = labels.len() as u32 - raw.labels_start;
+    Ok(raw)
+}
+
+fn label(bytes: &[u8], input: &mut CodedInputStream<'_>) -> protobuf::Result<(Span, Span)> {
+    let (mut name, mut value) = (Span::default(), Span::default());
+    let len = input.read_raw_varint32()?;
+    let outer = input.push_limit(u64::from(len))?;
+    while let Some(tag) = input.read_raw_tag_or_eof()? {
+        match tag {
+            10 => name = text(bytes, input)?,
+            18 => value = text(bytes, input)?,
+            tag => skip_field_for_tag(tag, input)?,
+        }
+    }
+    input.pop_limit(outer);
+    Ok((name, value))
+}
+
+/// A string field: its length, then that many bytes of UTF-8.
+fn text(bytes: &[u8], input: &mut CodedInputStream<'_>) -> protobuf::Result<Span> {
+    let len = input.read_raw_varint32()?;
+    let start = input.pos();
+    input.skip_raw_bytes(len)?;
+    let no_text = || std::io::Error::new(std::io::ErrorKind::InvalidData, "text is not UTF-8");
+    let span = Span { start: u32::try_from(start).map_err(|_| no_text())?, len };
+    let valid = slice(bytes, span).is_some_and(|bytes| str::from_utf8(bytes).is_ok());
+    if valid { Ok(span) } else { Err(no_text().into()) }
+}
+
+fn slice(bytes: &[u8], span: Span) -> Option<&[u8]> {
+    let start = span.start as usize;
+    bytes.get(start..start.checked_add(span.len as usize)?)
+}
+
+fn skip_unknown(tag: u32, input: &mut CodedInputStream<'_>) -> protobuf::Result<()> {
+    // What newer agents may add is passed over.
+    let mut dropped = protobuf::UnknownFields::new();
+    protobuf::rt::read_unknown_or_skip_group(tag, input, &mut dropped)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use protobuf::Message as _;
+
+    use crate::wire::pb::metrics::{MetricBatchProto, MetricDataPointProto};
+
+    /// Both decoders on the same bytes: they agree on whether, and on what.
+    fn compare(bytes: &[u8]) -> Result<(), TestCaseError> {
+        let ours = Report::parse(bytes.to_vec());
+        let theirs = MetricBatchProto::parse_from_bytes(bytes);
+        prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", &ours, &theirs);
+        let (Ok(ours), Ok(theirs)) = (ours, theirs) else { return Ok(()) };
+        prop_assert_eq!(ours.agent(), &theirs.agent_id);
+        prop_assert_eq!(ours.timestamp_ms(), theirs.timestamp_ms);
+        prop_assert_eq!(ours.len(), theirs.data_points.len());
+        for (our, their) in ours.points().zip(&theirs.data_points) {
+            prop_assert_eq!(our.timestamp_ms(), their.timestamp_ms);
+            prop_assert_eq!(our.value().to_bits(), their.value.to_bits());
+            prop_assert_eq!(our.agent(), &their.agent_id);
+            prop_assert_eq!(our.metric(), &their.metric_name);
+            let labels: HashMap<String, String> =
+                our.labels().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+            prop_assert_eq!(&labels, &their.labels);
+        }
+        Ok(())
+    }
+
+    prop_compose! {
+        fn any_point()(
+            timestamp_ms in any::<i64>(),
+            bits in any::<u64>(),
+            agent in ".{0,4}",
+            metric in "[a-z.é]{0,12}",
+            labels in prop::collection::hash_map("[a-z]{0,3}", ".{0,5}", 0..4),
+        ) -> MetricDataPointProto {
+            let mut point = MetricDataPointProto::new();
+            point.timestamp_ms = timestamp_ms;
+            point.value = f64::from_bits(bits);
+            point.agent_id = agent;
+            point.metric_name = metric;
+            point.labels = labels;
+            point
+        }
+    }
+
+    prop_compose! {
+        fn any_batch()(
+            agent in ".{0,8}",
+            timestamp_ms in any::<i64>(),
+            points in prop::collection::vec(any_point(), 0..6),
+        ) -> Vec<u8> {
+            let mut batch = MetricBatchProto::new();
+            batch.agent_id = agent;
+            batch.timestamp_ms = timestamp_ms;
+            batch.data_points = points;
+            batch.write_to_bytes().unwrap()
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_reads_what_the_generated_decoder_reads(bytes in any_batch()) {
+            compare(&bytes)?;
+        }
+
+        #[test]
+        fn it_refuses_what_the_generated_decoder_refuses(
+            mut bytes in any_batch(),
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+            cut in prop::option::of(any::<prop::sample::Index>()),
+        ) {
+            if !bytes.is_empty() {
+                for (at, to) in changes {
+                    let at = at.index(bytes.len());
+                    bytes[at] = to;
+                }
+                if let Some(cut) = cut {
+                    bytes.truncate(cut.index(bytes.len()));
+                }
+            }
+            compare(&bytes)?;
+        }
+
+        #[test]
+        fn noise_panics_neither(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
+            compare(&bytes)?;
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! The gRPC port: listening, limits, health and the end. What its calls do is in `calls`.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use grpcio::{
+    ChannelBuilder, EnvBuilder, Environment, ResourceQuota, Server, ServerBuilder,
+    ServerCredentials,
+};
+
+use super::calls::{self, Handler, UnderWay};
+use super::take::Intake;
+use super::tls::Certificates;
+use crate::base::exit::{Exit, Fatal};
+use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};
+use crate::server::config::ServerConfig;
+
+/// How long calls may go on after the port has closed.
+const DRAIN_WITHIN: Duration = Duration::from_millis(2_000);
+/// How long the library may take to close what is left.
+const CLOSE_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// The running gRPC server.
+pub struct GrpcServer {
+    server: Server,
+    env: Arc<Environment>,
+    intake: Arc<Intake>,
+    under_way: Arc<UnderWay>,
+    addresses: Vec<SocketAddr>,
+}
+
+impl GrpcServer {
+    /// Listens on every address of `bind` at `grpc_port`.
+    ///
+    /// # Errors
+    ///
+    /// When a port is taken.
+    pub fn start(
+        config: &ServerConfig,
+        intake: Arc<Intake>,
+        certificates: Option<&Certificates>,
+    ) -> Result<Self, Fatal> {
+        let env = EnvBuilder::new().cq_count(config.pools.ingest_workers).name_prefix("ingest");
+        let env = Arc::new(env.build());
+        let under_way = Arc::new(UnderWay::default());
+        let handler = Handler::new(Arc::clone(&intake), Arc::clone(&under_way));
+        let mut server = ServerBuilder::new(Arc::clone(&env))
+            .channel_args(limits(&env).build_args())
+            .register_service(calls::service(&handler))
+            .build()
+            .map_err(|error| {
+                Fatal::new(Exit::Failed, format!("cannot start the gRPC server: {error}"))
+            })?;
+        let mut addresses = Vec::new();
+        for address in &config.bind {
+            let ip: IpAddr = address.parse().map_err(|_| {
+                Fatal::new(Exit::Config, format!("bind: `{address}` is no IP address"))
+            })?;
+            let address = SocketAddr::new(ip, config.grpc_port);
+            let credentials = match certificates {
+                Some(certificates) => certificates.credentials(),
+                None => ServerCredentials::insecure(),
+            };
+            let port = server
+                .add_listening_port(address.to_string(), credentials)
+                .map_err(|_| not_bound(address))?;
+            addresses.push(SocketAddr::new(ip, port));
+        }
+        server.start();
+        Ok(Self { server, env, intake, under_way, addresses })
+    }
+
+    /// The addresses that it listens on.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Says NOT_SERVING, takes no more calls, waits for the answers of those under way while the
+    /// store still writes, and ends the streams.
+    pub fn stop(mut self) {
+        self.intake.stop();
+        let closed = self.server.shutdown();
+        if !self.under_way.wait_until_none(DRAIN_WITHIN) {
+            log::warn!("some reports were not answered in time; their agents send them again");
+        }
+        self.server.cancel_all_calls();
+        if wait(closed, CLOSE_WITHIN).is_none() {
+            log::warn!("the gRPC server did not close in time");
+            // The library ends the process when a server goes that has not closed.
+            std::mem::forget(self.server);
+            std::mem::forget(self.env);
+        }
+    }
+}
+
+fn limits(env: &Arc<Environment>) -> ChannelBuilder {
+    let quota = ResourceQuota::new(Some("ingest")).resize_memory(GRPC_MEMORY_BYTES_MAX);
+    ChannelBuilder::new(Arc::clone(env))
+        .max_receive_message_len(GRPC_MESSAGE_BYTES_MAX as i32)
+        .max_concurrent_stream(GRPC_STREAMS_MAX)
+        .set_resource_quota(quota)
+        // A second server on the port must fail, not share it.
+        .reuse_port(false)
+        // Finds connections whose far side is gone without a word.
+        .keepalive_time(Duration::from_secs(120))
+        .keepalive_timeout(Duration::from_secs(20))
+        .keepalive_permit_without_calls(true)
+        .http2_min_recv_ping_interval_without_data(Duration::from_secs(5))
+        .http2_max_ping_strikes(5)
+        // Reports are small: probing the bandwidth would cost a ping for each.
+        .http2_bdp_probe(false)
+}
+
+/// Asks the system why a port can't be had, since the library does not say.
+fn not_bound(address: SocketAddr) -> Fatal {
+    let why = match TcpListener::bind(address) {
+        Err(error) => error.to_string(),
+        Ok(_) => "the address could not be bound".to_owned(),
+    };
+    Fatal::new(Exit::PortTaken, format!("cannot listen on {address} for gRPC: {why}"))
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for a future on this thread; `None` when it takes longer than `within`.
+fn wait<F: Future>(future: F, within: Duration) -> Option<F::Output> {
+    let deadline = Instant::now() + within;
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut context = Context::from_waker(&waker);
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return Some(output);
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return None;
+        }
+        std::thread::park_timeout(left);
+    }
+}

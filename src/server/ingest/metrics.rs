@@ -1,0 +1,80 @@
+//! What ingest tells of itself.
+
+use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+
+use super::admit::{LeftOut, Reason};
+use super::take::Outcome;
+use crate::server::storage::{StorageError, Stored};
+
+/// `oxmon_ingest_…`. Clones count together.
+#[derive(Clone)]
+pub struct Metrics {
+    points_new: IntCounter,
+    points_known: IntCounter,
+    left_out: Vec<IntCounter>,
+    batches: [IntCounter; OUTCOMES.len()],
+}
+
+const OUTCOMES: [&str; 6] =
+    ["stored", "refused", "busy", "unavailable", "unauthenticated", "denied"];
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has them already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let points = IntCounterVec::new(
+            Opts::new("oxmon_ingest_points_total", "Points that were stored, or stood already."),
+            &["kind"],
+        )?;
+        let left_out = IntCounterVec::new(
+            Opts::new("oxmon_ingest_points_left_out_total", "Points that could not be stored."),
+            &["reason"],
+        )?;
+        let batches = IntCounterVec::new(
+            Opts::new("oxmon_ingest_batches_total", "Batches, by what their sender was told."),
+            &["outcome"],
+        )?;
+        for family in [&points, &left_out, &batches] {
+            registry.register(Box::new(family.clone()))?;
+        }
+        Ok(Self {
+            points_new: points.with_label_values(&["new"]),
+            points_known: points.with_label_values(&["known"]),
+            left_out: Reason::ALL.map(|reason| left_out.with_label_values(&[reason.name()])).into(),
+            batches: OUTCOMES.map(|outcome| batches.with_label_values(&[outcome])),
+        })
+    }
+
+    /// Counts a batch by what its sender is told.
+    pub fn count(&self, outcome: &Outcome) {
+        let index = match outcome {
+            Outcome::Stored(_) => 0,
+            Outcome::Refused(_) => 1,
+            Outcome::Busy(_) => 2,
+            Outcome::Unavailable(_) => 3,
+            Outcome::Unauthenticated(_) => 4,
+            Outcome::Denied(_) => 5,
+        };
+        self.batches[index].inc();
+    }
+
+    /// Counts the points of a batch that was stored.
+    pub fn stored(&self, result: &Result<Stored, StorageError>) {
+        if let Ok(stored) = result {
+            self.points_new.inc_by(stored.new as u64);
+            self.points_known.inc_by(stored.known as u64);
+        }
+    }
+
+    /// Counts points that were left out.
+    pub fn leave_out(&self, left_out: &LeftOut) {
+        for (reason, count) in left_out.counts() {
+            if let Some(counter) = self.left_out.get(reason as usize) {
+                counter.inc_by(u64::from(count));
+            }
+        }
+    }
+}

@@ -24,11 +24,13 @@ pub enum Reason {
     TooFarAhead,
     /// The number of a series that the stream has not named.
     UnknownSeries,
+    /// The store has no room for it: too many series of one agent, or a day that just went.
+    NoRoom,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotFinite,
         Self::MetricName,
         Self::Label,
@@ -36,6 +38,7 @@ impl Reason {
         Self::TooOld,
         Self::TooFarAhead,
         Self::UnknownSeries,
+        Self::NoRoom,
     ];
 
     /// The reason's name as the value of a metric's label.
@@ -48,6 +51,7 @@ impl Reason {
             Self::TooOld => "too_old",
             Self::TooFarAhead => "too_far_ahead",
             Self::UnknownSeries => "unknown_series",
+            Self::NoRoom => "no_room",
         }
     }
 
@@ -60,6 +64,7 @@ impl Reason {
             Self::TooOld => "older than the retention",
             Self::TooFarAhead => "more than an hour ahead of the server's clock",
             Self::UnknownSeries => "series not named on this stream",
+            Self::NoRoom => "too many series of this agent, or a day that is not kept",
         }
     }
 }
@@ -71,8 +76,13 @@ pub struct LeftOut([u32; Reason::ALL.len()]);
 impl LeftOut {
     /// Counts one.
     pub fn add(&mut self, reason: Reason) {
+        self.add_many(reason, 1);
+    }
+
+    /// Counts several.
+    pub fn add_many(&mut self, reason: Reason, points: usize) {
         if let Some(count) = self.0.get_mut(reason as usize) {
-            *count += 1;
+            *count = count.saturating_add(u32::try_from(points).unwrap_or(u32::MAX));
         }
     }
 

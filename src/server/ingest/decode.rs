@@ -91,6 +91,11 @@ impl Report {
         self.points.is_empty()
     }
 
+    /// Whether every point is of the batch's own agent.
+    pub fn is_of_one_agent(&self) -> bool {
+        self.points.iter().all(|raw| raw.agent.len == 0 || self.text(raw.agent) == self.agent())
+    }
+
     /// The points in their order.
     pub fn points(&self) -> impl ExactSizeIterator<Item = RawPoint<'_>> {
         self.points.iter().map(|raw| RawPoint { report: self, raw })

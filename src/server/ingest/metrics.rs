@@ -4,10 +4,9 @@ use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
 
 use super::admit::{LeftOut, Reason};
 use super::take::Outcome;
-use crate::server::storage::{StorageError, Stored};
+use crate::server::storage::Stored;
 
-/// `oxmon_ingest_…`. Clones count together.
-#[derive(Clone)]
+/// `oxmon_ingest_…`.
 pub struct Metrics {
     points_new: IntCounter,
     points_known: IntCounter,
@@ -62,11 +61,9 @@ impl Metrics {
     }
 
     /// Counts the points of a batch that was stored.
-    pub fn stored(&self, result: &Result<Stored, StorageError>) {
-        if let Ok(stored) = result {
-            self.points_new.inc_by(stored.new as u64);
-            self.points_known.inc_by(stored.known as u64);
-        }
+    pub fn stored(&self, stored: &Stored) {
+        self.points_new.inc_by(stored.new as u64);
+        self.points_known.inc_by(stored.known as u64);
     }
 
     /// Counts points that were left out.

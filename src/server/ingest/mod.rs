@@ -7,5 +7,6 @@ pub mod decode;
 pub mod grpc;
 pub mod metrics;
 pub mod packed;
+mod shapes;
 pub mod take;
 pub mod tls;

@@ -1,15 +1,17 @@
 //! One stream of packed batches: the table of series that its agent has named, and the ticks that
 //! refer to it.
 
-use crate::base::limits::{BATCH_POINTS_MAX, STREAM_SERIES_MAX};
-use crate::model::point::{Batch, Point};
+use std::sync::Arc;
+
+use super::admit::{self, LeftOut, Reason, Window};
+use super::take::{Caller, Decision, Intake, Outcome, Taken};
+use crate::base::limits::STREAM_SERIES_MAX;
 use crate::model::series::Labels;
-use crate::server::ingest::admit::{self, LeftOut, Reason};
-use crate::server::ingest::take::{Caller, Decision, Intake, Outcome};
-use crate::wire::pb::metrics::{PackedBatch, PackedSeries};
+use crate::server::storage::{ResolvedTick, Series, SeriesList};
+use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
 
 /// A series of the stream, or why its points are left out.
-type Named = Result<(Box<str>, Labels), Reason>;
+type Named = Result<Arc<Series>, Reason>;
 
 /// What a stream has said so far. Names and numbers stay, whatever becomes of the batch that
 /// brought them: the agent does not say them again.
@@ -17,7 +19,10 @@ type Named = Result<(Box<str>, Labels), Reason>;
 pub struct Stream {
     agent_id: Option<Box<str>>,
     series: Vec<Named>,
+    /// The numbers of the last tick.
     last: Vec<u32>,
+    /// Their series, where all of them can be stored.
+    shape: Option<SeriesList>,
 }
 
 impl Stream {
@@ -36,51 +41,69 @@ impl Stream {
         intake.authenticate(caller)?;
         let agent = self.agent(&message.agent_id)?;
         intake.authorize(caller, &agent)?;
-        self.name(message.new_series)?;
+        self.name(intake, &agent, message.new_series)?;
         let of: usize = message.ticks.iter().map(|tick| tick.values.len()).sum();
-        let checked = admit::check_batch(&agent, of);
         let window = intake.window();
         let mut left_out = LeftOut::default();
-        let mut points = Vec::with_capacity(of.min(BATCH_POINTS_MAX));
+        let mut ticks = Vec::with_capacity(message.ticks.len());
         for tick in message.ticks {
-            if !tick.series.is_empty() {
-                self.last = tick.series;
-            }
-            if tick.values.len() != self.last.len() {
-                let (values, series) = (tick.values.len(), self.last.len());
-                let told = format!("a tick has {values} values for {series} series");
-                return Err(Outcome::Refused(told));
-            }
-            if checked.is_err() {
-                continue;
-            }
-            for (number, value) in self.last.iter().zip(tick.values) {
-                let named = self.series.get(*number as usize);
-                let named = match named.map(Result::as_ref) {
-                    Some(Ok(named)) => window.check(tick.timestamp_ms, value).map(|()| named),
-                    Some(Err(reason)) => Err(*reason),
-                    None => Err(Reason::UnknownSeries),
-                };
-                match named {
-                    Ok((metric, labels)) => points.push(Point {
-                        metric: metric.clone(),
-                        labels: labels.clone(),
-                        timestamp_ms: tick.timestamp_ms,
-                        value,
-                    }),
-                    Err(reason) => left_out.add(reason),
-                }
-            }
+            ticks.extend(self.tick(tick, &window, &mut left_out)?);
         }
-        if let Err(told) = checked {
+        if let Err(told) = admit::check_batch(&agent, of) {
             let outcome = Outcome::Refused(told);
             intake.metrics.count(&outcome);
             return Ok(Decision::Now(outcome));
         }
-        let timestamp_ms = points.last().map_or(0, |point| point.timestamp_ms);
-        let mut batches = vec![Batch { agent_id: agent, timestamp_ms, points }];
-        batches.retain(|batch| !batch.points.is_empty());
-        Ok(intake.submit(batches, left_out, of))
+        let decision = intake.submit(vec![Taken { agent, ticks }], left_out, of);
+        if let Decision::Now(outcome) = &decision {
+            intake.metrics.count(outcome);
+        }
+        Ok(decision)
+    }
+
+    fn tick(
+        &mut self,
+        tick: PackedTick,
+        window: &Window,
+        left_out: &mut LeftOut,
+    ) -> Result<Option<ResolvedTick>, Outcome> {
+        if !tick.series.is_empty() {
+            self.last = tick.series;
+            let named = |number: &u32| self.series.get(*number as usize)?.as_ref().ok().cloned();
+            self.shape = self.last.iter().map(named).collect();
+        }
+        if tick.values.len() != self.last.len() {
+            let (values, series) = (tick.values.len(), self.last.len());
+            let told = format!("a tick has {values} values for {series} series");
+            return Err(Outcome::Refused(told));
+        }
+        let timestamp_ms = tick.timestamp_ms;
+        let whole = tick.values.iter().all(|value| window.check(timestamp_ms, *value).is_ok());
+        if let (true, Some(shape)) = (whole, &self.shape) {
+            let (series, values) = (Arc::clone(shape), tick.values.into());
+            return Ok(Some(ResolvedTick { timestamp_ms, series, values }));
+        }
+        let (mut series, mut values) = (Vec::new(), Vec::new());
+        for (number, value) in self.last.iter().zip(tick.values) {
+            let named = match self.series.get(*number as usize) {
+                Some(Ok(named)) => window.check(timestamp_ms, value).map(|()| named),
+                Some(Err(reason)) => Err(*reason),
+                None => Err(Reason::UnknownSeries),
+            };
+            match named {
+                Ok(named) => {
+                    series.push(Arc::clone(named));
+                    values.push(value);
+                }
+                Err(reason) => left_out.add(reason),
+            }
+        }
+        let taken = !series.is_empty();
+        Ok(taken.then(|| ResolvedTick {
+            timestamp_ms,
+            series: series.into(),
+            values: values.into(),
+        }))
     }
 
     /// The stream's agent, which its first message names.
@@ -96,7 +119,12 @@ impl Stream {
         }
     }
 
-    fn name(&mut self, new: Vec<PackedSeries>) -> Result<(), Outcome> {
+    fn name(
+        &mut self,
+        intake: &Intake,
+        agent: &str,
+        new: Vec<PackedSeries>,
+    ) -> Result<(), Outcome> {
         if self.series.len() + new.len() > STREAM_SERIES_MAX {
             let told = format!("a stream may name {STREAM_SERIES_MAX} series; start a new one");
             return Err(Outcome::Refused(told));
@@ -104,7 +132,8 @@ impl Stream {
         self.series.extend(new.into_iter().map(|series| {
             let labels = series.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
             admit::check_series(&series.metric_name, labels)?;
-            Ok((series.metric_name.into(), Labels::from_pairs(series.labels)))
+            let labels = Labels::from_pairs(series.labels);
+            intake.resolve(agent, series.metric_name.into(), labels)
         }));
         Ok(())
     }

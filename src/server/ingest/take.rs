@@ -1,20 +1,22 @@
 //! From a report to the store: who it is from, what of it is taken, and what its sender is told.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_channel::oneshot;
 
-use super::admit::{LeftOut, Window, check_batch, check_series};
+use super::admit::{LeftOut, Reason, Window, check_agent_id, check_batch};
 use super::auth::{TokenHash, Whitelist, hash};
 use super::decode::{RawPoint, Report};
 use super::metrics::Metrics;
+use super::shapes::{self, Shapes};
 use crate::base::clock::{Clock, DAY_MS};
-use crate::model::point::{Batch, Point};
 use crate::model::series::Labels;
 use crate::server::config::ServerConfig;
-use crate::server::storage::{Ack, Refused, RefusedWhy, StorageError, Store, Stored};
+use crate::server::storage::{
+    Ack, Refused, RefusedWhy, ResolvedTick, Series, StorageError, Store, Stored,
+};
 
 /// What a sender is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -62,7 +64,8 @@ pub struct Intake {
     /// Agents and their tokens.
     pub whitelist: Arc<Whitelist>,
     /// What `/metrics` says of ingest.
-    pub metrics: Metrics,
+    pub metrics: Arc<Metrics>,
+    shapes: Shapes,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     require_auth: bool,
@@ -85,7 +88,8 @@ impl Intake {
     ) -> Result<Self, prometheus::Error> {
         Ok(Self {
             whitelist,
-            metrics: Metrics::register(registry)?,
+            metrics: Arc::new(Metrics::register(registry)?),
+            shapes: Shapes::default(),
             store,
             clock,
             require_auth: config.require_agent_auth,
@@ -157,64 +161,124 @@ impl Intake {
         self.authenticate(caller)?;
         check_batch(report.agent(), report.len()).map_err(Outcome::Refused)?;
         self.authorize(caller, report.agent())?;
-        let window = self.window();
-        let mut left_out = LeftOut::default();
-        let mut batches = vec![empty_batch(report.agent(), report)];
-        for raw in report.points() {
-            let named = raw.agent();
-            let agent = if named.is_empty() { report.agent() } else { named };
-            self.authorize(caller, agent)?;
-            let checked = super::admit::check_agent_id(agent).map_err(Outcome::Refused);
-            checked?;
-            match take(&window, &raw) {
-                Ok(point) => batch_of(&mut batches, agent, report).points.push(point),
-                Err(reason) => left_out.add(reason),
-            }
+        if !report.is_of_one_agent() {
+            return self.decide_relayed(caller, report);
         }
-        batches.retain(|batch| !batch.points.is_empty());
-        Ok(self.submit(batches, left_out, report.len()))
+        let mut left_out = LeftOut::default();
+        let points: Vec<RawPoint<'_>> = report.points().collect();
+        let ticks = self.ticks(report.agent(), &points, &mut left_out);
+        let taken = Taken { agent: report.agent().into(), ticks };
+        Ok(self.submit(vec![taken], left_out, report.len()))
+    }
+
+    /// A relay without a token of its own may speak for several agents at once.
+    fn decide_relayed(&self, caller: &Caller, report: &Report) -> Result<Decision, Outcome> {
+        let mut by_agent: BTreeMap<&str, Vec<RawPoint<'_>>> = BTreeMap::new();
+        for point in report.points() {
+            let agent = if point.agent().is_empty() { report.agent() } else { point.agent() };
+            by_agent.entry(agent).or_default().push(point);
+        }
+        for agent in by_agent.keys() {
+            self.authorize(caller, agent)?;
+            check_agent_id(agent).map_err(Outcome::Refused)?;
+        }
+        let mut left_out = LeftOut::default();
+        let taken = by_agent
+            .into_iter()
+            .map(|(agent, points)| {
+                let ticks = self.ticks(agent, &points, &mut left_out);
+                Taken { agent: agent.into(), ticks }
+            })
+            .collect();
+        Ok(self.submit(taken, left_out, report.len()))
+    }
+
+    fn ticks(
+        &self,
+        agent: &str,
+        points: &[RawPoint<'_>],
+        left_out: &mut LeftOut,
+    ) -> Vec<ResolvedTick> {
+        let window = self.window();
+        let resolver = self.shapes.of(&*self.store, agent, self.clock.now_ms());
+        points
+            .chunk_by(|a, b| a.timestamp_ms() == b.timestamp_ms())
+            .filter_map(|run| resolver.tick(run, &window, left_out))
+            .collect()
+    }
+
+    /// The series of an agent with this name and these labels.
+    ///
+    /// # Errors
+    ///
+    /// Why its points are left out.
+    pub fn resolve(
+        &self,
+        agent: &str,
+        metric: Box<str>,
+        labels: Labels,
+    ) -> Result<Arc<Series>, Reason> {
+        shapes::resolve(&*self.store, agent, metric, labels)
+    }
+
+    /// Forgets what agents that have gone silent sent last. Called about once a minute.
+    pub fn sweep(&self) {
+        self.shapes.sweep(self.clock.now_ms());
     }
 
     /// Queues what was taken of a report of `of` points.
-    pub fn submit(&self, mut batches: Vec<Batch>, left_out: LeftOut, of: usize) -> Decision {
-        self.metrics.leave_out(&left_out);
-        let message = left_out.message(of);
-        let Some(last) = batches.pop() else {
-            return Decision::Now(Outcome::Stored(message));
-        };
+    pub fn submit(&self, mut taken: Vec<Taken>, left_out: LeftOut, of: usize) -> Decision {
+        taken.retain(|taken| !taken.ticks.is_empty());
+        if taken.is_empty() {
+            self.metrics.leave_out(&left_out);
+            return Decision::Now(Outcome::Stored(left_out.message(of)));
+        }
         let (answer, answered) = oneshot::channel();
         let metrics = self.metrics.clone();
-        let tell = move |result: Result<Stored, StorageError>| {
-            let outcome = outcome(result, message);
-            metrics.count(&outcome);
-            // A caller that has gone away misses nothing: the batch is stored all the same.
-            let _ = answer.send(outcome);
+        let told = Told { answer, metrics, left_out, of };
+        let mut acks = if taken.len() == 1 {
+            vec![Box::new(move |result| told.tell(result)) as Ack]
+        } else {
+            Join::split(taken.len(), Box::new(move |result| told.tell(result)))
         };
-        if batches.is_empty() {
-            let metrics = self.metrics.clone();
-            let ack = Box::new(move |result: Result<Stored, StorageError>| {
-                metrics.stored(&result);
-                tell(result);
-            });
-            return match self.store.submit(last, ack) {
-                Ok(()) => Decision::Later(answered),
-                Err(refused) => Decision::Now(refusal(&refused)),
-            };
-        }
-        batches.push(last);
-        let join = Join::new(batches.len(), Box::new(tell));
-        for batch in batches {
-            let (join, metrics) = (Arc::clone(&join), self.metrics.clone());
-            let ack: Ack = Box::new(move |result| {
-                metrics.stored(&result);
-                join.done(result);
-            });
-            if let Err(refused) = self.store.submit(batch, ack) {
+        for part in taken {
+            let Some(ack) = acks.pop() else { break };
+            if let Err(refused) = self.store.submit_resolved(&part.agent, part.ticks, ack) {
                 // What went before may be stored: it comes again with the rest, and stands once.
                 return Decision::Now(refusal(&refused));
             }
         }
         Decision::Later(answered)
+    }
+}
+
+/// What is to be stored of one agent.
+pub struct Taken {
+    /// The agent.
+    pub agent: Box<str>,
+    /// Its ticks.
+    pub ticks: Vec<ResolvedTick>,
+}
+
+/// Whom to tell what became of a report.
+struct Told {
+    answer: oneshot::Sender<Outcome>,
+    metrics: Arc<Metrics>,
+    left_out: LeftOut,
+    of: usize,
+}
+
+impl Told {
+    fn tell(mut self, result: Result<Stored, StorageError>) {
+        if let Ok(stored) = &result {
+            self.left_out.add_many(Reason::NoRoom, stored.left_out);
+            self.metrics.stored(stored);
+            self.metrics.leave_out(&self.left_out);
+        }
+        let outcome = outcome(result, self.left_out.message(self.of));
+        self.metrics.count(&outcome);
+        // A caller that has gone away misses nothing: the report is stored all the same.
+        let _ = self.answer.send(outcome);
     }
 }
 
@@ -225,9 +289,15 @@ struct Join {
 }
 
 impl Join {
-    fn new(open: usize, tell: Ack) -> Arc<Self> {
+    /// As many acknowledgements as there are parts; `tell` is called after the last.
+    fn split(parts: usize, tell: Ack) -> Vec<Ack> {
         let state = Mutex::new((Some(tell), Ok(Stored::default())));
-        Arc::new(Self { open: AtomicUsize::new(open), state })
+        let join = Arc::new(Self { open: AtomicUsize::new(parts), state });
+        let one = || {
+            let join = Arc::clone(&join);
+            Box::new(move |result| join.done(result)) as Ack
+        };
+        (0..parts).map(|_| one()).collect()
     }
 
     fn done(&self, result: Result<Stored, StorageError>) {
@@ -237,6 +307,7 @@ impl Join {
                 (Ok(sum), Ok(stored)) => {
                     sum.new += stored.new;
                     sum.known += stored.known;
+                    sum.left_out += stored.left_out;
                 }
                 (Ok(_), Err(error)) => state.1 = Err(error),
                 (Err(_), _) => {}
@@ -251,37 +322,6 @@ impl Join {
             tell(result);
         }
     }
-}
-
-fn empty_batch(agent: &str, report: &Report) -> Batch {
-    let points = Vec::with_capacity(report.len());
-    Batch { agent_id: agent.into(), timestamp_ms: report.timestamp_ms(), points }
-}
-
-/// The batch of an agent. Nearly always the first one: only a relay without a token of its own
-/// speaks for several agents at once.
-fn batch_of<'a>(batches: &'a mut Vec<Batch>, agent: &str, report: &Report) -> &'a mut Batch {
-    let at = batches.iter().position(|batch| *batch.agent_id == *agent);
-    let at = at.unwrap_or_else(|| {
-        let points = Vec::new();
-        let timestamp_ms = report.timestamp_ms();
-        batches.push(Batch { agent_id: agent.into(), timestamp_ms, points });
-        batches.len() - 1
-    });
-    &mut batches[at]
-}
-
-fn take(window: &Window, raw: &RawPoint<'_>) -> Result<Point, super::admit::Reason> {
-    window.check(raw.timestamp_ms(), raw.value())?;
-    check_series(raw.metric(), raw.labels())?;
-    let labels =
-        if raw.labels().len() == 0 { Labels::none() } else { Labels::from_pairs(raw.labels()) };
-    Ok(Point {
-        metric: raw.metric().into(),
-        labels,
-        timestamp_ms: raw.timestamp_ms(),
-        value: raw.value(),
-    })
 }
 
 fn outcome(result: Result<Stored, StorageError>, message: String) -> Outcome {

@@ -1,0 +1,175 @@
+//! From names to series. An agent's reports name the same series in the same order, so a report is
+//! compared with what its agent sent before, place by place, and nothing is looked up or copied.
+
+use std::collections::HashMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::admit::{LeftOut, Reason, Window, check_series};
+use super::decode::RawPoint;
+use crate::base::clock::MINUTE_MS;
+use crate::model::series::{Labels, SeriesKey};
+use crate::server::storage::{ResolvedTick, Series, SeriesList, Store};
+
+/// Orders of series remembered of one agent: its own ticks, those without what comes seldom, and
+/// the calls of a backlog, which may be cut anywhere.
+const SHAPES_KEPT: usize = 4;
+/// Agents that have not reported for so long are forgotten, and with them their series.
+const FORGET_AFTER_MS: i64 = 10 * MINUTE_MS;
+/// Maps of agents, each behind its own lock, so that completion queues seldom meet.
+const SHARDS: usize = 16;
+
+/// What agents sent last.
+#[derive(Default)]
+pub struct Shapes([Mutex<HashMap<Box<str>, Arc<Mutex<Agent>>>>; SHARDS]);
+
+#[derive(Default)]
+struct Agent {
+    shapes: Vec<SeriesList>,
+    used_ms: i64,
+}
+
+/// Looks up what one report names. Points are those of one agent at one time.
+pub struct Resolver<'a> {
+    store: &'a dyn Store,
+    agent_id: &'a str,
+    agent: Arc<Mutex<Agent>>,
+}
+
+impl Shapes {
+    /// A resolver for an agent's report.
+    pub fn of<'a>(&self, store: &'a dyn Store, agent_id: &'a str, now_ms: i64) -> Resolver<'a> {
+        let mut hasher = DefaultHasher::new();
+        agent_id.hash(&mut hasher);
+        let mut shard = lock(&self.0[hasher.finish() as usize % SHARDS]);
+        let agent = match shard.get(agent_id) {
+            Some(agent) => Arc::clone(agent),
+            None => Arc::clone(shard.entry(agent_id.into()).or_default()),
+        };
+        drop(shard);
+        lock(&agent).used_ms = now_ms;
+        Resolver { store, agent_id, agent }
+    }
+
+    /// Forgets agents that have gone silent.
+    pub fn sweep(&self, now_ms: i64) {
+        for shard in &self.0 {
+            let keep =
+                |agent: &Arc<Mutex<Agent>>| (now_ms - lock(agent).used_ms).abs() < FORGET_AFTER_MS;
+            lock(shard).retain(|_, agent| keep(agent));
+        }
+    }
+
+    /// How many agents are remembered.
+    pub fn len(&self) -> usize {
+        self.0.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl Resolver<'_> {
+    /// The tick of a run of points; `None` when none of them can be stored.
+    pub fn tick(
+        &self,
+        run: &[RawPoint<'_>],
+        window: &Window,
+        left_out: &mut LeftOut,
+    ) -> Option<ResolvedTick> {
+        let timestamp_ms = run.first()?.timestamp_ms();
+        let whole = run.iter().all(|point| window.check(timestamp_ms, point.value()).is_ok());
+        if whole && let Some(series) = lock(&self.agent).shape_of(run) {
+            let values = run.iter().map(RawPoint::value).collect();
+            return Some(ResolvedTick { timestamp_ms, series, values });
+        }
+        let mut series = Vec::with_capacity(run.len());
+        let mut values = Vec::with_capacity(run.len());
+        for point in run {
+            let found = window
+                .check(timestamp_ms, point.value())
+                .and_then(|()| check_series(point.metric(), point.labels()))
+                .and_then(|()| self.resolve(point));
+            match found {
+                Ok(found) => {
+                    series.push(found);
+                    values.push(point.value());
+                }
+                Err(reason) => left_out.add(reason),
+            }
+        }
+        if series.is_empty() {
+            return None;
+        }
+        let series: SeriesList = series.into();
+        if series.len() == run.len() {
+            lock(&self.agent).remember(&series);
+        }
+        Some(ResolvedTick { timestamp_ms, series, values: values.into() })
+    }
+
+    fn resolve(&self, point: &RawPoint<'_>) -> Result<Arc<Series>, Reason> {
+        let labels = if point.labels().len() == 0 {
+            Labels::none()
+        } else {
+            Labels::from_pairs(point.labels())
+        };
+        resolve(self.store, self.agent_id, point.metric().into(), labels)
+    }
+}
+
+/// The series of an agent with this name and these labels.
+///
+/// # Errors
+///
+/// When the agent has too many.
+pub fn resolve(
+    store: &dyn Store,
+    agent_id: &str,
+    metric: Box<str>,
+    labels: Labels,
+) -> Result<Arc<Series>, Reason> {
+    let key = SeriesKey { agent: agent_id.into(), metric, labels };
+    store.resolve(key).map_err(|_| Reason::NoRoom)
+}
+
+impl Agent {
+    /// The remembered list that is exactly these points' series.
+    fn shape_of(&mut self, run: &[RawPoint<'_>]) -> Option<SeriesList> {
+        let at = self.shapes.iter().position(|shape| {
+            shape.len() == run.len()
+                && shape.iter().zip(run).all(|(series, point)| is_of(point, &series.key))
+        })?;
+        self.shapes[..=at].rotate_right(1);
+        self.shapes.first().cloned()
+    }
+
+    fn remember(&mut self, series: &SeriesList) {
+        self.shapes.truncate(SHAPES_KEPT - 1);
+        self.shapes.insert(0, Arc::clone(series));
+    }
+}
+
+/// Whether a point is of a series. Labels come in any order, and a name may come twice.
+fn is_of(point: &RawPoint<'_>, key: &SeriesKey) -> bool {
+    let labels = point.labels();
+    if point.metric() != &*key.metric || labels.len() != key.labels.len() {
+        return false;
+    }
+    let mut seen = 0_u32;
+    for (name, value) in labels {
+        let at = key.labels.iter().position(|(known, it)| known == name && it == value);
+        // A label that comes twice leaves another one out, and is looked up the long way.
+        match at {
+            Some(at) if at < 32 && seen & (1 << at) == 0 => seen |= 1 << at,
+            _ => return false,
+        }
+    }
+    true
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,3 +1,8 @@
-//! oxmon-server.
+//! The server: arguments, run, exit code.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let outcome = oxmon::server::cli::main(std::env::args_os().skip(1));
+    oxmon::base::exit::report("oxmon-server", outcome)
+}

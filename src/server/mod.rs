@@ -1,11 +1,14 @@
 //! The server: takes metrics over gRPC, stores them, judges them, tells people, answers HTTP.
 
 pub mod alert;
+pub mod alive;
 pub mod api;
 pub mod app;
 pub mod cert;
+pub mod cli;
 pub mod config;
 pub mod ingest;
 pub mod notify;
+pub mod run;
 pub mod seed;
 pub mod storage;

@@ -134,7 +134,7 @@ impl Wake for Unpark {
 }
 
 /// Waits for a future on this thread; `None` when it takes longer than `within`.
-fn wait<F: Future>(future: F, within: Duration) -> Option<F::Output> {
+pub(super) fn wait<F: Future>(future: F, within: Duration) -> Option<F::Output> {
     let deadline = Instant::now() + within;
     let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
     let mut context = Context::from_waker(&waker);

@@ -12,6 +12,10 @@ pub struct Metrics {
     points_known: IntCounter,
     left_out: Vec<IntCounter>,
     batches: [IntCounter; OUTCOMES.len()],
+    /// Reports that went to the store.
+    pub queued: IntCounter,
+    /// Reports that the store has answered, or did not take.
+    pub answered: IntCounter,
 }
 
 const OUTCOMES: [&str; 6] =
@@ -39,11 +43,21 @@ impl Metrics {
         for family in [&points, &left_out, &batches] {
             registry.register(Box::new(family.clone()))?;
         }
+        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let queued = counter("oxmon_ingest_queued_total", "Reports that went to the store.")?;
+        let answered =
+            counter("oxmon_ingest_answered_total", "Reports that the store has answered.")?;
         Ok(Self {
             points_new: points.with_label_values(&["new"]),
             points_known: points.with_label_values(&["known"]),
             left_out: Reason::ALL.map(|reason| left_out.with_label_values(&[reason.name()])).into(),
             batches: OUTCOMES.map(|outcome| batches.with_label_values(&[outcome])),
+            queued,
+            answered,
         })
     }
 

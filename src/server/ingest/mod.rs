@@ -10,3 +10,6 @@ pub mod packed;
 mod shapes;
 pub mod take;
 pub mod tls;
+
+#[cfg(test)]
+mod tests;

@@ -226,6 +226,13 @@ impl Intake {
         self.shapes.sweep(self.clock.now_ms());
     }
 
+    /// Reports that wait for the store, and reports that it has answered so far.
+    pub fn progress(&self) -> (u64, u64) {
+        let answered = self.metrics.answered.get();
+        let queued = self.metrics.queued.get();
+        (queued.saturating_sub(answered), answered)
+    }
+
     /// Queues what was taken of a report of `of` points.
     pub fn submit(&self, mut taken: Vec<Taken>, left_out: LeftOut, of: usize) -> Decision {
         taken.retain(|taken| !taken.ticks.is_empty());
@@ -241,10 +248,12 @@ impl Intake {
         } else {
             Join::split(taken.len(), Box::new(move |result| told.tell(result)))
         };
+        self.metrics.queued.inc();
         for part in taken {
             let Some(ack) = acks.pop() else { break };
             if let Err(refused) = self.store.submit_resolved(&part.agent, part.ticks, ack) {
                 // What went before may be stored: it comes again with the rest, and stands once.
+                self.metrics.answered.inc();
                 return Decision::Now(refusal(&refused));
             }
         }
@@ -276,6 +285,7 @@ impl Told {
             self.metrics.leave_out(&self.left_out);
         }
         let outcome = outcome(result, self.left_out.message(self.of));
+        self.metrics.answered.inc();
         self.metrics.count(&outcome);
         // A caller that has gone away misses nothing: the report is stored all the same.
         let _ = self.answer.send(outcome);

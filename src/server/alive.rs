@@ -1,0 +1,140 @@
+//! Whether the server does its work, for the service manager's watchdog: a request over its own
+//! HTTP port is answered, `cert.db` takes a write, and reports that wait get their answers.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+use ureq::tls::{TlsConfig, TlsProvider};
+
+use crate::rt::stop::{Stop, StopSource};
+use crate::rt::thread;
+use crate::server::app::App;
+use crate::server::ingest::take::Intake;
+use crate::server::storage::StorageError;
+
+/// How long a request to itself may take.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// Tells the service manager that the server is alive, as long as it is.
+pub struct Watch(Option<(StopSource, JoinHandle<()>)>);
+
+impl Watch {
+    /// Watches when the service manager asks for it (`WATCHDOG_USEC`), three times in its limit.
+    pub fn start(app: &Arc<App>, intake: &Arc<Intake>, http: Option<SocketAddr>) -> Self {
+        let Some(limit) = sd_notify::watchdog_enabled() else { return Self(None) };
+        let source = StopSource::new();
+        let stop = source.stop();
+        let (app, intake) = (Arc::clone(app), Arc::clone(intake));
+        let scheme = if app.config.tls.is_some() { "https" } else { "http" };
+        let url = http.map(|address| format!("{scheme}://{}/v1/health", reachable(address)));
+        let handle = thread::spawn("watchdog", move || {
+            watch(&stop, limit / 3, &mut Check { app, intake, url, before: None });
+            Ok(())
+        });
+        Self(Some((source, handle)))
+    }
+
+    /// Ends the watch; a check that is under way ends within its own limit.
+    pub fn stop(self) {
+        if let Some((source, handle)) = self.0 {
+            drop(source);
+            // A server that stops is busy with that; the thread ends with the process.
+            drop(handle);
+        }
+    }
+}
+
+fn watch(stop: &Stop, pause: Duration, check: &mut Check) {
+    while !stop.wait(pause) {
+        match check.run() {
+            Ok(()) => {
+                // A service manager that can't be reached ends the server, and logs it.
+                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+            }
+            Err(why) => log::error!("the server does not do its work: {why}"),
+        }
+    }
+}
+
+struct Check {
+    app: Arc<App>,
+    intake: Arc<Intake>,
+    url: Option<String>,
+    /// Reports waiting and answered at the check before.
+    before: Option<(u64, u64)>,
+}
+
+impl Check {
+    fn run(&mut self) -> Result<(), String> {
+        let now = self.intake.progress();
+        if let Some(before) = self.before.replace(now)
+            && is_stuck(before, now)
+        {
+            return Err(format!("{} reports wait, and none was answered", now.0));
+        }
+        self.app
+            .control
+            .write(|_| Ok::<(), StorageError>(()))
+            .map_err(|error| format!("cert.db takes no write: {error}"))?;
+        self.url.as_deref().map_or(Ok(()), answers)
+    }
+}
+
+/// Whether reports waited at both checks and none was answered between them.
+fn is_stuck(before: (u64, u64), now: (u64, u64)) -> bool {
+    before.0 > 0 && now.0 > 0 && before.1 == now.1
+}
+
+fn answers(url: &str) -> Result<(), String> {
+    // It is its own certificate, under an address that it need not name.
+    let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).disable_verification(true);
+    let agent = ureq::Agent::config_builder()
+        .timeout_global(Some(ANSWER_WITHIN))
+        .tls_config(tls.build())
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .new_agent();
+    agent.get(url).call().map(|_| ()).map_err(|error| format!("{url} does not answer: {error}"))
+}
+
+/// An address to reach a port by that listens on all addresses.
+fn reachable(address: SocketAddr) -> SocketAddr {
+    let ip = match address.ip() {
+        ip if !ip.is_unspecified() => ip,
+        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+    };
+    SocketAddr::new(ip, address.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_without_an_answer_is_stuck_and_waiting_with_one_is_load() {
+        assert!(is_stuck((3, 10), (5, 10)));
+        assert!(!is_stuck((3, 10), (5, 11)));
+        assert!(!is_stuck((0, 10), (5, 10)));
+        assert!(!is_stuck((3, 10), (0, 10)));
+    }
+
+    #[test]
+    fn a_port_on_all_addresses_is_reached_on_loopback() {
+        let shown = |text: &str| text.parse().map(reachable).map(|at| at.to_string());
+        assert_eq!(shown("0.0.0.0:80").as_deref(), Ok("127.0.0.1:80"));
+        assert_eq!(shown("[::]:80").as_deref(), Ok("[::1]:80"));
+        assert_eq!(shown("10.1.2.3:80").as_deref(), Ok("10.1.2.3:80"));
+    }
+
+    #[test]
+    fn a_port_without_a_server_does_not_answer() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0");
+        let port = listener.and_then(|it| it.local_addr()).map_or(1, |at| at.port());
+        assert!(answers(&format!("http://127.0.0.1:{port}/")).is_err());
+    }
+}

@@ -1,0 +1,168 @@
+//! The server's command line.
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use lexopt::{Arg, Parser};
+
+use crate::base::cli::{VERSION, print, usage};
+use crate::base::exit::Fatal;
+use crate::server::config::ServerConfig;
+use crate::server::{run, seed};
+
+const PROGRAM: &str = "oxmon-server";
+
+const HEAD: &str = "\
+oxmon-server: stores what oxmon agents report, judges it, and tells people
+
+Usage: oxmon-server CONFIG                   run until SIGTERM; SIGHUP reloads CONFIG
+       oxmon-server --check-config CONFIG    say whether CONFIG is good
+";
+
+const TAIL: &str = "
+  -h, --help       this text
+  -V, --version    the version
+
+An empty CONFIG is a good one: every key has a default.
+
+Exit status: 0 done or told to stop, 1 failed, 2 wrong command line, 3 wrong configuration,
+             4 a port is taken, 5 data_dir can't be used, 6 data_dir is in use,
+             7 a worker died and the server should be started again
+";
+
+/// A word that stands first on the command line, and what it does with the rest.
+struct Command {
+    name: &'static str,
+    arguments: &'static str,
+    help: &'static str,
+    run: fn(&mut Parser) -> Result<(), Fatal>,
+}
+
+const COMMANDS: &[Command] = &[Command {
+    name: "init-channels",
+    arguments: "CONFIG SEED",
+    help: "write notification channels of a JSON file",
+    run: |args| two_paths(args, seed::channels::run),
+}];
+
+/// Does what the command line asks for.
+///
+/// # Errors
+///
+/// With the exit status that [`crate::base::exit::Exit`] has for what failed.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
+    let mut args = Parser::from_args(args);
+    let mut check = false;
+    let mut config: Option<PathBuf> = None;
+    while let Some(arg) = args.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => {
+                print(&help());
+                return Ok(());
+            }
+            Arg::Short('V') | Arg::Long("version") => {
+                print(&format!("{PROGRAM} {VERSION}\n"));
+                return Ok(());
+            }
+            Arg::Long("check-config") => check = true,
+            Arg::Value(word) if config.is_none() => {
+                let command = COMMANDS.iter().find(|command| word == command.name);
+                match command.filter(|_| !check) {
+                    Some(command) => return (command.run)(&mut args),
+                    None => config = Some(word.into()),
+                }
+            }
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    let config = config.ok_or_else(|| usage(PROGRAM, "no configuration is named"))?;
+    if check {
+        ServerConfig::load(&config)?;
+        print(&format!("{} is good\n", config.display()));
+        return Ok(());
+    }
+    run::run(&config)
+}
+
+fn wrong(error: lexopt::Error) -> Fatal {
+    usage(PROGRAM, error)
+}
+
+fn help() -> String {
+    let mut text = HEAD.to_owned();
+    for Command { name, arguments, help, .. } in COMMANDS {
+        let call = format!("{PROGRAM} {name} {arguments}");
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "       {call:<37} {help}");
+    }
+    text + TAIL
+}
+
+/// A command that takes two paths and nothing else.
+fn two_paths(args: &mut Parser, run: fn(&Path, &Path) -> Result<(), Fatal>) -> Result<(), Fatal> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    while let Some(arg) = args.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => {
+                print(&help());
+                return Ok(());
+            }
+            Arg::Value(path) if paths.len() < 2 => paths.push(path.into()),
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    match paths.as_slice() {
+        [first, second] => run(first, second),
+        _ => Err(usage(PROGRAM, "two files are needed")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::base::exit::Exit;
+
+    fn said(line: &str) -> Result<(), Fatal> {
+        main(line.split_whitespace().map(OsString::from))
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        for (line, word) in [
+            ("", "no configuration"),
+            ("a.toml b.toml", "b.toml"),
+            ("--daemon a.toml", "--daemon"),
+            ("init-channels a.toml", "two files"),
+            ("init-channels a b c", "\"c\""),
+        ] {
+            let fatal = said(line).unwrap_err();
+            assert_eq!(fatal.exit, Exit::Usage, "{line}");
+            assert!(fatal.message.contains(word), "{line}: {}", fatal.message);
+        }
+    }
+
+    #[test]
+    fn a_configuration_is_checked_and_nothing_else() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let path = file.path().display();
+        assert!(said(&format!("--check-config {path}")).is_ok());
+        std::fs::write(file.path(), "http_port = 0").unwrap();
+        let fatal = said(&format!("--check-config {path}")).unwrap_err();
+        assert_eq!(fatal.exit, Exit::Config);
+        assert!(fatal.message.contains("http_port"), "{}", fatal.message);
+    }
+
+    #[test]
+    fn the_help_names_every_command_and_every_exit_status() {
+        let help = help();
+        for command in COMMANDS {
+            assert!(help.contains(command.name), "{help}");
+        }
+        for status in 0..=7 {
+            assert!(help.contains(&format!(" {status} ")), "{status}: {help}");
+        }
+        assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+    }
+}

@@ -1,0 +1,187 @@
+//! The server's life: what starts, in which order, and how it stops the other way round.
+//!
+//! ```text
+//! agents ─→ grpc ─→ store ─→ alerts ─→ notifier ─→ far sides
+//! domains ─→ certs ──┘  └──→ http ←─ people
+//! ```
+//!
+//! Start goes against the flow, so that whatever takes finds where to give; stop goes with it, so
+//! that whatever was taken is finished, and what was acknowledged is on the disk.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::Receiver;
+use sd_notify::NotifyState;
+
+use crate::base::cli::VERSION;
+use crate::base::clock::{Clock, SystemClock};
+use crate::base::exit::{Exit, Fatal};
+use crate::base::logging;
+use crate::rt::stop::{Ask, signals};
+use crate::server::alert::Alerts;
+use crate::server::alive;
+use crate::server::api::auth::Auth;
+use crate::server::api::server::HttpServer;
+use crate::server::app::App;
+use crate::server::cert::Certs;
+use crate::server::config::ServerConfig;
+use crate::server::ingest::auth::Whitelist;
+use crate::server::ingest::grpc::GrpcServer;
+use crate::server::ingest::take::Intake;
+use crate::server::ingest::tls::Certificates;
+use crate::server::notify::Notifier;
+use crate::server::storage::control::Control;
+use crate::server::storage::engine::Engine;
+use crate::server::storage::{StorageError, Store as _};
+
+/// How often what is no longer needed in memory is forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+
+/// Runs the server until SIGTERM or SIGINT.
+///
+/// # Errors
+///
+/// When the configuration is wrong, a port is taken, or the data folder can't be used: each with
+/// its own exit status.
+pub fn run(path: &Path) -> Result<(), Fatal> {
+    let config = ServerConfig::load(path)?;
+    set_log_level(&config);
+    let asks = signals()
+        .map_err(|error| Fatal::new(Exit::Failed, format!("cannot handle signals: {error}")))?;
+    let server = Server::start(config)?;
+    for address in server.http.addresses() {
+        log::info!("oxmon-server {VERSION} answers HTTP on {address}");
+    }
+    for address in server.grpc.addresses() {
+        log::info!("agents report to {address}");
+    }
+    notify(&[NotifyState::Ready]);
+
+    server.serve(&asks, path);
+
+    notify(&[NotifyState::Stopping]);
+    let asked = Instant::now();
+    server.stop();
+    log::info!("stopped within {} ms", asked.elapsed().as_millis());
+    Ok(())
+}
+
+/// The running parts, in the order of their start.
+struct Server {
+    app: Arc<App>,
+    certificates: Option<Certificates>,
+    intake: Arc<Intake>,
+    http: HttpServer,
+    grpc: GrpcServer,
+    alive: alive::Watch,
+}
+
+impl Server {
+    fn start(config: ServerConfig) -> Result<Self, Fatal> {
+        let config = Arc::new(config);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let registry = prometheus::Registry::new();
+        let started_ms = clock.now_ms();
+        let dir = config.data_dir.display();
+        let unusable = |error| data_dir_error(&dir.to_string(), error);
+        let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
+
+        let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
+        let control = Control::open(&config.data_dir).map_err(unusable)?;
+        let auth = Arc::new(Auth::open(&config.auth, &control, started_ms)?);
+        let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
+        let whitelist = Arc::new(whitelist);
+        let notifier = Notifier::start(control.clone(), Arc::clone(&clock), &config, &registry)?;
+        let alerts = Arc::new(Alerts);
+        let certs = Arc::new(Certs);
+        let app = Arc::new(App {
+            config,
+            clock,
+            store,
+            control,
+            auth,
+            whitelist,
+            alerts,
+            notifier,
+            certs,
+            registry,
+            started_ms,
+        });
+        let intake = Intake::new(
+            &app.config,
+            Arc::clone(&app.whitelist),
+            Arc::clone(&app.store),
+            Arc::clone(&app.clock),
+            &app.registry,
+        );
+        let intake = intake.map_err(|error| Fatal::new(Exit::Failed, error.to_string()))?;
+        let intake = Arc::new(intake);
+        let http = HttpServer::start(Arc::clone(&app))?;
+        let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), certificates.as_ref())?;
+        let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
+        Ok(Self { app, certificates, intake, http, grpc, alive })
+    }
+
+    /// Answers signals until it is time to stop.
+    fn serve(&self, asks: &Receiver<Ask>, path: &Path) {
+        let mut next = Instant::now() + HOUSEKEEPING;
+        loop {
+            match asks.recv_deadline(next) {
+                Ok(Ask::Stop) => return,
+                Ok(Ask::Reload) => self.reload(path),
+                Err(error) if error.is_disconnected() => return,
+                Err(_) => {
+                    next = Instant::now() + HOUSEKEEPING;
+                    self.intake.sweep();
+                }
+            }
+        }
+    }
+
+    /// Takes what can change while it runs: the log level and the certificate of the gRPC port.
+    fn reload(&self, path: &Path) {
+        let reloading = NotifyState::monotonic_usec_now().ok();
+        let states = [Some(NotifyState::Reloading), reloading];
+        notify(&states.into_iter().flatten().collect::<Vec<_>>());
+        match ServerConfig::load(path) {
+            Ok(config) => {
+                set_log_level(&config);
+                log::info!("read {} again: the log level is in force", path.display());
+            }
+            Err(error) => log::error!("kept the configuration as it was: {error}"),
+        }
+        if let Some(Err(error)) = self.certificates.as_ref().map(Certificates::reload) {
+            log::error!("kept the certificate as it was: {error}");
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    /// Sources first, then each part as its last work has come, storage last.
+    fn stop(self) {
+        self.alive.stop();
+        self.grpc.stop();
+        self.http.stop();
+        self.app.notifier.stop();
+        self.app.store.stop();
+    }
+}
+
+fn data_dir_error(dir: &str, error: StorageError) -> Fatal {
+    match error {
+        StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
+        error => Fatal::new(Exit::DataDir, format!("cannot use data_dir {dir}: {error}")),
+    }
+}
+
+fn set_log_level(config: &ServerConfig) {
+    logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
+}
+
+fn notify(state: &[NotifyState<'_>]) {
+    // Without a service manager there is nobody to tell.
+    if let Err(error) = sd_notify::notify(state) {
+        log::debug!("cannot notify the service manager: {error}");
+    }
+}

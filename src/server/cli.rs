@@ -39,12 +39,20 @@ struct Command {
     run: fn(&mut Parser) -> Result<(), Fatal>,
 }
 
-const COMMANDS: &[Command] = &[Command {
-    name: "init-channels",
-    arguments: "CONFIG SEED",
-    help: "write notification channels of a JSON file",
-    run: |args| two_paths(args, seed::channels::run),
-}];
+const COMMANDS: &[Command] = &[
+    Command {
+        name: "init-channels",
+        arguments: "CONFIG SEED",
+        help: "write notification channels of a JSON file",
+        run: |args| two_paths(args, seed::channels::run),
+    },
+    Command {
+        name: "init-rules",
+        arguments: "CONFIG SEED",
+        help: "write alert rules of a JSON file",
+        run: |args| two_paths(args, seed::rules::run),
+    },
+];
 
 /// Does what the command line asks for.
 ///

@@ -21,6 +21,7 @@ use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
 use crate::rt::stop::{Ask, signals};
 use crate::server::alert::Alerts;
+use crate::server::alert::tell::Tell;
 use crate::server::alive;
 use crate::server::api::auth::Auth;
 use crate::server::api::server::HttpServer;
@@ -34,7 +35,7 @@ use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
 use crate::server::storage::control::Control;
 use crate::server::storage::engine::Engine;
-use crate::server::storage::{StorageError, Store as _};
+use crate::server::storage::{Observer, StorageError, Store};
 
 /// How often what is no longer needed in memory is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -94,7 +95,15 @@ impl Server {
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
         let notifier = Notifier::start(control.clone(), Arc::clone(&clock), &config, &registry)?;
-        let alerts = Arc::new(Alerts);
+        let alerts = Alerts::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            control.clone(),
+            Arc::clone(&clock),
+            &config,
+            &registry,
+            Arc::clone(&notifier) as Arc<dyn Tell>,
+        )?;
+        store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
         let certs = Arc::new(Certs);
         let app = Arc::new(App {
             config,
@@ -140,7 +149,8 @@ impl Server {
         }
     }
 
-    /// Takes what can change while it runs: the log level and the certificate of the gRPC port.
+    /// Takes what can change while it runs: the log level, the rules of the file, and the
+    /// certificate of the gRPC port.
     fn reload(&self, path: &Path) {
         let reloading = NotifyState::monotonic_usec_now().ok();
         let states = [Some(NotifyState::Reloading), reloading];
@@ -148,7 +158,10 @@ impl Server {
         match ServerConfig::load(path) {
             Ok(config) => {
                 set_log_level(&config);
-                log::info!("read {} again: the log level is in force", path.display());
+                match self.app.alerts.reload_file_rules(&config) {
+                    Ok(()) => log::info!("read {} again", path.display()),
+                    Err(error) => log::error!("kept the rules as they were: {error}"),
+                }
             }
             Err(error) => log::error!("kept the configuration as it was: {error}"),
         }
@@ -163,6 +176,7 @@ impl Server {
         self.alive.stop();
         self.grpc.stop();
         self.http.stop();
+        self.app.alerts.stop();
         self.app.notifier.stop();
         self.app.store.stop();
     }

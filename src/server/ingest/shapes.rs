@@ -59,16 +59,6 @@ impl Shapes {
             lock(shard).retain(|_, agent| keep(agent));
         }
     }
-
-    /// How many agents are remembered.
-    pub fn len(&self) -> usize {
-        self.0.iter().map(|shard| lock(shard).len()).sum()
-    }
-
-    /// Whether none is.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
 }
 
 impl Resolver<'_> {

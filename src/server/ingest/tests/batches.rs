@@ -5,8 +5,7 @@ use grpcio::RpcStatusCode;
 use super::*;
 use crate::base::clock::{DAY_MS, HOUR_MS};
 use crate::base::limits::{
-    AGENT_ID_BYTES_MAX, BATCH_POINTS_MAX, GRPC_MESSAGE_BYTES_MAX, LABELS_MAX,
-    METRIC_NAME_BYTES_MAX,
+    AGENT_ID_BYTES_MAX, BATCH_POINTS_MAX, GRPC_MESSAGE_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX,
 };
 use crate::model::series::Labels;
 use crate::server::storage::{Page, PointFilter};

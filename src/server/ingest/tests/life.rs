@@ -45,29 +45,27 @@ fn a_full_queue_sends_agents_away_and_loses_nothing_that_it_took() {
     let (release, held) = bounded(0);
     bench.store.observe(Arc::new(Held(held)));
     let client = bench.client();
-    let mut waiting = Vec::new();
     let mut taken = 0;
     let mut refused = None;
     // One is with the writer, two wait; with those that the writer took before it was held there
     // may be more, but soon there is no room.
     wait_until("a refusal", || {
         let call = client.report_metrics_async_opt(&numbered(taken), options(&[])).unwrap();
-        waiting.push(call);
-        taken += 1;
-        refused = waiting.last_mut().and_then(|call| {
-            crate::server::ingest::grpc::wait(call, Duration::from_millis(100))
-        });
+        match crate::server::ingest::grpc::wait(call, Duration::from_millis(100)) {
+            Some(Err(error)) => refused = Some(status_of(error)),
+            Some(Ok(reply)) => {
+                assert!(reply.success);
+                taken += 1;
+            }
+            None => taken += 1,
+        }
         refused.is_some()
     });
-    let status = status_of(refused.unwrap().unwrap_err());
+    let status = refused.unwrap();
     assert_eq!(status.code(), RpcStatusCode::RESOURCE_EXHAUSTED, "{}", status.message());
-    waiting.pop();
     drop(release);
-    for call in waiting {
-        let reply = crate::server::ingest::grpc::wait(call, Duration::from_secs(20));
-        assert!(reply.expect("an answer").unwrap().success);
-    }
-    assert_eq!(bench.latest("busy").len(), taken - 1);
+    // The client gave those up that had no answer in time: what was taken is stored all the same.
+    wait_until("all that was taken", || bench.latest("busy").len() == taken);
     assert!(bench.report(&numbered(taken)).unwrap().success, "there is room again");
 }
 
@@ -80,7 +78,11 @@ fn calls_that_wait_when_it_stops_are_answered() {
     let calls: Vec<_> = (0..8)
         .map(|number| client.report_metrics_async_opt(&numbered(number), options(&[])).unwrap())
         .collect();
-    wait_until("all calls at the store", || bench.intake.progress().0 == 8);
+    // The writer answers before it tells the observer, which then holds it.
+    wait_until("all calls at the store", || {
+        let (waiting, answered) = bench.intake.progress();
+        waiting + answered == 8
+    });
     let server = bench.server.take().unwrap();
     let stopping = std::thread::spawn(move || server.stop());
     wait_until("the stop", || !bench.intake.is_serving());

@@ -12,12 +12,15 @@ struct Stream {
     sender: ClientDuplexSender<PackedBatch>,
     acks: ClientDuplexReceiver<PackedAck>,
     sequence: u64,
+    /// A connection that goes before it stands takes its calls with it.
+    _client: MetricServiceClient,
 }
 
 impl Stream {
     fn open(bench: &Bench, metadata: &[(&str, &str)]) -> Self {
-        let (sender, acks) = bench.client().report_packed_opt(options(metadata)).unwrap();
-        Self { sender, acks, sequence: 0 }
+        let client = bench.client();
+        let (sender, acks) = client.report_packed_opt(options(metadata)).unwrap();
+        Self { sender, acks, sequence: 0, _client: client }
     }
 
     /// Sends and waits for the answer; an error is the end of the stream.

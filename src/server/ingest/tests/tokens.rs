@@ -1,9 +1,10 @@
 //! Who may report as whom.
 
-use grpcio::RpcStatusCode::{self, PERMISSION_DENIED, UNAUTHENTICATED};
-
 use super::*;
 use crate::wire::pb::metrics::EnrollRequest;
+
+const UNAUTHENTICATED: RpcStatusCode = RpcStatusCode::UNAUTHENTICATED;
+const PERMISSION_DENIED: RpcStatusCode = RpcStatusCode::PERMISSION_DENIED;
 
 fn guarded() -> Bench {
     Bench::start(|config| config.require_agent_auth = true)

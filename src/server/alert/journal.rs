@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use crate::model::alert::AlertEvent;
 use crate::server::alert::record;
 use crate::server::alert::shard::Change;
 use crate::server::alert::tell::Tell;
@@ -64,30 +65,32 @@ fn copy_some(control: &Control, store: &dyn Store) -> Result<usize, StorageError
     if count == 0 {
         return Ok(0);
     }
-    let mut copied = Vec::with_capacity(count);
-    let mut failed = None;
-    for (id, text) in rows {
-        let result = match record::from_json(&text) {
-            Some(event) => store.put_event(&event),
-            None => Err(StorageError::Invalid("it can't be read".to_owned())),
-        };
-        match result {
-            Ok(()) => copied.push((id, text)),
-            Err(StorageError::Invalid(why)) => {
-                log::error!("alert event {id} is left out of the history: {why}");
-                copied.push((id, text));
-            }
-            Err(error) => {
-                failed = Some(error);
-                break;
-            }
+    let events: Vec<_> = rows.iter().filter_map(|(_, text)| record::from_json(text)).collect();
+    if events.len() < count {
+        log::error!("{} alert events can't be read and are left out", count - events.len());
+    }
+    match store.put_events(&events) {
+        // One of them can't stand; the others must.
+        Err(StorageError::Invalid(_)) => {
+            events.iter().try_for_each(|event| put_or_leave_out(store, event))?;
         }
+        other => other?,
     }
     control.write(move |tx| -> Result<(), StorageError> {
-        for (id, text) in &copied {
+        for (id, text) in &rows {
             alerts::drop_journal(tx, id, text)?;
         }
         Ok(())
     })?;
-    failed.map_or(Ok(count), Err)
+    Ok(count)
+}
+
+fn put_or_leave_out(store: &dyn Store, event: &AlertEvent) -> Result<(), StorageError> {
+    match store.put_event(event) {
+        Err(StorageError::Invalid(why)) => {
+            log::error!("alert event {} is left out of the history: {why}", event.id);
+            Ok(())
+        }
+        other => other,
+    }
 }

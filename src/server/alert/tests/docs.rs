@@ -1,0 +1,61 @@
+//! The page on rules: every example in it is taken, and every type and field is in it.
+
+use serde_json::{Map, Value};
+
+use super::*;
+use crate::server::alert::rule::{Draft, Origin};
+use crate::server::alert::rules::{COMMON, TABLE};
+
+const PAGE: &str = include_str!("../../../../docs/alert-rules.md");
+
+fn blocks(language: &str) -> Vec<String> {
+    let mark = format!("```{language}\n");
+    let found = PAGE.split(&mark).skip(1).filter_map(|rest| rest.split("```").next());
+    found.map(str::to_owned).collect()
+}
+
+#[test]
+fn every_example_is_taken() {
+    let mut types = Vec::new();
+    for text in blocks("toml") {
+        let config = ServerConfig::from_source(&Source::embedded("alert-rules.md", &text));
+        let rules = ruleset::file_rules(&config.unwrap().alert.rules, 0).unwrap();
+        assert!(!rules.is_empty(), "{text}");
+        types.extend(rules.iter().map(|rule| rule.spec.name));
+    }
+    for spec in TABLE {
+        assert!(types.contains(&spec.name), "no example of {}", spec.name);
+    }
+    let bodies = blocks("json");
+    assert!(bodies.len() >= 2);
+    for text in bodies {
+        let mut body: Map<String, Value> = serde_json::from_str(&text).unwrap();
+        body.retain(|name, _| !name.starts_with("timestamp__"));
+        let draft = Draft::from_map(&body).unwrap();
+        Rule::build("r".to_owned(), draft, Origin::Api, (0, 0)).unwrap();
+    }
+}
+
+#[test]
+fn every_type_and_field_is_described() {
+    for spec in TABLE {
+        assert!(PAGE.contains(&format!("## `{}`", spec.name)), "{}", spec.name);
+        for field in spec.fields.iter().chain(COMMON) {
+            let row = format!("| `{}` |", field.name);
+            assert!(PAGE.contains(&row), "{}: {}", spec.name, field.name);
+        }
+    }
+}
+
+#[test]
+fn the_messages_in_it_are_those_that_are_told() {
+    let message = "cpu.usage on web-01 is 95.2, over 90 for 5m (rule high-cpu)";
+    assert!(PAGE.contains(message));
+    let first = blocks("toml").remove(0);
+    let world = World::new(&first);
+    let process = world.start(0);
+    process.feed_series(&cpu("web-01"), 0, 95.2);
+    process.feed_series(&cpu("web-01"), 300, 95.2);
+    process.settle();
+    assert_eq!(world.told(), [message]);
+}

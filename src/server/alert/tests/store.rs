@@ -1,0 +1,167 @@
+//! A store in memory that outlives a "process": what evaluation reads and writes, and no more.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use crate::model::alert::AlertEvent;
+use crate::model::point::Batch;
+use crate::model::series::SeriesKey;
+use crate::server::alert::pool::lock;
+use crate::server::storage::*;
+
+type Known = (Arc<Series>, BTreeMap<i64, f64>);
+
+/// Points by series, and events by id.
+#[derive(Default)]
+pub struct MemStore {
+    series: Mutex<BTreeMap<SeriesKey, Known>>,
+    events: Mutex<BTreeMap<String, AlertEvent>>,
+}
+
+impl MemStore {
+    /// Stores a point and gives what observers are told of it.
+    pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> NewPoint {
+        let mut all = lock(&self.series);
+        let number = all.len() as u32;
+        let series = || Arc::new(Series { number, metric_number: 0, key: key.clone() });
+        let (series, points) =
+            all.entry(key.clone()).or_insert_with(|| (series(), BTreeMap::new()));
+        points.insert(at_ms, value);
+        NewPoint { series: Arc::clone(series), timestamp_ms: at_ms, value }
+    }
+
+    /// Events, oldest first.
+    pub fn history(&self) -> Vec<AlertEvent> {
+        let mut events: Vec<AlertEvent> = lock(&self.events).values().cloned().collect();
+        events.sort_by_key(|event| (event.timestamp_ms, event.resolved_at_ms));
+        events
+    }
+}
+
+fn listing<T>(items: Vec<T>, page: Page) -> Listing<T> {
+    let total = items.len() as u64;
+    Listing { items: items.into_iter().skip(page.offset).take(page.limit).collect(), total }
+}
+
+impl Store for MemStore {
+    fn submit(&self, _batch: Batch, ack: Ack) -> Result<(), Refused> {
+        Err(Refused { ack, error: RefusedWhy::Stopping })
+    }
+
+    fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
+        Ok(Arc::new(Series { number: 0, metric_number: 0, key }))
+    }
+
+    fn submit_resolved(
+        &self,
+        _agent: &str,
+        _ticks: Vec<ResolvedTick>,
+        ack: Ack,
+    ) -> Result<(), Refused> {
+        Err(Refused { ack, error: RefusedWhy::Stopping })
+    }
+
+    fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError> {
+        let all = self.latest_all()?;
+        Ok(all.into_iter().filter(|row| &*row.key.agent == agent).collect())
+    }
+
+    fn latest_all(&self) -> Result<Vec<LatestRow>, StorageError> {
+        let all = lock(&self.series);
+        let rows = all.iter().filter_map(|(key, (_, points))| {
+            let (at, value) = points.last_key_value()?;
+            Some(LatestRow { key: key.clone(), timestamp_ms: *at, value: *value })
+        });
+        Ok(rows.collect())
+    }
+
+    fn list(&self, _filter: &PointFilter, page: Page) -> Result<Listing<PointRow>, StorageError> {
+        Ok(listing(Vec::new(), page))
+    }
+
+    fn range(&self, _query: &RangeQuery) -> Result<Vec<RangeSeries>, StorageError> {
+        Ok(Vec::new())
+    }
+
+    fn summary(&self, _: &str, _: &str, _: i64, _: i64) -> Result<Summary, StorageError> {
+        Ok(Summary::default())
+    }
+
+    fn names(&self, _: i64, _: i64, page: Page) -> Result<Listing<String>, StorageError> {
+        let mut names: Vec<String> =
+            lock(&self.series).keys().map(|key| key.metric.to_string()).collect();
+        names.sort();
+        names.dedup();
+        Ok(listing(names, page))
+    }
+
+    fn agents(&self, _: i64, _: i64, page: Page) -> Result<Listing<String>, StorageError> {
+        Ok(listing(Vec::new(), page))
+    }
+
+    fn agents_seen(&self) -> Result<Vec<AgentSeen>, StorageError> {
+        let mut seen: BTreeMap<String, i64> = BTreeMap::new();
+        for row in self.latest_all()? {
+            let newest = seen.entry(row.key.agent.to_string()).or_insert(row.timestamp_ms);
+            *newest = (*newest).max(row.timestamp_ms);
+        }
+        let seen = seen.into_iter();
+        Ok(seen.map(|(agent_id, last_seen_ms)| AgentSeen { agent_id, last_seen_ms }).collect())
+    }
+
+    fn scan(
+        &self,
+        metric: &str,
+        wanted: &dyn Fn(&SeriesKey) -> bool,
+        from_ms: i64,
+        to_ms: i64,
+        visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
+    ) -> Result<(), StorageError> {
+        let all = lock(&self.series);
+        for (key, (_, points)) in all.iter().filter(|(key, _)| &*key.metric == metric) {
+            if wanted(key) && from_ms <= to_ms {
+                let range = points.range(from_ms..=to_ms);
+                let points: Vec<(i64, f64)> = range.map(|(at, value)| (*at, *value)).collect();
+                // In pieces, as day files give them.
+                points.chunks(3).for_each(|piece| visit(key, piece));
+            }
+        }
+        Ok(())
+    }
+
+    fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {
+        lock(&self.events).insert(event.id.clone(), event.clone());
+        Ok(())
+    }
+
+    fn put_events(&self, events: &[AlertEvent]) -> Result<(), StorageError> {
+        events.iter().try_for_each(|event| self.put_event(event))
+    }
+
+    fn event(&self, id: &str) -> Result<Option<AlertEvent>, StorageError> {
+        Ok(lock(&self.events).get(id).cloned())
+    }
+
+    fn events(
+        &self,
+        filter: &EventFilter,
+        page: Page,
+    ) -> Result<Listing<AlertEvent>, StorageError> {
+        let mut events = self.history();
+        events.retain(|event| filter.from_ms.is_none_or(|from| event.timestamp_ms >= from));
+        events.reverse();
+        Ok(listing(events, page))
+    }
+
+    fn report(&self) -> Result<StorageReport, StorageError> {
+        Ok(StorageReport::default())
+    }
+
+    fn cleanup(&self) -> Result<Cleanup, StorageError> {
+        Ok(Cleanup::default())
+    }
+
+    fn observe(&self, _observer: Arc<dyn Observer>) {}
+
+    fn stop(&self) {}
+}

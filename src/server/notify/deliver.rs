@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::rt::stop::Stop;
 use crate::server::notify::NotifyError;
-use crate::server::notify::channels::config::{Config, scrub, secrets};
+use crate::server::notify::channels::config::{Config, mask_url, scrub, secrets};
 use crate::server::notify::channels::{self, Sending};
 use crate::server::notify::far::{Far, Outcome};
 use crate::server::notify::message::{Item, Kind, Notification};
@@ -84,7 +84,7 @@ impl Deliverer {
             }
             // One mail server serves all recipients: when it is away, it is for all of them.
             let away = outcome.unreachable && spec.recipient != channels::RecipientKind::Url;
-            outcomes.push((scrub(target, &secrets), masked(outcome, &secrets)));
+            outcomes.push((scrub(&mask_url(target), &secrets), masked(outcome, &secrets)));
             if away {
                 break;
             }

@@ -20,7 +20,6 @@ use crate::server::storage::control::notify::silence::{self as windows, SilenceR
 /// A channel to be made, or what of one is to be changed: fields that are left out stay.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[schema(as = ChannelInput)]
 #[allow(missing_docs, reason = "the contract's Channel documents the fields")]
 pub struct ChannelInput {
     pub name: Option<String>,
@@ -273,6 +272,21 @@ pub fn masked_config(row: &ChannelRow) -> String {
     Value::Object(config::mask(fields, &config)).to_string()
 }
 
+/// The channel's recipients for someone who may not see its configuration: of a URL the host
+/// alone, since the rest of it is often all that a message needs.
+pub fn masked_recipients(row: &ChannelRow) -> Vec<String> {
+    let is_url = channels::find(&row.channel_type)
+        .is_none_or(|spec| spec.recipient == channels::RecipientKind::Url);
+    let masked = |recipient: &String| {
+        let host_end = recipient.match_indices('/').nth(2).map(|(at, _)| at);
+        match host_end {
+            Some(end) if is_url => format!("{}/{}", &recipient[..end], config::MASK),
+            _ => recipient.clone(),
+        }
+    };
+    row.recipients.iter().map(masked).collect()
+}
+
 /// A checked window, not written yet.
 ///
 /// # Errors
@@ -328,3 +342,6 @@ pub fn remove_window(control: &Control, id: &str, now_ms: i64) -> Result<Silence
         Ok(row)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,15 +151,13 @@ impl Pass<'_> {
                 }
             }
         }
-        if !held.is_empty() {
-            self.suppress(group, &held, routed)?;
+        // Without a window each event is a notification of its own.
+        let size = if self.routing.window_ms == 0 { 1 } else { limit };
+        for part in held.chunks(size) {
+            self.suppress(group, part, routed)?;
         }
-        if self.routing.window_ms == 0 {
-            for one in told.chunks(1) {
-                self.tell(group, one, routed)?;
-            }
-        } else if !told.is_empty() {
-            self.tell(group, &told, routed)?;
+        for part in told.chunks(size) {
+            self.tell(group, part, routed)?;
         }
         Ok(())
     }
@@ -270,3 +268,6 @@ impl Pass<'_> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

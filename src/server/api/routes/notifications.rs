@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::model::severity::Severity;
 use crate::server::api::reply::{ApiError, Code, Reply};
-use crate::server::api::request::Call;
+use crate::server::api::request::{Call, Role};
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
@@ -306,15 +306,25 @@ fn mapped<R, T: From<R>>(listing: Listing<R>) -> Listing<T> {
     Listing { items: listing.items.into_iter().map(T::from).collect(), total: listing.total }
 }
 
+/// The row as the caller may see it: a URL that takes messages is a secret to a viewer.
+fn seen_by(call: &Call<'_>, mut row: ChannelRow) -> Result<ChannelRow, ApiError> {
+    if call.who()?.role < Role::Admin {
+        row.recipients = manage::masked_recipients(&row);
+    }
+    Ok(row)
+}
+
 fn list_channels(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| rows::list(db, Some(page)))?;
+    let items = found.items.into_iter().map(|row| seen_by(call, row));
+    let found = Listing { items: items.collect::<Result<Vec<_>, _>>()?, total: found.total };
     Ok(Reply::list(&mapped::<_, Channel>(found)))
 }
 
 fn get_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::channel(&call.app.control, call.param("id"))?;
-    Ok(Reply::ok(&Channel::from(row)))
+    Ok(Reply::ok(&Channel::from(seen_by(call, row)?)))
 }
 
 fn list_configs(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -345,7 +355,8 @@ fn remove_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 fn get_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
-    Ok(Reply::ok(&manage::channel(&call.app.control, call.param("id"))?.recipients))
+    let row = manage::channel(&call.app.control, call.param("id"))?;
+    Ok(Reply::ok(&seen_by(call, row)?.recipients))
 }
 
 fn set_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {

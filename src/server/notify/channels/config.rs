@@ -182,7 +182,7 @@ pub fn check_url(text: &str) -> Result<(), String> {
 }
 
 /// The URL with every value of its query masked.
-fn mask_url(url: &str) -> String {
+pub fn mask_url(url: &str) -> String {
     let Some((start, query)) = url.split_once('?') else { return url.to_owned() };
     let parts: Vec<String> = query
         .split('&')

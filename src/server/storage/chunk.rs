@@ -143,7 +143,7 @@ pub fn decode_times(meta: &Meta, times: Option<&[u8]>) -> Result<Vec<i64>, BadCh
     }
     let Some(packed) = times else {
         let steps = (meta.count as i64 - 1).max(1);
-        let step = (meta.end - meta.start) / steps;
+        let step = meta.end.checked_sub(meta.start).ok_or(bad)? / steps;
         return Ok((0..meta.count as i64).map(|index| meta.start + index * step).collect());
     };
     let mut out = vec![0i64; meta.count];

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::PoisonError;
 
+use rusqlite::ErrorCode;
+
 use crate::server::storage::day::{Day, Job, Write};
 use crate::server::storage::intern::lock;
 use crate::server::storage::shared::{Done, Permit, Shared};
-use crate::server::storage::{ResolvedTick, Stored, partition};
+use crate::server::storage::{ResolvedTick, StorageError, Stored, partition};
 
 /// Between the name of a day file and a number.
 const MARK: &str = ".db.damaged-";
@@ -28,6 +30,26 @@ pub fn names(data_dir: &Path) -> Vec<String> {
         .collect();
     names.sort();
     names
+}
+
+/// What an error while a file is read back says about damage; `None` when it is no damage. A
+/// statement that makes no sense to SQLite then means that a table is not what it was.
+pub fn found_in(error: &StorageError) -> Option<String> {
+    match error {
+        StorageError::Damaged { what, .. } => Some(what.clone()),
+        StorageError::Sqlite(inner) if inner.sqlite_error_code() == Some(ErrorCode::Unknown) => {
+            Some(inner.to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Notes a file that was set aside.
+pub fn note(shared: &Shared, name: Option<String>) {
+    if let Some(name) = name {
+        shared.metrics.damaged.inc();
+        lock(&shared.set_aside).push(name);
+    }
 }
 
 /// Gives a day's file a new name, with what SQLite keeps beside it, and says so. No connection to
@@ -59,8 +81,7 @@ pub fn set_aside(shared: &Arc<Shared>, day: &Arc<Day>, why: &str) {
         replace(shared, day, &Arc::new(Day::new(day.number, day.path.clone())));
         return;
     };
-    shared.metrics.damaged.inc();
-    lock(&shared.set_aside).push(name);
+    note(shared, Some(name));
     let fresh = Arc::new(Day::new(day.number, day.path.clone()));
     replace(shared, day, &fresh);
     day.shut();

@@ -72,6 +72,8 @@ impl Engine {
             head_bytes: AtomicI64::new(0),
             disk_full: AtomicBool::new(false),
             set_aside: Mutex::new(damage::names(&config.data_dir)),
+            #[cfg(test)]
+            probe: OnceLock::new(),
         });
         load_days(&shared)?;
         let (source, stop) = {
@@ -88,6 +90,12 @@ impl Engine {
         };
         let background = Mutex::new(Some((source, background)));
         Ok(Arc::new(Self { shared, background, _lock: lock_file }))
+    }
+
+    /// Calls `probe` at each step that a crash may come after.
+    #[cfg(test)]
+    pub fn probe(&self, probe: Box<dyn Fn(&str) + Send + Sync>) {
+        assert!(self.shared.probe.set(probe).is_ok(), "one probe");
     }
 
     /// Does now what is done every few seconds.
@@ -377,13 +385,10 @@ fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
                     shared.days.write().unwrap_or_else(std::sync::PoisonError::into_inner);
                 days.insert(number, day);
             }
-            Err(StorageError::Damaged { what, .. }) => {
-                if let Some(name) = damage::rename(&day.path, &what) {
-                    shared.metrics.damaged.inc();
-                    lock(&shared.set_aside).push(name);
-                }
-            }
-            Err(error) => return Err(error),
+            Err(error) => match damage::found_in(&error) {
+                Some(what) => damage::note(shared, damage::rename(&day.path, &what)),
+                None => return Err(error),
+            },
         }
     }
     Ok(())

@@ -48,10 +48,13 @@ enum Listed {
 
 /// Times of chunks that were looked into for points that come again.
 #[derive(Default)]
-pub struct KnownTimes(HashMap<i64, Arc<[i64]>>);
+pub struct KnownTimes {
+    by_chunk: HashMap<i64, Arc<[i64]>>,
+    times: usize,
+}
 
-/// Chunks remembered: a batch that comes again asks about the same ones for every tick.
-const KNOWN_CHUNKS_MAX: usize = 4_096;
+/// Times remembered, 2 MB: a batch that comes again asks about the same chunks for every tick.
+const KNOWN_TIMES_MAX: usize = 256 * 1_024;
 
 impl Group {
     /// An empty group.
@@ -65,6 +68,11 @@ impl Group {
             observed,
             started: Instant::now(),
         }
+    }
+
+    /// Whether it has nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
     }
 
     /// Bytes of the frames so far.
@@ -354,7 +362,7 @@ impl Context<'_> {
         id: i64,
         meta: &Meta,
     ) -> Result<Arc<[i64]>, StorageError> {
-        if let Some(times) = known.0.get(&id) {
+        if let Some(times) = known.by_chunk.get(&id) {
             return Ok(Arc::clone(times));
         }
         let packed: Option<Vec<u8>> = self
@@ -365,10 +373,11 @@ impl Context<'_> {
         let times: Arc<[i64]> = chunk::decode_times(meta, packed.as_deref())
             .map_err(|error| partition::damaged(&self.day.path, error.to_string()))?
             .into();
-        if known.0.len() >= KNOWN_CHUNKS_MAX {
-            known.0.clear();
+        if known.times + times.len() > KNOWN_TIMES_MAX {
+            known.clear();
         }
-        known.0.insert(id, Arc::clone(&times));
+        known.times += times.len();
+        known.by_chunk.insert(id, Arc::clone(&times));
         Ok(times)
     }
 }
@@ -381,6 +390,7 @@ fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
 impl KnownTimes {
     /// Forgets all: chunks are about to be replaced, and ids may come again.
     pub fn clear(&mut self) {
-        self.0.clear();
+        self.by_chunk.clear();
+        self.times = 0;
     }
 }

@@ -239,7 +239,7 @@ impl AgentDay {
     pub fn take(&mut self, tick: Tick) {
         for (&place, &value) in tick.layout.entries.iter().zip(&tick.values) {
             let Some(entry) = self.entries.get_mut(place as usize) else { continue };
-            entry.count += 1;
+            entry.count = entry.count.saturating_add(1);
             entry.first = entry.first.min(tick.ts);
             if tick.ts >= entry.last {
                 entry.last = tick.ts;

@@ -91,7 +91,7 @@ fn append(column: &mut Column, run: &[Tick], position: usize) {
         if let Some(&value) = tick.values.get(position) {
             column.times.push(tick.ts);
             column.values.push(value);
-            column.lag = column.lag.max(tick.received - tick.ts);
+            column.lag = column.lag.max(tick.received.saturating_sub(tick.ts));
         }
     }
 }

@@ -11,6 +11,9 @@ use crate::server::storage::StorageError;
 /// `PRAGMA user_version` of a day file.
 pub const SCHEMA_VERSION: u32 = 1;
 
+/// No program will ever have written a higher version: the header is damaged.
+const VERSION_BELIEVED_MAX: u32 = 10_000;
+
 /// The tables and views of a day file. `frame.rs` and `chunk.rs` draw `samples` and `chunks`.
 pub const SCHEMA: &str = r"
 CREATE TABLE agents (
@@ -151,6 +154,9 @@ pub fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     let version: u32 = connection
         .pragma_query_value(None, "user_version", |row| row.get(0))
         .map_err(|error| classify(error, path))?;
+    if version > VERSION_BELIEVED_MAX {
+        return Err(damaged(path, format!("it claims schema version {version}")));
+    }
     if version > SCHEMA_VERSION {
         return Err(StorageError::Invalid(format!(
             "{} has schema version {version}, this program knows {SCHEMA_VERSION}: \
@@ -220,6 +226,7 @@ pub fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
             rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::QueryReturnedNoRows
             | rusqlite::Error::Utf8Error(..) => {
                 StorageError::Damaged { file: name_of(path), what: error.to_string() }
             }

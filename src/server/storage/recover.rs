@@ -37,7 +37,8 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
         connection.query_row(&query, [], |row| row.get(0)).map_err(sql)
     };
     let small = |id: i64| {
-        u32::try_from(id + 1).map_err(|_| partition::damaged(&day.path, "an id is out of range"))
+        u32::try_from(id.saturating_add(1))
+            .map_err(|_| partition::damaged(&day.path, "an id is out of range"))
     };
     let newest_packed = known.agents.values().map(|(_, packed)| *packed).max().unwrap_or(0);
     let first: i64 = connection
@@ -46,8 +47,8 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
     let mut books = lock(&day.books);
     books.next_agent = small(max("agents")?)?;
     books.next_series = small(max("series")?)?;
-    books.next_layout = max("layouts")? + 1;
-    books.next_frame = max("samples")?.max(newest_packed) + 1;
+    books.next_layout = max("layouts")?.saturating_add(1);
+    books.next_frame = max("samples")?.max(newest_packed).saturating_add(1);
     books.log_first = first;
     Ok(bytes)
 }

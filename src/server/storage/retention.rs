@@ -48,6 +48,7 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     let head: usize = day.agents().iter().map(|cell| lock(cell).drop_packed(i64::MAX)).sum();
     shared.head_changed(-i64::try_from(head).unwrap_or(i64::MAX));
     for path in companions(&day.path) {
+        shared.at("dropping");
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StorageError::Io(error));

@@ -46,6 +46,9 @@ pub struct Shared {
     pub disk_full: AtomicBool,
     /// Names of files that were set aside.
     pub set_aside: Mutex<Vec<String>>,
+    /// Called at each step that a crash may come after, on the thread that writes.
+    #[cfg(test)]
+    pub probe: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
 }
 
 impl Shared {
@@ -78,6 +81,16 @@ impl Shared {
         let now = self.clock.now_ms();
         let first = day_of(now).saturating_sub(self.retention_days);
         (first, day_of(now.saturating_add(FUTURE_MS_MAX)))
+    }
+
+    /// Marks a step that a crash may come after, for tests that look at the files then.
+    pub fn at(&self, step: &str) {
+        #[cfg(test)]
+        if let Some(probe) = self.probe.get() {
+            probe(step);
+        }
+        #[cfg(not(test))]
+        let _ = step;
     }
 
     /// Notes bytes that heads have gained or lost.

@@ -62,7 +62,11 @@ pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
     loop {
         let wait = if writer.finishing.is_some() { Duration::ZERO } else { IDLE };
         match jobs.recv_timeout(wait) {
-            Ok(job) => writer.work(job, jobs),
+            Ok(job) => {
+                writer.work(job, jobs);
+                // A day that is over has few batches left: they don't keep it from being merged.
+                writer.finish_step();
+            }
             Err(RecvTimeoutError::Timeout) if writer.finishing.is_some() => writer.finish_step(),
             Err(RecvTimeoutError::Timeout) => day.rest(),
             Err(RecvTimeoutError::Disconnected) => break,
@@ -135,11 +139,13 @@ impl Writer<'_> {
         self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
             Ok(deleted_to) => {
+                self.shared.at("committed");
                 self.shared.metrics.commits.inc();
                 self.shared.found_room(true);
                 self.books.unsaved.clear();
                 self.books.log_first = deleted_to;
                 self.apply_packed(packed);
+                self.shared.at("packed");
                 self.publish(group);
                 for (_, reply) in events {
                     let _ = reply.send(Ok(()));
@@ -160,6 +166,10 @@ impl Writer<'_> {
         let Some(connection) = &mut self.connection else { return Err(StorageError::Stopping) };
         let first = self.books.log_first;
         let delete_to = self.log_floor.min(first.saturating_add(DELETE_FRAMES_MAX)).max(first);
+        let idle = group.is_empty() && packed.is_empty() && events.is_empty();
+        if idle && self.books.unsaved.is_empty() && delete_to == first {
+            return Ok(first);
+        }
         let write = |connection: &mut Connection| -> Result<(), rusqlite::Error> {
             let transaction = connection.transaction()?;
             for row in &self.books.unsaved {
@@ -178,6 +188,7 @@ impl Writer<'_> {
                     events::put(&transaction, event)?;
                 }
             }
+            self.shared.at("written");
             transaction.commit()
         };
         write(connection).map_err(|error| partition::classify(error, &self.day.path))?;
@@ -305,7 +316,9 @@ impl Writer<'_> {
         }
         let Some(connection) = &mut self.connection else { return };
         self.known.clear();
-        match finishing.step(self.day, connection, self.log_floor) {
+        let outcome = finishing.step(self.day, connection, self.log_floor);
+        self.shared.at("finishing");
+        match outcome {
             Ok(merge::Progress::More) => self.finishing = Some(finishing),
             Ok(merge::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
             Err(error) => {

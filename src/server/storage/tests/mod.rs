@@ -14,6 +14,7 @@ use crate::server::storage::engine::Engine;
 use crate::server::storage::{StorageError, Store, Stored};
 
 mod basics;
+mod crash;
 mod faults;
 mod model;
 mod packing;
@@ -55,11 +56,11 @@ pub fn key(agent: &str, metric: &str) -> SeriesKey {
     SeriesKey { agent: agent.into(), metric: metric.into(), labels: Labels::none() }
 }
 
-/// Waits until `is_so`, for ten seconds at the most.
+/// Waits until `is_so`, for thirty seconds at the most.
 pub fn wait_for(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
     while !is_so() {
         assert!(std::time::Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::yield_now();
+        std::thread::park_timeout(std::time::Duration::from_millis(2));
     }
 }

@@ -20,8 +20,8 @@ enum Op {
     Advance(i64),
 }
 
-/// Alerts of one rule and mostly of one severity, in steps that are parts of the aggregation window:
-/// so that groups overlap.
+/// Alerts of one rule and mostly of one severity, in steps that are parts of the aggregation
+/// window: so that groups overlap.
 fn ops() -> impl Strategy<Value = Vec<Op>> {
     let severity = prop_oneof![1 => Just(Severity::Warning), 4 => Just(Severity::Critical)];
     let op = prop_oneof![

@@ -16,8 +16,8 @@ const PROGRAM: &str = "oxmon-server";
 const HEAD: &str = "\
 oxmon-server: stores what oxmon agents report, judges it, and tells people
 
-Usage: oxmon-server CONFIG                   run until SIGTERM; SIGHUP reloads CONFIG
-       oxmon-server --check-config CONFIG    say whether CONFIG is good
+Usage: oxmon-server CONFIG                         run until SIGTERM; SIGHUP reloads CONFIG
+       oxmon-server --check-config CONFIG          say whether CONFIG is good
 ";
 
 const TAIL: &str = "
@@ -102,7 +102,7 @@ fn help() -> String {
     for Command { name, arguments, help, .. } in COMMANDS {
         let call = format!("{PROGRAM} {name} {arguments}");
         // Writing to a String does not fail.
-        let _ = writeln!(text, "       {call:<37} {help}");
+        let _ = writeln!(text, "       {call:<43} {help}");
     }
     text + TAIL
 }

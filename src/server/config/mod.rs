@@ -293,6 +293,9 @@ impl ServerConfig {
 }
 
 #[cfg(test)]
+mod example;
+
+#[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;

@@ -21,7 +21,9 @@ const SHARDS: usize = 16;
 
 /// What agents sent last.
 #[derive(Default)]
-pub struct Shapes([Mutex<HashMap<Box<str>, Arc<Mutex<Agent>>>>; SHARDS]);
+pub struct Shapes([Mutex<Agents>; SHARDS]);
+
+type Agents = HashMap<Box<str>, Arc<Mutex<Agent>>>;
 
 #[derive(Default)]
 struct Agent {

@@ -9,6 +9,7 @@ use lexopt::{Arg, Parser};
 use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
 use crate::server::config::ServerConfig;
+use crate::server::storage::{backup, sql};
 use crate::server::{run, seed};
 
 const PROGRAM: &str = "oxmon-server";
@@ -51,6 +52,24 @@ const COMMANDS: &[Command] = &[
         arguments: "CONFIG SEED",
         help: "write alert rules of a JSON file",
         run: |args| two_paths(args, seed::rules::run),
+    },
+    Command {
+        name: "sql",
+        arguments: sql::ARGUMENTS,
+        help: "read-only SQL over every day, beside a running server",
+        run: sql::main,
+    },
+    Command {
+        name: "backup",
+        arguments: "CONFIG DEST",
+        help: "copy every database into a folder, while the server runs",
+        run: |args| two_paths(args, backup::backup),
+    },
+    Command {
+        name: "restore",
+        arguments: "CONFIG SOURCE",
+        help: "check such a folder and put it back, while no server runs",
+        run: |args| two_paths(args, backup::restore),
     },
 ];
 

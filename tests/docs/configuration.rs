@@ -7,8 +7,9 @@ use serde_json::Value;
 const HEAD: &str = "\
 # Configuration
 
-Made from the configuration types by `make docs`; a test fails when it is stale. A key that is not known, of a
-wrong type or out of its range is refused at start-up with file, line and key; `--check-config` does only that.
+Made from the configuration types by `make docs`; a test fails when it is stale. A key that is not
+known, of a wrong type or out of its range is refused at start-up with file, line and key;
+`--check-config` does only that.
 
 ## Server: `server.toml`
 

@@ -5,9 +5,9 @@ use oxmon::agent::collectors::{Metric, OWN_METRICS, SPECS};
 const HEAD: &str = "\
 # Metrics
 
-Made from the collectors' table by `make docs`; a test fails when it is stale. Percentages are rounded to 0.01 and
-rates to 0.1. A rate needs two ticks, so the first tick of an agent has none; a counter that went back (a reset, a
-wrap) gives no rate for that tick.
+Made from the collectors' table by `make docs`; a test fails when it is stale. Percentages are
+rounded to 0.01 and rates to 0.1. A rate needs two ticks, so the first tick of an agent has none; a
+counter that went back (a reset, a wrap) gives no rate for that tick.
 
 ";
 

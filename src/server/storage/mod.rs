@@ -8,6 +8,7 @@ use crate::model::point::Batch;
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
 
+pub mod backup;
 mod chunk;
 pub mod control;
 mod damage;
@@ -26,6 +27,7 @@ mod reader;
 mod recover;
 mod retention;
 mod shared;
+pub mod sql;
 #[cfg(test)]
 mod tests;
 mod writer;

@@ -1,0 +1,219 @@
+//! `oxmon-server backup` and `restore`: every database, copied while the server runs (SQLite's
+//! online backup), and put back after a check.
+
+use std::fs;
+use std::io::IsTerminal as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::backup::{Backup, StepResult};
+use rusqlite::{Connection, OpenFlags};
+
+use crate::base::cli::print;
+use crate::base::exit::{Exit, Fatal};
+use crate::rt::stop::Stop;
+use crate::server::config::ServerConfig;
+use crate::server::storage::{control, partition};
+
+/// Pages copied before a writer gets its turn.
+const STEP_PAGES: i32 = 2_000;
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Copies every database of a configuration's `data_dir` into the folder `dest`, which must be
+/// empty or new. A file is complete under its name, or not there.
+///
+/// # Errors
+///
+/// When a file can't be read or written; what was copied before it stays.
+pub fn backup(config: &Path, dest: &Path) -> Result<(), Fatal> {
+    let source = ServerConfig::load(config)?.data_dir;
+    copy_all(&source, dest)
+}
+
+/// Checks every database of the folder `source` and copies it into the `data_dir` of a
+/// configuration, which must hold none yet.
+///
+/// # Errors
+///
+/// When a file is damaged, or `data_dir` is in use or not empty; nothing is changed then.
+pub fn restore(config: &Path, source: &Path) -> Result<(), Fatal> {
+    let dest = ServerConfig::load(config)?.data_dir;
+    let files = databases(source)?;
+    for (index, file) in files.iter().enumerate() {
+        progress("checked", index, files.len(), file);
+        check(&source.join(file))?;
+    }
+    copy_all(source, &dest)
+}
+
+fn failed(path: &Path, why: impl std::fmt::Display) -> Fatal {
+    Fatal::new(Exit::Failed, format!("{}: {why}", path.display()))
+}
+
+/// The databases' file names: the control file, then the days, oldest first.
+fn databases(dir: &Path) -> Result<Vec<String>, Fatal> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
+        let entry = entry.map_err(|error| failed(dir, error))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if name == control::FILE || partition::day_of_file(&name).is_some() {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Err(failed(dir, "there is no database of oxmon in it"));
+    }
+    names.sort_by_key(|name| (name != control::FILE, name.clone()));
+    Ok(names)
+}
+
+fn copy_all(source: &Path, dest: &Path) -> Result<(), Fatal> {
+    let files = databases(source)?;
+    fs::create_dir_all(dest).map_err(|error| failed(dest, error))?;
+    if databases(dest).is_ok() {
+        return Err(failed(dest, "it holds databases already; name an empty folder"));
+    }
+    let mut bytes = 0;
+    for (index, file) in files.iter().enumerate() {
+        progress("copied", index, files.len(), file);
+        bytes += copy(&source.join(file), &dest.join(file))?;
+    }
+    progress_end();
+    print(&format!("{} databases, {bytes} bytes: {}\n", files.len(), dest.display()));
+    Ok(())
+}
+
+/// Copies one database as it is at one moment, through a name that says that it is not complete.
+fn copy(source: &Path, dest: &Path) -> Result<u64, Fatal> {
+    let mut part = PathBuf::from(dest);
+    part.set_extension("db.part");
+    let outcome = copy_into(source, &part);
+    if outcome.is_err() {
+        // What is left of it is of no use; the error that is told is the first.
+        let _ = fs::remove_file(&part);
+    }
+    outcome.map_err(|error| failed(source, error))?;
+    let sync = || -> std::io::Result<u64> {
+        let file = fs::File::open(&part)?;
+        file.sync_all()?;
+        fs::rename(&part, dest)?;
+        Ok(file.metadata()?.len())
+    };
+    sync().map_err(|error| failed(dest, error))
+}
+
+fn copy_into(source: &Path, part: &Path) -> rusqlite::Result<()> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let from = Connection::open_with_flags(source, flags)?;
+    from.busy_timeout(Duration::from_secs(30))?;
+    // A snapshot: without it a writer would make the copy begin again and again.
+    from.execute_batch("BEGIN; SELECT count(*) FROM sqlite_schema;")?;
+    let mut to = Connection::open(part)?;
+    {
+        let copying = Backup::new(&from, &mut to)?;
+        let wait = Stop::never();
+        loop {
+            match copying.step(STEP_PAGES)? {
+                StepResult::Done => break,
+                StepResult::More => {}
+                _ => {
+                    wait.wait(PAUSE);
+                }
+            }
+        }
+    }
+    to.pragma_update(None, "journal_mode", "DELETE")?;
+    drop(to);
+    check_open(part)
+}
+
+/// Whether SQLite finds a file whole.
+fn check(path: &Path) -> Result<(), Fatal> {
+    check_open(path).map_err(|error| {
+        failed(path, format!("it is damaged and was not restored: {error}; nothing was changed"))
+    })
+}
+
+fn check_open(path: &Path) -> rusqlite::Result<()> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let verdict: String =
+        connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+    if verdict == "ok" {
+        return Ok(());
+    }
+    Err(rusqlite::Error::ModuleError(verdict))
+}
+
+/// One line that is written anew, when a person watches.
+fn progress(what: &str, done: usize, all: usize, file: &str) {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K{what} {done} of {all}: {file}");
+    }
+}
+
+fn progress_end() {
+    if std::io::stderr().is_terminal() {
+        eprint!("\r\x1b[K");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn config(dir: &Path, data: &str) -> PathBuf {
+        let path = dir.join(format!("{data}.toml"));
+        let data = dir.join(data).display().to_string();
+        fs::write(&path, format!("data_dir = {data:?}\n")).unwrap();
+        path
+    }
+
+    fn database(path: &Path, rows: i64) {
+        let db = Connection::open(path).unwrap();
+        db.pragma_update(None, "journal_mode", "WAL").unwrap();
+        db.execute_batch("CREATE TABLE IF NOT EXISTS t (x)").unwrap();
+        for row in 0..rows {
+            db.execute("INSERT INTO t VALUES (?1)", [row]).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_copy_is_whole_while_a_writer_goes_on_and_comes_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let config_of = config(dir.path(), "data");
+        fs::create_dir(dir.path().join("data")).unwrap();
+        database(&dir.path().join("data/cert.db"), 10);
+        let day = dir.path().join("data/2026-02-09.db");
+        database(&day, 500);
+        // A writer in the middle of a transaction neither waits nor is seen.
+        let writer = Connection::open(&day).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE; INSERT INTO t VALUES (-1);").unwrap();
+        let dest = dir.path().join("copy");
+        backup(&config_of, &dest).unwrap();
+        writer.execute_batch("COMMIT").unwrap();
+
+        let restored = config(dir.path(), "restored");
+        restore(&restored, &dest).unwrap();
+        let db = Connection::open(dir.path().join("restored/2026-02-09.db")).unwrap();
+        let count: i64 = db.query_row("SELECT count(*) FROM t", [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 500);
+        assert!(backup(&config_of, &dest).unwrap_err().message.contains("already"));
+    }
+
+    #[test]
+    fn a_damaged_copy_is_not_restored() {
+        let dir = tempfile::tempdir().unwrap();
+        let dest = dir.path().join("copy");
+        fs::create_dir(&dest).unwrap();
+        database(&dest.join("cert.db"), 2_000);
+        let mut bytes = fs::read(dest.join("cert.db")).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle..middle + 3_000].fill(0x5a);
+        fs::write(dest.join("cert.db"), bytes).unwrap();
+        let restored = config(dir.path(), "restored");
+        let error = restore(&restored, &dest).unwrap_err();
+        assert!(error.message.contains("cert.db"), "{}", error.message);
+        assert!(!dir.path().join("restored/cert.db").exists());
+    }
+}

@@ -1,0 +1,144 @@
+//! `oxmon-server sql`: read-only SQL over every day at once, beside a running server.
+//!
+//! One connection in memory holds a virtual table `metrics` over the points of all day files, a copy
+//! of their `alert_events`, and `cert.db` attached for reading.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use lexopt::{Arg, Parser, ValueExt as _};
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, OpenFlags};
+
+use crate::base::cli::{print, usage};
+use crate::base::exit::{Exit, Fatal};
+use crate::server::storage::{control, partition};
+
+mod render;
+mod scan;
+mod vtab;
+
+const PROGRAM: &str = "oxmon-server";
+
+/// The command's arguments, as the help shows them.
+pub const ARGUMENTS: &str = "DATA_DIR \"SELECT …\" [--format table|csv|json]";
+
+/// Runs the command.
+///
+/// # Errors
+///
+/// When the command line is wrong, the folder is none of a server, or the SQL fails.
+pub fn main(args: &mut Parser) -> Result<(), Fatal> {
+    let wrong = |error: lexopt::Error| usage(PROGRAM, error);
+    let mut words: Vec<OsString> = Vec::new();
+    let mut format = render::Format::Table;
+    while let Some(arg) = args.next().map_err(wrong)? {
+        match arg {
+            Arg::Long("format") => {
+                let name = args.value().and_then(|value| value.string()).map_err(wrong)?;
+                format = render::Format::named(&name).ok_or_else(|| {
+                    usage(PROGRAM, format!("`{name}` is none of table, csv, json"))
+                })?;
+            }
+            Arg::Value(word) if words.len() < 2 => words.push(word),
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    let [dir, sql] = words.as_slice() else {
+        return Err(usage(PROGRAM, format!("sql takes {ARGUMENTS}")));
+    };
+    let sql = sql.to_str().ok_or_else(|| usage(PROGRAM, "the SQL is not UTF-8"))?;
+    let connection = open(Path::new(dir))?;
+    run(&connection, sql, format)
+}
+
+/// A connection that sees everything in `data_dir` and can change nothing of it.
+///
+/// # Errors
+///
+/// When the folder can't be read.
+pub fn open(data_dir: &Path) -> Result<Connection, Fatal> {
+    let fail = |why: String| {
+        Fatal::new(Exit::DataDir, format!("cannot read {}: {why}", data_dir.display()))
+    };
+    let days = partition_days(data_dir).map_err(|error| fail(error.to_string()))?;
+    let control = data_dir.join(control::FILE);
+    if days.is_empty() && !control.is_file() {
+        return Err(fail("there is no database of oxmon in it".to_owned()));
+    }
+    let make = || -> rusqlite::Result<Connection> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_in_memory_with_flags(flags)?;
+        if control.is_file() {
+            connection.execute("ATTACH ?1 AS control", [uri(&control)])?;
+        }
+        copy_events(&connection, data_dir, &days)?;
+        vtab::register(&connection, data_dir, &days)?;
+        connection.pragma_update(None, "query_only", "ON")?;
+        Ok(connection)
+    };
+    make().map_err(|error| fail(error.to_string()))
+}
+
+/// The days that have a file, oldest first.
+fn partition_days(data_dir: &Path) -> std::io::Result<Vec<i64>> {
+    let mut days = Vec::new();
+    for entry in std::fs::read_dir(data_dir)? {
+        days.extend(entry?.file_name().to_str().and_then(partition::day_of_file));
+    }
+    days.sort_unstable();
+    Ok(days)
+}
+
+/// A database file as a URI that SQLite opens for reading alone (sqlite.org/uri.html).
+fn uri(path: &Path) -> String {
+    let mut text = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    text + "?mode=ro"
+}
+
+/// Events are few, so they are copied: SQLite attaches only ten files at once.
+fn copy_events(connection: &Connection, data_dir: &Path, days: &[i64]) -> rusqlite::Result<()> {
+    let mut made = false;
+    for day in days {
+        let path = partition::path_of(data_dir, *day);
+        connection.execute("ATTACH ?1 AS day", [uri(&path)])?;
+        let copy = if made {
+            "INSERT INTO main.alert_events SELECT * FROM day.alert_events"
+        } else {
+            "CREATE TABLE main.alert_events AS SELECT * FROM day.alert_events"
+        };
+        let copied = connection.execute(copy, []);
+        connection.execute("DETACH day", [])?;
+        match copied {
+            Ok(_) => made = true,
+            // A damaged day must not keep the others from being read.
+            Err(error) => log::warn!("the events of {} are left out: {error}", path.display()),
+        }
+    }
+    Ok(())
+}
+
+fn run(connection: &Connection, sql: &str, format: render::Format) -> Result<(), Fatal> {
+    let fail = |error: rusqlite::Error| Fatal::new(Exit::Failed, format!("sql: {error}"));
+    let mut statement = connection.prepare(sql).map_err(fail)?;
+    let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
+    let mut out = render::Output::new(format, names);
+    let mut rows = statement.query([]).map_err(fail)?;
+    while let Some(row) = rows.next().map_err(fail)? {
+        let count = row.as_ref().column_count();
+        let values: Result<Vec<ValueRef<'_>>, _> = (0..count).map(|i| row.get_ref(i)).collect();
+        print(&out.row(&values.map_err(fail)?));
+    }
+    print(&out.end());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,220 @@
+//! The points of day files one after the other: packed and not, each once, as one snapshot of its
+//! file has them.
+
+use std::collections::{HashMap, VecDeque};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::{Connection, params};
+
+use crate::base::clock::DAY_MS;
+use crate::server::storage::day::Day;
+use crate::server::storage::reader::chunks;
+use crate::server::storage::{StorageError, frame, partition};
+
+/// Which points are wanted. Times are inclusive Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Want {
+    /// Exactly this agent.
+    pub agent: Option<String>,
+    /// Exactly this metric.
+    pub metric: Option<String>,
+    /// Not before.
+    pub from: i64,
+    /// Not after.
+    pub to: i64,
+}
+
+/// Who a point belongs to.
+#[derive(Debug)]
+pub struct Owner {
+    /// The series' id in its day file.
+    pub id: u32,
+    /// The agent.
+    pub agent: Arc<str>,
+    /// The metric.
+    pub metric: String,
+    /// The labels, a JSON object.
+    pub labels: String,
+}
+
+/// One point.
+pub struct PointOf {
+    /// Its series.
+    pub owner: Arc<Owner>,
+    /// Unix milliseconds.
+    pub timestamp: i64,
+    /// The value.
+    pub value: f64,
+    /// When it arrived, Unix milliseconds: exact while it is not packed.
+    pub received: i64,
+}
+
+/// The rest of a scan: days, then the series and the agents of the day that is open.
+pub struct Scan {
+    data_dir: PathBuf,
+    want: Want,
+    days: VecDeque<i64>,
+    open: Option<OpenDay>,
+    ready: VecDeque<PointOf>,
+}
+
+struct OpenDay {
+    connection: Connection,
+    day: Day,
+    number: i64,
+    owners: HashMap<u32, Arc<Owner>>,
+    packed: VecDeque<u32>,
+    /// Agents whose frames are not read yet: id, frames up to which are packed.
+    agents: VecDeque<(u32, i64)>,
+}
+
+impl Scan {
+    /// A scan of the days that can have a wanted point.
+    pub fn new(data_dir: &Path, days: &[i64], want: Want) -> Self {
+        let inside = |day: &&i64| {
+            let start = day.saturating_mul(DAY_MS);
+            start <= want.to && start.saturating_add(DAY_MS) > want.from
+        };
+        let days = days.iter().filter(inside).copied().collect();
+        Self { data_dir: data_dir.to_owned(), want, days, open: None, ready: VecDeque::new() }
+    }
+
+    /// The next point.
+    ///
+    /// # Errors
+    ///
+    /// When a file can't be read.
+    pub fn next(&mut self) -> Result<Option<PointOf>, StorageError> {
+        loop {
+            if let Some(point) = self.ready.pop_front() {
+                return Ok(Some(point));
+            }
+            if let Some(open) = &mut self.open {
+                if open.advance(&self.want, &mut self.ready)? {
+                    continue;
+                }
+                self.open = None;
+            }
+            let Some(day) = self.days.pop_front() else { return Ok(None) };
+            self.open = OpenDay::open(&self.data_dir, day, &self.want)?;
+        }
+    }
+}
+
+impl OpenDay {
+    /// `None` when retention took the file meanwhile.
+    fn open(data_dir: &Path, number: i64, want: &Want) -> Result<Option<Self>, StorageError> {
+        let path = partition::path_of(data_dir, number);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let connection = partition::open_reader(&path)?;
+        let sql = |error| partition::classify(error, &path);
+        // One transaction, so that a point that is packed meanwhile is seen once.
+        connection.execute_batch("BEGIN").map_err(sql)?;
+        let agents = agents(&connection, want).map_err(sql)?;
+        let owners = owners(&connection, want, &agents).map_err(sql)?;
+        let mut packed: Vec<u32> = owners.keys().copied().collect();
+        packed.sort_unstable();
+        let agents = agents.into_iter().map(|(id, (_, packed))| (id, packed)).collect();
+        let day = Day::new(number, path);
+        Ok(Some(Self { connection, day, number, owners, packed: packed.into(), agents }))
+    }
+
+    /// Reads the next series' chunks, then the next agent's frames; false when there is no more.
+    fn advance(
+        &mut self,
+        want: &Want,
+        ready: &mut VecDeque<PointOf>,
+    ) -> Result<bool, StorageError> {
+        if let Some(id) = self.packed.pop_front() {
+            let Some(owner) = self.owners.get(&id) else { return Ok(true) };
+            for stored in chunks::load(&self.connection, &self.day, id, want.from, want.to)? {
+                let lag = stored.meta.lag;
+                for (timestamp, value) in stored.points(&self.day)? {
+                    if (want.from..=want.to).contains(&timestamp) {
+                        let received = timestamp.saturating_add(lag);
+                        let owner = Arc::clone(owner);
+                        ready.push_back(PointOf { owner, timestamp, value, received });
+                    }
+                }
+            }
+            return Ok(true);
+        }
+        let Some((agent, packed)) = self.agents.pop_front() else { return Ok(false) };
+        self.frames(agent, packed, want, ready)?;
+        Ok(true)
+    }
+
+    fn frames(
+        &self,
+        agent: u32,
+        packed: i64,
+        want: &Want,
+        ready: &mut VecDeque<PointOf>,
+    ) -> Result<(), StorageError> {
+        let sql = |error| partition::classify(error, &self.day.path);
+        let bad = || {
+            let what = format!("a frame of {} makes no sense", partition::date_of(self.number));
+            partition::damaged(&self.day.path, what)
+        };
+        let mut query = self
+            .connection
+            .prepare_cached(
+                "SELECT samples.timestamp, samples.received, samples.data,
+                        coalesce(layouts.series, samples.series)
+                 FROM samples LEFT JOIN layouts
+                   ON typeof(samples.series) = 'integer' AND layouts.id = samples.series
+                 WHERE samples.agent = ?1 AND samples.id > ?2
+                   AND samples.timestamp BETWEEN ?3 AND ?4 ORDER BY samples.id",
+            )
+            .map_err(sql)?;
+        let mut rows = query.query(params![agent, packed, want.from, want.to]).map_err(sql)?;
+        while let Some(row) = rows.next().map_err(sql)? {
+            let (timestamp, received) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
+            let text = |index| -> Result<String, StorageError> { row.get(index).map_err(sql) };
+            let values = frame::decode_values(&text(2)?).ok_or_else(bad)?;
+            let ids = frame::decode_ids(&text(3)?).ok_or_else(bad)?;
+            for (id, value) in ids.into_iter().zip(values) {
+                if let Some(owner) = self.owners.get(&id) {
+                    let owner = Arc::clone(owner);
+                    ready.push_back(PointOf { owner, timestamp, value, received });
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+type Agents = HashMap<u32, (Arc<str>, i64)>;
+
+fn agents(connection: &Connection, want: &Want) -> rusqlite::Result<Agents> {
+    let mut query =
+        connection.prepare("SELECT id, name, packed FROM agents WHERE ?1 IS NULL OR name = ?1")?;
+    let rows = query.query_map([&want.agent], |row| {
+        let name: String = row.get(1)?;
+        Ok((row.get(0)?, (Arc::from(name), row.get(2)?)))
+    })?;
+    rows.collect()
+}
+
+fn owners(
+    connection: &Connection,
+    want: &Want,
+    agents: &Agents,
+) -> rusqlite::Result<HashMap<u32, Arc<Owner>>> {
+    let mut query = connection
+        .prepare("SELECT id, agent, metric, labels FROM series WHERE ?1 IS NULL OR metric = ?1")?;
+    let mut rows = query.query([&want.metric])?;
+    let mut found = HashMap::new();
+    while let Some(row) = rows.next()? {
+        let id: u32 = row.get(0)?;
+        if let Some((agent, _)) = agents.get(&row.get(1)?) {
+            let agent = Arc::clone(agent);
+            let owner = Owner { id, agent, metric: row.get(2)?, labels: row.get(3)? };
+            found.insert(id, Arc::new(owner));
+        }
+    }
+    Ok(found)
+}

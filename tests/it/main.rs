@@ -15,4 +15,5 @@ mod lifecycle;
 mod notify;
 mod outage;
 mod packaging;
+mod rules;
 mod tls;

@@ -270,11 +270,11 @@ impl Alerts {
         if event.status == AlertStatus::Resolved {
             return Err(AlertError::Conflict("this alert is over".to_owned()));
         }
-        self.settle(event, act)
+        self.change_event(event, act)
     }
 
     /// Changes an event whose alert no worker knows: history says that it fires, nothing else.
-    fn settle(&self, mut event: AlertEvent, act: &Act) -> Result<AlertEvent, AlertError> {
+    fn change_event(&self, mut event: AlertEvent, act: &Act) -> Result<AlertEvent, AlertError> {
         match act {
             Act::Acknowledge => event.status = AlertStatus::Acknowledged,
             Act::Resolve { .. } => {

@@ -157,6 +157,14 @@ impl Alerts {
         journal::copy(&self.shared.control, self.shared.store.as_ref());
     }
 
+    /// Waits until everything that is queued has been judged and written.
+    pub fn settle(&self) {
+        if let Some(pool) = self.pool() {
+            // It ends with an error, when the last worker has come to it.
+            let _ = barrier(&pool).recv();
+        }
+    }
+
     /// The rules in force, those that are not enabled among them.
     pub fn rules(&self) -> Arc<RuleSet> {
         self.shared.rules()

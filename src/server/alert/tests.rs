@@ -106,7 +106,7 @@ impl Process {
     }
 
     fn settle(&self) {
-        let _ = barrier(&self.alerts.pool().unwrap()).recv();
+        self.alerts.settle();
     }
 
     /// Ends the process as SIGKILL does: nothing is written any more.

@@ -35,6 +35,14 @@ impl Tell for Nobody {
     ) -> Result<(), rusqlite::Error> {
         Ok(())
     }
+
+    fn forget(
+        &self,
+        _tx: &rusqlite::Transaction<'_>,
+        _event: &AlertEvent,
+    ) -> Result<(), rusqlite::Error> {
+        Ok(())
+    }
 }
 
 /// The 60 series of a host: metric, label, and how it moves.

@@ -70,7 +70,7 @@ impl Found {
                     would.told = true;
                 }
             }
-            Happened::Kept | Happened::Late | Happened::Acknowledged => {}
+            Happened::Kept | Happened::Retired | Happened::Late | Happened::Acknowledged => {}
         }
     }
 

@@ -10,6 +10,7 @@ use crate::model::alert::AlertEvent;
 use crate::server::alert::record;
 use crate::server::alert::shard::Change;
 use crate::server::alert::tell::Tell;
+use crate::server::alert::tracked::Happened;
 use crate::server::storage::control::{Control, alerts};
 use crate::server::storage::{StorageError, Store};
 
@@ -35,6 +36,11 @@ pub fn write(
             }
             for event in &change.outcome.events {
                 alerts::put_journal(tx, &event.id, &record::to_json(event))?;
+            }
+            if change.outcome.what == Happened::Retired
+                && let Some(event) = change.outcome.events.first()
+            {
+                tell.forget(tx, event)?;
             }
             if let Some((event, kind)) = &change.outcome.notice {
                 tell.tell(tx, event, kind.clone())?;

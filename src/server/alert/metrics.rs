@@ -66,6 +66,7 @@ impl Metrics {
             Happened::Escalated => "escalated",
             Happened::Told => "told",
             Happened::Resolved => "resolved",
+            Happened::Retired => "retired",
             Happened::Late => "late",
             Happened::Acknowledged => "acknowledged",
         };

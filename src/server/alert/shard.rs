@@ -13,7 +13,7 @@ use crate::server::alert::rule::Rule;
 use crate::server::alert::rules::Sample;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::silence::Silences;
-use crate::server::alert::tracked::{Outcome, Tracked};
+use crate::server::alert::tracked::{Happened, Outcome, Tracked};
 use crate::server::storage::control::alerts::StateRow;
 use crate::server::storage::{NewPoint, Series};
 
@@ -267,7 +267,7 @@ impl Shard {
 
     /// Removes the row of a rule that is gone, with a quiet end for an alert that fired.
     fn forget(&mut self, row: &StateRow, now_ms: i64) {
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { what: Happened::Retired, ..Outcome::default() };
         if let Some(mut event) = row.detail.as_deref().and_then(record::from_json) {
             event.status = crate::model::alert::AlertStatus::Resolved;
             event.resolved_at_ms = Some(now_ms);

@@ -31,6 +31,14 @@ pub trait Tell: Send + Sync {
         kind: NoticeKind,
     ) -> Result<(), rusqlite::Error>;
 
+    /// The alert of this event has ended without a word, because its rule is gone or another:
+    /// what still waits to be told of it is no longer true.
+    ///
+    /// # Errors
+    ///
+    /// What the database said; the state change is rolled back with it and tried again.
+    fn forget(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error>;
+
     /// Called after the commit of a transaction that told something, so that senders need not
     /// wait for their next tick.
     fn wake(&self) {}

@@ -25,6 +25,7 @@ const START: i64 = 1_770_625_800_000;
 #[derive(Default)]
 struct Teller {
     told: Mutex<Vec<(String, NoticeKind)>>,
+    forgotten: Mutex<Vec<String>>,
     commits: AtomicUsize,
 }
 
@@ -36,6 +37,11 @@ impl Tell for Teller {
         kind: NoticeKind,
     ) -> Result<(), rusqlite::Error> {
         lock(&self.told).push((event.message.clone(), kind));
+        Ok(())
+    }
+
+    fn forget(&self, _tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+        lock(&self.forgotten).push(event.id.clone());
         Ok(())
     }
 

@@ -55,6 +55,7 @@ pub enum Happened {
     Escalated,
     Told,
     Resolved,
+    Retired,
     Late,
     Acknowledged,
 }
@@ -168,7 +169,8 @@ impl Tracked {
             "{} is no longer watched: the rule was changed or removed",
             active.metric_name
         ));
-        Some(ended(*active, now_ms, None, message, false))
+        let ended = ended(*active, now_ms, None, message, false);
+        Some(Outcome { what: Happened::Retired, ..ended })
     }
 
     /// Somebody says that they know of the alert.

@@ -200,6 +200,10 @@ impl Tell for Notifier {
         self.routing.note(tx, event, kind, self.clock.now_ms())
     }
 
+    fn forget(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+        router::forget(tx, event)
+    }
+
     fn wake(&self) {
         self.look_now();
     }

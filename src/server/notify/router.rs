@@ -101,6 +101,17 @@ impl Routing {
     }
 }
 
+/// Drops what still waits about an alert, and who was told of it: it has ended without a word.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn forget(tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+    let key = Item::from(event).key();
+    notices::drop_notices(tx, &key)?;
+    outbox::forget_told(tx, &key, None)
+}
+
 fn windows(tx: &Transaction<'_>) -> Result<Vec<Window>, rusqlite::Error> {
     let rows = silence::list(tx, None)?.items;
     let read = |row| match Window::parse(row) {

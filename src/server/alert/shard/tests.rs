@@ -2,7 +2,6 @@
 use super::*;
 use crate::model::series::Labels;
 use crate::server::alert::rule::{Draft, Origin};
-use crate::server::alert::tracked::Happened;
 use serde_json::{Value, json};
 
 pub(crate) fn rules(values: &[Value]) -> Arc<RuleSet> {
@@ -81,7 +80,7 @@ fn a_changed_rule_keeps_the_state_of_the_others() {
     shard.set_rules(rules(&[disk(80.0), cpu()]), Arc::default(), 2_000);
     let ended = shard.take_changes();
     assert_eq!(ended.len(), 1);
-    assert_eq!(ended[0].outcome.what, Happened::Resolved);
+    assert_eq!(ended[0].outcome.what, Happened::Retired);
     assert!(ended[0].outcome.notice.is_none(), "the end is quiet");
     assert!(ended[0].row.is_none() && ended[0].active.is_none());
     shard.points("web", &[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)], 3_000);
@@ -102,7 +101,7 @@ fn a_new_name_or_severity_keeps_the_alert_and_a_disabled_rule_ends_it() {
     assert!(happened(&mut shard).is_empty());
     louder["enabled"] = json!(false);
     shard.set_rules(rules(&[louder]), Arc::default(), 3_000);
-    assert_eq!(happened(&mut shard), [("{}".to_owned(), Happened::Resolved)]);
+    assert_eq!(happened(&mut shard), [("{}".to_owned(), Happened::Retired)]);
     shard.points("web", &cpu_point(4_000), 4_000);
     assert!(happened(&mut shard).is_empty());
 }

@@ -134,6 +134,9 @@ fn rules() -> String {
     text
 }
 
+/// An agent's name and its series.
+type Host = (String, Vec<(Arc<Series>, Motion)>);
+
 /// A value that is the same in every run.
 fn value(motion: Motion, seed: u64, tick: i64) -> f64 {
     let mut x = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ (tick as u64 / 6);
@@ -171,7 +174,7 @@ fn main() {
     )
     .unwrap();
     let shapes = series();
-    let known: Vec<(String, Vec<(Arc<Series>, Motion)>)> = (0..AGENTS)
+    let known: Vec<Host> = (0..AGENTS)
         .map(|agent| {
             let name = format!("host-{agent:04}");
             let of_agent = shapes.iter().enumerate().map(|(index, (metric, labels, motion))| {

@@ -119,9 +119,14 @@ fn wrong(error: lexopt::Error) -> Fatal {
 fn help() -> String {
     let mut text = HEAD.to_owned();
     for Command { name, arguments, help, .. } in COMMANDS {
+        // A call that is longer than its column has its help on a line of its own.
         let call = format!("{PROGRAM} {name} {arguments}");
         // Writing to a String does not fail.
-        let _ = writeln!(text, "       {call:<43} {help}");
+        let _ = if call.len() > 43 {
+            writeln!(text, "       {call}\n       {:<43} {help}", "")
+        } else {
+            writeln!(text, "       {call:<43} {help}")
+        };
     }
     text + TAIL
 }

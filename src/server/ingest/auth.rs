@@ -269,10 +269,11 @@ impl Whitelist {
     }
 
     /// Runs `body` in a transaction, then publishes the list as that transaction left it.
-    fn change<T: Send + 'static>(
-        &self,
-        body: impl FnOnce(&rusqlite::Transaction<'_>, i64) -> Result<T, WhitelistError> + Send + 'static,
-    ) -> Result<T, WhitelistError> {
+    fn change<T, F>(&self, body: F) -> Result<T, WhitelistError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&rusqlite::Transaction<'_>, i64) -> Result<T, WhitelistError> + Send + 'static,
+    {
         let now_ms = self.clock.now_ms();
         let versions = Arc::clone(&self.versions);
         let (value, next) = self.control.write(move |tx| -> Result<_, WhitelistError> {

@@ -56,19 +56,19 @@ const COMMANDS: &[Command] = &[
     Command {
         name: "sql",
         arguments: sql::ARGUMENTS,
-        help: "read-only SQL over every day, beside a running server",
+        help: "read-only SQL over every day, server on or off",
         run: sql::main,
     },
     Command {
         name: "backup",
         arguments: "CONFIG DEST",
-        help: "copy every database into a folder, while the server runs",
+        help: "copy every database while the server runs",
         run: |args| two_paths(args, backup::backup),
     },
     Command {
         name: "restore",
         arguments: "CONFIG SOURCE",
-        help: "check such a folder and put it back, while no server runs",
+        help: "check such a copy and put it back, server off",
         run: |args| two_paths(args, backup::restore),
     },
 ];

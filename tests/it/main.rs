@@ -15,5 +15,7 @@ mod lifecycle;
 mod notify;
 mod outage;
 mod packaging;
+mod reload;
 mod rules;
 mod tls;
+mod truth;

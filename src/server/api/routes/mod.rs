@@ -4,13 +4,17 @@ use crate::base::limits::TEXT_BYTES_MAX;
 use crate::server::api::reply::ApiError;
 use crate::server::api::router::Route;
 
+pub mod agents;
 pub mod alert_rules;
 pub mod alerts;
 pub mod auth;
 pub mod deliveries;
 pub mod health;
+pub mod metrics;
 pub mod notifications;
 pub mod openapi;
+pub mod range;
+pub mod whitelist;
 
 /// Every endpoint, by resource.
 pub const ROUTES: &[&[Route]] = &[
@@ -21,6 +25,10 @@ pub const ROUTES: &[&[Route]] = &[
     deliveries::ROUTES,
     alerts::ROUTES,
     alert_rules::ROUTES,
+    agents::ROUTES,
+    whitelist::ROUTES,
+    metrics::ROUTES,
+    range::ROUTES,
 ];
 
 /// A text of a body within its limit, and there when it must be.

@@ -70,6 +70,8 @@ pub const PASSWORD_BYTES_MAX: usize = 256;
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Bytes of a user's name.
 pub const USERNAME_BYTES_MAX: usize = 64;
+/// Users.
+pub const USERS_MAX: u64 = 1_000;
 /// API tokens of one user.
 pub const API_TOKENS_MAX: u64 = 100;
 /// Failed logins of one user before each further one must wait.

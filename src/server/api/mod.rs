@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod auth;
 pub mod dispatch;
+pub mod gate;
 pub mod openapi;
 pub mod reply;
 pub mod request;

@@ -70,13 +70,17 @@ impl Metrics {
             Ok(counter)
         };
         let options = HistogramOpts::new(
-            "oxmon_http_request_seconds",
+            "oxmon_http_answer_seconds",
             "Time from a whole request to its answer, waiting included.",
         );
         let seconds =
             Histogram::with_opts(options.buckets(exponential_buckets(0.000_5, 2.0, 15)?))?;
         registry.register(Box::new(seconds.clone()))?;
-        let answers = counter("oxmon_http_requests_total", "Requests answered.", "status")?;
+        let answers = counter(
+            "oxmon_http_answers_total",
+            "Answers, by class of status, the gate's refusals among them.",
+            "status",
+        )?;
         let closed = counter(
             "oxmon_http_connections_closed_total",
             "Connections ended by the server without an answer.",

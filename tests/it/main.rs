@@ -9,6 +9,7 @@ mod config;
 mod conformance;
 mod first_value;
 mod hostile;
+mod http;
 mod ingest;
 mod install;
 mod lifecycle;

@@ -70,7 +70,7 @@ impl Metrics {
             Ok(counter)
         };
         let options = HistogramOpts::new(
-            "oxmon_http_answer_seconds",
+            "oxmon_http_turnaround_seconds",
             "Time from a whole request to its answer, waiting included.",
         );
         let seconds =
@@ -78,7 +78,7 @@ impl Metrics {
         registry.register(Box::new(seconds.clone()))?;
         let answers = counter(
             "oxmon_http_answers_total",
-            "Answers, by class of status, the gate's refusals among them.",
+            "Answers, also those of the gate itself.",
             "status",
         )?;
         let closed = counter(
@@ -95,7 +95,7 @@ impl Metrics {
             seconds,
             answers: CLASSES.map(|class| answers.with_label_values(&[class])),
             refused: counter(
-                "oxmon_http_requests_refused_total",
+                "oxmon_http_refused_total",
                 "Requests that no worker has seen.",
                 "reason",
             )?,

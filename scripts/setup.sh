@@ -47,6 +47,7 @@ command -v unshare|util-linux|util-linux|util-linux|util-linux
 command -v file|file|file|file|file
 command -v dpkg-shlibdeps|dpkg-dev|-|-|-
 command -v lintian|lintian|-|-|-
+command -v free|procps|procps-ng|procps|procps-ng
 command -v rpmbuild|rpm|rpm-build|rpm|rpm-tools
 command -v rpmlint|rpmlint|rpmlint|-|-
 command -v zsh|zsh|zsh|zsh|zsh

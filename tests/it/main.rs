@@ -15,5 +15,8 @@ mod lifecycle;
 mod notify;
 mod outage;
 mod packaging;
+mod reload;
 mod rules;
+mod sqlite;
 mod tls;
+mod truth;

@@ -161,11 +161,21 @@ impl Server {
 
     /// A call with whatever login there is; `None` when nothing answers.
     pub fn try_call(&self, method: &str, path: &str, body: Option<Value>) -> Option<Answer> {
-        self.call_with(self.token(), method, path, body)
+        self.send(self.token.as_deref(), method, path, body)
     }
 
-    /// A call with this token, or without one; `None` when nothing answers.
-    pub fn call_with(
+    /// A call with this token, or with none.
+    pub fn call_as(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        self.send(token, method, path, body).expect("the server answers")
+    }
+
+    fn send(
         &self,
         token: Option<&str>,
         method: &str,

@@ -22,5 +22,6 @@ mod outage;
 mod packaging;
 mod reload;
 mod rules;
+mod sqlite;
 mod tls;
 mod truth;

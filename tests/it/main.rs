@@ -4,9 +4,14 @@
 mod support;
 
 mod alerts;
+mod api_agents;
+mod api_metrics;
+mod api_range;
+mod api_whitelist;
 mod certs;
 mod config;
 mod conformance;
+mod enroll;
 mod first_value;
 mod hostile;
 mod http;

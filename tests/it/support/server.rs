@@ -161,9 +161,30 @@ impl Server {
 
     /// A call with whatever login there is; `None` when nothing answers.
     pub fn try_call(&self, method: &str, path: &str, body: Option<Value>) -> Option<Answer> {
+        self.send(self.token.as_deref(), method, path, body)
+    }
+
+    /// A call with this token, or with none.
+    pub fn call_as(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        self.send(token, method, path, body).expect("the server answers")
+    }
+
+    fn send(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<Answer> {
         let mut request =
             ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url()));
-        if let Some(token) = &self.token {
+        if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let sent = match body {

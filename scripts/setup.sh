@@ -41,6 +41,7 @@ command -v jq|jq|jq|jq|jq
 command -v python3|python3|python3|python3|python
 python3 -c "import venv,ensurepip"|python3-venv|python3|python3|python
 command -v strace|strace|strace|strace|strace
+command -v free|procps|procps-ng|procps|procps-ng
 command -v rpmbuild|rpm|rpm-build|rpm|rpm-tools
 command -v shellcheck|shellcheck|ShellCheck|shellcheck|shellcheck
 command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus'

@@ -6,6 +6,7 @@ mod collect;
 pub mod collectors;
 pub mod config;
 pub mod enroll;
+pub mod filters;
 pub mod once;
 pub mod reporter;
 pub mod run;

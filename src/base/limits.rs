@@ -42,8 +42,12 @@ pub const HTTP_IDLE_SECS_MAX: u64 = 75;
 pub const PAGE_DEFAULT: usize = 20;
 /// Rows of a list at the most (contract).
 pub const PAGE_MAX: usize = 1_000;
+/// Points that a list of points passes over: it remembers as many to find those that follow.
+pub const POINTS_OFFSET_MAX: usize = 1_000_000;
 /// Buckets of one range query.
 pub const RANGE_BUCKETS_MAX: i64 = 11_000;
+/// Buckets with points that one range query gives over all of its series.
+pub const RANGE_ROWS_MAX: usize = 200_000;
 /// Bytes of a name, a note or a description given over the API.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of a rule's or a channel's `config_json`.

@@ -109,7 +109,8 @@ mod linux {
 
         #[test]
         fn a_name_with_brackets_and_spaces_confuses_nothing() {
-            let stat = "7 (a) b (c) S 1 7 7 0 -1 4194304 9 0 0 0 150 50 0 0 20 0 12 0 99 5000 321 1";
+            let stat =
+                "7 (a) b (c) S 1 7 7 0 -1 4194304 9 0 0 0 150 50 0 0 20 0 12 0 99 5000 321 1";
             assert_eq!(parse(stat), Some(Seen { cpu_ticks: 200, threads: 12, pages: 321 }));
             assert_eq!(parse("7 (a) S 1"), None);
             assert_eq!(parse(""), None);

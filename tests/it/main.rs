@@ -4,9 +4,13 @@
 mod support;
 
 mod alerts;
+mod api_access;
+mod api_system;
+mod api_users;
 mod certs;
 mod config;
 mod conformance;
+mod examples;
 mod first_value;
 mod hostile;
 mod ingest;
@@ -15,5 +19,7 @@ mod lifecycle;
 mod notify;
 mod outage;
 mod packaging;
+mod reload;
 mod rules;
 mod tls;
+mod truth;

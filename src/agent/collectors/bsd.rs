@@ -1,5 +1,6 @@
 //! macOS and FreeBSD through sysctl(3): written against the documented names, and compiled only
-//! there. CPU time is FreeBSD's `kern.cp_time`; macOS has none in sysctl, so it gives no `cpu.usage`.
+//! there. CPU time is FreeBSD's `kern.cp_time`; macOS has none in sysctl, so it gives no
+//! `cpu.usage`.
 
 use sysctl::{Ctl, CtlValue, Sysctl as _};
 

@@ -9,7 +9,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::collectors::CollectError;
 use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::config::Patterns;
+use crate::agent::filters::Patterns;
 
 /// One file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -119,7 +119,7 @@ fn unescape(text: &str) -> String {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::agent::config::Filters;
+    use crate::agent::filters::Filters;
 
     pub fn parse_any(text: &str) {
         let filters = Filters::default();

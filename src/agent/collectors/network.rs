@@ -9,7 +9,7 @@ use procfs::net::InterfaceDeviceStatus;
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::rate::growth;
 use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick, round};
-use crate::agent::config::Patterns;
+use crate::agent::filters::Patterns;
 use crate::model::point::Point;
 
 const FILE: &str = "/proc/net/dev";

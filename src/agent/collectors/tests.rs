@@ -128,7 +128,10 @@ proptest! {
 
     #[test]
     fn no_change_of_a_real_file_makes_a_parser_panic(
-        file in 0_usize..5, at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()
+        file in 0_usize..5,
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
     ) {
         let name = ["stat", "meminfo", "loadavg", "net/dev", "mountinfo"][file];
         let mut bytes = fs::read(Path::new("tests/fixtures/proc").join(name)).unwrap();

@@ -23,16 +23,44 @@ const IN_BASE_UNITS: [(&str, &str, f64); 2] = [
 
 /// Words that a name must not have between its underscores: short units and kinds of metrics.
 const NO_WORDS: [&str; 18] = [
-    "s", "ms", "us", "ns", "sec", "b", "kb", "mb", "gb", "tb", "pb", "m", "h", "d", "counter",
-    "gauge", "histogram", "summary",
+    "s",
+    "ms",
+    "us",
+    "ns",
+    "sec",
+    "b",
+    "kb",
+    "mb",
+    "gb",
+    "tb",
+    "pb",
+    "m",
+    "h",
+    "d",
+    "counter",
+    "gauge",
+    "histogram",
+    "summary",
 ];
 const BASE_UNITS: [&str; 10] = [
     "amperes", "bytes", "celsius", "grams", "joules", "kelvin", "meters", "metres", "seconds",
     "volts",
 ];
 const OTHER_UNITS: [&str; 14] = [
-    "minutes", "hours", "days", "weeks", "kelvins", "fahrenheit", "rankine", "inches", "yards",
-    "miles", "bits", "calories", "pounds", "ounces",
+    "minutes",
+    "hours",
+    "days",
+    "weeks",
+    "kelvins",
+    "fahrenheit",
+    "rankine",
+    "inches",
+    "yards",
+    "miles",
+    "bits",
+    "calories",
+    "pounds",
+    "ounces",
 ];
 const PREFIXES: [&str; 18] = [
     "pico", "nano", "micro", "milli", "centi", "deci", "deca", "hecto", "kilo", "kibi", "mega",
@@ -100,10 +128,10 @@ fn family(
     // What looks like part of another kind of metric has no kind, since it is none of that kind.
     let gauge = plain && !endings.iter().any(|ending| name.ends_with(ending));
     let text = match metrics.first() {
-        Some(metric) if !several => help(metric)
-            .map_or_else(|| format!("{metric}, as it was reported."), |help| {
-                format!("{help} ({metric})")
-            }),
+        Some(metric) if !several => help(metric).map_or_else(
+            || format!("{metric}, as it was reported."),
+            |help| format!("{help} ({metric})"),
+        ),
         _ => "Metrics whose names differ only in what a name can't have here.".to_owned(),
     };
     let text = text.replace('\\', "\\\\").replace('\n', "\\n");

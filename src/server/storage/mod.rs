@@ -354,7 +354,8 @@ pub trait Store: Send + Sync {
     /// Points, newest first.
     fn list(&self, filter: &PointFilter, page: Page) -> Result<Listing<PointRow>, StorageError>;
 
-    /// Points in buckets, for a chart.
+    /// Points in buckets, for a chart; [`StorageError::Invalid`] when the series have more than
+    /// `RANGE_ROWS_MAX` together.
     fn range(&self, query: &RangeQuery) -> Result<Vec<RangeSeries>, StorageError>;
 
     /// Points of one metric of one agent, over all of its series, summed up.

@@ -86,7 +86,11 @@ fn own_metrics_come_in_base_units() {
     let text = shown(&[row("agent.collect_ms", &[("collector", "cpu")], 250.0)], &[]);
     assert!(text.contains("oxmon_agent_collect_seconds{agent=\"web-01\",collector=\"cpu\"} 0.25 "));
     let text = shown(&[row("certificate.days_until_expiry", &[("domain", "a")], 2.0)], &[]);
-    assert!(text.contains("oxmon_certificate_seconds_until_expiry{agent=\"web-01\",domain=\"a\"} 172800 "));
+    assert!(
+        text.contains(
+            "oxmon_certificate_seconds_until_expiry{agent=\"web-01\",domain=\"a\"} 172800 "
+        )
+    );
 }
 
 proptest! {

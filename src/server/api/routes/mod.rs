@@ -5,6 +5,7 @@ use crate::server::api::reply::{ApiError, Code};
 use crate::server::api::request::{Call, Identity};
 use crate::server::api::router::Route;
 
+pub mod agents;
 pub mod alert_rules;
 pub mod alerts;
 pub mod audit;
@@ -12,11 +13,14 @@ pub mod auth;
 pub mod dashboard;
 pub mod deliveries;
 pub mod health;
+pub mod metrics;
 pub mod notifications;
 pub mod openapi;
 pub mod prometheus;
+pub mod range;
 pub mod system;
 pub mod users;
+pub mod whitelist;
 
 /// Every endpoint, by resource.
 pub const ROUTES: &[&[Route]] = &[
@@ -27,6 +31,10 @@ pub const ROUTES: &[&[Route]] = &[
     deliveries::ROUTES,
     alerts::ROUTES,
     alert_rules::ROUTES,
+    agents::ROUTES,
+    whitelist::ROUTES,
+    metrics::ROUTES,
+    range::ROUTES,
     dashboard::ROUTES,
     system::ROUTES,
     users::ROUTES,

@@ -236,7 +236,8 @@ fn change(
 /// Somebody must be left who can let others in.
 fn check_not_last(tx: &Transaction<'_>, row: &UserRow) -> Result<(), ApiError> {
     if row.role == Role::Admin.name() && users::admins(tx)? <= 1 {
-        let message = format!("`{}` is the last administrator; make another one first", row.username);
+        let message =
+            format!("`{}` is the last administrator; make another one first", row.username);
         return Err(ApiError::new(Code::Conflict, message));
     }
     Ok(())

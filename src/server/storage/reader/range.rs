@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::base::limits::RANGE_ROWS_MAX;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::Day;
 use crate::server::storage::reader::{Wanted, cells, chunks, gather, need_file, points, with_file};
@@ -110,9 +111,13 @@ pub fn range(days: &[Arc<Day>], query: &RangeQuery) -> Result<Vec<RangeSeries>, 
         *series.key.metric == *query.metric && has_labels(&series.key.labels, &query.labels)
     };
     let mut found: BTreeMap<Labels, Buckets> = BTreeMap::new();
+    let mut rows = 0;
     each(days, &query.agent, &is_wanted, (query.from_ms, query.to_ms), &mut |one| {
         let buckets = found.entry(one.wanted.series.key.labels.clone()).or_default();
-        fold(one.connection, one.day, one.wanted, one.time, &number, buckets)
+        let before = buckets.len();
+        fold(one.connection, one.day, one.wanted, one.time, &number, buckets)?;
+        rows += buckets.len() - before;
+        if rows > RANGE_ROWS_MAX { Err(too_many_rows()) } else { Ok(()) }
     })?;
     let bucket = |(number, sums): (i64, Sums)| Bucket {
         start_ms: number.saturating_mul(step),
@@ -130,6 +135,13 @@ pub fn range(days: &[Arc<Day>], query: &RangeQuery) -> Result<Vec<RangeSeries>, 
             buckets: buckets.into_iter().map(bucket).collect(),
         })
         .collect())
+}
+
+fn too_many_rows() -> StorageError {
+    StorageError::Invalid(format!(
+        "the series of this metric have over {RANGE_ROWS_MAX} buckets together: take a longer \
+         step, a shorter time, or fewer series by their labels"
+    ))
 }
 
 /// All points of one agent's metric, summed up.

@@ -1,5 +1,6 @@
 //! Starts and stops the built programs, and speaks to them as their users do.
 
+pub mod access;
 pub mod agent;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../../src/server/notify/tests/far_side.rs"]

@@ -77,7 +77,7 @@ impl Run {
         };
         add(&woken, WAKE)?;
         for (listener, token) in sides.listeners.iter().zip(LISTENERS..) {
-            listener.set_nonblocking(true)?;
+            doors::open(listener)?;
             add(listener, token)?;
         }
         let lines: io::Result<Vec<Line>> = sides.lines.into_iter().map(Line::new).collect();

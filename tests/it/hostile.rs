@@ -60,7 +60,9 @@ fn connections_over_the_limit_take_the_place_of_the_longest_silent() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let mut silent: Vec<TcpStream> = (0..4_300).map(|_| connect(&server)).collect();
-    healthy(&server);
+    // On a connection of its own: those that were kept are the longest silent ones.
+    let said = ask(&server, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     let ended = |socket: &mut TcpStream| {
         socket.set_nonblocking(true).unwrap();
         matches!(socket.read(&mut [0; 16]), Ok(0))

@@ -1,5 +1,5 @@
-//! HTTP/1.1 as clients speak it: one connection for many requests, bodies in chunks, and the rest of
-//! what a browser, curl or a proxy counts on.
+//! HTTP/1.1 as clients speak it: one connection for many requests, bodies in chunks, and the rest
+//! of what a browser, curl or a proxy counts on.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

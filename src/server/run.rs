@@ -19,6 +19,7 @@ use crate::base::cli::VERSION;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
+use crate::base::steady::SteadyClock;
 use crate::rt::stop::{Ask, signals};
 use crate::server::alert::Alerts;
 use crate::server::alert::tell::Tell;
@@ -84,7 +85,7 @@ struct Server {
 impl Server {
     fn start(config: ServerConfig) -> Result<Self, Fatal> {
         let config = Arc::new(config);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock::new(SystemClock));
         let registry = prometheus::Registry::new();
         let started_ms = clock.now_ms();
         process::register(&registry, started_ms).map_err(metrics_error)?;
@@ -155,7 +156,7 @@ impl Server {
     }
 
     /// Takes what can change while it runs: the log level, the rules of the file, and the
-    /// certificate of the gRPC port.
+    /// certificate of both ports.
     fn reload(&self, path: &Path) {
         let reloading = NotifyState::monotonic_usec_now().ok();
         let states = [Some(NotifyState::Reloading), reloading];
@@ -170,7 +171,8 @@ impl Server {
             }
             Err(error) => log::error!("kept the configuration as it was: {error}"),
         }
-        if let Some(Err(error)) = self.certificates.as_ref().map(Certificates::reload) {
+        let grpc = self.certificates.as_ref().map_or(Ok(()), Certificates::reload);
+        if let Err(error) = grpc.and_then(|()| self.http.reload()) {
             log::error!("kept the certificate as it was: {error}");
         }
         notify(&[NotifyState::Ready]);

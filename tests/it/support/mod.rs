@@ -7,6 +7,7 @@ pub mod agent;
 pub mod far_side;
 pub mod grpc;
 pub mod pki;
+pub mod schema;
 pub mod server;
 pub mod sink;
 

@@ -126,11 +126,7 @@ impl Server {
     /// A call with the first user's login.
     pub fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
         if self.token.is_none() {
-            let login = json!({"username": "admin", "password": "changeme"});
-            let answer =
-                self.try_call("POST", "/v1/auth/login", Some(login)).expect("the server answers");
-            assert_eq!(answer.status, 200, "login: {answer:?}");
-            self.token = answer.data()["token"].as_str().map(str::to_owned);
+            self.token = Some(self.log_in("admin", "changeme"));
         }
         self.try_call(method, path, body).expect("the server answers")
     }
@@ -173,6 +169,14 @@ impl Server {
         body: Option<Value>,
     ) -> Answer {
         self.send(token, method, path, body).expect("the server answers")
+    }
+
+    /// The token of a login.
+    pub fn log_in(&self, username: &str, password: &str) -> String {
+        let login = json!({"username": username, "password": password});
+        let answer = self.call_as(None, "POST", "/v1/auth/login", Some(login));
+        assert_eq!(answer.status, 200, "login: {answer:?}");
+        answer.data()["token"].as_str().expect("a token").to_owned()
     }
 
     fn send(

@@ -12,6 +12,8 @@ use crate::server::api::request::Role;
 use crate::server::api::router::{Access, Gives, Kind, Param, Route};
 use crate::server::api::schema::Shape;
 
+mod join;
+
 /// The document, OpenAPI 3.1.
 pub fn document() -> Value {
     let mut schemas = Map::new();
@@ -22,6 +24,8 @@ pub fn document() -> Value {
             item.insert(route.method.name().to_lowercase(), operation(route, &mut schemas));
         }
     }
+    let named = schemas.clone();
+    schemas.values_mut().for_each(|schema| join::join(schema, &named));
     schemas.insert("Error".to_owned(), error_schema());
     let description = "Every answer in JSON is one envelope: `err_code` (0: success), `err_msg`, \
         `trace_id` and `data`. `trace_id` also stands in the header `X-Trace-Id` and in the \

@@ -7,6 +7,8 @@ mod alerts;
 mod certs;
 mod config;
 mod conformance;
+mod crash;
+mod diskfull;
 mod first_value;
 mod hostile;
 mod ingest;

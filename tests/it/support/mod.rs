@@ -1,6 +1,7 @@
 //! Starts and stops the built programs, and speaks to them as their users do.
 
 pub mod agent;
+pub mod disk;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../../src/server/notify/tests/far_side.rs"]
 pub mod far_side;
@@ -8,6 +9,7 @@ pub mod grpc;
 pub mod pki;
 pub mod server;
 pub mod sink;
+pub mod sql;
 
 use std::net::TcpListener;
 use std::process::{Child, ExitStatus};

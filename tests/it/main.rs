@@ -4,10 +4,12 @@
 mod support;
 
 mod alerts;
+mod backup;
 mod certs;
 mod config;
 mod conformance;
 mod crash;
+mod damage;
 mod diskfull;
 mod first_value;
 mod hostile;
@@ -19,6 +21,7 @@ mod outage;
 mod packaging;
 mod reload;
 mod rules;
+mod sql;
 mod sqlite;
 mod tls;
 mod truth;

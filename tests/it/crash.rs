@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use oxmon::base::clock::{DAY_MS, HOUR_MS};
+use oxmon::base::clock::{DAY_MS, HOUR_MS, parse_rfc3339, rfc3339};
 use oxmon::model::point::{Batch, Point};
 use oxmon::wire::batch_to_proto;
 
@@ -212,17 +212,42 @@ fn a_server_that_is_killed_under_load_keeps_what_it_acknowledged_once() {
     check_api(&mut server, &kept, &load);
 }
 
-/// The API gives the same counts as SQL.
+/// The API gives the same points as SQL.
 fn check_api(server: &mut Server, kept: &[Kept], load: &Load) {
     let stored = stored(server);
-    let from = oxmon::base::clock::rfc3339(load.base_ms - DAYS as i64 * DAY_MS);
+    let from = rfc3339(load.base_ms - DAYS as i64 * DAY_MS);
     for (writer, kept) in kept.iter().enumerate() {
         let agent = format!("crash-{writer}");
-        let count = stored.keys().filter(|key| key.0 == agent && key.1 == "m5").count();
-        assert!(count >= kept.acknowledged.len());
+        let rows: BTreeMap<i64, u64> = stored
+            .iter()
+            .filter(|(key, _)| key.0 == agent && key.1 == "m5")
+            .map(|(key, bits)| (key.2, *bits))
+            .collect();
+        assert!(rows.len() >= kept.acknowledged.len());
         let summary = server.get(&format!(
             "/v1/metrics/summary?agent_id={agent}&metric_name=m5&timestamp__gte={from}"
         ));
-        assert_eq!(summary["count"].as_u64(), Some(count as u64), "{agent}");
+        assert_eq!(summary["count"].as_u64(), Some(rows.len() as u64), "{agent}");
+        assert_eq!(listed(server, &agent, "m5"), rows, "{agent}");
+    }
+}
+
+/// A metric's points, page by page.
+fn listed(server: &mut Server, agent: &str, metric: &str) -> BTreeMap<i64, u64> {
+    let mut found = BTreeMap::new();
+    loop {
+        let path = format!(
+            "/v1/metrics?agent_id__eq={agent}&metric_name__eq={metric}&limit=1000&offset={}",
+            found.len()
+        );
+        let rows = server.get(&path).as_array().expect("a list").clone();
+        for row in &rows {
+            let at = parse_rfc3339(row["timestamp"].as_str().expect("a time")).expect("RFC 3339");
+            let value = row["value"].as_f64().expect("a number");
+            assert!(found.insert(at, value.to_bits()).is_none(), "{at} is listed twice");
+        }
+        if rows.len() < 1000 {
+            return found;
+        }
     }
 }

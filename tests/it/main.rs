@@ -4,6 +4,13 @@
 mod support;
 
 mod alerts;
+mod api_access;
+mod api_agents;
+mod api_metrics;
+mod api_range;
+mod api_system;
+mod api_users;
+mod api_whitelist;
 mod backup;
 mod certs;
 mod config;
@@ -11,8 +18,11 @@ mod conformance;
 mod crash;
 mod damage;
 mod diskfull;
+mod enroll;
+mod examples;
 mod first_value;
 mod hostile;
+mod http;
 mod ingest;
 mod install;
 mod lifecycle;

@@ -3,6 +3,9 @@
 pub mod answer;
 pub mod auth;
 pub mod dispatch;
+pub mod exposition;
+pub mod gate;
+pub mod metrics;
 pub mod openapi;
 pub mod reply;
 pub mod request;

@@ -72,22 +72,33 @@ impl ServerCredentialsFetcher for Fetcher {
             return Ok(None);
         }
         let pem = read(&self.tls)?;
-        let mut builder = ServerCredentialsBuilder::new().add_cert(pem.cert, pem.key);
-        if let Some(ca) = pem.client_ca {
-            let request = CertificateRequestType::RequestAndRequireClientCertificateAndVerify;
-            builder = builder.root_cert(ca, request);
-        }
-        Ok(Some(builder))
+        // The library ends the process when a fetched configuration names no authority, also where
+        // no client is asked for a certificate; then it is one that nothing is compared with.
+        let (authorities, request) = match pem.client_ca {
+            Some(ca) => (ca, CertificateRequestType::RequestAndRequireClientCertificateAndVerify),
+            None => (pem.cert.clone(), CertificateRequestType::DontRequestClientCertificate),
+        };
+        let builder = ServerCredentialsBuilder::new().add_cert(pem.cert, pem.key);
+        Ok(Some(builder.root_cert(authorities, request)))
     }
 }
 
-struct Pem {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+/// The files' contents, which fit each other.
+pub struct Pem {
+    /// The certificate and its chain.
+    pub cert: Vec<u8>,
+    /// The private key.
+    pub key: Vec<u8>,
+    /// Authorities of agents' certificates.
+    pub client_ca: Option<Vec<u8>>,
 }
 
-fn read(tls: &Tls) -> Result<Pem, String> {
+/// Reads the files of `[tls]` and checks that they can be used.
+///
+/// # Errors
+///
+/// Names the file that can't be used.
+pub fn read(tls: &Tls) -> Result<Pem, String> {
     let file = |path: &Path| {
         std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };

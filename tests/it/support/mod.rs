@@ -1,5 +1,6 @@
 //! Starts and stops the built programs, and speaks to them as their users do.
 
+pub mod access;
 pub mod agent;
 pub mod disk;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
@@ -7,6 +8,7 @@ pub mod disk;
 pub mod far_side;
 pub mod grpc;
 pub mod pki;
+pub mod schema;
 pub mod server;
 pub mod sink;
 pub mod sql;

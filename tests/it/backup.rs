@@ -59,7 +59,7 @@ fn a_copy_under_load_holds_all_that_was_acknowledged_before_it() {
     writer.join().expect("the writer ends");
 
     let onto = run("restore", &config, &dest);
-    assert_eq!(onto.status.code(), Some(1));
+    assert_eq!(onto.status.code(), Some(6));
     assert!(said(&onto).contains("in use"), "{}", said(&onto));
     let elsewhere = tempfile::tempdir().unwrap();
     let other = elsewhere.path().join("other.toml");
@@ -122,6 +122,6 @@ fn a_person_sees_how_far_it_is() {
     let out = Command::new("script").args(["-qec", &call, "/dev/null"]).output().expect("script");
     let seen = String::from_utf8_lossy(&out.stdout).into_owned();
     assert!(out.status.success(), "{seen}");
-    assert!(seen.contains("copied 1 of 2: cert.db"), "{seen:?}");
+    assert!(seen.contains("copying 2 of 2: ") && seen.contains(" 100 %"), "{seen:?}");
     assert!(seen.contains("2 databases, "), "{seen:?}");
 }

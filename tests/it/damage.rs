@@ -15,8 +15,8 @@ use crate::support::server::Server;
 use crate::support::{sql, wait_for};
 
 const CONFIG: &str = "[storage]\npack_points = 16\n[cert_check]\nenabled = false\n";
-const ROUNDS: u64 = 12;
-const BATCHES: i64 = 120;
+const ROUNDS: u64 = 10;
+const BATCHES: i64 = 60;
 
 /// Points on three days: today's file and the one before may be hurt, the oldest is left alone.
 fn fill(client: &Client, base_ms: i64) {

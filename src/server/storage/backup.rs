@@ -45,7 +45,7 @@ pub fn restore(config: &Path, source: &Path) -> Result<(), Fatal> {
         error => failed(&dest, error),
     })?;
     for (index, file) in files.iter().enumerate() {
-        progress("checked", index, files.len(), file);
+        progress(&format!("checking {} of {}: {file}", index + 1, files.len()));
         check(&source.join(file))?;
     }
     copy_all(source, &dest)
@@ -81,8 +81,8 @@ fn copy_all(source: &Path, dest: &Path) -> Result<(), Fatal> {
     let part = |file: &String| dest.join(format!("{file}.part"));
     let mut copied = Vec::new();
     let outcome = files.iter().enumerate().try_for_each(|(index, file)| {
-        progress("copied", index, files.len(), file);
-        match copy(&source.join(file), &part(file)) {
+        let what = format!("copying {} of {}: {file}", index + 1, files.len());
+        match copy(&source.join(file), &part(file), &what) {
             // A day that the retention took meanwhile is missed by nobody.
             Err(_) if !source.join(file).exists() => return Ok(()),
             outcome => outcome?,
@@ -109,13 +109,13 @@ fn copy_all(source: &Path, dest: &Path) -> Result<(), Fatal> {
 }
 
 /// Copies one database as it is at one moment, and checks the copy.
-fn copy(source: &Path, part: &Path) -> Result<(), Fatal> {
-    copy_into(source, part).map_err(|error| failed(source, error))?;
+fn copy(source: &Path, part: &Path, what: &str) -> Result<(), Fatal> {
+    copy_into(source, part, what).map_err(|error| failed(source, error))?;
     let sync = || fs::File::open(part).and_then(|file| file.sync_all());
     sync().map_err(|error| failed(part, error))
 }
 
-fn copy_into(source: &Path, part: &Path) -> rusqlite::Result<()> {
+fn copy_into(source: &Path, part: &Path, what: &str) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(source, flags)?;
     from.busy_timeout(Duration::from_secs(30))?;
@@ -126,7 +126,11 @@ fn copy_into(source: &Path, part: &Path) -> rusqlite::Result<()> {
         let copying = Backup::new(&from, &mut to)?;
         let wait = Stop::never();
         loop {
-            match copying.step(STEP_PAGES)? {
+            let step = copying.step(STEP_PAGES)?;
+            let pages = copying.progress();
+            let done = i64::from(pages.pagecount - pages.remaining) * 100;
+            progress(&format!("{what}, {} %", done / i64::from(pages.pagecount.max(1))));
+            match step {
                 StepResult::Done => break,
                 StepResult::More => {}
                 _ => {
@@ -158,9 +162,9 @@ fn check_open(path: &Path) -> rusqlite::Result<()> {
 }
 
 /// One line that is written anew, when a person watches.
-fn progress(what: &str, done: usize, all: usize, file: &str) {
+fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{what} {done} of {all}: {file}");
+        eprint!("\r\x1b[K{what}");
     }
 }
 

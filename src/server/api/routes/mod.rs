@@ -7,6 +7,8 @@ use crate::server::api::router::Route;
 pub mod alert_rules;
 pub mod alerts;
 pub mod auth;
+pub mod certificates;
+pub mod certs;
 pub mod deliveries;
 pub mod health;
 pub mod notifications;
@@ -21,6 +23,8 @@ pub const ROUTES: &[&[Route]] = &[
     deliveries::ROUTES,
     alerts::ROUTES,
     alert_rules::ROUTES,
+    certs::ROUTES,
+    certificates::ROUTES,
 ];
 
 /// A text of a body within its limit, and there when it must be.

@@ -163,12 +163,17 @@ impl Checker {
     }
 }
 
-fn points(row: &DomainRow, verdict: &Verdict, now_ms: i64) -> Vec<Point> {
+/// The labels of a domain's points.
+pub fn labels(row: &DomainRow) -> Labels {
     let mut pairs = vec![("domain", row.domain.clone())];
     if row.port != HTTPS {
         pairs.push(("port", row.port.to_string()));
     }
-    let labels = Labels::from_pairs(pairs);
+    Labels::from_pairs(pairs)
+}
+
+fn points(row: &DomainRow, verdict: &Verdict, now_ms: i64) -> Vec<Point> {
+    let labels = labels(row);
     let point = |metric: &str, value: f64| Point {
         metric: metric.into(),
         labels: labels.clone(),

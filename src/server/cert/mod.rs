@@ -42,6 +42,7 @@ mod tls;
 mod verdict;
 
 use board::{Board, Ended};
+pub use checker::labels;
 
 /// The agent by whose name the results are stored.
 pub const AGENT: &str = "cert-checker";

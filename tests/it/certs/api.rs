@@ -277,3 +277,27 @@ fn another_port_and_a_short_interval_are_checked_without_being_asked_for() {
     let domain = server.get("/v1/certs/domains/localhost");
     assert!(domain["last_checked_at"].is_string());
 }
+
+#[test]
+fn what_fires_for_a_domain_ends_when_it_is_no_longer_checked() {
+    let pki = Pki::new();
+    let rule = "[[alert.rules]]\nname = \"invalid\"\ntype = \"threshold\"\n\
+                metric = \"certificate.is_valid\"\nagent_pattern = \"cert-checker\"\n\
+                operator = \"less_than\"\nvalue = 1.0\nduration_secs = 0\n";
+    let mut server = server_with(&pki, rule);
+    for address in ["127.0.0.11", "127.0.0.12", "127.0.0.13"] {
+        check(&mut server, address, free_port());
+    }
+    let firing = |server: &mut Server, count: usize| {
+        wait_for("the alerts", Duration::from_secs(20), || {
+            (server.get("/v1/alerts/active").as_array().unwrap().len() == count).then_some(())
+        });
+    };
+    firing(&mut server, 3);
+    assert_eq!(server.call("DELETE", "/v1/certs/domains/127.0.0.11", None).status, 200);
+    firing(&mut server, 2);
+    let off = Some(json!({"enabled": false}));
+    assert_eq!(server.call("PUT", "/v1/certs/domains/127.0.0.12", off).status, 200);
+    firing(&mut server, 1);
+    assert_eq!(server.get("/v1/alerts/active")[0]["labels"]["domain"], "127.0.0.13");
+}

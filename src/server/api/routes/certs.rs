@@ -3,12 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::server::alert::manage::AlertError;
+use crate::server::alert::shard::Act;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
 use crate::server::api::schema::{Shape, Time};
-use crate::server::cert::CertError;
 use crate::server::cert::manage::{DomainChange, DomainInput};
+use crate::server::cert::{AGENT, CertError, labels};
 use crate::server::storage::Listing;
 use crate::server::storage::control::certs::checks::{self, AddressRow, CheckRow, Counts};
 use crate::server::storage::control::certs::{self, DomainFilter, DomainRow};
@@ -66,7 +68,8 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::BadPort],
         ..Route::get(
             "/v1/certs/domains/{id}",
-            "Change a domain: what is left out stays. Another port or protocol is checked at once.",
+            "Change a domain: what is left out stays. Another port or protocol is checked at once, and \
+             what fires for the old port ends.",
             Gives::One(Shape::of::<CertDomain>()),
             update,
         )
@@ -76,7 +79,7 @@ pub const ROUTES: &[Route] = &[
         access: ADMIN,
         ..Route::get(
             "/v1/certs/domains/{id}",
-            "Remove a domain with its history. Its points stay as long as others.",
+            "Remove a domain with its history. Its alerts end, its points stay as long as others.",
             Gives::One(Shape::of::<CertDomain>()),
             remove,
         )
@@ -333,12 +336,35 @@ fn get(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 fn update(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let row = call.app.certs.change(call.param("id"), call.json()?)?;
+    let before = call.app.certs.domain(call.param("id"))?;
+    let row = call.app.certs.change(&before.id, call.json()?)?;
+    if labels(&row) != labels(&before) || !row.enabled {
+        end_alerts(call, &before)?;
+    }
     Ok(Reply::ok(&CertDomain::from(row)))
 }
 
 fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
-    Ok(Reply::ok(&CertDomain::from(call.app.certs.remove(call.param("id"))?)))
+    let row = call.app.certs.remove(call.param("id"))?;
+    end_alerts(call, &row)?;
+    Ok(Reply::ok(&CertDomain::from(row)))
+}
+
+/// Ends what fires for a domain that is no longer checked, or not there: no later check would.
+fn end_alerts(call: &Call<'_>, row: &DomainRow) -> Result<(), ApiError> {
+    let (alerts, labels) = (&call.app.alerts, labels(row));
+    let who = &call.who()?.username;
+    for event in alerts.active() {
+        if event.agent_id != AGENT || event.labels != labels {
+            continue;
+        }
+        match alerts.act(&event.id, &Act::Resolve { who: who.clone() }) {
+            // Somebody else, or a last check, has ended it just now.
+            Ok(_) | Err(AlertError::NotFound(..) | AlertError::Conflict(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }
 
 fn check_one(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -10,6 +10,8 @@ pub mod alert_rules;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod certificates;
+pub mod certs;
 pub mod dashboard;
 pub mod deliveries;
 pub mod health;
@@ -40,6 +42,8 @@ pub const ROUTES: &[&[Route]] = &[
     users::ROUTES,
     audit::ROUTES,
     prometheus::ROUTES,
+    certs::ROUTES,
+    certificates::ROUTES,
 ];
 
 /// The caller, who must have logged in with a password: a token that leaks must not make more of

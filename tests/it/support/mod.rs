@@ -8,6 +8,7 @@ pub mod grpc;
 pub mod pki;
 pub mod server;
 pub mod sink;
+pub mod tools;
 
 use std::net::TcpListener;
 use std::process::{Child, ExitStatus};

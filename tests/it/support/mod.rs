@@ -12,6 +12,7 @@ pub mod schema;
 pub mod server;
 pub mod sink;
 pub mod sql;
+pub mod tools;
 
 use std::net::TcpListener;
 use std::process::{Child, ExitStatus};

@@ -12,3 +12,4 @@ pub mod notify;
 pub mod run;
 pub mod seed;
 pub mod storage;
+pub mod web;

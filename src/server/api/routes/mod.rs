@@ -3,12 +3,14 @@
 use crate::base::limits::TEXT_BYTES_MAX;
 use crate::server::api::reply::ApiError;
 use crate::server::api::router::Route;
+use crate::server::web;
 
 pub mod agents;
 pub mod alert_rules;
 pub mod alerts;
 pub mod auth;
 pub mod deliveries;
+pub mod fleet;
 pub mod health;
 pub mod metrics;
 pub mod notifications;
@@ -29,6 +31,8 @@ pub const ROUTES: &[&[Route]] = &[
     whitelist::ROUTES,
     metrics::ROUTES,
     range::ROUTES,
+    fleet::ROUTES,
+    web::ROUTES,
 ];
 
 /// A text of a body within its limit, and there when it must be.

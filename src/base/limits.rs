@@ -1,6 +1,6 @@
 //! Every limit on what comes from outside, in one place. `docs/limits.md` is the table for users.
 
-/// Points in one batch (contract).
+/// Points in one batch.
 pub const BATCH_POINTS_MAX: usize = 10_000;
 /// Bytes of one gRPC message. A full batch with long labels stays below it.
 pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -38,9 +38,9 @@ pub const HTTP_REQUEST_SECS_MAX: u64 = 15;
 /// Seconds that an idle kept-alive connection stays open.
 pub const HTTP_IDLE_SECS_MAX: u64 = 75;
 
-/// Rows of a list where the caller names no `limit` (contract).
+/// Rows of a list where the caller names no `limit`.
 pub const PAGE_DEFAULT: usize = 20;
-/// Rows of a list at the most (contract).
+/// Rows of a list at the most.
 pub const PAGE_MAX: usize = 1_000;
 /// Points that a list of points passes over: it remembers as many to find those that follow.
 pub const POINTS_OFFSET_MAX: usize = 1_000_000;
@@ -70,6 +70,8 @@ pub const PASSWORD_BYTES_MAX: usize = 256;
 pub const PASSWORD_BYTES_MIN: usize = 8;
 /// Bytes of a user's name.
 pub const USERNAME_BYTES_MAX: usize = 64;
+/// Users.
+pub const USERS_MAX: u64 = 1_000;
 /// API tokens of one user.
 pub const API_TOKENS_MAX: u64 = 100;
 /// Failed logins of one user before each further one must wait.

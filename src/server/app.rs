@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::base::clock::Clock;
 use crate::server::alert::Alerts;
 use crate::server::api::auth::Auth;
+use crate::server::api::metrics as http;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::ingest::auth::Whitelist;
@@ -35,6 +36,8 @@ pub struct App {
     pub certs: Arc<Certs>,
     /// The server's own metrics. Each part registers its own when it is made.
     pub registry: prometheus::Registry,
+    /// What the API tells of itself.
+    pub http_metrics: http::Metrics,
     /// When the process started, Unix milliseconds.
     pub started_ms: i64,
 }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod config;
 pub mod ingest;
 pub mod notify;
+pub mod process;
 pub mod run;
 pub mod seed;
 pub mod storage;

@@ -24,6 +24,7 @@ use crate::server::alert::Alerts;
 use crate::server::alert::tell::Tell;
 use crate::server::alive;
 use crate::server::api::auth::Auth;
+use crate::server::api::metrics as http;
 use crate::server::api::server::HttpServer;
 use crate::server::app::App;
 use crate::server::cert::Certs;
@@ -33,6 +34,7 @@ use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::take::Intake;
 use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
+use crate::server::process;
 use crate::server::storage::control::Control;
 use crate::server::storage::engine::Engine;
 use crate::server::storage::{Observer, StorageError, Store};
@@ -85,12 +87,15 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let registry = prometheus::Registry::new();
         let started_ms = clock.now_ms();
+        process::register(&registry, started_ms).map_err(metrics_error)?;
+        let http_metrics = http::Metrics::register(&registry).map_err(metrics_error)?;
         let dir = config.data_dir.display();
         let unusable = |error| data_dir_error(&dir.to_string(), error);
         let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
 
         let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
+        control.register(&registry).map_err(metrics_error)?;
         let auth = Arc::new(Auth::open(&config.auth, &control, started_ms)?);
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
@@ -116,6 +121,7 @@ impl Server {
             notifier,
             certs,
             registry,
+            http_metrics,
             started_ms,
         });
         let intake = Intake::new(
@@ -125,8 +131,7 @@ impl Server {
             Arc::clone(&app.clock),
             &app.registry,
         );
-        let intake = intake.map_err(|error| Fatal::new(Exit::Failed, error.to_string()))?;
-        let intake = Arc::new(intake);
+        let intake = Arc::new(intake.map_err(metrics_error)?);
         let http = HttpServer::start(Arc::clone(&app))?;
         let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), certificates.as_ref())?;
         let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
@@ -187,6 +192,10 @@ fn data_dir_error(dir: &str, error: StorageError) -> Fatal {
         StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
         error => Fatal::new(Exit::DataDir, format!("cannot use data_dir {dir}: {error}")),
     }
+}
+
+fn metrics_error(error: prometheus::Error) -> Fatal {
+    Fatal::new(Exit::Failed, format!("cannot register metrics: {error}"))
 }
 
 fn set_log_level(config: &ServerConfig) {

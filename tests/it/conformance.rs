@@ -12,21 +12,26 @@ use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
 /// A program that the set-up of the tests puts into its own environment, or that the system has.
+/// Where the set-up has run, as it has in CI, a judge that is missing is a failure: otherwise its
+/// test would pass without having judged.
 fn tool(name: &str) -> Option<PathBuf> {
-    let own = std::env::var_os("OXMON_VENV").map(|venv| PathBuf::from(venv).join("bin").join(name));
-    let own = own.filter(|path| path.exists());
-    own.or_else(|| {
+    let venv = std::env::var_os("OXMON_VENV");
+    let own = venv.as_ref().map(|venv| PathBuf::from(venv).join("bin").join(name));
+    let found = own.filter(|path| path.exists()).or_else(|| {
         let path = std::env::var_os("PATH")?;
         std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.exists())
-    })
+    });
+    if found.is_none() {
+        let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
+        assert!(venv.is_none() && !is_ci, "no {name}, which scripts/setup.sh installs");
+        eprintln!("no {name}: run the tests through `make test`, which installs it");
+    }
+    found
 }
 
 /// Runs schemathesis over the operations that `filter` leaves, and fails with what it says.
 fn judge(server: &mut Server, filter: &[&str]) {
-    let Some(program) = tool("schemathesis") else {
-        eprintln!("no schemathesis: run the tests through `make test`, which installs it");
-        return;
-    };
+    let Some(program) = tool("schemathesis") else { return };
     server.get("/v1/agents");
     let token = server.token().expect("a login").to_owned();
     let checks = "not_a_server_error,status_code_conformance,content_type_conformance,\
@@ -107,10 +112,7 @@ fn exposition(server: &mut Server) -> String {
 
 #[test]
 fn the_exposition_passes_promtool() {
-    let Some(promtool) = tool("promtool") else {
-        eprintln!("no promtool: run the tests through `make test`, which installs it");
-        return;
-    };
+    let Some(promtool) = tool("promtool") else { return };
     let mut server = Server::start("[prometheus]\nagents = true\n");
     let _agent = Agent::start("web-01", server.grpc_port, "");
     wait_for("a first value", Duration::from_secs(15), || {
@@ -141,10 +143,7 @@ impl Drop for Prometheus {
 
 #[test]
 fn a_real_prometheus_scrapes_it_and_gives_the_value_back() {
-    let Some(program) = tool("prometheus") else {
-        eprintln!("no prometheus: run the tests through `make test`, which installs it");
-        return;
-    };
+    let Some(program) = tool("prometheus") else { return };
     let mut server = Server::start("[prometheus]\nagents = true\n");
     let _agent = Agent::start("web-01", server.grpc_port, "");
     let total = wait_for("a first value", Duration::from_secs(15), || {

@@ -4,9 +4,18 @@
 mod support;
 
 mod alerts;
+mod api_access;
+mod api_agents;
+mod api_metrics;
+mod api_range;
+mod api_system;
+mod api_users;
+mod api_whitelist;
 mod certs;
 mod config;
 mod conformance;
+mod enroll;
+mod examples;
 mod first_value;
 mod hostile;
 mod ingest;
@@ -17,5 +26,6 @@ mod outage;
 mod packaging;
 mod reload;
 mod rules;
+mod sqlite;
 mod tls;
 mod truth;

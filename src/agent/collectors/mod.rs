@@ -151,6 +151,12 @@ pub const OWN_METRICS: &[Metric] = &[
     },
 ];
 
+/// What a metric of this table means, and its unit.
+pub fn metric(name: &str) -> Option<&'static Metric> {
+    let all = SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS);
+    all.into_iter().find(|metric| metric.name == name)
+}
+
 /// A collector that keeps failing is logged this often.
 const COMPLAIN_EVERY_SECS: u64 = 60;
 

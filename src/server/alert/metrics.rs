@@ -11,6 +11,8 @@ pub struct Metrics {
     pub evaluated: IntCounter,
     /// Seconds between storing and judging.
     pub lag: Histogram,
+    /// Seconds that a worker took for what waited for it.
+    pub turn: Histogram,
     /// Jobs that wait, over all workers.
     pub queued: IntGauge,
     /// Alerts that fire.
@@ -35,6 +37,11 @@ impl Metrics {
             "Seconds between the storing of points and the end of their evaluation.",
         )
         .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0]);
+        let turn = HistogramOpts::new(
+            "oxmon_alert_turn_seconds",
+            "Seconds that a worker took to judge what waited for it and to write what changed.",
+        )
+        .buckets(vec![0.000_1, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0]);
         let transitions =
             Opts::new("oxmon_alert_transitions_total", "Changes of alerts by what they became.");
         let metrics = Self {
@@ -43,6 +50,7 @@ impl Metrics {
                 "Points judged, counted once for each rule.",
             )?,
             lag: Histogram::with_opts(lag)?,
+            turn: Histogram::with_opts(turn)?,
             queued: IntGauge::new(
                 "oxmon_alert_queue_depth",
                 "Batches of stored points that wait for evaluation.",
@@ -52,6 +60,7 @@ impl Metrics {
         };
         registry.register(Box::new(metrics.evaluated.clone()))?;
         registry.register(Box::new(metrics.lag.clone()))?;
+        registry.register(Box::new(metrics.turn.clone()))?;
         registry.register(Box::new(metrics.queued.clone()))?;
         registry.register(Box::new(metrics.firing.clone()))?;
         registry.register(Box::new(metrics.transitions.clone()))?;

@@ -202,6 +202,7 @@ pub fn shard_key(agent: &str) -> u64 {
 pub fn work(shared: &Shared, index: usize, mut shard: Shard, jobs: &Receiver<Job>) -> Outcome {
     let mut turn = Turn::default();
     while let Ok(first) = jobs.recv() {
+        let _timer = shared.metrics.turn.start_timer();
         turn.take(shared, &mut shard, first);
         while turn.points < POINTS_AT_ONCE
             && let Ok(job) = jobs.try_recv()

@@ -1,6 +1,7 @@
 //! From a request's head and body to its answer: route, parameters, login, role, handler, audit.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use percent_encoding::percent_decode_str;
 
@@ -52,13 +53,22 @@ pub fn routes() -> impl Iterator<Item = &'static Route> {
 pub fn serve(app: &App, incoming: &Incoming) -> Answer {
     let trace_id = new_id();
     logging::with_context(&format!("trace={trace_id}"), || {
+        let started = Instant::now();
+        app.http_metrics.active.inc();
         let (path, query) = split_target(&incoming.target);
-        let outcome = run(app, incoming, path, query, &trace_id);
+        let found = find(&incoming.method, path);
+        let route = found.as_ref().ok().map(|found| found.0);
+        let outcome = found.and_then(|found| run(app, incoming, found, (path, query), &trace_id));
         let answer = Answer::of(outcome, &trace_id, incoming);
+        app.http_metrics.answered(route, answer.status, started.elapsed());
+        app.http_metrics.active.dec();
         log::debug!("{} {path} {} {}", incoming.method, answer.status, incoming.client);
         answer
     })
 }
+
+/// A route, with the values of its path's `{name}` parts.
+type Found = (&'static Route, BTreeMap<&'static str, String>);
 
 /// Path and query of a request's target.
 fn split_target(target: &str) -> (&str, &str) {
@@ -68,12 +78,11 @@ fn split_target(target: &str) -> (&str, &str) {
 fn run(
     app: &App,
     incoming: &Incoming,
-    path: &str,
-    query: &str,
+    (route, parts): Found,
+    (path, query): (&str, &str),
     trace_id: &str,
 ) -> Result<Reply, ApiError> {
     let now_ms = app.clock.now_ms();
-    let (route, parts) = find(&incoming.method, path)?;
     let identity = admit(app, route, incoming, now_ms)?;
     let mut call = Call {
         app,
@@ -97,10 +106,7 @@ fn run(
 }
 
 /// The route of a method and a path, with the values of the path's `{name}` parts.
-fn find(
-    method: &str,
-    path: &str,
-) -> Result<(&'static Route, BTreeMap<&'static str, String>), ApiError> {
+fn find(method: &str, path: &str) -> Result<Found, ApiError> {
     let parts: Vec<&str> = path.split('/').collect();
     let mut best: Option<(&'static Route, usize)> = None;
     let mut allow: Vec<Method> = Vec::new();

@@ -3,6 +3,8 @@
 pub mod answer;
 pub mod auth;
 pub mod dispatch;
+pub mod exposition;
+pub mod metrics;
 pub mod openapi;
 pub mod reply;
 pub mod request;

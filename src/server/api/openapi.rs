@@ -88,9 +88,10 @@ fn operation_id(route: &Route) -> String {
     format!("{}{path}", route.method.name().to_lowercase())
 }
 
-/// The second part of the path: the resource.
+/// The first part of the path after the version: the resource.
 fn tag(path: &str) -> &str {
-    path.trim_start_matches("/v1/").split('/').next().unwrap_or("").trim_start_matches('/')
+    let path = path.strip_prefix("/v1").unwrap_or(path);
+    path.split('/').nth(1).unwrap_or("")
 }
 
 fn path_names(path: &str) -> impl Iterator<Item = &str> {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::server::storage::{Listing, StorageError};
 
-/// The API's error codes (contract). Each has its HTTP status.
+/// The API's error codes (docs/api-reference.md). Each has its HTTP status.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Code {

@@ -36,6 +36,16 @@ pub enum Role {
     Admin,
 }
 
+impl Role {
+    /// Its name, as it stands in `cert.db` and in JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Admin => "admin",
+        }
+    }
+}
+
 /// One request on its way through a handler.
 pub struct Call<'a> {
     /// The server's parts.

@@ -123,7 +123,7 @@ pub struct Notify {
 }
 
 /// The Prometheus exposition.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 #[allow(missing_docs, reason = "keys::KEYS documents every key")]
 pub struct Prometheus {
@@ -158,7 +158,7 @@ impl Default for ServerConfig {
             storage: Storage::default(),
             cert_check: CertCheck::default(),
             notify: Notify::default(),
-            prometheus: Prometheus { enabled: true, agents: false },
+            prometheus: Prometheus::default(),
             alert: Alert::default(),
         }
     }
@@ -222,6 +222,12 @@ impl Default for Notify {
             log_retention_days: 30,
             ca_file: None,
         }
+    }
+}
+
+impl Default for Prometheus {
+    fn default() -> Self {
+        Self { enabled: true, agents: false }
     }
 }
 
@@ -308,6 +314,14 @@ mod tests {
     fn an_empty_file_is_all_defaults() {
         let config = ServerConfig::from_source(&Source::embedded("s.toml", "")).unwrap();
         assert_eq!((config.grpc_port, config.http_port, config.retention_days), (9090, 8080, 7));
+    }
+
+    #[test]
+    fn a_table_keeps_the_defaults_of_what_it_leaves_out() {
+        let tables = "[auth]\n[pools]\n[storage]\n[cert_check]\n[notify]\n[prometheus]\n[alert]";
+        let config = ServerConfig::from_source(&Source::embedded("s.toml", tables)).unwrap();
+        let shown = |config| serde_json::to_value(config).unwrap();
+        assert_eq!(shown(config), shown(ServerConfig::default()));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! What ingest tells of itself.
 
-use prometheus::{IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
 use super::admit::{LeftOut, Reason};
 use super::take::Outcome;
@@ -16,6 +16,8 @@ pub struct Metrics {
     pub queued: IntCounter,
     /// Reports that the store has answered, or did not take.
     pub answered: IntCounter,
+    /// Seconds from taking a report to the store's answer.
+    pub seconds: Histogram,
 }
 
 const OUTCOMES: [&str; 6] =
@@ -51,7 +53,15 @@ impl Metrics {
         let queued = counter("oxmon_ingest_queued_total", "Reports that went to the store.")?;
         let answered =
             counter("oxmon_ingest_answered_total", "Reports that the store has answered.")?;
+        let seconds = HistogramOpts::new(
+            "oxmon_ingest_answer_seconds",
+            "Seconds from taking a report to the store's answer.",
+        );
+        let buckets = prometheus::exponential_buckets(0.001, 2.0, 14)?;
+        let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
+        registry.register(Box::new(seconds.clone()))?;
         Ok(Self {
+            seconds,
             points_new: points.with_label_values(&["new"]),
             points_known: points.with_label_values(&["known"]),
             left_out: Reason::ALL.map(|reason| left_out.with_label_values(&[reason.name()])).into(),

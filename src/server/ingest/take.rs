@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use futures_channel::oneshot;
 
@@ -242,7 +243,7 @@ impl Intake {
         }
         let (answer, answered) = oneshot::channel();
         let metrics = self.metrics.clone();
-        let told = Told { answer, metrics, left_out, of };
+        let told = Told { answer, metrics, left_out, of, taken: Instant::now() };
         let mut acks = if taken.len() == 1 {
             vec![Box::new(move |result| told.tell(result)) as Ack]
         } else {
@@ -275,6 +276,7 @@ struct Told {
     metrics: Arc<Metrics>,
     left_out: LeftOut,
     of: usize,
+    taken: Instant,
 }
 
 impl Told {
@@ -287,6 +289,7 @@ impl Told {
         let outcome = outcome(result, self.left_out.message(self.of));
         self.metrics.answered.inc();
         self.metrics.count(&outcome);
+        self.metrics.seconds.observe(self.taken.elapsed().as_secs_f64());
         // A caller that has gone away misses nothing: the report is stored all the same.
         let _ = self.answer.send(outcome);
     }

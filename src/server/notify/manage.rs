@@ -20,7 +20,7 @@ use crate::server::storage::control::notify::silence::{self as windows, SilenceR
 /// A channel to be made, or what of one is to be changed: fields that are left out stay.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "the contract's Channel documents the fields")]
+#[allow(missing_docs, reason = "docs/channels.md documents the fields")]
 pub struct ChannelInput {
     pub name: Option<String>,
     pub channel_type: Option<String>,

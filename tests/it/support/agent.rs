@@ -32,6 +32,11 @@ impl Agent {
         );
         std::fs::write(dir.path().join("agent.toml"), config)
             .expect("the configuration is written");
+        Self::start_in(dir)
+    }
+
+    /// Starts an agent with the `agent.toml` of a folder.
+    pub fn start_in(dir: TempDir) -> Self {
         let child = spawn(dir.path());
         Self { child, dir }
     }

@@ -1,11 +1,13 @@
 //! Starts and stops the built programs, and speaks to them as their users do.
 
+pub mod access;
 pub mod agent;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../../src/server/notify/tests/far_side.rs"]
 pub mod far_side;
 pub mod grpc;
 pub mod pki;
+pub mod schema;
 pub mod server;
 pub mod sink;
 

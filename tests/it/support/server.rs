@@ -126,11 +126,7 @@ impl Server {
     /// A call with the first user's login.
     pub fn call(&mut self, method: &str, path: &str, body: Option<Value>) -> Answer {
         if self.token.is_none() {
-            let login = json!({"username": "admin", "password": "changeme"});
-            let answer =
-                self.try_call("POST", "/v1/auth/login", Some(login)).expect("the server answers");
-            assert_eq!(answer.status, 200, "login: {answer:?}");
-            self.token = answer.data()["token"].as_str().map(str::to_owned);
+            self.token = Some(self.log_in("admin", "changeme"));
         }
         self.try_call(method, path, body).expect("the server answers")
     }
@@ -161,9 +157,38 @@ impl Server {
 
     /// A call with whatever login there is; `None` when nothing answers.
     pub fn try_call(&self, method: &str, path: &str, body: Option<Value>) -> Option<Answer> {
+        self.send(self.token.as_deref(), method, path, body)
+    }
+
+    /// A call with this token, or with none.
+    pub fn call_as(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Answer {
+        self.send(token, method, path, body).expect("the server answers")
+    }
+
+    /// The token of a login.
+    pub fn log_in(&self, username: &str, password: &str) -> String {
+        let login = json!({"username": username, "password": password});
+        let answer = self.call_as(None, "POST", "/v1/auth/login", Some(login));
+        assert_eq!(answer.status, 200, "login: {answer:?}");
+        answer.data()["token"].as_str().expect("a token").to_owned()
+    }
+
+    fn send(
+        &self,
+        token: Option<&str>,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> Option<Answer> {
         let mut request =
             ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url()));
-        if let Some(token) = &self.token {
+        if let Some(token) = token {
             request = request.header("Authorization", format!("Bearer {token}"));
         }
         let sent = match body {

@@ -26,12 +26,15 @@ pub const ROUTES: &[Route] = &[
         Gives::List(Shape::of::<Rule>()),
         list,
     ),
-    Route::get(
-        "/v1/alerts/rules/config",
-        "All rules with their configuration, those that are not enabled among them.",
-        Gives::List(Shape::of::<RuleDetail>()),
-        list_details,
-    ),
+    Route {
+        access: ADMIN,
+        ..Route::get(
+            "/v1/alerts/rules/config",
+            "All rules with their configuration, those that are not enabled among them.",
+            Gives::List(Shape::of::<RuleDetail>()),
+            list_details,
+        )
+    },
     Route {
         method: Method::Post,
         access: ADMIN,
@@ -46,10 +49,11 @@ pub const ROUTES: &[Route] = &[
         )
     },
     Route {
+        access: ADMIN,
         errors: &[Code::NotFound],
         ..Route::get(
             "/v1/alerts/rules/{id}",
-            "One rule, by id or name.",
+            "One rule with its configuration, by id or name.",
             Gives::One(Shape::of::<RuleDetail>()),
             get,
         )

@@ -7,9 +7,9 @@ use crate::base::ids::new_id;
 use crate::base::limits::API_TOKENS_MAX;
 use crate::server::api::auth::{new_token, token_hash};
 use crate::server::api::reply::{ApiError, Code, Reply};
-use crate::server::api::request::{Call, Identity, Role};
+use crate::server::api::request::{Call, Role};
 use crate::server::api::router::{Access, Gives, Method, Route, VIEWER};
-use crate::server::api::routes::check_text;
+use crate::server::api::routes::{by_login, check_text};
 use crate::server::api::schema::{Shape, Time, parse_time};
 use crate::server::storage::Listing;
 use crate::server::storage::control::tokens::{self, TokenRow};
@@ -164,16 +164,6 @@ fn change_password(call: &Call<'_>) -> Result<Reply, ApiError> {
     let (current, new) = (&body.current_password, &body.new_password);
     call.app.auth.change_password(who, current, new, &call.client, call.now_ms)?;
     Ok(Reply::done())
-}
-
-/// The caller, who must have logged in: a token that leaks must not make more of itself.
-fn by_login<'a>(call: &'a Call<'_>) -> Result<&'a Identity, ApiError> {
-    let who = call.who()?;
-    if who.by_token {
-        let message = "an API token can't do this: log in with a password";
-        return Err(ApiError::new(Code::Forbidden, message));
-    }
-    Ok(who)
 }
 
 fn list_tokens(call: &Call<'_>) -> Result<Reply, ApiError> {

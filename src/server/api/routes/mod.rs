@@ -1,21 +1,27 @@
 //! One file a resource, each with its `ROUTES`.
 
 use crate::base::limits::TEXT_BYTES_MAX;
-use crate::server::api::reply::ApiError;
+use crate::server::api::reply::{ApiError, Code};
+use crate::server::api::request::{Call, Identity};
 use crate::server::api::router::Route;
 use crate::server::web;
 
 pub mod agents;
 pub mod alert_rules;
 pub mod alerts;
+pub mod audit;
 pub mod auth;
+pub mod dashboard;
 pub mod deliveries;
 pub mod fleet;
 pub mod health;
 pub mod metrics;
 pub mod notifications;
 pub mod openapi;
+pub mod prometheus;
 pub mod range;
+pub mod system;
+pub mod users;
 pub mod whitelist;
 
 /// Every endpoint, by resource.
@@ -31,9 +37,29 @@ pub const ROUTES: &[&[Route]] = &[
     whitelist::ROUTES,
     metrics::ROUTES,
     range::ROUTES,
+    dashboard::ROUTES,
     fleet::ROUTES,
+    system::ROUTES,
+    users::ROUTES,
+    audit::ROUTES,
+    prometheus::ROUTES,
     web::ROUTES,
 ];
+
+/// The caller, who must have logged in with a password: a token that leaks must not make more of
+/// itself, nor users.
+///
+/// # Errors
+///
+/// 1007 for an API token.
+pub fn by_login<'a>(call: &'a Call<'_>) -> Result<&'a Identity, ApiError> {
+    let who = call.who()?;
+    if who.by_token {
+        let message = "an API token can't do this: log in with a password";
+        return Err(ApiError::new(Code::Forbidden, message));
+    }
+    Ok(who)
+}
 
 /// A text of a body within its limit, and there when it must be.
 ///

@@ -13,10 +13,13 @@ use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::rt::pool::Pool;
 use crate::server::storage::StorageError;
+use crate::server::storage::control::metrics::Metrics;
 
 pub mod alerts;
 pub mod audit;
+pub mod cert_summary;
 pub mod certs;
+mod metrics;
 pub mod notify;
 pub mod tokens;
 pub mod users;
@@ -43,6 +46,7 @@ type Job = Box<dyn FnOnce(&mut Connection) + Send>;
 pub struct Control(Arc<Inner>);
 
 struct Inner {
+    metrics: Metrics,
     writer: Pool<Job>,
     readers: (Sender<Connection>, Receiver<Connection>),
     path: PathBuf,
@@ -70,7 +74,17 @@ impl Control {
                 Ok(())
             }
         });
-        Ok(Self(Arc::new(Inner { writer, readers: bounded(READERS_KEPT), path })))
+        let metrics = Metrics::new()?;
+        Ok(Self(Arc::new(Inner { metrics, writer, readers: bounded(READERS_KEPT), path })))
+    }
+
+    /// Registers the figures of `cert.db`.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has them already.
+    pub fn register(&self, registry: &prometheus::Registry) -> Result<(), prometheus::Error> {
+        self.0.metrics.register(registry)
     }
 
     /// Runs `body` in a write transaction on the writer's thread and waits for its result: it is
@@ -91,8 +105,13 @@ impl Control {
             // The caller waits for it, unless its thread has died.
             let _ = reply.send(outcome);
         });
+        let metrics = &self.0.metrics;
+        let _timer = metrics.write_seconds.start_timer();
+        metrics.queue_depth.inc();
         self.0.writer.put(0, job);
-        answer.recv().unwrap_or_else(|_| Err(StorageError::Stopping.into()))
+        let outcome = answer.recv().unwrap_or_else(|_| Err(StorageError::Stopping.into()));
+        metrics.queue_depth.dec();
+        outcome
     }
 
     /// Runs `body` on a read-only connection, on the caller's thread.

@@ -1,5 +1,5 @@
 //! Users, API tokens, settings such as the JWT secret, and the audit log. Times are Unix seconds
-//! where the seed's readers look at them (`created_at`), as in all tables of `cert.db`.
+//! where readers with `sqlite3` look at them (`created_at`), as in all tables of `cert.db`.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 

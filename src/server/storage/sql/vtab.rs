@@ -17,7 +17,7 @@ use crate::server::storage::partition::date_of;
 use crate::server::storage::sql::scan::{PointOf, Scan, Want};
 
 const NAME: &CStr = c"metrics";
-/// The seed's columns of `metrics`, in their order; times are Unix milliseconds.
+/// The columns of `metrics` (docs/compatibility.md), in their order; times are Unix milliseconds.
 const DECLARATION: &CStr = c"CREATE TABLE x(id TEXT, timestamp INTEGER, agent_id TEXT, \
     metric_name TEXT, value REAL, labels TEXT, created_at INTEGER)";
 const TIMESTAMP: c_int = 1;

@@ -32,7 +32,7 @@ impl Status {
 
 /// One row. Texts are cut to their limits and hold no secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the contract's Delivery documents the fields")]
+#[allow(missing_docs, reason = "docs/api-reference.md documents the fields of Delivery")]
 pub struct LogRow {
     pub id: String,
     pub notification_id: Option<String>,
@@ -200,7 +200,7 @@ pub fn list(
 
 /// How many rows there are by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the contract names them")]
+#[allow(missing_docs, reason = "docs/api-reference.md names them")]
 pub struct LogSummary {
     pub total: u64,
     pub success: u64,

@@ -1,0 +1,49 @@
+//! What the API tells of itself.
+
+use std::time::Duration;
+
+use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::server::api::router::Route;
+
+/// `oxmon_http_…`.
+pub struct Metrics {
+    requests: IntCounterVec,
+    seconds: Histogram,
+    /// Requests that are being answered.
+    pub active: IntGauge,
+    /// Seconds since the start, set before it is shown.
+    pub uptime: IntGauge,
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has them already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let requests = IntCounterVec::new(
+            Opts::new("oxmon_http_requests_total", "Requests answered, by route and status."),
+            &["method", "route", "status"],
+        )?;
+        let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0];
+        let seconds = HistogramOpts::new("oxmon_http_request_seconds", "Time to answer a request.");
+        let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
+        let active = IntGauge::new("oxmon_http_requests_active", "Requests being answered.")?;
+        let uptime = IntGauge::new("oxmon_uptime_seconds", "Seconds since the server started.")?;
+        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(seconds.clone()))?;
+        registry.register(Box::new(active.clone()))?;
+        registry.register(Box::new(uptime.clone()))?;
+        Ok(Self { requests, seconds, active, uptime })
+    }
+
+    /// Counts an answer. A path without a route counts as `none`, whatever its method, so that
+    /// callers can't make up series.
+    pub fn answered(&self, route: Option<&Route>, status: u16, took: Duration) {
+        let (method, path) = route.map_or(("none", "none"), |it| (it.method.name(), it.path));
+        self.requests.with_label_values(&[method, path, &status.to_string()]).inc();
+        self.seconds.observe(took.as_secs_f64());
+    }
+}

@@ -1,5 +1,6 @@
 //! House rules that a machine can keep: sizes, registrations, words that must not stand in the
 //! tree, and a dependency tree without an async runtime.
+#![allow(clippy::expect_used)]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -37,6 +37,10 @@ pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 pub const HTTP_REQUEST_SECS_MAX: u64 = 15;
 /// Seconds that an idle kept-alive connection stays open.
 pub const HTTP_IDLE_SECS_MAX: u64 = 75;
+/// Seconds in which a client must have taken the whole of an answer.
+pub const HTTP_ANSWER_SECS_MAX: u64 = 60;
+/// Bytes of requests and answers that all HTTP connections together may have in memory.
+pub const HTTP_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
 /// Rows of a list where the caller names no `limit`.
 pub const PAGE_DEFAULT: usize = 20;

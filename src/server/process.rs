@@ -121,7 +121,7 @@ mod linux {
             let families = Figures::new().map(|figures| figures.collect()).unwrap_or_default();
             assert_eq!(families.len(), 4);
             for family in families.iter().filter(|family| !family.name().contains("cpu")) {
-                let value = family.get_metric()[0].get_gauge().value();
+                let value = family.get_metric()[0].get_gauge().get_value();
                 assert!(value > 0.0, "{} is {value}", family.name());
             }
         }

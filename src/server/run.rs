@@ -155,7 +155,7 @@ impl Server {
     }
 
     /// Takes what can change while it runs: the log level, the rules of the file, and the
-    /// certificate of the gRPC port.
+    /// certificate of both ports.
     fn reload(&self, path: &Path) {
         let reloading = NotifyState::monotonic_usec_now().ok();
         let states = [Some(NotifyState::Reloading), reloading];
@@ -170,7 +170,8 @@ impl Server {
             }
             Err(error) => log::error!("kept the configuration as it was: {error}"),
         }
-        if let Some(Err(error)) = self.certificates.as_ref().map(Certificates::reload) {
+        let grpc = self.certificates.as_ref().map_or(Ok(()), Certificates::reload);
+        if let Err(error) = grpc.and_then(|()| self.http.reload()) {
             log::error!("kept the certificate as it was: {error}");
         }
         notify(&[NotifyState::Ready]);

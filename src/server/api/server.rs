@@ -1,23 +1,41 @@
-//! The HTTP server: tiny_http's parser and writer behind a pool of workers.
+//! The HTTP server: the gate takes requests in, `tiny_http` reads and writes them, workers answer.
 
-use std::io::Read as _;
+use std::convert::Infallible;
+use std::error::Error;
+use std::fs::DirBuilder;
+use std::io::{self, Read as _};
 use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::JoinHandle;
+use std::time::Duration;
 
-use tiny_http::{Header, Request, Response, StatusCode};
+use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
+use tiny_http::Request;
 
 use crate::base::exit::{Exit, Fatal};
+use crate::base::ids::random_hex;
 use crate::base::limits::HTTP_BODY_BYTES_MAX;
 use crate::rt::thread;
-use crate::server::api::answer::{Answer, takes_gzip};
+use crate::server::api::answer::takes_gzip;
 use crate::server::api::dispatch::{self, Incoming};
+use crate::server::api::gate::line::CLIENT;
+use crate::server::api::gate::refuse::response;
+use crate::server::api::gate::tls::Acceptor;
+use crate::server::api::gate::{Gate, Sides};
 use crate::server::app::App;
+
+/// How long workers may take to end once the gate has closed.
+const END_WITHIN: Duration = Duration::from_millis(400);
 
 /// The running HTTP server. Stopping or dropping it answers what has come in and closes.
 pub struct HttpServer {
-    servers: Vec<Arc<tiny_http::Server>>,
-    workers: Vec<JoinHandle<()>>,
+    gate: Option<Gate>,
+    inner: Arc<tiny_http::Server>,
+    workers: usize,
+    /// Ends when the last worker has.
+    ended: Receiver<Infallible>,
     addresses: Vec<SocketAddr>,
 }
 
@@ -26,46 +44,44 @@ impl HttpServer {
     ///
     /// # Errors
     ///
-    /// When a port is taken.
+    /// When a port is taken, or the certificate of `[tls]` can't be used.
     pub fn start(app: Arc<App>) -> Result<Self, Fatal> {
-        let port = app.config.http_port;
-        let mut started = Self { servers: Vec::new(), workers: Vec::new(), addresses: Vec::new() };
-        for address in &app.config.bind {
-            let address: IpAddr = address.parse().map_err(|_| {
-                Fatal::new(Exit::Config, format!("bind: `{address}` is no IP address"))
-            })?;
-            started.listen(SocketAddr::new(address, port))?;
+        let listeners = listen(&app.config.bind, app.config.http_port)?;
+        let tls = app.config.tls.as_ref().map(Acceptor::open).transpose();
+        let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
+        let workers = app.config.pools.http_workers;
+        let (inner, lines) = inside(&app.config.data_dir, workers).map_err(|error| {
+            Fatal::new(Exit::Failed, format!("cannot start the HTTP workers: {error}"))
+        })?;
+        let (running, ended) = bounded(0);
+        for index in 0..workers {
+            let (app, inner, running) = (Arc::clone(&app), Arc::clone(&inner), running.clone());
+            thread::spawn(&format!("http-{index}"), move || {
+                for request in inner.incoming_requests() {
+                    answer(&app, request);
+                }
+                drop(running);
+                Ok(())
+            });
         }
-        for index in 0..app.config.pools.http_workers {
-            for server in &started.servers {
-                let (app, server) = (Arc::clone(&app), Arc::clone(server));
-                started.workers.push(thread::spawn(&format!("http-{index}"), move || {
-                    for request in server.incoming_requests() {
-                        answer(&app, request);
-                    }
-                    Ok(())
-                }));
-            }
-        }
-        Ok(started)
-    }
-
-    fn listen(&mut self, address: SocketAddr) -> Result<(), Fatal> {
-        let taken = |error: &dyn std::fmt::Display| {
-            let message = format!("cannot listen on {address} for HTTP: {error}");
-            Fatal::new(Exit::PortTaken, message)
-        };
-        let listener = TcpListener::bind(address).map_err(|error| taken(&error))?;
-        self.addresses.push(listener.local_addr().map_err(|error| taken(&error))?);
-        let server =
-            tiny_http::Server::from_listener(listener, None).map_err(|error| taken(&error))?;
-        self.servers.push(Arc::new(server));
-        Ok(())
+        let sides = Sides { listeners, tls, lines, queue: app.config.pools.http_queue };
+        let gate = Gate::start(sides, &app.registry)?;
+        let addresses = gate.addresses().to_vec();
+        Ok(Self { gate: Some(gate), inner, workers, ended, addresses })
     }
 
     /// The addresses that it listens on.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Has new connections use the certificate as it is on the disk now.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be used; the one before stays in force.
+    pub fn reload(&self) -> Result<(), String> {
+        self.gate.as_ref().map_or(Ok(()), Gate::reload)
     }
 
     /// Takes no more requests, answers what has come in, and ends the workers.
@@ -74,16 +90,15 @@ impl HttpServer {
     }
 
     fn end(&mut self) {
-        for server in &self.servers {
-            for _ in 0..self.workers.len() {
-                server.unblock();
-            }
+        let Some(gate) = self.gate.take() else { return };
+        drop(gate);
+        for _ in 0..self.workers {
+            self.inner.unblock();
         }
-        for worker in self.workers.drain(..) {
-            // A worker that panicked has ended the process already.
-            let _ = worker.join();
+        // Nothing is ever sent: the channel ends with the last worker.
+        if self.ended.recv_timeout(END_WITHIN) == Err(RecvTimeoutError::Timeout) {
+            log::warn!("a request was not answered in time; its answer is given up");
         }
-        self.servers.clear();
     }
 }
 
@@ -93,12 +108,58 @@ impl Drop for HttpServer {
     }
 }
 
+fn listen(bind: &[String], port: u16) -> Result<Vec<TcpListener>, Fatal> {
+    let one = |address: &String| {
+        let ip: IpAddr = address
+            .parse()
+            .map_err(|_| Fatal::new(Exit::Config, format!("bind: `{address}` is no IP address")))?;
+        let address = SocketAddr::new(ip, port);
+        TcpListener::bind(address).map_err(|error| {
+            let message = format!("cannot listen on {address} for HTTP: {error}");
+            Fatal::new(Exit::PortTaken, message)
+        })
+    };
+    bind.iter().map(one).collect()
+}
+
+type Inside = (Arc<tiny_http::Server>, Vec<UnixStream>);
+
+/// The HTTP library with `count` connections to it, and no way to make another: the socket's name
+/// is in a folder that is closed to others, and is gone when this returns.
+fn inside(data_dir: &Path, count: usize) -> Result<Inside, Box<dyn Error + Send + Sync>> {
+    let folder = private_folder(&[std::env::temp_dir(), data_dir.to_path_buf()])?;
+    let name = folder.join("http");
+    let made = (|| {
+        let listener = UnixListener::bind(&name)?;
+        let inner = Arc::new(tiny_http::Server::from_listener(listener, None)?);
+        let lines: io::Result<Vec<_>> = (0..count).map(|_| UnixStream::connect(&name)).collect();
+        Ok((inner, lines?))
+    })();
+    // A folder that stays is empty, or holds a name that nothing listens to after the end.
+    let _ = std::fs::remove_file(&name);
+    let _ = std::fs::remove_dir(&folder);
+    made
+}
+
+fn private_folder(parents: &[PathBuf]) -> io::Result<PathBuf> {
+    let mut refused = io::Error::from(io::ErrorKind::NotFound);
+    for parent in parents {
+        let folder = parent.join(format!("oxmon-{}", random_hex(8)));
+        match DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return Ok(folder),
+            Err(error) => refused = error,
+        }
+    }
+    Err(refused)
+}
+
 fn answer(app: &App, mut request: Request) {
     let mut body = Vec::new();
     let read = request.as_reader().take(HTTP_BODY_BYTES_MAX as u64 + 1).read_to_end(&mut body);
     if read.is_err() {
         return;
     }
+    // Only headers of `gate::head::PASSED` get here, and the one that the gate itself adds.
     let header = |name: &'static str| {
         let found = request.headers().iter().find(|header| header.field.equiv(name));
         found.map(|header| header.value.as_str().to_owned())
@@ -110,22 +171,10 @@ fn answer(app: &App, mut request: Request) {
         content_type: header("Content-Type"),
         gzip: header("Accept-Encoding").is_some_and(|value| takes_gzip(&value)),
         if_none_match: header("If-None-Match"),
-        client: request.remote_addr().map_or_else(String::new, |at| at.ip().to_string()),
+        client: header(CLIENT).unwrap_or_default(),
         body,
     };
     let answer = dispatch::serve(app, &incoming);
-    // The client may be gone; then nobody misses the answer.
+    // The gate takes every answer, also one that its client does not wait for any more.
     let _ = request.respond(response(answer));
-}
-
-fn response(answer: Answer) -> Response<std::io::Cursor<Vec<u8>>> {
-    let mut response = Response::from_data(answer.body)
-        .with_chunked_threshold(usize::MAX)
-        .with_status_code(StatusCode(answer.status));
-    for (name, value) in answer.headers {
-        if let Ok(header) = Header::from_bytes(name, value) {
-            response.add_header(header);
-        }
-    }
-    response
 }

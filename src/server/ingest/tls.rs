@@ -81,13 +81,22 @@ impl ServerCredentialsFetcher for Fetcher {
     }
 }
 
-struct Pem {
-    cert: Vec<u8>,
-    key: Vec<u8>,
-    client_ca: Option<Vec<u8>>,
+/// The files' contents, which fit each other.
+pub struct Pem {
+    /// The certificate and its chain.
+    pub cert: Vec<u8>,
+    /// The private key.
+    pub key: Vec<u8>,
+    /// Authorities of agents' certificates.
+    pub client_ca: Option<Vec<u8>>,
 }
 
-fn read(tls: &Tls) -> Result<Pem, String> {
+/// Reads the files of `[tls]` and checks that they can be used.
+///
+/// # Errors
+///
+/// Names the file that can't be used.
+pub fn read(tls: &Tls) -> Result<Pem, String> {
     let file = |path: &Path| {
         std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
     };

@@ -1,0 +1,287 @@
+//! The head of a request, from the first byte to the empty line: found byte by byte under the
+//! limits, then read strictly. Whatever two programs could read in two ways is refused, so that
+//! nothing gets through as part of something else (RFC 9112).
+
+use super::refuse::Refusal;
+use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_URL_BYTES_MAX};
+
+/// Headers that a request may bring to the workers, in lower case. Everything else ends here: a
+/// name that is not in this table can't be forged from outside.
+pub const PASSED: [&str; 4] = ["accept-encoding", "authorization", "content-type", "if-none-match"];
+
+/// Passed headers that must not stand there twice; values of the others are joined.
+const SINGLE: [&str; 2] = ["authorization", "content-type"];
+
+/// How the length of the body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is none.
+    Empty,
+    /// As many bytes.
+    Length(usize),
+    /// In chunks, each with its own length.
+    Chunked,
+}
+
+/// A head that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Head {
+    /// The method as it was sent.
+    pub method: String,
+    /// Path and query as they were sent.
+    pub target: String,
+    /// The headers of [`PASSED`] that it has.
+    pub headers: Vec<(&'static str, String)>,
+    /// How the body comes.
+    pub framing: Framing,
+    /// Whether the version is 1.0.
+    pub is_http_1_0: bool,
+    /// Whether another request may follow on the connection.
+    pub keep_alive: bool,
+    /// Whether the client waits for `100 Continue` before it sends the body.
+    pub expects_continue: bool,
+}
+
+impl Head {
+    /// Whether the answer goes without its body.
+    pub fn is_head(&self) -> bool {
+        self.method == "HEAD"
+    }
+}
+
+/// Looks for the end of a head, each byte once however slowly they come.
+#[derive(Debug, Default)]
+pub struct Scanner {
+    at: usize,
+    /// Bytes of the request line with its end, once it is there.
+    line: Option<usize>,
+    /// Where the line that is being looked at began.
+    line_from: usize,
+}
+
+impl Scanner {
+    /// The length of the head when `input` holds all of it.
+    ///
+    /// # Errors
+    ///
+    /// When a part is over its limit, or no head can have such a byte.
+    pub fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, Refusal> {
+        while let Some(&byte) = input.get(self.at) {
+            let after_cr = self.at > 0 && input.get(self.at - 1) == Some(&b'\r');
+            match byte {
+                b'\n' if after_cr => {
+                    let empty = self.at - self.line_from == 1;
+                    self.at += 1;
+                    self.line_from = self.at;
+                    if empty {
+                        return Ok(Some(self.at));
+                    }
+                    self.line.get_or_insert(self.at);
+                    continue;
+                }
+                b'\n' => return Err(Refusal::Malformed("a line must end with CR and LF")),
+                _ if after_cr => return Err(Refusal::Malformed("a CR must stand before an LF")),
+                b'\r' | b'\t' | b' '..=b'~' | 0x80.. => {}
+                _ => return Err(Refusal::Malformed("a head must not hold control bytes")),
+            }
+            self.at += 1;
+            match self.line {
+                None if self.at > HTTP_URL_BYTES_MAX => return Err(Refusal::LongUrl),
+                Some(line) if self.at - line > HTTP_HEADER_BYTES_MAX => {
+                    return Err(Refusal::LargeHeaders);
+                }
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// What the headers that matter to the gate itself said.
+#[derive(Default)]
+struct Told {
+    hosts: usize,
+    length: Option<String>,
+    coding: Option<String>,
+    close: bool,
+    keep_alive: bool,
+    expect: Option<String>,
+}
+
+/// Reads a head that [`Scanner`] found the end of.
+///
+/// # Errors
+///
+/// When it breaks the protocol, or asks for what is not served.
+pub fn parse(head: &[u8]) -> Result<Head, Refusal> {
+    let mut lines =
+        head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let (method, target, minor) = request_line(lines.next().unwrap_or_default())?;
+    let mut headers: Vec<(&'static str, String)> = Vec::new();
+    let mut told = Told::default();
+    for line in lines.filter(|line| !line.is_empty()) {
+        let (name, value) = header(line)?;
+        let passed = PASSED.iter().find(|known| name.eq_ignore_ascii_case(known));
+        match passed {
+            Some(known) => pass(&mut headers, known, value)?,
+            None => note(&mut told, &name, value)?,
+        }
+    }
+    let is_http_1_0 = minor == 0;
+    if told.hosts == 0 && !is_http_1_0 {
+        return Err(Refusal::Malformed("the header `Host` is missing"));
+    }
+    let has_type = headers.iter().any(|(name, _)| *name == "content-type");
+    let framing = framing(&method, &told, is_http_1_0, has_type)?;
+    let expects_continue = match told.expect.as_deref() {
+        Some(value) if value.eq_ignore_ascii_case("100-continue") => !is_http_1_0,
+        Some(_) => return Err(Refusal::Expectation),
+        None => false,
+    };
+    let keep_alive = !told.close && (!is_http_1_0 || told.keep_alive);
+    Ok(Head { method, target, headers, framing, is_http_1_0, keep_alive, expects_continue })
+}
+
+fn request_line(line: &[u8]) -> Result<(String, String, u8), Refusal> {
+    let malformed = Refusal::Malformed("the first line must be `METHOD /path HTTP/1.1`");
+    let line = std::str::from_utf8(line).ok().filter(|line| line.is_ascii());
+    let line = line.ok_or(Refusal::Malformed("the URL must be percent-encoded"))?;
+    let mut parts = line.split(' ');
+    let (Some(method), Some(target), Some(version), None) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return Err(malformed);
+    };
+    let Some(version) = version.strip_prefix("HTTP/") else { return Err(malformed) };
+    let minor = match version.as_bytes() {
+        b"1.0" => 0,
+        b"1.1" => 1,
+        [b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(Refusal::Version),
+        _ => return Err(malformed),
+    };
+    if !is_token(method.as_bytes()) || target.bytes().any(|byte| !byte.is_ascii_graphic()) {
+        return Err(malformed);
+    }
+    Ok((method.to_owned(), origin_form(method, target).ok_or(malformed)?, minor))
+}
+
+/// Path and query of a target: proxies' clients send the whole URL.
+fn origin_form(method: &str, target: &str) -> Option<String> {
+    if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
+        return Some(target.to_owned());
+    }
+    let scheme = target.find("://").filter(|at| {
+        let scheme = &target[..*at];
+        scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https")
+    })?;
+    let rest = &target[scheme + 3..];
+    let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let path = &rest[authority..];
+    if authority == 0 {
+        return None;
+    }
+    Some(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
+}
+
+fn header(line: &[u8]) -> Result<(String, &[u8]), Refusal> {
+    if matches!(line.first(), Some(b' ' | b'\t')) {
+        return Err(Refusal::Malformed("a header must stand on one line"));
+    }
+    let colon = line.iter().position(|byte| *byte == b':');
+    let (name, value) = line.split_at(colon.unwrap_or(0));
+    if !is_token(name) {
+        return Err(Refusal::Malformed("a header must be `Name: value`"));
+    }
+    let value = value[1..].trim_ascii();
+    Ok((String::from_utf8_lossy(name).into_owned(), value))
+}
+
+fn pass(
+    headers: &mut Vec<(&'static str, String)>,
+    name: &'static str,
+    value: &[u8],
+) -> Result<(), Refusal> {
+    let value = ascii(value)?;
+    match headers.iter_mut().find(|(known, _)| *known == name) {
+        None => headers.push((name, value)),
+        Some(_) if SINGLE.contains(&name) => return Err(twice()),
+        Some((_, first)) => *first = format!("{first}, {value}"),
+    }
+    Ok(())
+}
+
+fn note(told: &mut Told, name: &str, value: &[u8]) -> Result<(), Refusal> {
+    let once = |slot: &mut Option<String>| {
+        let before = slot.replace(ascii(value)?);
+        if before.is_some() { Err(twice()) } else { Ok(()) }
+    };
+    match name.to_ascii_lowercase().as_str() {
+        "host" => {
+            told.hosts += 1;
+            if told.hosts > 1 { Err(twice()) } else { Ok(()) }
+        }
+        "content-length" => once(&mut told.length),
+        "transfer-encoding" => once(&mut told.coding),
+        "expect" => once(&mut told.expect),
+        "connection" => {
+            for option in ascii(value)?.split(',').map(str::trim) {
+                told.close |= option.eq_ignore_ascii_case("close");
+                told.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+            }
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn framing(
+    method: &str,
+    told: &Told,
+    is_http_1_0: bool,
+    has_type: bool,
+) -> Result<Framing, Refusal> {
+    match (&told.length, &told.coding) {
+        (Some(_), Some(_)) => {
+            Err(Refusal::Malformed("the body must have one length, not two kinds of it"))
+        }
+        (None, Some(_)) if is_http_1_0 => {
+            Err(Refusal::Malformed("HTTP/1.0 knows no `Transfer-Encoding`"))
+        }
+        (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+        (None, Some(_)) => Err(Refusal::Coding),
+        (Some(length), None) => {
+            if length.is_empty() || !length.bytes().all(|byte| byte.is_ascii_digit()) {
+                return Err(Refusal::Malformed("`Content-Length` must be one number"));
+            }
+            match length.parse() {
+                Ok(0) => Ok(Framing::Empty),
+                Ok(length) if length <= HTTP_BODY_BYTES_MAX => Ok(Framing::Length(length)),
+                _ => Err(Refusal::LargeBody),
+            }
+        }
+        // One that says what its body is has one, and where it ends can't be told.
+        (None, None) if has_type && matches!(method, "POST" | "PUT" | "PATCH") => {
+            Err(Refusal::NoLength)
+        }
+        (None, None) => Ok(Framing::Empty),
+    }
+}
+
+fn ascii(value: &[u8]) -> Result<String, Refusal> {
+    let text = std::str::from_utf8(value).ok().filter(|text| text.is_ascii());
+    let text = text.ok_or(Refusal::Malformed("a header that is read here must be ASCII"))?;
+    Ok(text.to_owned())
+}
+
+fn twice() -> Refusal {
+    Refusal::Malformed("a header stands there twice that may stand there once")
+}
+
+/// Whether `bytes` is a token of RFC 9110, section 5.6.2.
+fn is_token(bytes: &[u8]) -> bool {
+    let is_char = |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(is_char)
+}
+
+#[cfg(test)]
+mod tests;

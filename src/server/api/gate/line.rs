@@ -1,0 +1,238 @@
+//! A line to the HTTP library: one of a fixed number of internal connections, each of which has one
+//! request at a time.
+//!
+//! ```text
+//! gate ── GET /v1/health HTTP/1.1 ──────────► tiny_http ─► worker
+//!         X-Oxmon-Client: 192.0.2.7
+//!         authorization: …                  ◄─ HTTP/1.1 200 OK …
+//! ```
+
+use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::os::unix::net::UnixStream;
+
+use super::head::Head;
+use super::wire::Want;
+
+/// The header that tells a worker the client's address.
+pub const CLIENT: &str = "X-Oxmon-Client";
+
+/// A request that came in whole.
+#[derive(Debug)]
+pub struct Whole {
+    /// Its head.
+    pub head: Head,
+    /// Its body.
+    pub body: Vec<u8>,
+    /// The client's address, without its port.
+    pub client: String,
+}
+
+impl Whole {
+    /// The request as the HTTP library gets it: nothing in it is as the client wrote it but what
+    /// was checked.
+    fn encode(&self) -> Vec<u8> {
+        let Head { method, target, headers, .. } = &self.head;
+        let mut text = format!("{method} {target} HTTP/1.1\r\n{CLIENT}: {}\r\n", self.client);
+        for (name, value) in headers {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        text.push_str(&format!("Content-Length: {}\r\n\r\n", self.body.len()));
+        let mut bytes = text.into_bytes();
+        bytes.extend_from_slice(&self.body);
+        bytes
+    }
+}
+
+/// An answer that came back.
+#[derive(Debug)]
+pub struct Answered {
+    /// Whose request it answers.
+    pub client: u64,
+    /// Its status.
+    pub status: u16,
+    /// Head and body.
+    pub bytes: Vec<u8>,
+}
+
+/// One internal connection.
+pub struct Line {
+    stream: UnixStream,
+    /// Whose request is under way.
+    client: Option<u64>,
+    request: Vec<u8>,
+    sent: usize,
+    answer: Vec<u8>,
+    /// Bytes and status of the answer, once its head is there.
+    expected: Option<(usize, u16)>,
+    /// Whether the answer has no body whatever its head says.
+    head_only: bool,
+}
+
+impl Line {
+    /// A line over a connection.
+    ///
+    /// # Errors
+    ///
+    /// When the connection can't be set not to block.
+    pub fn new(stream: UnixStream) -> io::Result<Self> {
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            client: None,
+            request: Vec::new(),
+            sent: 0,
+            answer: Vec::new(),
+            expected: None,
+            head_only: false,
+        })
+    }
+
+    /// The connection.
+    pub fn stream(&self) -> &UnixStream {
+        &self.stream
+    }
+
+    /// Whether a request may be given to it.
+    pub fn is_free(&self) -> bool {
+        self.client.is_none()
+    }
+
+    /// Takes a request, and writes of it what there is room for.
+    ///
+    /// # Errors
+    ///
+    /// When the library has closed the line.
+    pub fn ask(&mut self, client: u64, whole: &Whole) -> io::Result<()> {
+        self.client = Some(client);
+        self.head_only = whole.head.is_head();
+        self.request = whole.encode();
+        self.sent = 0;
+        self.push()
+    }
+
+    /// What to wait for: a free line waits too, since its end would be the end of the server.
+    pub fn want(&self) -> Want {
+        if self.sent < self.request.len() { Want::Write } else { Want::Read }
+    }
+
+    /// Moves what can move; gives the answer when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// When the library has closed the line or says what can't be read, which it never does to
+    /// requests that were checked.
+    pub fn pump(&mut self, scratch: &mut [u8]) -> io::Result<Option<Answered>> {
+        self.push()?;
+        loop {
+            match self.stream.read(scratch) {
+                Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+                Ok(bytes) => {
+                    self.answer.extend_from_slice(&scratch[..bytes]);
+                    if let Some(answered) = self.take()? {
+                        return Ok(Some(answered));
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn push(&mut self) -> io::Result<()> {
+        while self.sent < self.request.len() {
+            match self.stream.write(&self.request[self.sent..]) {
+                Ok(bytes) => self.sent += bytes,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> io::Result<Option<Answered>> {
+        if self.expected.is_none() {
+            self.expected = measure(&self.answer, self.head_only)?;
+        }
+        let Some((length, status)) = self.expected else { return Ok(None) };
+        if self.answer.len() < length {
+            return Ok(None);
+        }
+        let client = self.client.take().filter(|_| self.answer.len() == length);
+        let client = client.ok_or(ErrorKind::InvalidData)?;
+        self.expected = None;
+        self.request = Vec::new();
+        self.sent = 0;
+        Ok(Some(Answered { client, status, bytes: std::mem::take(&mut self.answer) }))
+    }
+}
+
+/// Bytes and status of an answer, once its head is whole.
+fn measure(answer: &[u8], head_only: bool) -> io::Result<Option<(usize, u16)>> {
+    let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
+        return Ok(None);
+    };
+    let head = std::str::from_utf8(&answer[..end]).map_err(|_| ErrorKind::InvalidData)?;
+    let status = head.get(9..12).and_then(|digits| digits.parse().ok());
+    let status = status.ok_or(ErrorKind::InvalidData)?;
+    let bodiless = head_only || matches!(status, 100..=199 | 204 | 304);
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(':')?;
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse().ok())?
+    });
+    let length: usize = if bodiless { 0 } else { length.ok_or(ErrorKind::InvalidData)? };
+    Ok(Some((end + 4 + length, status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::server::api::gate::head;
+
+    fn whole(text: &[u8], body: &[u8]) -> Whole {
+        let head = head::parse(text).unwrap();
+        Whole { head, body: body.to_vec(), client: "192.0.2.7".to_owned() }
+    }
+
+    #[test]
+    fn a_request_is_written_anew_without_what_is_not_passed() {
+        let forged = b"POST /v1/x?y HTTP/1.1\r\nHost: h\r\nX-Oxmon-Client: 203.0.113.1\r\n\
+            Connection: close\r\nAuthorization: Bearer t\r\nContent-Length: 2\r\n\r\n";
+        let text = String::from_utf8(whole(forged, b"{}").encode()).unwrap();
+        let expected = "POST /v1/x?y HTTP/1.1\r\nX-Oxmon-Client: 192.0.2.7\r\n\
+            authorization: Bearer t\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn an_answer_ends_where_its_head_says() {
+        let text = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
+        for came in 0..text.len() - 5 {
+            assert_eq!(measure(&text[..came], false).unwrap(), None);
+        }
+        assert_eq!(measure(text, false).unwrap(), Some((text.len(), 200)));
+        assert_eq!(measure(text, true).unwrap(), Some((text.len() - 5, 200)));
+        let same = b"HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(measure(same, false).unwrap(), Some((same.len(), 304)));
+        assert!(measure(b"HTTP/1.1 200 OK\r\n\r\n", false).is_err());
+        assert!(measure(b"HTTP/1.1 abc OK\r\nContent-Length: 5\r\n\r\n", false).is_err());
+    }
+
+    #[test]
+    fn a_line_carries_one_request_and_notices_its_end() {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut line = Line::new(near).unwrap();
+        let mut scratch = [0; 64];
+        line.ask(7, &whole(b"GET / HTTP/1.0\r\n\r\n", b"")).unwrap();
+        assert!(line.pump(&mut scratch).unwrap().is_none() && !line.is_free());
+        let read = far.read(&mut scratch).unwrap();
+        assert!(scratch[..read].starts_with(b"GET / HTTP/1.1\r\n"));
+        far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        let answered = line.pump(&mut scratch).unwrap().unwrap();
+        assert_eq!((answered.client, answered.status, line.is_free()), (7, 200, true));
+        assert!(answered.bytes.ends_with(b"\r\n\r\nok"));
+        drop(far);
+        assert!(line.pump(&mut scratch).is_err());
+    }
+}

@@ -1,0 +1,118 @@
+//! What the gate tells of itself.
+
+use prometheus::{
+    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    exponential_buckets,
+};
+
+/// `oxmon_http_…`.
+pub struct Metrics {
+    /// Open connections.
+    pub open: IntGauge,
+    /// Requests that wait for a worker.
+    pub queue_depth: IntGauge,
+    /// Time from a whole request to its answer.
+    pub seconds: Histogram,
+    /// Answers, by the first digit of their status.
+    answers: [IntCounter; CLASSES.len()],
+    refused: IntCounterVec,
+    closed: IntCounterVec,
+}
+
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// Why the gate ended a connection without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closed {
+    /// It asked for nothing for too long.
+    Idle,
+    /// Its TLS handshake failed, or took too long.
+    Handshake,
+    /// It did not take its answer in time.
+    SlowReader,
+    /// Its place was needed by a newer one.
+    Crowded,
+    /// What it had in memory was needed by others.
+    Memory,
+}
+
+impl Closed {
+    /// All of them.
+    const ALL: [Self; 5] =
+        [Self::Idle, Self::Handshake, Self::SlowReader, Self::Crowded, Self::Memory];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Idle => "idle",
+            Self::Handshake => "handshake",
+            Self::SlowReader => "slow_reader",
+            Self::Crowded => "connections",
+            Self::Memory => "memory",
+        }
+    }
+}
+
+impl Metrics {
+    /// Makes and registers them.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has them already.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
+            let gauge = IntGauge::new(name, help)?;
+            registry.register(Box::new(gauge.clone()))?;
+            Ok(gauge)
+        };
+        let counter = |name: &str, help: &str, label| -> Result<IntCounterVec, prometheus::Error> {
+            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let options = HistogramOpts::new(
+            "oxmon_http_request_seconds",
+            "Time from a whole request to its answer, waiting included.",
+        );
+        let seconds =
+            Histogram::with_opts(options.buckets(exponential_buckets(0.000_5, 2.0, 15)?))?;
+        registry.register(Box::new(seconds.clone()))?;
+        let answers = counter("oxmon_http_requests_total", "Requests answered.", "status")?;
+        let closed = counter(
+            "oxmon_http_connections_closed_total",
+            "Connections ended by the server without an answer.",
+            "reason",
+        )?;
+        for reason in Closed::ALL {
+            closed.with_label_values(&[reason.name()]);
+        }
+        Ok(Self {
+            open: gauge("oxmon_http_connections", "Open connections.")?,
+            queue_depth: gauge("oxmon_http_queue_depth", "Requests that wait for a worker.")?,
+            seconds,
+            answers: CLASSES.map(|class| answers.with_label_values(&[class])),
+            refused: counter(
+                "oxmon_http_requests_refused_total",
+                "Requests that no worker has seen.",
+                "reason",
+            )?,
+            closed,
+        })
+    }
+
+    /// Counts an answer.
+    pub fn answered(&self, status: u16) {
+        if let Some(counter) = self.answers.get(usize::from(status / 100).wrapping_sub(1)) {
+            counter.inc();
+        }
+    }
+
+    /// Counts a request that no worker sees.
+    pub fn refuse(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a connection that ends without an answer.
+    pub fn close(&self, reason: Closed) {
+        self.closed.with_label_values(&[reason.name()]).inc();
+    }
+}

@@ -19,6 +19,13 @@ pub const DAY_MS: i64 = 24 * HOUR_MS;
 pub trait Clock: Send + Sync {
     /// Unix time in milliseconds.
     fn now_ms(&self) -> i64;
+
+    /// The earliest and the latest Unix time in milliseconds that it may be now. They differ only
+    /// while a watched clock has just jumped.
+    fn possible_ms(&self) -> (i64, i64) {
+        let now = self.now_ms();
+        (now, now)
+    }
 }
 
 /// The machine's clock.

@@ -7,3 +7,4 @@ pub mod exit;
 pub mod ids;
 pub mod limits;
 pub mod logging;
+pub mod steady;

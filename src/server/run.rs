@@ -19,6 +19,7 @@ use crate::base::cli::VERSION;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
+use crate::base::steady::SteadyClock;
 use crate::rt::stop::{Ask, signals};
 use crate::server::alert::Alerts;
 use crate::server::alert::tell::Tell;
@@ -84,7 +85,7 @@ struct Server {
 impl Server {
     fn start(config: ServerConfig) -> Result<Self, Fatal> {
         let config = Arc::new(config);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let clock: Arc<dyn Clock> = Arc::new(SteadyClock::new(SystemClock));
         let registry = prometheus::Registry::new();
         let started_ms = clock.now_ms();
         process::register(&registry, started_ms).map_err(metrics_error)?;

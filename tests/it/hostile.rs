@@ -103,6 +103,98 @@ fn what_is_too_large_is_refused_with_its_status() {
 }
 
 #[test]
+fn what_could_be_smuggled_is_refused_and_nothing_of_it_served() {
+    let server = Server::start("log_level = \"debug\"\n");
+    let hidden = "GET /v1/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let cases = [
+        ("Content-Length: 4\r\nTransfer-Encoding: chunked", "0\r\n\r\n", 400),
+        ("Content-Length: 0\r\nContent-Length: 45", "", 400),
+        ("Content-Length: 0\r\nContent-Length: 0", "", 400),
+        ("Transfer-Encoding: chunked, identity", "0\r\n\r\n", 501),
+        ("Transfer-Encoding: xchunked", "0\r\n\r\n", 501),
+        ("Transfer-Encoding : chunked", "0\r\n\r\n", 400),
+        ("X: a\r\n Content-Length: 0", "", 400),
+        ("X: a\nContent-Length: 0", "", 400),
+        ("Transfer-Encoding: chunked", "1\nx\r\n0\r\n\r\n", 400),
+        ("Transfer-Encoding: chunked", "-1\r\n\r\n", 400),
+        ("Host: y", "", 400),
+        ("Expect: a-miracle", "", 417),
+    ];
+    for (headers, body, status) in cases {
+        let request = format!("POST /v1/health HTTP/1.1\r\nHost: x\r\n{headers}\r\n\r\n");
+        let said = ask(&server, format!("{request}{body}{hidden}").as_bytes());
+        assert!(said.starts_with(&format!("HTTP/1.1 {status} ")), "{headers:?}: {said}");
+        assert!(said.contains("\r\nConnection: close\r\n"), "{headers:?}: {said}");
+        assert!(said.contains("\r\nX-Trace-Id: "), "{headers:?}: {said}");
+    }
+    healthy(&server);
+    wait_for("the last request in the log", Duration::from_secs(5), || {
+        server.log().contains("GET /v1/health 200").then_some(())
+    });
+    assert!(!server.log().contains("smuggled"), "{}", server.log());
+}
+
+#[test]
+fn nobody_gives_themselves_another_address() {
+    let server = Server::start("log_level = \"debug\"\n");
+    let forged = "GET /v1/nothing HTTP/1.1\r\nHost: x\r\nX-Oxmon-Client: 203.0.113.9\r\n\
+        x-oxmon-client: 203.0.113.9\r\nConnection: X-Oxmon-Client\r\n\r\n";
+    let said = ask(&server, forged.as_bytes());
+    assert!(said.starts_with("HTTP/1.1 404"), "{said}");
+    wait_for("the request in the log", Duration::from_secs(5), || {
+        server.log().contains("GET /v1/nothing 404 127.0.0.1").then_some(())
+    });
+    assert!(!server.log().contains("203.0.113.9"), "{}", server.log());
+}
+
+#[test]
+fn clients_that_read_nothing_stop_nobody() {
+    let server = Server::start("");
+    let asked = "GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
+    let mut deaf: Vec<TcpStream> = (0..30).map(|_| connect(&server)).collect();
+    for socket in &mut deaf {
+        socket.write_all(asked.as_bytes()).unwrap();
+    }
+    // They are served until their sockets are full, and the others all the while.
+    for _ in 0..50 {
+        healthy(&server);
+    }
+}
+
+#[test]
+fn requests_over_the_queue_are_told_to_come_again() {
+    let server = Server::start("[pools]\nhttp_workers = 1\nhttp_queue = 1\n");
+    let body = r#"{"username":"admin","password":"wrong"}"#;
+    let request = format!(
+        "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
+         Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    // Each takes the one worker as long as a password's hash takes.
+    let mut sockets: Vec<TcpStream> = (0..20).map(|_| connect(&server)).collect();
+    for socket in &mut sockets {
+        socket.write_all(request.as_bytes()).unwrap();
+    }
+    let (mut served, mut refused) = (0, 0);
+    for socket in &mut sockets {
+        let mut said = String::new();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        socket.read_to_string(&mut said).unwrap();
+        match said.get(9..12) {
+            Some("401" | "429") => served += 1,
+            Some("503") => {
+                assert!(said.contains("\r\nRetry-After: 1\r\n"), "{said}");
+                assert!(said.contains("\"err_code\":1012"), "{said}");
+                refused += 1;
+            }
+            _ => panic!("{said}"),
+        }
+    }
+    assert!(served >= 2 && refused >= 1 && served + refused == 20, "{served} and {refused}");
+    healthy(&server);
+}
+
+#[test]
 fn answers_say_what_is_wrong_in_the_envelope() {
     let mut server = Server::start("");
     server.get("/v1/agents");

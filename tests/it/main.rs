@@ -18,6 +18,7 @@ mod enroll;
 mod examples;
 mod first_value;
 mod hostile;
+mod http;
 mod ingest;
 mod install;
 mod lifecycle;

@@ -1,5 +1,7 @@
 //! TLS between agent and server, both ways, with a private authority.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,7 +10,7 @@ use serde_json::Value;
 use crate::support::agent::Agent;
 use crate::support::pki::Pki;
 use crate::support::server::Server;
-use crate::support::wait_for;
+use crate::support::{signal, wait_for};
 
 fn quoted(path: &Path) -> String {
     format!("{:?}", path.display().to_string())
@@ -98,4 +100,90 @@ fn a_server_that_wants_client_certificates_gets_them() {
     wait_for("the agent with one", Duration::from_secs(15), || {
         (server.agents() == 1).then_some(())
     });
+}
+
+#[test]
+fn silent_handshakes_stop_nobody() {
+    let pki = Pki::new();
+    let pair = pki.issue("server", "DNS:localhost,IP:127.0.0.1", 10);
+    let server = TlsServer::start(&pki, pair, "");
+    let connect = || TcpStream::connect(("127.0.0.1", server.server.http_port)).unwrap();
+    let mut silent: Vec<TcpStream> = (0..500).map(|_| connect()).collect();
+    assert_eq!(server.agents(), 0);
+    // The head of a greeting whose rest never comes.
+    for socket in &mut silent[..100] {
+        socket.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).unwrap();
+    }
+    // What is no greeting ends at once.
+    let mut plain = connect();
+    plain.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    plain.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut said = Vec::new();
+    let _ = plain.read_to_end(&mut said);
+    assert!(!String::from_utf8_lossy(&said).contains("agent_count"));
+    assert_eq!(server.agents(), 0);
+    for socket in &mut silent {
+        socket.set_nonblocking(true).unwrap();
+    }
+    wait_for("the silent ones to be cut off", Duration::from_secs(30), || {
+        assert_eq!(server.agents(), 0, "the server answers meanwhile");
+        silent.retain_mut(|socket| {
+            matches!(socket.read(&mut [0; 64]), Err(error)
+                if error.kind() == std::io::ErrorKind::WouldBlock)
+        });
+        silent.is_empty().then_some(())
+    });
+}
+
+#[test]
+fn sighup_takes_the_new_certificate_and_keeps_the_old_over_a_bad_one() {
+    let pki = Pki::new();
+    let (pem, key) = pki.issue("server", "DNS:localhost,IP:127.0.0.1", 10);
+    let server = TlsServer::start(&pki, (pem.clone(), key.clone()), "");
+    assert_eq!(server.agents(), 0);
+    std::fs::write(&pem, "no certificate").unwrap();
+    signal(&server.server.child, "HUP");
+    wait_for("the complaint", Duration::from_secs(10), || {
+        server.server.log().contains("kept the certificate as it was").then_some(())
+    });
+    assert_eq!(server.agents(), 0);
+    let other = Pki::new();
+    let (new_pem, new_key) = other.issue("server", "DNS:localhost,IP:127.0.0.1", 10);
+    std::fs::copy(&new_key, &key).unwrap();
+    std::fs::copy(&new_pem, &pem).unwrap();
+    signal(&server.server.child, "HUP");
+    let ca = other.ca().display().to_string();
+    wait_for("the new certificate", Duration::from_secs(10), || {
+        server.curl(&["--cacert", &ca], "/v1/health")
+    });
+    assert_eq!(server.agents(), -1, "the old authority is still good");
+}
+
+#[test]
+fn one_connection_under_tls_carries_many_requests() {
+    let pki = Pki::new();
+    let pair = pki.issue("server", "DNS:localhost,IP:127.0.0.1", 10);
+    let server = TlsServer::start(&pki, pair, "");
+    let url = format!("https://127.0.0.1:{}", server.server.http_port);
+    let body = server.server.dir.path().join("body.json");
+    std::fs::write(&body, format!("{{\"username\": \"{}\"}}", "x".repeat(900_000))).unwrap();
+    let out = std::process::Command::new("curl")
+        .args(["-sS", "--max-time", "20", "-o", "/dev/null", "--cacert"])
+        .arg(&server.ca)
+        .args(["-w", "%{http_code} %{size_download} %{num_connects}\n"])
+        .args([format!("{url}/v1/health"), "-o".to_owned(), "/dev/null".to_owned()])
+        .args([format!("{url}/v1/openapi.json"), "--next".to_owned(), "-sS".to_owned()])
+        .args(["-o", "/dev/null", "-w", "%{http_code}\n", "-H", "Content-Type: application/json"])
+        .arg("--cacert")
+        .arg(&server.ca)
+        .arg("--data-binary")
+        .arg(format!("@{}", body.display()))
+        .arg(format!("{url}/v1/auth/login"))
+        .output()
+        .expect("curl runs");
+    let said = String::from_utf8_lossy(&out.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    assert!(lines[0].starts_with("200 ") && lines[0].ends_with(" 1"), "{said}");
+    assert!(lines[1].starts_with("200 ") && lines[1].ends_with(" 0"), "{said}");
+    assert_eq!(lines[2], "400", "{said}");
 }

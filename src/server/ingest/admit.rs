@@ -120,10 +120,10 @@ pub struct Window {
 }
 
 impl Window {
-    /// The window at `now_ms` with a retention of `retention_ms`.
-    pub fn at(now_ms: i64, retention_ms: i64) -> Self {
-        let from_ms = now_ms.saturating_sub(retention_ms);
-        Self { from_ms, to_ms: now_ms.saturating_add(FUTURE_MS_MAX) }
+    /// The window with a retention of `retention_ms`, when it may be `earliest_ms` to `latest_ms`.
+    pub fn at((earliest_ms, latest_ms): (i64, i64), retention_ms: i64) -> Self {
+        let from_ms = earliest_ms.saturating_sub(retention_ms);
+        Self { from_ms, to_ms: latest_ms.saturating_add(FUTURE_MS_MAX) }
     }
 
     /// Whether a value at a time can be stored.
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_point_is_taken_inside_of_the_window_only() {
-        let window = Window::at(NOW_MS, 1_000);
+        let window = Window::at((NOW_MS, NOW_MS), 1_000);
         assert_eq!(window.check(NOW_MS - 1_000, 1.0), Ok(()));
         assert_eq!(window.check(NOW_MS - 1_001, 1.0), Err(Reason::TooOld));
         assert_eq!(window.check(NOW_MS + FUTURE_MS_MAX, 1.0), Ok(()));

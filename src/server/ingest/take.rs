@@ -116,7 +116,7 @@ impl Intake {
 
     /// The times that can be stored now.
     pub fn window(&self) -> Window {
-        Window::at(self.clock.now_ms(), self.retention_ms)
+        Window::at(self.clock.possible_ms(), self.retention_ms)
     }
 
     /// Whether a caller is who its metadata says.

@@ -72,12 +72,14 @@ impl ServerCredentialsFetcher for Fetcher {
             return Ok(None);
         }
         let pem = read(&self.tls)?;
-        let mut builder = ServerCredentialsBuilder::new().add_cert(pem.cert, pem.key);
-        if let Some(ca) = pem.client_ca {
-            let request = CertificateRequestType::RequestAndRequireClientCertificateAndVerify;
-            builder = builder.root_cert(ca, request);
-        }
-        Ok(Some(builder))
+        // The library ends the process when a fetched configuration names no authority, also where
+        // no client is asked for a certificate; then it is one that nothing is compared with.
+        let (authorities, request) = match pem.client_ca {
+            Some(ca) => (ca, CertificateRequestType::RequestAndRequireClientCertificateAndVerify),
+            None => (pem.cert.clone(), CertificateRequestType::DontRequestClientCertificate),
+        };
+        let builder = ServerCredentialsBuilder::new().add_cert(pem.cert, pem.key);
+        Ok(Some(builder.root_cert(authorities, request)))
     }
 }
 

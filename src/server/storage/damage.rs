@@ -75,16 +75,19 @@ pub fn rename(path: &Path, why: &str) -> Option<String> {
 /// Sets the file of a day aside while the server runs, on the thread of the day's writer, which
 /// has closed it. A fresh day takes its place and what its head held.
 pub fn set_aside(shared: &Arc<Shared>, day: &Arc<Day>, why: &str) {
-    let Some(name) = rename(&day.path, why) else {
-        // It keeps its name, and the next attempt to write it comes here again.
-        day.shut();
-        replace(shared, day, &Arc::new(Day::new(day.number, day.path.clone())));
-        return;
-    };
-    note(shared, Some(name));
     let fresh = Arc::new(Day::new(day.number, day.path.clone()));
-    replace(shared, day, &fresh);
     day.shut();
+    let renamed = {
+        // No writer of the fresh day opens the file before it has its new name, and no reader of
+        // the old one takes what comes in its place for it.
+        let _gate = fresh.gate();
+        replace(shared, day, &fresh);
+        day.leave();
+        rename(&day.path, why)
+    };
+    // A file that keeps its name comes here again at the next attempt to write it.
+    let Some(name) = renamed else { return };
+    note(shared, Some(name));
     let mut bytes = 0;
     for cell in day.agents() {
         let mut agent = lock(&cell);

@@ -11,9 +11,10 @@ use rusqlite::Connection;
 
 use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
+use crate::server::storage::books::Books;
 use crate::server::storage::head::AgentDay;
 use crate::server::storage::intern::lock;
-use crate::server::storage::shared::{Done, Shared};
+use crate::server::storage::shared::{Done, Shared, again};
 use crate::server::storage::{ResolvedTick, StorageError, partition, writer};
 
 /// Connections kept for a day's readers; more readers than that open one for the call.
@@ -39,6 +40,19 @@ pub enum Job {
     SetAside(String),
 }
 
+impl Job {
+    /// Tells whoever waits for it that it can't be done.
+    pub fn refuse(self, error: &StorageError) {
+        match self {
+            Self::Write(write) => write.done.tell(Err(again(error))),
+            Self::Events(_, reply) => {
+                let _ = reply.send(Err(again(error)));
+            }
+            Self::Maintain | Self::SetAside(_) => {}
+        }
+    }
+}
+
 /// Ticks that wait for their transaction.
 pub struct Write {
     /// The agent.
@@ -49,34 +63,6 @@ pub struct Write {
     pub received_ms: i64,
     /// Whom to tell.
     pub done: Done,
-}
-
-/// What the writer must know to name rows, kept while no writer runs.
-#[derive(Debug, Default)]
-pub struct Books {
-    /// Id of the next row of `agents`.
-    pub next_agent: u32,
-    /// Id of the next row of `series`.
-    pub next_series: u32,
-    /// Id of the next row of `layouts`.
-    pub next_layout: i64,
-    /// Id of the next row of `samples`.
-    pub next_frame: i64,
-    /// First row of `samples` that may still be there.
-    pub log_first: i64,
-    /// Rows that memory has and the file has not, because their transaction failed.
-    pub unsaved: Vec<Row>,
-}
-
-/// A row that gives an id its meaning.
-#[derive(Debug)]
-pub enum Row {
-    /// Of `agents`.
-    Agent(u32, Arc<str>),
-    /// Of `series`, with its agent's id.
-    Series(u32, u32, Arc<crate::server::storage::Series>),
-    /// Of `layouts`, with its agent's id and the list.
-    Layout(i64, u32, String),
 }
 
 /// One day.
@@ -92,6 +78,10 @@ pub struct Day {
     slot: Mutex<Slot>,
     /// Whether every series has one chunk and the file no free pages.
     pub settled: AtomicBool,
+    /// Whether the file has its tables.
+    made: AtomicBool,
+    /// Whether the file is no longer that of this day: dropped, or set aside.
+    gone: AtomicBool,
 }
 
 #[derive(Default)]
@@ -104,22 +94,16 @@ struct Slot {
 impl Day {
     /// A day without points.
     pub fn new(number: i64, path: PathBuf) -> Self {
-        let books = Books {
-            next_agent: 1,
-            next_series: 1,
-            next_layout: 1,
-            next_frame: 1,
-            log_first: 1,
-            unsaved: Vec::new(),
-        };
         Self {
             number,
             path,
             agents: RwLock::default(),
             readers: bounded(READERS_KEPT),
-            books: Mutex::new(books),
+            books: Mutex::new(Books::new()),
             slot: Mutex::default(),
             settled: AtomicBool::new(false),
+            made: AtomicBool::new(false),
+            gone: AtomicBool::new(false),
         }
     }
 
@@ -156,14 +140,17 @@ impl Day {
     ///
     /// # Errors
     ///
-    /// What `body` gives, or why the file can't be read.
+    /// What `body` gives, or why the file can't be read; [`StorageError::Moved`] when it is gone.
     pub fn read<T>(
         &self,
         body: impl FnOnce(&Connection) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         let connection = match self.readers.1.try_recv() {
             Ok(connection) => connection,
-            Err(_) => partition::open_reader(&self.path)?,
+            Err(_) => match self.connect() {
+                Err(StorageError::DiskFull) => return self.read_at_rest(body),
+                opened => opened?,
+            },
         };
         let sql = |error| partition::classify(error, &self.path);
         connection.execute_batch("BEGIN").map_err(sql)?;
@@ -172,6 +159,49 @@ impl Day {
         // More than are kept are closed.
         let _ = self.readers.0.try_send(connection);
         outcome
+    }
+
+    fn connect(&self) -> Result<Connection, StorageError> {
+        let opened = partition::open_reader(&self.path);
+        // Asked after the first page was read: whatever was opened before the file went is its own.
+        if self.gone.load(Ordering::SeqCst) {
+            return Err(StorageError::Moved(partition::date_of(self.number)));
+        }
+        opened
+    }
+
+    /// Reads a file that nobody writes, where a full disk has no room for SQLite's shared index.
+    /// No writer starts meanwhile.
+    fn read_at_rest<T>(
+        &self,
+        body: impl FnOnce(&Connection) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let slot = lock(&self.slot);
+        let ended = slot.thread.as_ref().is_none_or(JoinHandle::is_finished);
+        if slot.sender.is_some() || !ended {
+            return Err(StorageError::DiskFull);
+        }
+        body(&partition::open_at_rest(&self.path)?)
+    }
+
+    /// Whether the file is there and has its tables.
+    pub fn is_made(&self) -> bool {
+        self.made.load(Ordering::Acquire)
+    }
+
+    /// Notes that the file has its tables.
+    pub fn made(&self) {
+        self.made.store(true, Ordering::Release);
+    }
+
+    /// Notes that the file is about to go: who opens it from now on is told.
+    pub fn leave(&self) {
+        self.gone.store(true, Ordering::SeqCst);
+    }
+
+    /// Keeps writers from starting while it is held.
+    pub fn gate(&self) -> impl Drop + '_ {
+        lock(&self.slot)
     }
 
     /// The queue of the day's writer, which is started when none runs.

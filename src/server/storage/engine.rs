@@ -2,38 +2,34 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, RwLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use crossbeam_channel::bounded;
-use rustix::fs::FlockOperation;
 
-use crate::base::clock::{Clock, HOUR_MS};
+use crate::base::clock::Clock;
 use crate::model::alert::AlertEvent;
 use crate::model::point::Batch;
 use crate::model::series::SeriesKey;
-use crate::rt::stop::{Stop, StopSource};
+use crate::rt::stop::StopSource;
 use crate::rt::thread;
 use crate::server::config::ServerConfig;
 use crate::server::storage::day::{Day, Job, Write};
 use crate::server::storage::intern::{Interner, lock};
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::reader::{list, names, range};
+use crate::server::storage::retention::What;
 use crate::server::storage::shared::{Done, Permit, Shared};
 use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
     PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
-    StorageError, StorageReport, Store, Stored, Summary, damage, events, partition, recover,
-    retention,
+    StorageError, StorageReport, Store, Stored, Summary, damage, events, folder, partition,
+    retention, upkeep,
 };
 
-/// The file that says that a server runs on this folder.
-const LOCK_FILE: &str = ".lock";
-/// How often days are looked at for packing by age.
-const MAINTAIN_EVERY: Duration = Duration::from_secs(5);
+/// How often a read is begun again when a day goes meanwhile.
+const READ_TRIES: usize = 3;
 
 /// Day files, their writers and what is in memory of them.
 pub struct Engine {
@@ -53,7 +49,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         registry: &prometheus::Registry,
     ) -> Result<Arc<Self>, StorageError> {
-        let lock_file = take_folder(&config.data_dir)?;
+        let lock_file = folder::take(&config.data_dir)?;
         let metrics = Metrics::new(registry)
             .map_err(|error| StorageError::Invalid(format!("the store's metrics: {error}")))?;
         let shared = Arc::new(Shared {
@@ -72,19 +68,17 @@ impl Engine {
             head_bytes: AtomicI64::new(0),
             disk_full: AtomicBool::new(false),
             set_aside: Mutex::new(damage::names(&config.data_dir)),
+            cleaning: Mutex::new(()),
             #[cfg(test)]
             probe: OnceLock::new(),
         });
-        load_days(&shared)?;
-        let (source, stop) = {
-            let source = StopSource::new();
-            let stop = source.stop();
-            (source, stop)
-        };
+        folder::load_days(&shared)?;
+        let source = StopSource::new();
+        let stop = source.stop();
         let background = {
             let shared = Arc::clone(&shared);
             thread::spawn("db-maintain", move || {
-                maintain(&shared, &stop);
+                upkeep::run(&shared, &stop);
                 Ok(())
             })
         };
@@ -101,18 +95,35 @@ impl Engine {
     /// Does now what is done every few seconds.
     #[cfg(test)]
     pub fn maintain_now(&self) {
-        ask_for_upkeep(&self.shared, self.shared.clock.now_ms());
+        upkeep::ask(&self.shared);
     }
 
+    /// Reads, and begins again when a day went meanwhile.
     fn read<T>(
         &self,
-        body: impl FnOnce(&[Arc<Day>]) -> Result<T, StorageError>,
+        mut body: impl FnMut(&[Arc<Day>]) -> Result<T, StorageError>,
+    ) -> Result<T, StorageError> {
+        let mut outcome = self.read_once(&mut body);
+        for _ in 1..READ_TRIES {
+            if !matches!(outcome, Err(StorageError::Moved(_))) {
+                break;
+            }
+            outcome = self.read_once(&mut body);
+        }
+        outcome
+    }
+
+    fn read_once<T>(
+        &self,
+        mut body: impl FnMut(&[Arc<Day>]) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
         let _timer = self.shared.metrics.read_seconds.start_timer();
-        let outcome = body(&self.shared.days());
+        let days = self.shared.days();
+        let outcome = body(&days);
         if let Err(StorageError::Damaged { file, what }) = &outcome
-            && let Some(day) = partition::day_of_file(file)
-            && let Some(day) = self.shared.known_day(day)
+            && let Some(number) = partition::day_of_file(file)
+            // The day that was read, which may have been set aside since: then it has no writer.
+            && let Some(day) = days.iter().find(|day| day.number == number)
             && let Ok(writer) = day.writer(&self.shared)
         {
             // The writer alone may set it aside. A full queue means that it will find out itself.
@@ -242,7 +253,7 @@ impl Store for Engine {
         to_ms: i64,
         visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
     ) -> Result<(), StorageError> {
-        self.read(|days| range::scan(days, metric, wanted, (from_ms, to_ms), visit))
+        self.read_once(|days| range::scan(days, metric, wanted, (from_ms, to_ms), visit))
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {
@@ -291,14 +302,14 @@ impl Store for Engine {
             let cells = day.agents();
             let agents = cells.iter().map(|cell| lock(cell));
             series += agents.filter(|a| has_head(a)).map(|a| a.entries.len()).sum::<usize>();
-            if day.path.exists() {
+            if day.is_made() {
                 let date = partition::date_of(day.number);
                 partitions.push(Partition { date, size_bytes: partition::size_of(&day.path) });
             }
         }
         Ok(StorageReport {
             partitions,
-            total_bytes: folder_bytes(&shared.data_dir)?,
+            total_bytes: folder::bytes(&shared.data_dir)?,
             damaged: lock(&shared.set_aside).clone(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             head_bytes: u64::try_from(shared.head_bytes.load(Ordering::Relaxed)).unwrap_or(0),
@@ -307,7 +318,7 @@ impl Store for Engine {
     }
 
     fn cleanup(&self) -> Result<Cleanup, StorageError> {
-        retention::clean_up(&self.shared)
+        retention::clean_up(&self.shared, What::All)
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {
@@ -329,96 +340,5 @@ impl Store for Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.stop();
-    }
-}
-
-fn folder_bytes(folder: &Path) -> Result<u64, StorageError> {
-    let mut sum = 0;
-    for entry in std::fs::read_dir(folder)? {
-        // A file that goes between the two has no size.
-        sum +=
-            entry?.metadata().map(|meta| if meta.is_file() { meta.len() } else { 0 }).unwrap_or(0);
-    }
-    Ok(sum)
-}
-
-/// Makes the folder when it is missing, and takes its lock, which the system gives back when the
-/// process ends, however it ends.
-fn take_folder(folder: &Path) -> Result<File, StorageError> {
-    let named = |error: std::io::Error| {
-        let shown = folder.display();
-        std::io::Error::new(
-            error.kind(),
-            format!("cannot write data_dir {shown}: {error}; give the server's user the right to"),
-        )
-    };
-    std::fs::create_dir_all(folder).map_err(named)?;
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(folder.join(LOCK_FILE))
-        .map_err(named)?;
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            Err(StorageError::Locked(folder.display().to_string()))
-        }
-        Err(error) => Err(named(error.into()).into()),
-    }
-}
-
-/// Reads every day file; damaged ones are set aside.
-fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
-    let mut numbers: Vec<i64> = std::fs::read_dir(&shared.data_dir)?
-        .flatten()
-        .filter_map(|entry| partition::day_of_file(&entry.file_name().to_string_lossy()))
-        .collect();
-    numbers.sort_unstable();
-    for number in numbers {
-        let path = partition::path_of(&shared.data_dir, number);
-        let day = Arc::new(Day::new(number, path));
-        match recover::load(&day, &shared.interner) {
-            Ok(bytes) => {
-                shared.head_changed(i64::try_from(bytes).unwrap_or(i64::MAX));
-                let mut days =
-                    shared.days.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-                days.insert(number, day);
-            }
-            Err(error) => match damage::found_in(&error) {
-                Some(what) => damage::note(shared, damage::rename(&day.path, &what)),
-                None => return Err(error),
-            },
-        }
-    }
-    Ok(())
-}
-
-/// Looks every few seconds for what age makes due, and every hour for days past the retention.
-fn maintain(shared: &Arc<Shared>, stop: &Stop) {
-    let mut cleaned_ms = None;
-    loop {
-        let now = shared.clock.now_ms();
-        if cleaned_ms.is_none_or(|cleaned: i64| (now - cleaned).abs() >= HOUR_MS) {
-            cleaned_ms = Some(now);
-            if let Err(error) = retention::clean_up(shared) {
-                log::error!("dropping old days: {error}");
-            }
-        }
-        ask_for_upkeep(shared, now);
-        if stop.wait(MAINTAIN_EVERY) {
-            return;
-        }
-    }
-}
-
-fn ask_for_upkeep(shared: &Arc<Shared>, now: i64) {
-    for day in shared.days() {
-        if day.wants_upkeep(now, shared.storage.pack_age_secs)
-            && let Ok(writer) = day.writer(shared)
-        {
-            // A full queue means that the writer is awake, and this comes round again.
-            let _ = writer.try_send(Job::Maintain);
-        }
     }
 }

@@ -99,7 +99,7 @@ fn select(
 ///
 /// When a file can't be read.
 pub fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageError> {
-    for day in days.iter().rev().filter(|day| day.path.exists()) {
+    for day in days.iter().rev().filter(|day| day.is_made()) {
         let values = [Value::Text(id.to_owned())];
         let found = day.read(|connection| select(connection, day, "WHERE id = ?1", &values))?;
         if let Some(event) = found.into_iter().next() {
@@ -134,8 +134,7 @@ pub fn list(
     let wheres = format!("WHERE {}", wheres.join(" AND "));
     let mut out = Listing { items: Vec::new(), total: 0 };
     let mut skip = page.offset as u64;
-    let touched =
-        |day: &&Arc<Day>| day.start_ms() <= to && day.end_ms() >= from && day.path.exists();
+    let touched = |day: &&Arc<Day>| day.start_ms() <= to && day.end_ms() >= from && day.is_made();
     for day in days.iter().rev().filter(touched) {
         let limit = page.limit - out.items.len();
         let (count, items) = day.read(|connection| {

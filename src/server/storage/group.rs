@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use rusqlite::{Connection, params};
 
+use crate::server::storage::books::{Books, Row};
 use crate::server::storage::chunk::{self, Meta};
-use crate::server::storage::day::{Books, Cell, Day, Row, Write};
+use crate::server::storage::day::{Cell, Day, Write};
 use crate::server::storage::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::intern::lock;
 use crate::server::storage::shared::Done;

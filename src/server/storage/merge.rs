@@ -71,13 +71,18 @@ impl Finishing {
                 .prepare(&format!("PRAGMA incremental_vacuum({STEP_PAGES})"))
                 .map_err(sql)?;
             let mut rows = release.query([]).map_err(sql)?;
-            while rows.next().map_err(sql)?.is_some() {}
-            return Ok(Progress::More);
+            let mut released = false;
+            while rows.next().map_err(sql)?.is_some() {
+                released = true;
+            }
+            // A file that some other program has made anew may be one that gives nothing back.
+            if released {
+                return Ok(Progress::More);
+            }
         }
         if !self.truncated {
             self.truncated = true;
-            let checkpoint = "PRAGMA wal_checkpoint(TRUNCATE)";
-            connection.query_row(checkpoint, [], |_| Ok(())).map_err(sql)?;
+            partition::empty_log(connection).map_err(sql)?;
             return Ok(Progress::More);
         }
         Ok(Progress::Settled)

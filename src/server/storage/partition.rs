@@ -181,7 +181,7 @@ const WAL_PAGES: u32 = 4_096;
 const WAL_BYTES_KEPT: u32 = 32 << 20;
 
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
-    connection.busy_timeout(Duration::from_secs(10))?;
+    connection.busy_timeout(BUSY)?;
     // Space of packed frames is given back in small steps, not by writing the file anew.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -193,7 +193,23 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     Ok(())
 }
 
-/// Opens a day file for reading.
+/// How long a writer waits for somebody who holds a lock on its file.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// Moves the log into the file and empties it, unless a reader still needs it: who writes does not
+/// wait for who reads.
+///
+/// # Errors
+///
+/// SQLite's.
+pub fn empty_log(connection: &Connection) -> Result<(), rusqlite::Error> {
+    connection.busy_timeout(Duration::ZERO)?;
+    let outcome = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
+    connection.busy_timeout(BUSY)?;
+    outcome
+}
+
+/// Opens a day file for reading, and reads its first page.
 ///
 /// # Errors
 ///
@@ -202,12 +218,43 @@ pub fn open_reader(path: &Path) -> Result<Connection, StorageError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> Result<Connection, rusqlite::Error> {
         let connection = Connection::open_with_flags(path, flags)?;
-        connection.busy_timeout(Duration::from_secs(10))?;
+        connection.busy_timeout(BUSY)?;
         // Many days may be open at once: each keeps little.
         connection.pragma_update(None, "cache_size", -256)?;
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
         Ok(connection)
     };
     open().map_err(|error| classify(error, path))
+}
+
+/// Opens a day file that nobody writes while it is open, without its shared index.
+///
+/// # Errors
+///
+/// [`StorageError::DiskFull`] when the log still holds something, which can't be read without it.
+pub fn open_at_rest(path: &Path) -> Result<Connection, StorageError> {
+    let [log, ..] = companions(path);
+    if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
+        return Err(StorageError::DiskFull);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(uri(path, "immutable=1"), flags)
+        .map_err(|error| classify(error, path))
+}
+
+/// A file as a URI that SQLite opens in a special way (sqlite.org/uri.html).
+pub fn uri(path: &Path, how: &str) -> String {
+    let mut text = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
+            text.push(char::from(*byte));
+        } else {
+            text.push_str(&format!("%{byte:02x}"));
+        }
+    }
+    format!("{text}?{how}")
 }
 
 fn name_of(path: &Path) -> String {
@@ -218,6 +265,10 @@ fn name_of(path: &Path) -> String {
 pub fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StorageError::DiskFull,
+        // A shared index that can't grow, a file that can't be made.
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) if is_full(path) => {
+            StorageError::DiskFull
+        }
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
             StorageError::Damaged { file: name_of(path), what: error.to_string() }
         }
@@ -233,6 +284,18 @@ pub fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
             error => StorageError::Sqlite(error),
         },
     }
+}
+
+/// Bytes that SQLite needs for the first page of a log and of its index.
+const ROOM_BYTES: u64 = 64 << 10;
+
+/// Whether the file system of a file has no room.
+fn is_full(path: &Path) -> bool {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|disk| {
+        let no_inode = disk.f_files > 0 && disk.f_favail == 0;
+        no_inode || disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES
+    })
 }
 
 /// The error of a file whose content makes no sense.

@@ -26,6 +26,7 @@ struct Known {
 /// When the file is damaged or can't be read.
 pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
     let connection = partition::open_writer(&day.path)?;
+    day.made();
     let sql = |error| partition::classify(error, &day.path);
     let mut known = Known::default();
     load_agents(&connection, day, &mut known).map_err(sql)?;

@@ -8,16 +8,28 @@ use crate::server::storage::partition::{companions, date_of, size_of};
 use crate::server::storage::shared::Shared;
 use crate::server::storage::{Cleanup, Partition, StorageError};
 
-/// Drops what the retention says. The day that is written now always stays.
+/// What to drop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Days past the retention, and what is over the bound in bytes.
+    All,
+    /// What is over the bound in bytes.
+    Excess,
+}
+
+/// Drops what the retention says. The day that is written now always stays. While the clock has
+/// just jumped, the earlier of both times counts.
 ///
 /// # Errors
 ///
 /// When a file can't be removed.
-pub fn clean_up(shared: &Shared) -> Result<Cleanup, StorageError> {
+pub fn clean_up(shared: &Shared, what: What) -> Result<Cleanup, StorageError> {
+    let _one_at_a_time = lock(&shared.cleaning);
     let mut out = Cleanup::default();
     let (first, _) = shared.window();
     let days = shared.days();
-    let (old, mut kept): (Vec<_>, Vec<_>) = days.into_iter().partition(|day| day.number < first);
+    let is_old = |day: &Arc<Day>| what == What::All && day.number < first;
+    let (old, mut kept): (Vec<_>, Vec<_>) = days.into_iter().partition(is_old);
     for day in old {
         drop_day(shared, &day, &mut out)?;
     }
@@ -45,11 +57,14 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     // Closed first: the last writer leaves nothing in the log, and no other starts.
     day.close();
     shared.days.write().unwrap_or_else(PoisonError::into_inner).remove(&day.number);
+    day.leave();
     let head: usize = day.agents().iter().map(|cell| lock(cell).drop_packed(i64::MAX)).sum();
     shared.head_changed(-i64::try_from(head).unwrap_or(i64::MAX));
-    for path in companions(&day.path) {
+    // A reader that was just opening it may have made the files beside it anew.
+    let [log, index, file] = companions(&day.path);
+    for path in [&log, &index, &file, &log, &index] {
         shared.at("dropping");
-        match std::fs::remove_file(&path) {
+        match std::fs::remove_file(path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(StorageError::Io(error));
             }

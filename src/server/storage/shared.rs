@@ -46,6 +46,8 @@ pub struct Shared {
     pub disk_full: AtomicBool,
     /// Names of files that were set aside.
     pub set_aside: Mutex<Vec<String>>,
+    /// Held while days are dropped, so that no day is dropped twice.
+    pub cleaning: Mutex<()>,
     /// Called at each step that a crash may come after, on the thread that writes.
     #[cfg(test)]
     pub probe: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
@@ -78,9 +80,9 @@ impl Shared {
 
     /// The first and the last day that may have a file now.
     pub fn window(&self) -> (i64, i64) {
-        let now = self.clock.now_ms();
-        let first = day_of(now).saturating_sub(self.retention_days);
-        (first, day_of(now.saturating_add(FUTURE_MS_MAX)))
+        let (earliest, latest) = self.clock.possible_ms();
+        let first = day_of(earliest).saturating_sub(self.retention_days);
+        (first, day_of(latest.saturating_add(FUTURE_MS_MAX)))
     }
 
     /// Marks a step that a crash may come after, for tests that look at the files then.
@@ -207,6 +209,7 @@ pub fn again(error: &StorageError) -> StorageError {
     match error {
         StorageError::DiskFull => StorageError::DiskFull,
         StorageError::Stopping => StorageError::Stopping,
+        StorageError::Moved(file) => StorageError::Moved(file.clone()),
         StorageError::Damaged { file, what } => {
             StorageError::Damaged { file: file.clone(), what: what.clone() }
         }

@@ -8,10 +8,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
-use rusqlite::{Connection, params};
+use rusqlite::Connection;
 
 use crate::model::alert::AlertEvent;
-use crate::server::storage::day::{Books, Cell, Day, Job, Row, Write};
+use crate::server::storage::books::Books;
+use crate::server::storage::day::{Cell, Day, Job, Write};
 use crate::server::storage::group::{Group, KnownTimes};
 use crate::server::storage::intern::lock;
 use crate::server::storage::pack::{self, Packed};
@@ -60,21 +61,21 @@ pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
         lost: false,
     };
     loop {
-        let wait = if writer.finishing.is_some() { Duration::ZERO } else { IDLE };
+        let wait = if writer.is_busy() { Duration::ZERO } else { IDLE };
         match jobs.recv_timeout(wait) {
             Ok(job) => {
                 writer.work(job, jobs);
                 // A day that is over has few batches left: they don't keep it from being merged.
                 writer.finish_step();
             }
-            Err(RecvTimeoutError::Timeout) if writer.finishing.is_some() => writer.finish_step(),
+            Err(RecvTimeoutError::Timeout) if writer.is_busy() => writer.go_on(),
             Err(RecvTimeoutError::Timeout) => day.rest(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     if let Some(connection) = writer.connection.take() {
         // Best effort: what stays in the log is read from there.
-        let _ = connection.execute_batch("PRAGMA wal_checkpoint(TRUNCATE)");
+        let _ = partition::empty_log(&connection);
     }
     *lock(&day.books) = writer.books;
 }
@@ -83,7 +84,7 @@ impl Writer<'_> {
     /// Does a job, together with those that wait behind it.
     fn work(&mut self, first: Job, jobs: &Receiver<Job>) {
         if let Err(error) = self.open() {
-            refuse(first, &error);
+            first.refuse(&error);
             if matches!(error, StorageError::Damaged { .. }) {
                 self.give_up(&error);
             }
@@ -117,12 +118,30 @@ impl Writer<'_> {
         }
     }
 
+    /// Whether there is work that waits for no job.
+    fn is_busy(&self) -> bool {
+        !self.due.is_empty() || self.finishing.is_some()
+    }
+
+    /// Packs what is still due, then goes on with a finished day.
+    fn go_on(&mut self) {
+        if self.due.is_empty() {
+            self.finish_step();
+        } else if self.open().is_ok() {
+            self.commit(Group::new(self.shared.observer.get().is_some()), Vec::new());
+        } else {
+            // It is found due again when the file can be opened.
+            self.due.clear();
+        }
+    }
+
     fn open(&mut self) -> Result<(), StorageError> {
         if self.lost {
             return Err(partition::damaged(&self.day.path, "it was set aside"));
         }
         if self.connection.is_none() {
             self.connection = Some(partition::open_writer(&self.day.path)?);
+            self.day.made();
         }
         Ok(())
     }
@@ -173,7 +192,7 @@ impl Writer<'_> {
         let write = |connection: &mut Connection| -> Result<(), rusqlite::Error> {
             let transaction = connection.transaction()?;
             for row in &self.books.unsaved {
-                save(&transaction, row)?;
+                row.save(&transaction)?;
             }
             group.write(&transaction)?;
             for one in packed {
@@ -235,7 +254,7 @@ impl Writer<'_> {
             || self.shared.head_excess() > 0 && points < 4 * PACK_POINTS_MAX
         {
             let Some(cell) = self.due.pop_front() else { break };
-            // Due twice, by count and by age, is packed once: the head is the same until the commit.
+            // Due twice is packed once: the head is the same until the commit.
             if out.iter().any(|one| one.is_of(&cell)) {
                 continue;
             }
@@ -294,7 +313,9 @@ impl Writer<'_> {
     fn maintain(&mut self) {
         let now = self.shared.clock.now_ms();
         let limit = self.day.head_age_ms(now, self.shared.storage.pack_age_secs);
-        for cell in self.day.agents() {
+        // While some are due still, age waits: it would find the same ones again.
+        let agents = if self.due.is_empty() { self.day.agents() } else { Vec::new() };
+        for cell in agents {
             let agent = lock(&cell);
             if agent.head_points > 0 && now.saturating_sub(agent.oldest_received) >= limit {
                 drop(agent);
@@ -368,28 +389,3 @@ impl Writer<'_> {
 
 /// What became of events.
 pub type Outcome = Result<(), StorageError>;
-
-fn refuse(job: Job, error: &StorageError) {
-    match job {
-        Job::Write(write) => write.done.tell(Err(again(error))),
-        Job::Events(_, reply) => {
-            let _ = reply.send(Err(again(error)));
-        }
-        Job::Maintain | Job::SetAside(_) => {}
-    }
-}
-
-fn save(connection: &Connection, row: &Row) -> Result<(), rusqlite::Error> {
-    match row {
-        Row::Agent(id, name) => connection
-            .prepare_cached("INSERT INTO agents (id, name) VALUES (?1, ?2)")?
-            .execute(params![id, &**name]),
-        Row::Series(id, agent, series) => connection
-            .prepare_cached("INSERT INTO series (id, agent, metric, labels) VALUES (?1,?2,?3,?4)")?
-            .execute(params![id, agent, series.key.metric, series.key.labels.to_json()]),
-        Row::Layout(id, agent, list) => connection
-            .prepare_cached("INSERT INTO layouts (id, agent, series) VALUES (?1, ?2, ?3)")?
-            .execute(params![id, agent, list]),
-    }?;
-    Ok(())
-}

@@ -8,6 +8,7 @@ use tempfile::TempDir;
 const CA_SECTION: &str = "\
 [authority]
 database = index.txt
+serial = serial.txt
 certificate = ca.pem
 private_key = ca.key
 default_md = sha256

@@ -70,7 +70,7 @@ pub fn open(data_dir: &Path) -> Result<Connection, Fatal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_in_memory_with_flags(flags)?;
         if control.is_file() {
-            connection.execute("ATTACH ?1 AS control", [uri(&control)])?;
+            connection.execute("ATTACH ?1 AS control", [partition::uri(&control, "mode=ro")])?;
         }
         copy_events(&connection, data_dir, &days)?;
         vtab::register(&connection, data_dir, &days)?;
@@ -90,25 +90,12 @@ fn partition_days(data_dir: &Path) -> std::io::Result<Vec<i64>> {
     Ok(days)
 }
 
-/// A database file as a URI that SQLite opens for reading alone (sqlite.org/uri.html).
-fn uri(path: &Path) -> String {
-    let mut text = String::from("file:");
-    for byte in path.as_os_str().as_encoded_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-_.~".contains(byte) {
-            text.push(char::from(*byte));
-        } else {
-            text.push_str(&format!("%{byte:02x}"));
-        }
-    }
-    text + "?mode=ro"
-}
-
 /// Events are few, so they are copied: SQLite attaches only ten files at once.
 fn copy_events(connection: &Connection, data_dir: &Path, days: &[i64]) -> rusqlite::Result<()> {
     let mut made = false;
     for day in days {
         let path = partition::path_of(data_dir, *day);
-        connection.execute("ATTACH ?1 AS day", [uri(&path)])?;
+        connection.execute("ATTACH ?1 AS day", [partition::uri(&path, "mode=ro")])?;
         let copy = if made {
             "INSERT INTO main.alert_events SELECT * FROM day.alert_events"
         } else {

@@ -127,7 +127,7 @@ fn a_full_disk_stops_writes_alone_and_they_go_on_when_there_is_room() {
     config.storage.pack_points = 100;
     let engine = open_at(&config, &ManualClock::at(NOON));
     let mut stored = 0i64;
-    let mut send = |ts: i64| {
+    let send = |ts: i64| {
         let points = (0..60).map(|n| Point::plain(&format!("m{n}"), ts, (ts * 31 % 9_973) as f64));
         store(&engine, "a", points.collect())
     };

@@ -1,0 +1,174 @@
+//! What the store is asked, and what it answers.
+
+use crate::model::series::{Labels, SeriesKey};
+use crate::model::severity::Severity;
+
+/// A slice of a longer list.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// Rows at the most.
+    pub limit: usize,
+    /// Rows to pass over first.
+    pub offset: usize,
+}
+
+/// A slice with the number of all matches.
+#[derive(Debug, Clone)]
+pub struct Listing<T> {
+    /// The slice.
+    pub items: Vec<T>,
+    /// All matches.
+    pub total: u64,
+}
+
+/// Which points a list is about. `None` means any; times are inclusive Unix milliseconds.
+#[derive(Debug, Clone, Default)]
+pub struct PointFilter {
+    /// Exactly this agent.
+    pub agent: Option<String>,
+    /// Exactly this metric.
+    pub metric: Option<String>,
+    /// Not before.
+    pub from_ms: Option<i64>,
+    /// Not after.
+    pub to_ms: Option<i64>,
+}
+
+/// A stored point as lists show it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PointRow {
+    /// An id that is the same whenever this point is read.
+    pub id: String,
+    /// Agent, metric and labels.
+    pub key: SeriesKey,
+    /// Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The value.
+    pub value: f64,
+    /// When the server stored it, Unix milliseconds, to the accuracy that the store keeps.
+    pub created_ms: i64,
+}
+
+/// The newest value of one series.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LatestRow {
+    /// Agent, metric and labels.
+    pub key: SeriesKey,
+    /// Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The value.
+    pub value: f64,
+}
+
+/// Points summed up.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Summary {
+    /// Least value; 0 without points.
+    pub min: f64,
+    /// Greatest value; 0 without points.
+    pub max: f64,
+    /// Mean; 0 without points.
+    pub avg: f64,
+    /// Number of points.
+    pub count: u64,
+}
+
+/// A query for a chart.
+#[derive(Debug, Clone)]
+pub struct RangeQuery {
+    /// Exactly this agent.
+    pub agent: String,
+    /// Exactly this metric.
+    pub metric: String,
+    /// Labels that a series must have to be in it.
+    pub labels: Labels,
+    /// First millisecond.
+    pub from_ms: i64,
+    /// Last millisecond.
+    pub to_ms: i64,
+    /// Length of a bucket.
+    pub step_ms: i64,
+}
+
+/// One bucket of a range; empty buckets are left out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bucket {
+    /// First millisecond of the bucket: a multiple of the step.
+    pub start_ms: i64,
+    /// Least value.
+    pub min: f64,
+    /// Greatest value.
+    pub max: f64,
+    /// Mean.
+    pub avg: f64,
+    /// Newest value.
+    pub last: f64,
+    /// Number of points.
+    pub count: u64,
+}
+
+/// One series of a range.
+#[derive(Debug, Clone)]
+pub struct RangeSeries {
+    /// The series' labels.
+    pub labels: Labels,
+    /// Buckets, oldest first.
+    pub buckets: Vec<Bucket>,
+}
+
+/// When an agent was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AgentSeen {
+    /// The agent.
+    pub agent_id: String,
+    /// Timestamp of its newest point, Unix milliseconds.
+    pub last_seen_ms: i64,
+}
+
+/// Which alert events a list is about.
+#[derive(Debug, Clone, Default)]
+pub struct EventFilter {
+    /// Exactly this agent.
+    pub agent: Option<String>,
+    /// Exactly this severity.
+    pub severity: Option<Severity>,
+    /// Not before, Unix milliseconds.
+    pub from_ms: Option<i64>,
+    /// Not after, Unix milliseconds.
+    pub to_ms: Option<i64>,
+}
+
+/// One day file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partition {
+    /// `YYYY-MM-DD`.
+    pub date: String,
+    /// Bytes of the file with its log.
+    pub size_bytes: u64,
+}
+
+/// What stands on the disk.
+#[derive(Debug, Clone, Default)]
+pub struct StorageReport {
+    /// Day files, oldest first.
+    pub partitions: Vec<Partition>,
+    /// Bytes of everything in `data_dir`.
+    pub total_bytes: u64,
+    /// Names of files that were set aside as damaged.
+    pub damaged: Vec<String>,
+    /// Whether the last write found room on the disk.
+    pub disk_full: bool,
+    /// Bytes of the head in memory.
+    pub head_bytes: u64,
+    /// Series in the head.
+    pub head_series: u64,
+}
+
+/// What a clean-up removed.
+#[derive(Debug, Clone, Default)]
+pub struct Cleanup {
+    /// Days that went, oldest first.
+    pub removed: Vec<Partition>,
+    /// Bytes that they held.
+    pub freed_bytes: u64,
+}

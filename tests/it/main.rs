@@ -14,6 +14,7 @@ mod api_whitelist;
 mod certs;
 mod config;
 mod conformance;
+mod dashboard;
 mod enroll;
 mod examples;
 mod first_value;

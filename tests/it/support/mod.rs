@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod browser;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../../src/server/notify/tests/far_side.rs"]
 pub mod far_side;

@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use crate::support::server::Server;
@@ -49,6 +50,25 @@ fn two_thousand_silent_connections_stop_nobody() {
     healthy(&server);
     drop(silent);
     healthy(&server);
+}
+
+#[test]
+fn connections_over_the_limit_take_the_place_of_the_longest_silent() {
+    let server = Server::start("");
+    // A process may have to ask for as many descriptors as it is allowed to have.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
+    let mut silent: Vec<TcpStream> = (0..4_300).map(|_| connect(&server)).collect();
+    healthy(&server);
+    let ended = |socket: &mut TcpStream| {
+        socket.set_nonblocking(true).unwrap();
+        matches!(socket.read(&mut [0; 16]), Ok(0))
+    };
+    let count =
+        silent.iter_mut().take(200).filter_map(|socket| ended(socket).then_some(())).count();
+    assert_eq!(count, 200, "the first ones went");
+    let last = silent.last_mut().unwrap();
+    assert!(!ended(last), "the last one stays");
 }
 
 #[test]

@@ -28,7 +28,8 @@ impl Metrics {
             &["method", "route", "status"],
         )?;
         let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0];
-        let seconds = HistogramOpts::new("oxmon_http_request_seconds", "Time to answer a request.");
+        let seconds =
+            HistogramOpts::new("oxmon_http_request_seconds", "Time of a worker for a request.");
         let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
         let active = IntGauge::new("oxmon_http_requests_active", "Requests being answered.")?;
         let uptime = IntGauge::new("oxmon_uptime_seconds", "Seconds since the server started.")?;

@@ -193,16 +193,20 @@ impl Run {
         self.settle(id)
     }
 
-    /// Makes room by ending the connection that has asked for nothing for the longest.
+    /// Makes room by ending the connection that has asked for nothing for the longest, or else the
+    /// one that has been slow for the longest.
     fn oust(&mut self) -> bool {
-        let unasked = self
-            .seats
-            .iter()
-            .filter_map(|(id, seat)| seat.client.unasked_since().map(|since| (since, *id)));
-        let Some((_, id)) = unasked.min() else { return false };
+        let unasked = self.longest(Client::unasked_since);
+        let Some(id) = unasked.or_else(|| self.longest(Client::slow_since)) else { return false };
         self.turn.metrics.close(Closed::Crowded);
         self.leave(id);
         true
+    }
+
+    /// The client for which `since` lies back the furthest.
+    fn longest(&self, since: impl Fn(&Client) -> Option<Instant>) -> Option<u64> {
+        let all = self.seats.iter().filter_map(|(id, seat)| Some((since(&seat.client)?, *id)));
+        all.min().map(|(_, id)| id)
     }
 
     fn listen(&mut self, listening: bool) -> io::Result<()> {
@@ -264,11 +268,7 @@ impl Run {
             seat.held = held;
         }
         while self.held > HTTP_MEMORY_BYTES_MAX {
-            let slow = self
-                .seats
-                .iter()
-                .filter_map(|(id, seat)| seat.client.slow_since().map(|since| (since, *id)));
-            let Some((_, slowest)) = slow.min() else { return };
+            let Some(slowest) = self.longest(Client::slow_since) else { return };
             // One answer that is larger than that may go to the only one who asks.
             if self.seats.get(&slowest).is_none_or(|seat| seat.held == self.held) {
                 return;

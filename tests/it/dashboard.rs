@@ -144,7 +144,7 @@ fn log_in(browser: &Browser, name: &str, password: &str) {
 
 /// Expressions of the page.
 const ROW: &str = "[...document.querySelectorAll('tbody tr')].find((row) => \
-    row.querySelector('a')?.textContent === 'web-01')";
+    row.querySelector('.dot ~ a')?.textContent === 'web-01')";
 const DRAWN: &str = "document.querySelectorAll('.series .line, .series circle').length";
 
 #[test]

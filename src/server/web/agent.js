@@ -24,8 +24,8 @@ const CHARTS = [
     names: ["1 min", "5 min", "15 min"],
     format: number,
   },
-  { title: "Network, received", metrics: ["network.bytes_recv"], format: rate },
-  { title: "Network, sent", metrics: ["network.bytes_sent"], format: rate },
+  { title: "Network, received", metrics: ["network.bytes_recv"], format: rate, least: 1000 },
+  { title: "Network, sent", metrics: ["network.bytes_sent"], format: rate, least: 1000 },
 ];
 
 // Kept while a person goes from agent to agent.

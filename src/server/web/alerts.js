@@ -19,7 +19,7 @@ function what(cell, event) {
   const [rule, message, series] = cell.children;
   setText(rule, event.rule_name);
   setText(message, event.message);
-  setText(series, [event.metric_name, labels(event.labels)].filter(Boolean).join(" · "));
+  setText(series, labels(event.labels));
 }
 
 /** A table of alerts, of one agent or of all. */
@@ -63,8 +63,10 @@ export class AlertTable {
     this.node = this.table.node;
   }
 
-  show(events) {
-    this.table.show(events);
+  /** Shows alerts; of a long list, the `most` that matter most. */
+  show(events, most = Infinity) {
+    const worst = (a, b) => RANKS[b.severity] - RANKS[a.severity];
+    this.table.show(most < events.length ? [...events].sort(worst).slice(0, most) : events);
   }
 
   button(cell, event) {

@@ -35,7 +35,7 @@ const COLUMNS = [
   {
     title: "Domain",
     class: "name",
-    value: ({ domain }) => (domain.port === 443 ? domain.domain : `${domain.domain}:${domain.port}`),
+    value: ({ domain: { domain, port } }) => (port === 443 ? domain : `${domain}:${port}`),
   },
   {
     title: "Days left",

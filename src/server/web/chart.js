@@ -33,9 +33,12 @@ function runs(buckets, step) {
 const points = (list) => list.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
 
 export class Chart {
-  /** `format` writes a value; `max` is the top of the scale where that is known beforehand. */
-  constructor({ title, format, max }) {
-    Object.assign(this, { title, format, max, series: [], cursor: null, width: 0 });
+  /**
+   * `format` writes a value; `max` is the top of the scale where that is known beforehand, and
+   * `least` what the scale reaches at the least.
+   */
+  constructor({ title, format, max, least = 1 }) {
+    Object.assign(this, { title, format, max, least, series: [], cursor: null, width: 0 });
     this.plot = svg("svg", { class: "plot", height: HEIGHT, role: "img", tabindex: "0" });
     this.plot.addEventListener("pointermove", (event) => this.point(event));
     this.plot.addEventListener("pointerleave", () => this.moveTo(null));
@@ -78,12 +81,12 @@ export class Chart {
     const every = this.series.flatMap((one) => one.buckets);
     const most = every.reduce((most, bucket) => Math.max(most, bucket.max), -Infinity);
     const least = every.reduce((least, bucket) => Math.min(least, bucket.min), Infinity);
-    const top = Number.isFinite(most) ? Math.max(most, 0) : 1;
-    const bottom = Number.isFinite(least) ? Math.min(least, 0) : 0;
-    this.tick = this.max ? this.max / 4 : round((top - bottom || 1) / 4);
+    const top = Math.max(most, this.least);
+    const bottom = Math.min(least, 0);
+    this.tick = this.max ? this.max / 4 : round((top - bottom) / 4);
     this.low = Math.floor(bottom / this.tick) * this.tick;
     // A value over the top that was known beforehand is shown all the same.
-    this.high = Math.max(this.max ?? 0, Math.ceil((top * 0.999) / this.tick) * this.tick, this.tick);
+    this.high = Math.max(this.max ?? 0, Math.ceil((top * 0.999) / this.tick) * this.tick);
   }
 
   draw() {

@@ -64,13 +64,13 @@ export class Table {
     this.rows = new Map();
     this.heads = columns.map((column, index) => this.head(column, sortable && sort, index));
     this.body = h("tbody", { role: "rowgroup" });
-    this.note = h("p", { class: "empty" }, empty);
+    this.note = h("p", { class: "empty" }, "Loading…");
     this.empty = empty;
     const row = h("tr", { role: "row" }, ...this.heads);
     const head = h("thead", { role: "rowgroup" }, row);
     this.table = h(
       "table",
-      { role: "table" },
+      { role: "table", hidden: true },
       h("caption", { class: "unseen" }, caption),
       head,
       this.body,

@@ -26,7 +26,7 @@ export function bytes(value) {
 
 export const rate = (value) => (known(value) ? `${bytes(value)}/s` : NONE);
 
-/** The two largest parts of a duration: `3 d 4 h`. */
+/** A duration in its largest unit; of a few days or hours, the next one too: `3 d 4 h`. */
 export function duration(secs) {
   const parts = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
   const first = parts.findIndex(([, length]) => secs >= length);
@@ -34,7 +34,7 @@ export function duration(secs) {
   const [unit, length] = parts[first];
   const count = Math.floor(secs / length);
   const [below, shorter] = parts[first + 1] ?? [];
-  const rest = shorter && count < 10 ? Math.floor((secs % length) / shorter) : 0;
+  const rest = length >= 3600 && count < 10 ? Math.floor((secs % length) / shorter) : 0;
   return rest > 0 ? `${count} ${unit} ${rest} ${below}` : `${count} ${unit}`;
 }
 

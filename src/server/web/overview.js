@@ -5,6 +5,9 @@ import { all, call, now } from "./api.js";
 import { Table, agentHref, h, setBar, setLink, setText } from "./dom.js";
 import { ago, bytes, duration, number, percent } from "./format.js";
 
+/** Alerts that the page has room for; the others are one page further. */
+const ALERTS_MAX = 5;
+
 // Kept while a person looks at an agent and comes back.
 const kept = { filter: "", sort: { index: 0, down: false } };
 
@@ -83,7 +86,10 @@ export function overviewPage(shell) {
     disk: tile("Disk use"),
   };
   const firing = new AlertTable(shell, { caption: "Active alerts", empty: "" });
-  const alerts = h("section", { hidden: true }, h("h2", {}, "Active alerts"), firing.node);
+  const title = h("h2", {}, "Active alerts");
+  const more = h("a", { href: "#/alerts" });
+  const head = h("div", { class: "head" }, title, more);
+  const alerts = h("section", { hidden: true }, head, firing.node);
   const table = new Table({
     caption: "Agents",
     columns: COLUMNS,
@@ -105,14 +111,14 @@ export function overviewPage(shell) {
     setText(count, part ? `${found.length} of ${agents.length}` : "");
   };
   filter.addEventListener("input", list);
-  const head = h("div", { class: "head" }, h("h2", {}, "Agents"), filter, count);
+  const above = h("div", { class: "head" }, h("h2", {}, "Agents"), count, filter);
   const node = h(
     "div",
     {},
     h("h1", { tabindex: "-1", class: "unseen" }, "Overview"),
     h("div", { class: "tiles" }, ...Object.values(tiles).map((each) => each.node)),
     alerts,
-    h("section", {}, head, table.node),
+    h("section", {}, above, table.node),
   );
 
   const load = async (signal) => {
@@ -123,7 +129,8 @@ export function overviewPage(shell) {
     ]);
     glance(tiles, overview.data);
     alerts.hidden = active.length === 0;
-    firing.show(active);
+    firing.show(active, ALERTS_MAX);
+    setText(more, active.length > ALERTS_MAX ? `All ${active.length}` : "");
     agents = fleet;
     list();
   };

@@ -1,7 +1,7 @@
 //! A headless Chromium, driven as a person would through the W3C WebDriver protocol.
 
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,14 +64,12 @@ impl Browser {
     /// Waits until an expression is true in the page.
     pub fn wait(&self, expression: &str) {
         let script = format!("return Boolean({expression})");
-        let mut last = Value::Null;
-        let ready = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            wait_for(expression, SOON, || {
-                last = self.eval(&script);
-                (last == true).then_some(())
-            });
-        }));
-        assert!(ready.is_ok(), "{expression} stays false; the page:\n{}", self.text("body"));
+        let deadline = Instant::now() + SOON;
+        while self.eval(&script) != true {
+            let late = Instant::now() > deadline;
+            assert!(!late, "{expression} stays false; the page:\n{}", self.text("body"));
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// The text of the first element, as it is shown.

@@ -17,6 +17,7 @@ mod config;
 mod conformance;
 mod crash;
 mod damage;
+mod dashboard;
 mod diskfull;
 mod enroll;
 mod examples;

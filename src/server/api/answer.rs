@@ -13,6 +13,19 @@ use crate::server::api::reply::{ApiError, Body, Code, Reply};
 /// Bodies below this stay as they are: gzip gains nothing on them.
 const GZIP_BYTES_MIN: usize = 1_024;
 const JSON: &str = "application/json";
+/// What a browser may do with a file: run and show what this server sent, and nothing else. A form
+/// is never sent by the browser itself, so that a password can't end up in a URL; text never
+/// becomes markup; no other site frames a page.
+const FILE_HEADERS: [(&str, &str); 4] = [
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+];
 
 /// What is written to the client.
 #[derive(Debug, Clone)]
@@ -81,6 +94,7 @@ impl Answer {
         let etag = format!("\"{etag}\"");
         // The browser keeps the file and asks each time whether it is still the one.
         headers.push(("Cache-Control", "no-cache".to_owned()));
+        headers.extend(FILE_HEADERS.map(|(name, value)| (name, value.to_owned())));
         headers.push(("ETag", etag.clone()));
         if if_none_match.is_some_and(|tags| names_tag(tags, &etag)) {
             return Self { status: 304, headers, body: Vec::new() };

@@ -18,7 +18,7 @@ mod join;
 pub fn document() -> Value {
     let mut schemas = Map::new();
     let mut paths: Map<String, Value> = Map::new();
-    for route in routes() {
+    for route in routes().filter(|route| route.is_endpoint()) {
         let item = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
         if let Some(item) = item.as_object_mut() {
             item.insert(route.method.name().to_lowercase(), operation(route, &mut schemas));
@@ -202,7 +202,7 @@ fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
         });
     }
     let data = match &route.gives {
-        Gives::Nothing | Gives::Raw(_) => json!({ "type": "null" }),
+        Gives::Nothing | Gives::Raw(_) | Gives::File => json!({ "type": "null" }),
         Gives::One(shape) => reference(shape, schemas, false),
         Gives::Many(shape) | Gives::List(shape) => {
             json!({ "type": "array", "items": reference(shape, schemas, false) })

@@ -172,13 +172,13 @@ pub enum Body {
     /// `data` of the envelope, as the JSON text that it is sent as: a chart has many thousands of
     /// numbers, which need no tree in memory first.
     Data(Box<RawValue>),
-    /// Sent as it is: documents, files, the exposition.
+    /// Sent as it is: documents, the dashboard's files, the exposition.
     Raw {
         /// The content type.
         content_type: &'static str,
         /// The bytes.
         bytes: std::borrow::Cow<'static, [u8]>,
-        /// For `ETag`, where the content may be cached.
+        /// For `ETag`, where the content is a file that may be cached.
         etag: Option<String>,
     },
 }
@@ -207,6 +207,12 @@ impl Reply {
     /// 200 with bytes that are no envelope.
     pub fn raw(content_type: &'static str, bytes: Vec<u8>) -> Self {
         let body = Body::Raw { content_type, bytes: bytes.into(), etag: None };
+        Self { status: 200, body, total: None }
+    }
+
+    /// 200 with a file that the binary carries.
+    pub fn file(content_type: &'static str, bytes: &'static [u8], etag: String) -> Self {
+        let body = Body::Raw { content_type, bytes: bytes.into(), etag: Some(etag) };
         Self { status: 200, body, total: None }
     }
 

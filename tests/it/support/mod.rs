@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod browser;
 pub mod disk;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../../src/server/notify/tests/far_side.rs"]

@@ -110,7 +110,13 @@ impl Server {
             Arc::clone(&notifier) as Arc<dyn Tell>,
         )?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
-        let certs = Arc::new(Certs);
+        let certs = Certs::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            control.clone(),
+            Arc::clone(&clock),
+            &config,
+            &registry,
+        )?;
         let app = Arc::new(App {
             config,
             clock,
@@ -182,6 +188,8 @@ impl Server {
     fn stop(self) {
         self.alive.stop();
         self.grpc.stop();
+        // Before HTTP, whose workers may wait for a check.
+        self.app.certs.stop();
         self.http.stop();
         self.app.alerts.stop();
         self.app.notifier.stop();

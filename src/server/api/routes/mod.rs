@@ -10,6 +10,8 @@ pub mod alert_rules;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod certificates;
+pub mod certs;
 pub mod dashboard;
 pub mod deliveries;
 pub mod health;
@@ -35,6 +37,8 @@ pub const ROUTES: &[&[Route]] = &[
     whitelist::ROUTES,
     metrics::ROUTES,
     range::ROUTES,
+    certs::ROUTES,
+    certificates::ROUTES,
     dashboard::ROUTES,
     system::ROUTES,
     users::ROUTES,

@@ -9,6 +9,7 @@ use oxmon::server::api::dispatch::routes;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;
+use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
@@ -145,7 +146,32 @@ fn the_exposition_passes_promtool() {
     wait_for("a first value", Duration::from_secs(15), || {
         exposition(&mut server).contains("oxmon_memory_total").then_some(())
     });
+    // Names that nobody should choose, and somebody will.
+    let strange = [
+        "app.latency_ms",
+        "queue.depthTotal",
+        "x.count",
+        "a.b",
+        "a_b",
+        "net.kilobytes",
+        "jobs.days",
+        "storage.head_bytes",
+        "héllo wörld",
+        "9lives",
+        "temp.gauge",
+        "http:requests",
+    ];
+    let points: Vec<(&str, f64)> = strange.iter().map(|name| (*name, 1.5)).collect();
+    let mut batch = batch("odd \"one\"\\", now_ms(), &points);
+    for point in &mut batch.data_points {
+        for name in ["agent", "fooBar", "foo_bar", "__name__", "le", "9"] {
+            point.labels.insert(name.to_owned(), "a \"b\"\n\\".to_owned());
+        }
+    }
+    assert!(Client::to(server.grpc_port).report(&batch).unwrap().success);
     let text = exposition(&mut server);
+    let told = text.lines().filter(|line| line.contains("agent=\"odd")).count();
+    assert_eq!(told, strange.len(), "{text}");
     let mut child = Command::new(promtool)
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -39,6 +39,8 @@ pub const ROUTES: &[&[Route]] = &[
     whitelist::ROUTES,
     metrics::ROUTES,
     range::ROUTES,
+    certs::ROUTES,
+    certificates::ROUTES,
     dashboard::ROUTES,
     fleet::ROUTES,
     system::ROUTES,

@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-use crate::support::tools::{bin_dir, must, or_excuse, root, run, there};
+use crate::support::tools::{must, or_excuse, root, run, stripped, there};
 
 /// Debian packages of this build in two versions, and a system that they can be put on.
 struct Debian {
@@ -24,22 +24,12 @@ impl Debian {
         }
         let debian = Self { out: tempfile::tempdir().unwrap() };
         let dir = debian.out.path().display().to_string();
+        let bin = stripped(&debian.out.path().join("bin"));
         for version in ["0.0.1", "0.0.2"] {
-            must("packaging/deb/build.sh", &[&debian.stripped(), &dir, version]);
+            must("packaging/deb/build.sh", &[&bin, &dir, version]);
         }
         debian.fake_systemctl();
         Some(debian)
-    }
-
-    /// The programs as they ship, without what a debugger reads.
-    fn stripped(&self) -> String {
-        let dir = self.out.path().join("bin");
-        std::fs::create_dir_all(&dir).unwrap();
-        for program in ["oxmon-agent", "oxmon-server"] {
-            let to = dir.join(program).display().to_string();
-            must("strip", &["-o", &to, &format!("{}/{program}", bin_dir())]);
-        }
-        dir.display().to_string()
     }
 
     /// A systemctl that writes down what it is asked, and finds every unit running.
@@ -72,7 +62,7 @@ impl Debian {
 
     /// dpkg on a system without systemd, such as a container.
     fn dpkg(&self, arguments: &[&str]) {
-        self.dpkg_by(Command::new("dpkg").args(arguments));
+        self.dpkg_by(Command::new("dpkg").arg("--force-unsafe-io").args(arguments));
     }
 
     /// dpkg on a system that systemd runs: a view of /run of its own, and the systemctl above.
@@ -80,7 +70,7 @@ impl Debian {
         let path = std::env::var("PATH").unwrap();
         let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/system /run/lock && \
                       { [ ! -e /usr/sbin/policy-rc.d ] || mount --bind /dev/null \
-                      /usr/sbin/policy-rc.d; } && exec dpkg \"$@\"";
+                      /usr/sbin/policy-rc.d; } && exec dpkg --force-unsafe-io \"$@\"";
         let mut command = Command::new("unshare");
         command.args(["--mount", "sh", "-c", script, "dpkg"]).args(arguments);
         command.env("PATH", format!("{}:{path}", self.out.path().join("fake").display()));
@@ -191,7 +181,8 @@ fn rpm_packages_hold_what_they_should() {
     }
     let out = tempfile::tempdir().unwrap();
     let dir = out.path().display().to_string();
-    must("packaging/rpm/build.sh", &[&bin_dir(), &dir, "0.0.1"]);
+    let bin = stripped(&out.path().join("bin"));
+    must("packaging/rpm/build.sh", &[&bin, &dir, "0.0.1"]);
     let found = must("find", &[&dir, "-name", "*.rpm"]);
     assert_eq!(found.lines().count(), 2, "{found}");
     for package in found.lines() {

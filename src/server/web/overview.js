@@ -130,7 +130,7 @@ export function overviewPage(shell) {
     glance(tiles, overview.data);
     alerts.hidden = active.length === 0;
     firing.show(active, ALERTS_MAX);
-    setText(more, active.length > ALERTS_MAX ? `All ${active.length}` : "");
+    setText(more, active.length > ALERTS_MAX ? `All ${active.length} alerts` : "");
     agents = fleet;
     list();
   };

@@ -99,8 +99,7 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         }
     }
     let total = agents.len() as u64;
-    let items: Vec<FleetAgent> =
-        agents.into_values().skip(page.offset).take(page.limit).collect();
+    let items: Vec<FleetAgent> = agents.into_values().skip(page.offset).take(page.limit).collect();
     Ok(Reply::list(&Listing { items, total }))
 }
 

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::server::api::dispatch::Incoming;
 use crate::server::api::reply::{ApiError, Body, Code, Reply};
@@ -43,7 +43,7 @@ struct Envelope<'a> {
     err_code: u16,
     err_msg: &'a str,
     trace_id: &'a str,
-    data: &'a Value,
+    data: &'a RawValue,
 }
 
 impl Answer {
@@ -59,7 +59,7 @@ impl Answer {
 
     /// The answer that an error becomes.
     pub fn error(error: &ApiError, trace_id: &str) -> Self {
-        let body = envelope(error.code as u16, &error.message, trace_id, &Value::Null);
+        let body = envelope(error.code as u16, &error.message, trace_id, RawValue::NULL);
         let mut answer = Self::json(error.http_status(), trace_id, body);
         if let Some(secs) = error.retry_after_secs {
             answer.headers.push(("Retry-After", secs.to_string()));
@@ -131,7 +131,7 @@ fn common(trace_id: &str) -> Vec<(&'static str, String)> {
     vec![("X-Trace-Id", trace_id.to_owned()), ("X-Content-Type-Options", "nosniff".to_owned())]
 }
 
-fn envelope(err_code: u16, err_msg: &str, trace_id: &str, data: &Value) -> Vec<u8> {
+fn envelope(err_code: u16, err_msg: &str, trace_id: &str, data: &RawValue) -> Vec<u8> {
     // Plain data always serialises.
     serde_json::to_vec(&Envelope { err_code, err_msg, trace_id, data }).unwrap_or_default()
 }

@@ -22,3 +22,21 @@ fn every_route_is_in_the_document_and_nothing_else() {
     let listed: usize = paths.values().map(|item| item.as_object().unwrap().len()).sum();
     assert_eq!(listed, wanted.len());
 }
+
+#[test]
+fn no_schema_is_several_at_once() {
+    let document = document();
+    assert!(!document.to_string().contains("allOf"));
+    let schemas = &document["components"]["schemas"];
+    let status = &schemas["Agent"]["properties"]["status"];
+    assert_eq!(status["enum"], json!(["active", "inactive", "unknown"]));
+    let severity = &schemas["Channel"]["properties"]["min_severity"];
+    assert_eq!(
+        (&severity["type"], severity["enum"].as_array().unwrap().len()),
+        (&json!("string"), 3)
+    );
+    let alert = &schemas["BacktestAlert"];
+    let required = alert["required"].as_array().unwrap();
+    assert!(required.contains(&json!("rule_name")) && required.contains(&json!("fired_at")));
+    assert_eq!(required.len(), alert["properties"].as_object().unwrap().len());
+}

@@ -11,6 +11,8 @@ pub mod alert_rules;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod certificates;
+pub mod certs;
 pub mod dashboard;
 pub mod deliveries;
 pub mod fleet;
@@ -43,6 +45,8 @@ pub const ROUTES: &[&[Route]] = &[
     users::ROUTES,
     audit::ROUTES,
     prometheus::ROUTES,
+    certs::ROUTES,
+    certificates::ROUTES,
     web::ROUTES,
 ];
 

@@ -160,3 +160,25 @@ fn a_full_disk_stops_writes_alone_and_they_go_on_when_there_is_room() {
     let engine = open_at(&config, &ManualClock::at(NOON));
     assert_eq!(engine.summary("a", "m7", MIDNIGHT, NOON).unwrap().count, stored as u64);
 }
+
+#[test]
+fn a_day_that_nobody_has_open_is_read_on_a_full_disk() {
+    use crate::server::storage::day::Day;
+    use crate::server::storage::partition::{day_of, open_reader, open_writer};
+
+    let Some(disk) = SmallDisk::mount("1m") else { return };
+    let path = disk.0.path().join("2026-02-09.db");
+    let writer = open_writer(&path).unwrap();
+    writer.execute_batch("INSERT INTO agents (name) VALUES ('a'), ('b')").unwrap();
+    drop(writer);
+    std::fs::write(disk.0.path().join("filler"), vec![0; 2 << 20]).unwrap_err();
+    assert!(matches!(open_reader(&path), Err(StorageError::DiskFull)), "the index has no room");
+    let day = Day::new(day_of(NOON), path);
+    let count = |file: &rusqlite::Connection| {
+        let rows = file.query_row("SELECT count(*) FROM agents", [], |row| row.get::<_, i64>(0));
+        Ok(rows.unwrap())
+    };
+    assert_eq!(day.read(count).unwrap(), 2);
+    day.leave();
+    assert!(matches!(day.read(count), Err(StorageError::Moved(_))));
+}

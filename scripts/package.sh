@@ -11,11 +11,17 @@ for program in oxmon-agent oxmon-server; do
   work=$(mktemp -d)
   cp "$bin/$program" LICENSE README.md CHANGELOG.md "$work"
   cp "config/${program#oxmon-}.example.toml" "$work"
-  # Sorted names, fixed owner and times: the same binaries give the same archive.
-  tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}" \
-    -C "$work" -cf - . 2>/dev/null | gzip -9n >"$out/$program-$target.tar.gz" ||
-    tar -C "$work" -czf "$out/$program-$target.tar.gz" .
+  files=(CHANGELOG.md LICENSE README.md "${program#oxmon-}.example.toml" "$program")
+  # Fixed order, owner and times: the same binaries give the same archive. Only GNU tar knows how.
+  exact=()
+  if tar --version | grep -q GNU; then
+    exact=(--owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}")
+  fi
+  tar ${exact[@]+"${exact[@]}"} -C "$work" -cf - "${files[@]}" |
+    gzip "-$([ -n "${OXMON_FAST:-}" ] && echo 1 || echo 9)n" >"$out/$program-$target.tar.gz"
   rm -rf "$work"
   echo "package: $out/$program-$target.tar.gz"
 done
-(cd "$out" && { command -v sha256sum >/dev/null && sha256sum -- oxmon-* || shasum -a 256 -- oxmon-*; } >SHA256SUMS.new && mv SHA256SUMS.new SHA256SUMS)
+cd "$out"
+if command -v sha256sum >/dev/null; then sum=(sha256sum); else sum=(shasum -a 256); fi
+"${sum[@]}" oxmon-*.tar.gz >SHA256SUMS

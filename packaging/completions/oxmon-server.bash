@@ -1,10 +1,14 @@
 # bash completion for oxmon-server
 _oxmon_server() {
-    local word=${COMP_WORDS[COMP_CWORD]}
+    local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words=
     if [ "$COMP_CWORD" -eq 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W "--check-config --help --version init-channels init-rules sql backup restore" -- "$word"; compgen -f -- "$word")
-    else
-        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+        words="init-channels init-rules sql backup restore --check-config --health --help --version"
+    elif [ "$before" = --format ]; then
+        mapfile -t COMPREPLY < <(compgen -W "table csv json" -- "$word")
+        return
+    elif [ "${COMP_WORDS[1]}" = sql ]; then
+        words=--format
     fi
+    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; compgen -f -- "$word")
 }
 complete -o filenames -F _oxmon_server oxmon-server

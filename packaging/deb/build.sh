@@ -9,14 +9,28 @@ version=${3:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing: install dpkg" >&2; exit 1; }
 mkdir -p "$out"
 architecture=$(dpkg --print-architecture)
+maintainer="oxmon maintainers <maintainers@oxmon.invalid>"
+# The packaging's first revision of this version.
+version=$version-1
+# The times inside the package are those of the last commit: the same tree gives the same package.
+epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH=$epoch
 
 for component in agent server; do
   name=oxmon-$component
   root=$(mktemp -d)
   trap 'rm -rf "$root"' EXIT
   packaging/stage.sh "$component" "$bin" "$root"
-  # Debian's policy keeps the changelog of a native package under this name, and wants a copyright.
-  mkdir "$root/DEBIAN"
+  # Debian keeps a changelog of the packaging beside the project's own, in a format of its own.
+  {
+    printf '%s (%s) stable; urgency=medium\n\n' "$name" "$version"
+    printf '  * Version %s; changelog.gz beside this says what is new.\n\n' "${version%-*}"
+    printf ' -- %s  %s\n' "$maintainer" "$(LC_ALL=C date -u -R -d "@$epoch")"
+  } | gzip -9nc >"$root/usr/share/doc/$name/changelog.Debian.gz"
+  chmod 644 "$root/usr/share/doc/$name/changelog.Debian.gz"
+  install -d "$root/usr/share/lintian/overrides" "$root/DEBIAN"
+  sed "s/@NAME@/$name/g" packaging/deb/lintian-overrides >"$root/usr/share/lintian/overrides/$name"
+  chmod 644 "$root/usr/share/lintian/overrides/$name"
   echo "/etc/oxmon/$component.example.toml" >"$root/DEBIAN/conffiles"
   for script in postinst prerm postrm; do
     sed -e "s/@NAME@/$name/g" -e "s/@COMPONENT@/$component/g" \
@@ -37,7 +51,7 @@ for component in agent server; do
     echo "Package: $name"
     echo "Version: $version"
     echo "Architecture: $architecture"
-    echo "Maintainer: oxmon maintainers <maintainers@oxmon.invalid>"
+    echo "Maintainer: $maintainer"
     echo "Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)"
     [ -z "$depends" ] || echo "Depends: $depends"
     echo "Recommends: systemd"
@@ -47,7 +61,8 @@ for component in agent server; do
     sed -n "s/^$component+ / /p" packaging/summaries.txt
   } >"$root/DEBIAN/control"
   (cd "$root" && find usr etc -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
-  dpkg-deb ${OXMON_DEB_COMPRESSION:+-Z"$OXMON_DEB_COMPRESSION"} --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
+  find "$root" -newermt "@$epoch" -exec touch -hd "@$epoch" {} +
+  dpkg-deb ${OXMON_FAST:+-Zgzip -z1} --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
   rm -rf "$root"
   trap - EXIT
   echo "deb: $out/${name}_${version}_$architecture.deb"

@@ -7,6 +7,9 @@ cd "$(dirname "$0")/../.."
 bin=$(realpath "$1") out=$2
 version=${3:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 command -v rpmbuild >/dev/null || { echo "rpm: rpmbuild is missing: install rpm (apt) or rpm-build (dnf)" >&2; exit 1; }
+# The times inside the package are those of the last commit: the same tree gives the same package.
+epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+export SOURCE_DATE_EPOCH=$epoch
 mkdir -p "$out"
 out=$(realpath "$out")
 top=$(mktemp -d)
@@ -20,12 +23,13 @@ for component in agent server; do
   mkdir -p "$stage/usr/share/zsh/site-functions"
   mv "$stage/usr/share/zsh/vendor-completions/"* "$stage/usr/share/zsh/site-functions/"
   rmdir "$stage/usr/share/zsh/vendor-completions"
-  rpmbuild -bb --quiet ${OXMON_RPM_PAYLOAD:+--define "_binary_payload $OXMON_RPM_PAYLOAD"} \
+  summary=$(sed -n "s/^$component: //p" packaging/summaries.txt)
+  rpmbuild -bb --quiet ${OXMON_FAST:+--define "_binary_payload w1.gzdio"} \
     --define "_topdir $top" --define "_rpmdir $out" --define "stage $stage" \
     --define "name_ $name" --define "component $component" --define "version_ $version" \
     --define "user $([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \
-    --define "summary_ $(sed -n "s/^$component: //p" packaging/summaries.txt)" \
-    --define "description_ $(sed -n "s/^$component+ //p" packaging/summaries.txt | tr '\n' ' ')" \
+    --define "summary_ ${summary^}" \
+    --define "epoch_ $epoch" \
     packaging/rpm/oxmon.spec
 done
 find "$out" -name "oxmon-*-$version-*.rpm" -exec echo "rpm: {}" \;

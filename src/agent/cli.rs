@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use lexopt::{Arg, Parser};
 
 use crate::agent::config::AgentConfig;
-use crate::agent::{enroll, once, run};
+use crate::agent::{alive, enroll, once, run};
 use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
 
@@ -20,6 +20,8 @@ oxmon-agent: reads this host's metrics and reports them to an oxmon server
 Usage: oxmon-agent CONFIG                  run until SIGTERM; SIGHUP reloads CONFIG
        oxmon-agent --check-config CONFIG   say whether CONFIG is good
        oxmon-agent --once CONFIG           print what would be sent, and send nothing
+       oxmon-agent --health                say whether the agent that touches the file which
+                                           OXMON_HEALTH_FILE names does its work
        oxmon-agent enroll --server HOST:PORT --code CODE [OPTIONS]
                                            fetch this host's token with a code that is good once,
                                            and write it to the configuration
@@ -46,6 +48,7 @@ enum Command {
     Check(PathBuf),
     Once(PathBuf),
     Enroll(enroll::Options),
+    Health,
     Help,
     Version,
 }
@@ -71,6 +74,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
             print(&enroll::run(&options)?);
             Ok(())
         }
+        Command::Health => alive::check(),
         Command::Help => {
             print(HELP);
             Ok(())
@@ -89,6 +93,7 @@ fn parse(mut args: Parser) -> Result<Command, lexopt::Error> {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
+            Arg::Long("health") => return Ok(Command::Health),
             Arg::Long("check-config") => make = Command::Check,
             Arg::Long("once") => make = Command::Once,
             Arg::Value(word) if config.is_none() && word == "enroll" => return parse_enroll(args),
@@ -139,6 +144,7 @@ mod tests {
         assert_eq!(parsed("--check-config a.toml"), Ok(Command::Check("a.toml".into())));
         assert_eq!(parsed("a.toml --once"), Ok(Command::Once("a.toml".into())));
         assert_eq!(parsed("-h"), Ok(Command::Help));
+        assert_eq!(parsed("--health"), Ok(Command::Health));
         assert_eq!(parsed("--version"), Ok(Command::Version));
         let enroll = parsed("enroll --server=h:9090 --code c --agent-id web --ca-file /ca --tls");
         let expected = enroll::Options {

@@ -1,5 +1,6 @@
 //! The agent.
 
+mod alive;
 pub mod buffer;
 pub mod cli;
 mod collect;

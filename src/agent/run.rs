@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use sd_notify::NotifyState;
 
+use crate::agent::alive::{Alive, notify};
 use crate::agent::buffer::{Buffer, Tick};
 use crate::agent::collect::Collecting;
 use crate::agent::config::AgentConfig;
@@ -111,9 +112,8 @@ impl Agent {
 
     /// Answers signals and the watchdog until it is time to stop.
     fn serve(&self, asks: &Receiver<Ask>, path: &Path) {
-        let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-        let mut alive = Watchdog::new(self.stats.turns());
-        let pause = watchdog.unwrap_or(Duration::from_secs(3_600));
+        let mut alive = Alive::new(Arc::clone(&self.stats));
+        let pause = alive.pause.unwrap_or(Duration::from_secs(3_600));
         let mut next = Instant::now() + pause;
         loop {
             match asks.recv_deadline(next) {
@@ -122,9 +122,7 @@ impl Agent {
                 Err(error) if error.is_disconnected() => return,
                 Err(_) => {
                     next = Instant::now() + pause;
-                    if watchdog.is_some() && alive.both_turned(self.stats.turns()) {
-                        notify(&[NotifyState::Watchdog]);
-                    }
+                    alive.tell();
                 }
             }
         }
@@ -186,34 +184,8 @@ impl Ticks {
     }
 }
 
-/// Whether both loops have turned since they were last looked at.
-struct Watchdog {
-    seen: (u64, u64),
-}
-
-impl Watchdog {
-    fn new(seen: (u64, u64)) -> Self {
-        Self { seen }
-    }
-
-    fn both_turned(&mut self, now: (u64, u64)) -> bool {
-        let turned = now.0 != self.seen.0 && now.1 != self.seen.1;
-        if turned {
-            self.seen = now;
-        }
-        turned
-    }
-}
-
 fn set_log_level(config: &AgentConfig) {
     logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    // Without a service manager there is nobody to tell.
-    if let Err(error) = sd_notify::notify(state) {
-        log::debug!("cannot notify the service manager: {error}");
-    }
 }
 
 #[cfg(test)]
@@ -231,13 +203,5 @@ mod tests {
         }
         let left: Vec<i64> = overflow.try_iter().map(|tick| tick.timestamp_ms).collect();
         assert_eq!(left, [3, 4]);
-    }
-
-    #[test]
-    fn a_loop_that_stands_still_is_noticed() {
-        let mut watchdog = Watchdog::new((1, 1));
-        assert!(!watchdog.both_turned((5, 1)));
-        assert!(watchdog.both_turned((5, 2)));
-        assert!(!watchdog.both_turned((5, 9)));
     }
 }

@@ -26,6 +26,33 @@ pub trait Clock: Send + Sync {
         let now = self.now_ms();
         (now, now)
     }
+
+    /// Milliseconds of a clock that nobody sets, from a beginning that is the same for the life of
+    /// the process: what a time span is measured with.
+    fn steady_ms(&self) -> i64 {
+        self.now_ms()
+    }
+
+    /// Both times at once.
+    fn now(&self) -> Now {
+        Now { wall_ms: self.now_ms(), steady_ms: self.steady_ms() }
+    }
+}
+
+/// A moment by both clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Unix milliseconds.
+    pub wall_ms: i64,
+    /// Milliseconds as [`Clock::steady_ms`] gives them.
+    pub steady_ms: i64,
+}
+
+impl From<i64> for Now {
+    /// A moment of a clock that was never set.
+    fn from(ms: i64) -> Self {
+        Self { wall_ms: ms, steady_ms: ms }
+    }
 }
 
 /// The machine's clock.
@@ -41,28 +68,42 @@ impl Clock for SystemClock {
 }
 
 /// A clock that stands still until it is moved: for tests of whatever depends on time.
-pub struct ManualClock(AtomicI64);
+pub struct ManualClock {
+    wall_ms: AtomicI64,
+    steady_ms: AtomicI64,
+}
 
 impl ManualClock {
     /// A clock that shows `now_ms`.
     pub fn at(now_ms: i64) -> Arc<Self> {
-        Arc::new(Self(AtomicI64::new(now_ms)))
+        Arc::new(Self { wall_ms: AtomicI64::new(now_ms), steady_ms: AtomicI64::new(now_ms) })
     }
 
-    /// Moves the clock to `now_ms`, ahead or back.
+    /// Lets the time pass until it is `now_ms`; may be before what it shows.
     pub fn set(&self, now_ms: i64) {
-        self.0.store(now_ms, Ordering::SeqCst);
+        let before_ms = self.wall_ms.swap(now_ms, Ordering::SeqCst);
+        self.steady_ms.fetch_add(now_ms.saturating_sub(before_ms), Ordering::SeqCst);
     }
 
-    /// Moves the clock by `by_ms`.
+    /// Lets some time pass.
     pub fn advance(&self, by_ms: i64) {
-        self.0.fetch_add(by_ms, Ordering::SeqCst);
+        self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
+        self.steady_ms.fetch_add(by_ms, Ordering::SeqCst);
+    }
+
+    /// Puts the clock ahead or back, as a person or a time server does: no time passes.
+    pub fn jump(&self, by_ms: i64) {
+        self.wall_ms.fetch_add(by_ms, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
+        self.wall_ms.load(Ordering::SeqCst)
+    }
+
+    fn steady_ms(&self) -> i64 {
+        self.steady_ms.load(Ordering::SeqCst)
     }
 }
 

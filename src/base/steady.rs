@@ -36,6 +36,10 @@ impl<C: Clock> Clock for SteadyClock<C> {
         let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
         watch.look(self.clock.now_ms(), millis(self.started.elapsed()))
     }
+
+    fn steady_ms(&self) -> i64 {
+        millis(self.started.elapsed())
+    }
 }
 
 fn millis(time: Duration) -> i64 {

@@ -1,7 +1,8 @@
-//! Whether the server does its work, for the service manager's watchdog: a request over its own
-//! HTTP port is answered, `cert.db` takes a write, and reports that wait get their answers.
+//! Whether the server does its work. For the service manager's watchdog: a request over its own
+//! HTTP port is answered, `cert.db` takes a write, and reports that wait get their answers. For a
+//! container's health check: the health route answers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,14 +10,33 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use ureq::tls::{TlsConfig, TlsProvider};
 
+use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::{Stop, StopSource};
 use crate::rt::thread;
 use crate::server::app::App;
+use crate::server::config::ServerConfig;
 use crate::server::ingest::take::Intake;
 use crate::server::storage::StorageError;
 
 /// How long a request to itself may take.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// `oxmon-server --health`: whether the server of this configuration answers that it is well.
+///
+/// # Errors
+///
+/// When it does not.
+pub fn check(config: &ServerConfig) -> Result<(), Fatal> {
+    let ip = config.bind.first().and_then(|address| address.parse::<IpAddr>().ok());
+    let address = ip.map(|ip| reachable(SocketAddr::new(ip, config.http_port)));
+    let address = address.ok_or_else(|| Fatal::new(Exit::Config, "bind: it names no address"))?;
+    let scheme = if config.tls.is_some() { "https" } else { "http" };
+    match answers(&format!("{scheme}://{address}/v1/health")) {
+        Ok(200) => Ok(()),
+        Ok(status) => Err(Fatal::new(Exit::Failed, format!("the server says {status}"))),
+        Err(why) => Err(Fatal::new(Exit::Failed, why)),
+    }
+}
 
 /// Tells the service manager that the server is alive, as long as it is.
 pub struct Watch(Option<(StopSource, JoinHandle<()>)>);
@@ -79,7 +99,7 @@ impl Check {
             .control
             .write(|_| Ok::<(), StorageError>(()))
             .map_err(|error| format!("cert.db takes no write: {error}"))?;
-        self.url.as_deref().map_or(Ok(()), answers)
+        self.url.as_deref().map_or(Ok(()), |url| answers(url).map(|_| ()))
     }
 }
 
@@ -88,7 +108,8 @@ fn is_stuck(before: (u64, u64), now: (u64, u64)) -> bool {
     before.0 > 0 && now.0 > 0 && before.1 == now.1
 }
 
-fn answers(url: &str) -> Result<(), String> {
+/// The status with which it answers.
+fn answers(url: &str) -> Result<u16, String> {
     // It is its own certificate, under an address that it need not name.
     let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).disable_verification(true);
     let agent = ureq::Agent::config_builder()
@@ -98,7 +119,10 @@ fn answers(url: &str) -> Result<(), String> {
         .proxy(None)
         .build()
         .new_agent();
-    agent.get(url).call().map(|_| ()).map_err(|error| format!("{url} does not answer: {error}"))
+    let answer = agent.get(url).call();
+    answer
+        .map(|reply| reply.status().as_u16())
+        .map_err(|error| format!("{url} does not answer: {error}"))
 }
 
 /// An address to reach a port by that listens on all addresses.

@@ -10,7 +10,7 @@ use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
 use crate::server::config::ServerConfig;
 use crate::server::storage::{backup, sql};
-use crate::server::{run, seed};
+use crate::server::{alive, run, seed};
 
 const PROGRAM: &str = "oxmon-server";
 
@@ -19,6 +19,7 @@ oxmon-server: stores what oxmon agents report, judges it, and tells people
 
 Usage: oxmon-server CONFIG                         run until SIGTERM; SIGHUP reloads CONFIG
        oxmon-server --check-config CONFIG          say whether CONFIG is good
+       oxmon-server --health CONFIG                say whether the server of CONFIG answers
 ";
 
 const TAIL: &str = "
@@ -80,7 +81,7 @@ const COMMANDS: &[Command] = &[
 /// With the exit status that [`crate::base::exit::Exit`] has for what failed.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let mut args = Parser::from_args(args);
-    let mut check = false;
+    let mut check: Option<fn(&ServerConfig) -> Result<&str, Fatal>> = None;
     let mut config: Option<PathBuf> = None;
     while let Some(arg) = args.next().map_err(wrong)? {
         match arg {
@@ -92,10 +93,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
                 print(&format!("{PROGRAM} {VERSION}\n"));
                 return Ok(());
             }
-            Arg::Long("check-config") => check = true,
+            Arg::Long("check-config") => check = Some(|_| Ok("is good")),
+            Arg::Long("health") => {
+                check =
+                    Some(|config| alive::check(config).map(|()| "is good, and its server answers"));
+            }
             Arg::Value(word) if config.is_none() => {
                 let command = COMMANDS.iter().find(|command| word == command.name);
-                match command.filter(|_| !check) {
+                match command.filter(|_| check.is_none()) {
                     Some(command) => return (command.run)(&mut args),
                     None => config = Some(word.into()),
                 }
@@ -104,12 +109,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
         }
     }
     let config = config.ok_or_else(|| usage(PROGRAM, "no configuration is named"))?;
-    if check {
-        ServerConfig::load(&config)?;
-        print(&format!("{} is good\n", config.display()));
-        return Ok(());
-    }
-    run::run(&config)
+    let Some(check) = check else { return run::run(&config) };
+    let settings = ServerConfig::load(&config)?;
+    let verdict = check(&settings)?;
+    print(&format!("{} {verdict}\n", config.display()));
+    Ok(())
 }
 
 fn wrong(error: lexopt::Error) -> Fatal {

@@ -20,6 +20,7 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
 use crate::base::steady::SteadyClock;
+use crate::rt::memory;
 use crate::rt::stop::{Ask, signals};
 use crate::server::alert::Alerts;
 use crate::server::alert::tell::Tell;
@@ -50,6 +51,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// When the configuration is wrong, a port is taken, or the data folder can't be used: each with
 /// its own exit status.
 pub fn run(path: &Path) -> Result<(), Fatal> {
+    memory::set_up();
     let config = ServerConfig::load(path)?;
     set_log_level(&config);
     let asks = signals()

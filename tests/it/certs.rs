@@ -4,7 +4,7 @@ mod api;
 mod kinds;
 mod starttls;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ impl Drop for Tls {
 }
 
 /// A path as an argument.
-fn text(path: &PathBuf) -> &str {
+fn text(path: &Path) -> &str {
     path.to_str().expect("paths of tests are UTF-8")
 }
 

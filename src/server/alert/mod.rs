@@ -120,7 +120,7 @@ impl Alerts {
             rules,
         ));
         prune(&shared, now_ms, keep_secs).map_err(failed)?;
-        let shards = resume::resume(&shared, workers, now_ms).map_err(failed)?;
+        let shards = resume::resume(&shared, workers, shared.clock.now()).map_err(failed)?;
         let pool = Arc::new(Mutex::new(Some(Arc::new(workers_of(&shared, shards, config)))));
         let threads = vec![
             copier(Arc::clone(&shared), copies, timers.stop()),
@@ -260,10 +260,10 @@ fn timer(shared: Arc<Shared>, pool: Arc<PoolSlot>, stop: Stop) -> JoinHandle<()>
         while !stop.wait(TICK) {
             let Some(pool) = lock(&pool).clone() else { return Ok(()) };
             shared.metrics.queued.set(i64::try_from(pool.depth()).unwrap_or(i64::MAX));
-            let now_ms = shared.clock.now_ms();
+            let now = shared.clock.now();
             for index in 0..pool.shards() {
                 // A worker that is behind looks at silences when it has caught up.
-                let _ = pool.offer(index as u64, Job::Tick { now_ms });
+                let _ = pool.offer(index as u64, Job::Tick { now });
             }
             ticks = ticks.wrapping_add(1);
             if ticks.is_multiple_of(TICKS_PER_WATERMARK)

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-use crate::base::clock::Clock;
+use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
@@ -40,8 +40,8 @@ pub enum Job {
     },
     /// Time to look who is silent.
     Tick {
-        /// Unix milliseconds.
-        now_ms: i64,
+        /// When it was asked for.
+        now: Now,
     },
     /// The rules have changed: those that are in force now are taken.
     Rules {
@@ -230,16 +230,16 @@ impl Turn {
     fn take(&mut self, shared: &Shared, shard: &mut Shard, job: Job) {
         match job {
             Job::Points { agent, points, queued } => {
-                shard.points(&agent, &points, shared.clock.now_ms());
+                shard.points(&agent, &points, shared.clock.now());
                 self.points += points.len();
                 self.queued.push(queued);
             }
-            Job::Tick { now_ms } => {
-                shard.tick(now_ms);
-                self.judged_ms = Some(now_ms);
+            Job::Tick { now } => {
+                shard.tick(now);
+                self.judged_ms = Some(now.wall_ms);
             }
             Job::Rules { warm, done } => {
-                shard.set_rules(shared.rules(), warm, shared.clock.now_ms());
+                shard.set_rules(shared.rules(), warm, shared.clock.now());
                 self.done.push(done);
             }
             Job::Act { event_id, act, reply } => {

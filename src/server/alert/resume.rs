@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::base::clock::{DAY_MS, HOUR_MS, MINUTE_MS};
+use crate::base::clock::{DAY_MS, HOUR_MS, MINUTE_MS, Now};
 use crate::server::alert::history::Warm;
 use crate::server::alert::pool::{Shared, shard_key};
 use crate::server::alert::rule::Rule;
@@ -23,7 +23,8 @@ const SLACK_MS: i64 = 2 * MINUTE_MS;
 /// # Errors
 ///
 /// When `cert.db` or the agents can't be read.
-pub fn resume(shared: &Shared, workers: usize, now_ms: i64) -> Result<Vec<Shard>, StorageError> {
+pub fn resume(shared: &Shared, workers: usize, now: Now) -> Result<Vec<Shard>, StorageError> {
+    let now_ms = now.wall_ms;
     let rules = shared.rules();
     let mut shards: Vec<Shard> =
         (0..workers.max(1)).map(|_| Shard::new(Arc::clone(&rules))).collect();
@@ -31,10 +32,10 @@ pub fn resume(shared: &Shared, workers: usize, now_ms: i64) -> Result<Vec<Shard>
     let (rows, watermark) = shared.control.read(|db| -> Result<_, StorageError> {
         Ok((alerts::states(db)?, alerts::watermark(db)?))
     })?;
-    shards.start(shared, &rules, now_ms)?;
+    shards.start(shared, &rules, now)?;
     for row in &rows {
         let [_, agent, ..] = &row.key;
-        shards.of(agent).restore(row, now_ms);
+        shards.of(agent).restore(row, now);
         if let Some(event) = row.detail.as_deref().and_then(super::record::from_json) {
             shared.note_active(row.key.clone(), event);
         }
@@ -70,10 +71,10 @@ impl Shards<'_> {
     }
 
     /// Who was heard of before.
-    fn start(&mut self, shared: &Shared, rules: &RuleSet, now_ms: i64) -> Result<(), StorageError> {
+    fn start(&mut self, shared: &Shared, rules: &RuleSet, now: Now) -> Result<(), StorageError> {
         let quiet: Vec<Arc<Rule>> =
             rules.enabled().filter(|rule| rule.judge.silence_ms().is_some()).cloned().collect();
-        let warm = Warm::read(shared.store.as_ref(), &quiet, now_ms);
+        let warm = Warm::read(shared.store.as_ref(), &quiet, now.wall_ms);
         let seen = shared.store.agents_seen()?;
         let count = self.0.len() as u64;
         for (index, shard) in self.0.iter_mut().enumerate() {
@@ -83,7 +84,7 @@ impl Shards<'_> {
                 .filter(|agent| mine(&agent.agent_id))
                 .map(|agent| (agent.agent_id.clone(), agent.last_seen_ms))
                 .collect();
-            shard.start(&agents, &warm.only(mine), now_ms);
+            shard.start(&agents, &warm.only(mine), now);
         }
         Ok(())
     }

@@ -5,6 +5,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::base::clock::Now;
 use crate::model::alert::AlertEvent;
 use crate::model::series::SeriesKey;
 use crate::server::alert::history::Warm;
@@ -95,6 +96,8 @@ pub struct Shard {
     parked: HashMap<Arc<SeriesKey>, usize>,
     silences: Silences,
     warm: Arc<Warm>,
+    /// When no window reaches back to what `warm` holds any more, steady milliseconds.
+    cool_ms: i64,
     changes: Vec<Change>,
     evaluated: u64,
 }
@@ -128,18 +131,23 @@ impl Shard {
     }
 
     /// Says who was heard of before this process, as [`Silences::start`] does.
-    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now_ms: i64) {
-        self.silences.start(agents, warm, now_ms);
+    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: impl Into<Now>) {
+        self.silences.start(agents, warm, now.into());
     }
 
     /// Judges who is silent.
-    pub fn tick(&mut self, now_ms: i64) {
-        self.silences.tick(now_ms, &mut self.changes);
+    pub fn tick(&mut self, now: impl Into<Now>) {
+        let now = now.into();
+        self.silences.tick(now, &mut self.changes);
+        if now.steady_ms >= self.cool_ms && !self.warm.is_empty() {
+            self.warm = Arc::default();
+        }
     }
 
-    /// Judges stored points of one agent. `now_ms` is when they are judged.
-    pub fn points(&mut self, agent: &str, points: &[NewPoint], now_ms: i64) {
-        self.silences.heard(agent, now_ms, &mut self.changes);
+    /// Judges stored points of one agent. `now` is when they are judged.
+    pub fn points(&mut self, agent: &str, points: &[NewPoint], now: impl Into<Now>) {
+        let now = now.into();
+        self.silences.heard(agent, now, &mut self.changes);
         for point in points {
             let number = point.series.number as usize;
             let slot = self.slots.get(number).copied().unwrap_or(UNKNOWN);
@@ -159,12 +167,13 @@ impl Shard {
             let key = entry.key.get();
             for tracked in &mut entry.tracked {
                 self.evaluated += 1;
+                tracked.put_back(sample.at_ms, now.wall_ms);
                 if let Some(outcome) = tracked.point(key, sample) {
                     self.changes.push(Change::of(tracked, key, outcome));
                 }
             }
             for silence in &entry.heard {
-                self.silences.heard_metric(*silence, now_ms, &mut self.changes);
+                self.silences.heard_metric(*silence, now, &mut self.changes);
             }
         }
     }
@@ -243,17 +252,18 @@ impl Shard {
     }
 
     /// Puts an alert back to where the database says that it stands.
-    pub fn restore(&mut self, row: &StateRow, now_ms: i64) {
+    pub fn restore(&mut self, row: &StateRow, now: impl Into<Now>) {
+        let now = now.into();
         let [rule_id, ..] = &row.key;
         let rule = self.rules.enabled().find(|rule| rule.id == *rule_id).cloned();
         let key = record::series_of(&row.key);
         let (Some(rule), Some(key)) = (rule, key) else {
-            self.forget(row, now_ms);
+            self.forget(row, now.wall_ms);
             return;
         };
         let restored = Tracked::restored(Arc::clone(&rule), row);
         let wanted = if rule.judge.silence_ms().is_some() {
-            self.silences.restore(restored, &key)
+            self.silences.restore(restored, &key, now)
         } else if let Some(tracked) = self.tracked(&rule, &key) {
             *tracked = restored;
             true
@@ -261,7 +271,7 @@ impl Shard {
             false
         };
         if !wanted {
-            self.forget(row, now_ms);
+            self.forget(row, now.wall_ms);
         }
     }
 
@@ -278,7 +288,10 @@ impl Shard {
 
     /// Puts other rules in force. A rule that judges as before keeps its alerts; those of one that
     /// is gone, disabled or judges otherwise end quietly.
-    pub fn set_rules(&mut self, rules: Arc<RuleSet>, warm: Arc<Warm>, now_ms: i64) {
+    pub fn set_rules(&mut self, rules: Arc<RuleSet>, warm: Arc<Warm>, now: impl Into<Now>) {
+        let now = now.into();
+        let windows = rules.enabled().map(|rule| rule.judge.window_ms());
+        self.cool_ms = now.steady_ms.saturating_add(windows.max().unwrap_or(0));
         self.warm = warm;
         self.index(Arc::clone(&rules));
         for slot in &mut self.slots {
@@ -291,12 +304,12 @@ impl Shard {
             let key = entry.key.get();
             let mut kept = Vec::new();
             for tracked in entry.tracked.drain(..) {
-                self.keep_or_retire(tracked, key, &rules, now_ms, &mut kept);
+                self.keep_or_retire(tracked, key, &rules, now.wall_ms, &mut kept);
             }
             kept.extend(self.fresh(key, &kept));
             entry.tracked = kept;
         }
-        self.silences.rebuild(&rules, &self.warm, now_ms, &mut self.changes);
+        self.silences.rebuild(&rules, &self.warm, now, &mut self.changes);
         for entry in &mut entries {
             entry.heard = self.silences.of_series(entry.key.get());
         }
@@ -317,13 +330,6 @@ impl Shard {
             kept.push(tracked);
         } else {
             self.changes.extend(retire(&mut tracked, key, now_ms));
-        }
-    }
-
-    /// Drops what history gave for the windows of new rules.
-    pub fn cool(&mut self) {
-        if !self.warm.is_empty() {
-            self.warm = Arc::default();
         }
     }
 

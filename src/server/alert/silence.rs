@@ -1,9 +1,13 @@
 //! Who has not been heard of: the state behind `no_data` rules. Points end a silence, a timer
 //! begins it.
+//!
+//! Silence is measured with a clock that nobody sets: a server whose clock is put right, or a
+//! virtual machine that was asleep, misses nobody for it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use crate::base::clock::Now;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::Rule;
@@ -22,9 +26,9 @@ pub const GRACE_MS_MAX: i64 = 120_000;
 struct Silence {
     key: SeriesKey,
     tracked: Tracked,
-    /// When it was last heard of, Unix milliseconds.
+    /// When it was last heard of, steady milliseconds.
     heard_ms: i64,
-    /// Nothing is missed before, Unix milliseconds.
+    /// Nothing is missed before, steady milliseconds.
     quiet_until_ms: i64,
 }
 
@@ -37,6 +41,7 @@ pub struct Silences {
     places: HashMap<(String, SeriesKey), usize>,
     /// Agents: when last heard of, and their place in the list for each rule on a whole agent.
     agents: HashMap<Box<str>, Agent>,
+    /// When the process began, steady milliseconds.
     started_ms: i64,
 }
 
@@ -52,36 +57,36 @@ impl Silences {
         self.rules = rules.filter(|rule| rule.judge.silence_ms().is_some()).cloned().collect();
     }
 
-    /// Says who has been heard of, and when, before this process: they are missed if they do not
-    /// come back.
-    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now_ms: i64) {
-        self.started_ms = now_ms;
+    /// Says who has been heard of, and when (Unix milliseconds), before this process: they are
+    /// missed if they do not come back.
+    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: Now) {
+        self.started_ms = now.steady_ms;
         for (agent, heard_ms) in agents {
-            self.know(agent, (*heard_ms).min(now_ms), true);
+            self.know(agent, steady(*heard_ms, now), true);
         }
         for rule in self.rules.clone() {
-            self.know_metrics(&rule, warm, now_ms, true);
+            self.know_metrics(&rule, warm, now, true);
         }
     }
 
-    fn know_metrics(&mut self, rule: &Arc<Rule>, warm: &Warm, now_ms: i64, grace: bool) {
+    fn know_metrics(&mut self, rule: &Arc<Rule>, warm: &Warm, now: Now, grace: bool) {
         for (agent, heard_ms) in warm.heard(&rule.id) {
-            let key = metric_key(rule, agent);
-            let index = self.ensure(rule, &key, (*heard_ms).min(now_ms), grace);
+            let (key, heard_ms) = (metric_key(rule, agent), steady(*heard_ms, now));
+            let index = self.ensure(rule, &key, heard_ms, grace);
             if let Some(silence) = self.list.get_mut(index) {
-                silence.heard_ms = silence.heard_ms.max((*heard_ms).min(now_ms));
+                silence.heard_ms = silence.heard_ms.max(heard_ms);
             }
         }
     }
 
     /// Puts a silence back to where the database says that it stands; false when its rule does not
     /// want it.
-    pub fn restore(&mut self, tracked: Tracked, key: &SeriesKey) -> bool {
+    pub fn restore(&mut self, tracked: Tracked, key: &SeriesKey, now: Now) -> bool {
         let rule = Arc::clone(&tracked.rule);
         if !rule.wants_agent(&key.agent) || rule.draft.metric != *key.metric {
             return false;
         }
-        let heard_ms = tracked.state.since_ms;
+        let heard_ms = steady(tracked.state.since_ms, now);
         let index = self.ensure(&rule, key, heard_ms, true);
         let whole = rule.draft.metric == "*";
         let Some(silence) = self.list.get_mut(index) else { return false };
@@ -128,23 +133,23 @@ impl Silences {
     }
 
     /// Points of an agent have come.
-    pub fn heard(&mut self, agent: &str, now_ms: i64, changes: &mut Vec<Change>) {
+    pub fn heard(&mut self, agent: &str, now: Now, changes: &mut Vec<Change>) {
         let Some(known) = self.agents.get_mut(agent) else {
-            self.know(agent, now_ms, false);
+            self.know(agent, now.steady_ms, false);
             return;
         };
-        known.heard_ms = now_ms;
+        known.heard_ms = now.steady_ms;
         for index in &known.silences {
             if let Some(silence) = self.list.get_mut(*index) {
-                silence.hear(now_ms, changes);
+                silence.hear(now, changes);
             }
         }
     }
 
     /// A point of a metric has come whose place `of_series` gave.
-    pub fn heard_metric(&mut self, index: usize, now_ms: i64, changes: &mut Vec<Change>) {
+    pub fn heard_metric(&mut self, index: usize, now: Now, changes: &mut Vec<Change>) {
         if let Some(silence) = self.list.get_mut(index) {
-            silence.hear(now_ms, changes);
+            silence.hear(now, changes);
         }
     }
 
@@ -160,20 +165,14 @@ impl Silences {
     }
 
     /// Judges every silence: some begin now.
-    pub fn tick(&mut self, now_ms: i64, changes: &mut Vec<Change>) {
+    pub fn tick(&mut self, now: Now, changes: &mut Vec<Change>) {
         for silence in &mut self.list {
-            silence.judge(now_ms, changes);
+            silence.judge(now, changes);
         }
     }
 
     /// Puts other rules in force, as `Shard::set_rules` says.
-    pub fn rebuild(
-        &mut self,
-        rules: &RuleSet,
-        warm: &Warm,
-        now_ms: i64,
-        changes: &mut Vec<Change>,
-    ) {
+    pub fn rebuild(&mut self, rules: &RuleSet, warm: &Warm, now: Now, changes: &mut Vec<Change>) {
         let mut kept = Vec::new();
         self.places.clear();
         for mut silence in std::mem::take(&mut self.list) {
@@ -184,7 +183,7 @@ impl Silences {
                 silence.tracked.rule = Arc::clone(rule);
                 kept.push(silence);
             } else {
-                changes.extend(retire(&mut silence.tracked, &silence.key, now_ms));
+                changes.extend(retire(&mut silence.tracked, &silence.key, now.wall_ms));
             }
         }
         self.list = kept;
@@ -194,7 +193,7 @@ impl Silences {
             self.know(&agent, heard_ms, false);
         }
         for rule in self.rules.clone() {
-            self.know_metrics(&rule, warm, now_ms, false);
+            self.know_metrics(&rule, warm, now, false);
         }
     }
 
@@ -209,28 +208,33 @@ impl Silences {
 }
 
 impl Silence {
-    fn hear(&mut self, now_ms: i64, changes: &mut Vec<Change>) {
-        self.heard_ms = self.heard_ms.max(now_ms);
+    fn hear(&mut self, now: Now, changes: &mut Vec<Change>) {
+        self.heard_ms = now.steady_ms;
         if self.tracked.state.phase != Phase::Ok {
-            self.judge(now_ms, changes);
+            self.judge(now, changes);
         }
     }
 
-    fn judge(&mut self, now_ms: i64, changes: &mut Vec<Change>) {
-        let silent_ms = now_ms.saturating_sub(self.heard_ms).max(0);
-        let sample = Sample { at_ms: now_ms, value: silent_ms as f64 / 1_000.0 };
+    fn judge(&mut self, now: Now, changes: &mut Vec<Change>) {
+        let silent_ms = now.steady_ms.saturating_sub(self.heard_ms).max(0);
+        let sample = Sample { at_ms: now.wall_ms, value: silent_ms as f64 / 1_000.0 };
         let reading = self.tracked.rule.judge.judge(sample, &Window::none());
         let ok = self.tracked.state.phase == Phase::Ok;
         if (ok && reading.verdict == Verdict::Clear)
-            || (reading.verdict == Verdict::Breach && now_ms < self.quiet_until_ms)
+            || (reading.verdict == Verdict::Breach && now.steady_ms < self.quiet_until_ms)
         {
             return;
         }
-        let since_ms = Some(self.heard_ms);
-        if let Some(outcome) = self.tracked.apply(&self.key, now_ms, &reading, since_ms) {
+        let since_ms = Some(now.wall_ms.saturating_sub(silent_ms));
+        if let Some(outcome) = self.tracked.apply(&self.key, now.wall_ms, &reading, since_ms) {
             changes.push(Change::of(&self.tracked, &self.key, outcome));
         }
     }
+}
+
+/// When somebody was heard of, by the steady clock; not after now, whatever their clock said.
+fn steady(heard_ms: i64, now: Now) -> i64 {
+    now.steady_ms.saturating_sub(now.wall_ms.saturating_sub(heard_ms).max(0))
 }
 
 /// The key of a silence: a whole agent, or a metric of it whatever its labels.

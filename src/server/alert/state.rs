@@ -11,8 +11,12 @@
 //!                         └─ still a breach when the silence is over ──▶ firing
 //! ```
 
+use crate::base::clock::MINUTE_MS;
 use crate::model::severity::Severity;
 use crate::server::alert::rules::Verdict;
+
+/// How far ahead of another a clock may be before it counts as wrong.
+pub const CLOCK_AHEAD_MS_MAX: i64 = 5 * MINUTE_MS;
 
 /// Where an alert stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,12 +180,23 @@ impl State {
         changes
     }
 
+    /// The clock that its points are told by was put back: what was judged in a time that is still
+    /// to come counts as judged just before `at_ms`.
+    pub fn put_back(&mut self, at_ms: i64) {
+        self.last_ms = self.last_ms.min(at_ms.saturating_sub(1));
+        self.since_ms = self.since_ms.min(at_ms);
+    }
+
     fn held(&self, policy: Policy, at_ms: i64) -> bool {
         at_ms.saturating_sub(self.since_ms) >= policy.hold_ms
     }
 
     fn silence_over(&self, policy: Policy, at_ms: i64) -> bool {
-        let over = |told_ms: i64| at_ms.saturating_sub(told_ms) >= policy.silence_ms;
+        let over = |told_ms: i64| {
+            let since_ms = at_ms.saturating_sub(told_ms);
+            // What was told long after now was told by a clock that has been put back.
+            since_ms >= policy.silence_ms || since_ms < -CLOCK_AHEAD_MS_MAX
+        };
         self.notified_ms.is_none_or(over)
     }
 

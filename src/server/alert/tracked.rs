@@ -9,7 +9,7 @@ use crate::model::series::SeriesKey;
 use crate::server::alert::record;
 use crate::server::alert::rule::Rule;
 use crate::server::alert::rules::{Reading, Sample, Subject, Verdict};
-use crate::server::alert::state::{Action, Input, Phase, Policy, State};
+use crate::server::alert::state::{Action, CLOCK_AHEAD_MS_MAX, Input, Phase, Policy, State};
 use crate::server::alert::tell::NoticeKind;
 use crate::server::alert::window::Window;
 use crate::server::storage::control::alerts::StateRow;
@@ -98,14 +98,32 @@ impl Tracked {
         }
     }
 
+    /// Looks whether the agent's clock was ahead and has been put back, before a point of `at_ms`
+    /// is judged at `now_ms`. Without this its points would be late ones for as long as that was.
+    pub fn put_back(&mut self, at_ms: i64, now_ms: i64) {
+        let possible_ms = now_ms.saturating_add(CLOCK_AHEAD_MS_MAX);
+        if at_ms > possible_ms {
+            return;
+        }
+        if self.state.last_ms > possible_ms {
+            self.state.put_back(at_ms);
+        }
+        if let Some(window) = &mut self.window
+            && window.newest().is_some_and(|newest_ms| newest_ms > possible_ms)
+        {
+            window.put_back(at_ms);
+        }
+    }
+
     /// Judges a point.
     pub fn point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Outcome> {
         self.warm(sample.at_ms, sample.value);
         if sample.at_ms <= self.state.last_ms {
             return self.late_point(key, sample);
         }
+        let from = self.active.as_deref().map(|event| event.value);
         let reading = match &self.window {
-            Some(window) => self.rule.judge.judge(sample, window),
+            Some(window) => self.rule.judge.judge_from(sample, window, from),
             None => self.rule.judge.judge(sample, &Window::none()),
         };
         self.apply(key, sample.at_ms, &reading, None)

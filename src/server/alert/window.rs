@@ -59,6 +59,18 @@ impl Window {
         });
     }
 
+    /// Drops what is after a time: the clock that its points are told by was put back.
+    pub fn put_back(&mut self, at_ms: i64) {
+        while self.newest().is_some_and(|newest| newest > at_ms) {
+            self.points.pop_back();
+        }
+    }
+
+    /// Time of the newest point, Unix milliseconds.
+    pub fn newest(&self) -> Option<i64> {
+        self.points.back().map(|(at_ms, _)| *at_ms)
+    }
+
     /// The oldest point: time in Unix milliseconds, and value.
     pub fn oldest(&self) -> Option<(i64, f64)> {
         self.points.front().copied()

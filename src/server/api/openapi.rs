@@ -12,16 +12,20 @@ use crate::server::api::request::Role;
 use crate::server::api::router::{Access, Gives, Kind, Param, Route};
 use crate::server::api::schema::Shape;
 
+mod join;
+
 /// The document, OpenAPI 3.1.
 pub fn document() -> Value {
     let mut schemas = Map::new();
     let mut paths: Map<String, Value> = Map::new();
-    for route in routes() {
+    for route in routes().filter(|route| route.is_endpoint()) {
         let item = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
         if let Some(item) = item.as_object_mut() {
             item.insert(route.method.name().to_lowercase(), operation(route, &mut schemas));
         }
     }
+    let named = schemas.clone();
+    schemas.values_mut().for_each(|schema| join::join(schema, &named));
     schemas.insert("Error".to_owned(), error_schema());
     let description = "Every answer in JSON is one envelope: `err_code` (0: success), `err_msg`, \
         `trace_id` and `data`. `trace_id` also stands in the header `X-Trace-Id` and in the \
@@ -198,7 +202,7 @@ fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
         });
     }
     let data = match &route.gives {
-        Gives::Nothing | Gives::Raw(_) => json!({ "type": "null" }),
+        Gives::Nothing | Gives::Raw(_) | Gives::File => json!({ "type": "null" }),
         Gives::One(shape) => reference(shape, schemas, false),
         Gives::Many(shape) | Gives::List(shape) => {
             json!({ "type": "array", "items": reference(shape, schemas, false) })

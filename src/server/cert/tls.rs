@@ -127,14 +127,13 @@ pub fn shake(context: &SslContext, host: &str, now_ms: i64, link: Link) -> Resul
         Err(HandshakeError::SetupFailure(error)) => Err(broken(error)),
         Err(HandshakeError::Failure(middle) | HandshakeError::WouldBlock(middle)) => {
             let fault = why(&middle);
-            // One that asks for a client's certificate has shown its own before it refuses.
-            match shown(middle.ssl(), host, &findings()) {
-                Ok(mut shown) => {
-                    shown.leaf_faults.push(fault);
-                    Ok(shown)
-                }
-                Err(_) => Err(fault),
+            let Ok(mut shown) = shown(middle.ssl(), host, &findings()) else { return Err(fault) };
+            // One that wants a client's certificate has shown its own before it refuses; under
+            // TLS 1.3 the handshake is over by then, and nothing of it would be seen here.
+            if !by_alert(&middle) {
+                shown.leaf_faults.push(fault);
             }
+            Ok(shown)
         }
     }
 }
@@ -306,6 +305,12 @@ fn why(middle: &MidHandshakeSslStream<Link>) -> Fault {
         }
         _ => closed(),
     }
+}
+
+/// Whether the far side said no, rather than this side.
+fn by_alert(middle: &MidHandshakeSslStream<Link>) -> bool {
+    let stack = middle.error().ssl_error().map(ErrorStack::errors).unwrap_or_default();
+    stack.iter().filter_map(openssl::error::Error::reason).any(|reason| reason.contains("alert"))
 }
 
 /// The first byte of a TLS record that a server may send: a handshake, or an alert.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::rt::stop::Stop;
 use crate::server::notify::NotifyError;
-use crate::server::notify::channels::config::{Config, mask_url, scrub, secrets};
+use crate::server::notify::channels::config::{Config, mask_path, scrub, secrets, url_secrets};
 use crate::server::notify::channels::{self, Sending};
 use crate::server::notify::far::{Far, Outcome};
 use crate::server::notify::message::{Item, Kind, Notification};
@@ -15,6 +15,7 @@ use crate::server::notify::report::Report;
 use crate::server::storage::control::Control;
 use crate::server::storage::control::notify::channels::ChannelRow;
 use crate::server::storage::control::notify::logs::{self, LogRow};
+use crate::server::storage::control::notify::outbox::{Ahead, Waiting};
 use crate::server::storage::control::notify::{channels as rows, outbox};
 use jiff::tz::TimeZone;
 
@@ -34,25 +35,45 @@ pub struct Deliverer {
     pub stop: Stop,
 }
 
+/// What has become of a notification so far.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Past<'a> {
+    /// Recipients that have it already.
+    pub served: &'a [String],
+    /// What comes before it and has not reached everyone.
+    pub ahead: &'a [Ahead],
+    /// Attempts that were made.
+    pub attempts: u32,
+}
+
+impl<'a> Past<'a> {
+    fn of(waiting: &'a Waiting) -> Self {
+        let Waiting { served, ahead, attempts, .. } = waiting;
+        Self { served, ahead, attempts: *attempts }
+    }
+}
+
 /// An attempt goes on to no further recipient after this many time limits.
 const TURNS_MAX: u32 = 3;
 /// The first wait after a failure; each one after it is twice as long.
 const RETRY_FIRST_MS: i64 = SECOND_MS;
-/// The longest wait after a failure.
-const RETRY_LAST_MS: i64 = 300 * SECOND_MS;
+/// The longest wait after a failure, give or take a quarter.
+pub const RETRY_LAST_MS: i64 = 300 * SECOND_MS;
+/// How soon a row is looked at again that waits for another, at the least.
+const AHEAD_AGAIN_MS: i64 = SECOND_MS;
 /// The wait after the database took no result.
 const RECORD_AGAIN: Duration = Duration::from_secs(5);
 
 impl Deliverer {
-    /// Sends to every recipient of the channel who is not in `served`, and calls `on_served` after
-    /// each who has it. `attempts` moves the order, so that a slow first recipient keeps nobody
-    /// from their turn for ever.
+    /// Sends to every recipient of the channel who is not in `past.served`, and calls `on_served`
+    /// after each who has it. Who has not got what comes before it waits for that. The number of
+    /// attempts moves the order, so that a slow first recipient keeps nobody from their turn for
+    /// ever.
     pub fn attempt(
         &self,
         channel: &ChannelRow,
         notice: &Notification,
-        served: &[String],
-        attempts: u32,
+        past: Past<'_>,
         on_served: &mut dyn FnMut(&str),
     ) -> Report {
         let Some(spec) = channels::find(&channel.channel_type) else {
@@ -63,11 +84,17 @@ impl Deliverer {
         if targets.is_empty() {
             return Report::refused("the channel has no recipients");
         }
-        targets.retain(|target| !served.contains(target));
-        if let Some(turns) = (attempts as usize).checked_rem(targets.len()) {
+        targets.retain(|target| !past.served.contains(target));
+        let unserved = targets.len();
+        targets.retain(|target| past.ahead.iter().all(|ahead| ahead.served.contains(target)));
+        if let Some(turns) = (past.attempts as usize).checked_rem(targets.len()) {
             targets.rotate_left(turns);
         }
-        let secrets = secrets(spec.fields, &config);
+        let is_url = spec.recipient == channels::RecipientKind::Url;
+        let mut secrets = secrets(spec.fields, &config);
+        if is_url {
+            secrets.extend(targets.iter().flat_map(|target| url_secrets(target)));
+        }
         let begun = Instant::now();
         let mut outcomes = Vec::new();
         for target in &targets {
@@ -83,13 +110,14 @@ impl Deliverer {
                 on_served(target);
             }
             // One mail server serves all recipients: when it is away, it is for all of them.
-            let away = outcome.unreachable && spec.recipient != channels::RecipientKind::Url;
-            outcomes.push((scrub(&mask_url(target), &secrets), masked(outcome, &secrets)));
+            let away = outcome.unreachable && !is_url;
+            let shown = if is_url { mask_path(target) } else { scrub(target, &secrets) };
+            outcomes.push((shown, masked(outcome, &secrets)));
             if away {
                 break;
             }
         }
-        let left = targets.len() - outcomes.len();
+        let left = unserved - outcomes.len();
         Report { outcomes, left, took: begun.elapsed() }
     }
 
@@ -127,9 +155,9 @@ impl Deliverer {
                 .write(move |tx| -> Result<(), NotifyError> { Ok(outbox::remove(tx, id)?) })?;
             return Ok(Duration::ZERO);
         };
+        let mut served = waiting.served.clone();
         let report = if channel.enabled {
-            let mut served = waiting.served.clone();
-            self.attempt(&channel, &notice, &waiting.served, waiting.attempts, &mut |target| {
+            self.attempt(&channel, &notice, Past::of(&waiting), &mut |target| {
                 served.push(target.to_owned());
                 self.save_served(id, &served);
             })
@@ -137,6 +165,10 @@ impl Deliverer {
             Report::refused("the channel was switched off before it was told")
         };
         let now_ms = self.clock.now_ms();
+        if report.outcomes.is_empty() && report.left > 0 {
+            self.wait_for_those_ahead(&waiting, now_ms)?;
+            return Ok(Duration::ZERO);
+        }
         let last = now_ms >= waiting.deadline_ms || !channel.enabled;
         let mut row = report.log_row(&channel, &notice, waiting.attempts, now_ms);
         let given_up = last && !report.is_success();
@@ -153,14 +185,25 @@ impl Deliverer {
         let verdict = match (report.is_success(), given_up) {
             (true, _) if report.left > 0 => Verdict::GoOn,
             (true, _) => Verdict::Sent,
+            // Who has heard of the firing must hear of the recovery.
+            (_, true) if !served.is_empty() => Verdict::GivenUp(Vec::new()),
             (_, true) => Verdict::GivenUp(firing_keys(&notice)),
             _ => Verdict::Retry {
                 due_ms: now_ms.saturating_add(retry_after_ms(waiting.attempts)),
-                hold: report.is_unreachable(),
+                // Where some recipients are reached, the others hold up only themselves.
+                hold: report.is_unreachable() && served.is_empty(),
             },
         };
         self.record(Record { id, channel_id: channel.id, now_ms, row, verdict });
         Ok(report.took)
+    }
+
+    /// Everyone who has not got it has not got an earlier message about the same alerts either.
+    fn wait_for_those_ahead(&self, waiting: &Waiting, now_ms: i64) -> Result<(), NotifyError> {
+        let next_ms = waiting.ahead.iter().map(|ahead| ahead.due_ms).min().unwrap_or(now_ms);
+        let (id, due_ms) = (waiting.id, next_ms.max(now_ms.saturating_add(AHEAD_AGAIN_MS)));
+        self.control
+            .write(move |tx| -> Result<(), NotifyError> { Ok(outbox::put_off(tx, id, due_ms)?) })
     }
 
     fn save_served(&self, id: i64, served: &[String]) {

@@ -277,14 +277,10 @@ pub fn masked_config(row: &ChannelRow) -> String {
 pub fn masked_recipients(row: &ChannelRow) -> Vec<String> {
     let is_url = channels::find(&row.channel_type)
         .is_none_or(|spec| spec.recipient == channels::RecipientKind::Url);
-    let masked = |recipient: &String| {
-        let host_end = recipient.match_indices('/').nth(2).map(|(at, _)| at);
-        match host_end {
-            Some(end) if is_url => format!("{}/{}", &recipient[..end], config::MASK),
-            _ => recipient.clone(),
-        }
-    };
-    row.recipients.iter().map(masked).collect()
+    if !is_url {
+        return row.recipients.clone();
+    }
+    row.recipients.iter().map(|recipient| config::mask_path(recipient)).collect()
 }
 
 /// A checked window, not written yet.

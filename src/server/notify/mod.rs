@@ -170,7 +170,8 @@ impl Notifier {
         let channel = manage::channel(&self.control, key)?;
         let _running = Testing::begin(self, &channel.id)?;
         let notice = Notification::test(self.clock.now_ms(), &channel.name);
-        let report = self.deliverer.attempt(&channel, &notice, &[], 0, &mut |_| {});
+        let past = deliver::Past::default();
+        let report = self.deliverer.attempt(&channel, &notice, past, &mut |_| {});
         let row = report.log_row(&channel, &notice, 0, self.clock.now_ms());
         self.deliverer.count(&channel.channel_type, &report);
         let saved = row.clone();

@@ -89,7 +89,14 @@ impl Dispatcher {
         let pool = self.senders(&flights, &done);
         let mut purged: Option<Instant> = None;
         let mut route_first = true;
+        // What was planned before the start may have been planned by a clock that was ahead.
+        let mut looked_ms = i64::MAX;
         loop {
+            let now_ms = self.deliverer.clock.now_ms();
+            if now_ms < looked_ms {
+                self.put_back(now_ms);
+            }
+            looked_ms = now_ms;
             let wait = match self.pass(&pool, &flights, route_first) {
                 Ok(wait) => wait,
                 Err(error) => {
@@ -180,6 +187,17 @@ impl Dispatcher {
             self.deliverer.metrics.suppressed.with_label_values(&[channel_type]).inc();
         }
         Ok(())
+    }
+
+    fn put_back(&self, now_ms: i64) {
+        let routing = self.routing.clone();
+        let done = self
+            .deliverer
+            .control
+            .write(move |tx| -> Result<(), NotifyError> { Ok(routing.put_back(tx, now_ms)?) });
+        if let Err(error) = done {
+            log::error!("what waits could not be planned anew: {error}");
+        }
     }
 
     fn purge(&self) {

@@ -10,6 +10,7 @@ use crate::base::ids::new_id;
 use crate::base::limits::NOTIFICATION_EVENTS_MAX;
 use crate::model::alert::AlertEvent;
 use crate::model::severity::Severity;
+use crate::server::notify::deliver::RETRY_LAST_MS;
 use crate::server::notify::message::{Item, Kind};
 use crate::server::notify::silence::Window;
 use crate::server::storage::control::notify::channels::{self, ChannelRow};
@@ -74,6 +75,18 @@ impl Routing {
         // An item is plain data, which always serialises.
         let item = serde_json::to_string(&item).unwrap_or_default();
         notices::add_notice(tx, &group, &key, due_ms, &item)
+    }
+
+    /// Takes back what was planned with a clock that has been put back since, here or before the
+    /// last start: nothing may wait for a time that was wrong.
+    ///
+    /// # Errors
+    ///
+    /// When the database fails.
+    pub fn put_back(&self, tx: &Transaction<'_>, now_ms: i64) -> Result<(), rusqlite::Error> {
+        notices::put_back(tx, now_ms.saturating_add(self.window_ms), now_ms)?;
+        let due_ms_max = now_ms.saturating_add(RETRY_LAST_MS);
+        outbox::put_back(tx, due_ms_max, now_ms.saturating_add(self.deliver_within_ms))
     }
 
     /// Routes every group that is due.
@@ -154,7 +167,10 @@ impl Pass<'_> {
             match self.held_until(&item) {
                 Some(until_ms) => {
                     notices::put_off(self.tx, notice.id, until_ms, true)?;
-                    held.push((notice, item));
+                    // That it is held back stands in the log once.
+                    if !notice.silenced {
+                        held.push((notice, item));
+                    }
                 }
                 None => {
                     notices::drop_notice(self.tx, notice.id)?;

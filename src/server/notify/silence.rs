@@ -88,21 +88,28 @@ fn short(text: &str) -> String {
 }
 
 impl Window {
-    /// Checks a row. Where `date` is left out of a window that comes once, it is set in the row:
-    /// the day on which the window next begins, or has begun and is not over.
+    /// Checks a row. Where `date` is left out of a window that comes once, or `days` of a weekly
+    /// one, it is set in the row: the day on which the window next begins, or has begun and is not
+    /// over.
     ///
     /// # Errors
     ///
     /// Names the field that can't be taken.
     pub fn complete(row: &mut SilenceRow, zone: &TimeZone, now_ms: i64) -> Result<Self, String> {
-        let once = row.recurrence.as_deref().unwrap_or("none") == "none";
-        if once && row.date.is_none() {
+        let recurrence = row.recurrence.as_deref().unwrap_or("none");
+        let (once, weekly) = (recurrence == "none", recurrence == "weekly");
+        if (once && row.date.is_none()) || (weekly && row.days.is_none()) {
             let mut daily = SilenceRow { recurrence: Some("daily".to_owned()), ..row.clone() };
             daily.end_date = None;
             let daily = Self::parse(&daily)?;
             let zone = daily.zone.clone().unwrap_or_else(|| zone.clone());
             let date = daily.next_start(&zone, now_ms).ok_or("start_time: is out of time")?;
-            row.date = Some(date.to_string());
+            if once {
+                row.date = Some(date.to_string());
+            } else {
+                let name = DAYS.iter().find(|(_, day)| *day == date.weekday());
+                row.days = name.map(|(name, _)| name[..3].to_owned());
+            }
         }
         if once {
             row.recurrence = None;

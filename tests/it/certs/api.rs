@@ -19,9 +19,23 @@ fn refused(server: &mut Server, method: &str, path: &str, body: Option<Value>) -
     (answer.status, answer.code())
 }
 
+/// The status of a call with this token.
+fn status_with(server: &Server, token: &str, method: &str, path: &str) -> u16 {
+    let request = ureq::http::Request::builder()
+        .method(method)
+        .uri(format!("{}{path}", server.url()))
+        .header("Authorization", format!("Bearer {token}"))
+        .header("Content-Type", "application/json")
+        .body("{}")
+        .unwrap();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().http_status_as_error(false).build().into();
+    agent.run(request).unwrap().status().as_u16()
+}
+
 #[test]
-fn every_endpoint_wants_a_login() {
-    let server = Server::start(QUIET);
+fn every_endpoint_wants_a_login_and_a_reader_changes_nothing() {
+    let mut server = Server::start(QUIET);
     let endpoints = [
         ("GET", "/v1/certs/domains"),
         ("POST", "/v1/certs/domains"),
@@ -43,15 +57,15 @@ fn every_endpoint_wants_a_login() {
         let body = (method != "GET").then(|| json!({}));
         let answer = server.try_call(method, path, body).unwrap();
         assert_eq!((answer.status, answer.code()), (401, 1002), "{method} {path}");
-        let wrong = ureq::http::Request::builder()
-            .method(method)
-            .uri(format!("{}{path}", server.url()))
-            .header("Authorization", "Bearer not.a.token")
-            .body(())
-            .unwrap();
-        let agent: ureq::Agent =
-            ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        assert_eq!(agent.run(wrong).unwrap().status(), 401, "{method} {path}");
+        assert_eq!(status_with(&server, "not.a.token", method, path), 401, "{method} {path}");
+    }
+    let body = json!({"name": "reader", "read_only": true});
+    server.call("GET", "/v1/health", None);
+    let reader = server.post("/v1/auth/tokens", body)["token"].as_str().unwrap().to_owned();
+    for (method, path) in endpoints {
+        let status = status_with(&server, &reader, method, path);
+        let wanted = if method == "GET" { status != 403 } else { status == 403 };
+        assert!(wanted, "{method} {path}: {status}");
     }
 }
 

@@ -173,6 +173,49 @@ fn the_name_is_sent_so_that_the_right_certificate_is_served() {
 }
 
 #[test]
+fn a_far_side_that_wants_a_certificate_of_its_clients_is_judged_by_its_own() {
+    let pki = Pki::new();
+    let (pem, key) = pki.issue("strict", "IP:127.0.0.14,IP:127.0.0.15", 9);
+    let mut server = server_with(&pki, "");
+    for (address, version, extra) in
+        [("127.0.0.14", "TLSv1.2", "-tls1_2"), ("127.0.0.15", "TLSv1.3", "-tls1_3")]
+    {
+        let tls = Tls::start_at(address, &pem, &key, &["-Verify", "1", extra]);
+        let seen = check(&mut server, address, tls.port);
+        assert_eq!(seen["is_valid"], true, "{seen}");
+        assert_eq!(server.get(&format!("/v1/certificates/{address}"))["tls_version"], version);
+    }
+}
+
+#[test]
+fn calls_that_wait_for_checks_leave_workers_for_others() {
+    let mute = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut server = Server::start(
+        "[pools]\nhttp_workers = 2\n[cert_check]\nenabled = false\nconnect_timeout_secs = 4\n",
+    );
+    let domains = json!([
+        {"domain": "localhost", "port": mute.local_addr().unwrap().port()},
+        {"domain": "127.0.0.1", "port": free_port()},
+    ]);
+    server.post("/v1/certs/domains/batch", json!({"domains": domains}));
+    std::thread::scope(|scope| {
+        let server = &server;
+        let waiting = scope.spawn(|| {
+            server.try_call("POST", "/v1/certs/domains/localhost/check", Some(json!({}))).unwrap()
+        });
+        let _connection = mute.accept().unwrap();
+        let other = server.try_call("POST", "/v1/certs/domains/127.0.0.1/check", Some(json!({})));
+        let other = other.unwrap();
+        assert_eq!((other.status, other.code()), (503, 1012), "{}", other.body);
+        assert_eq!(server.try_call("GET", "/v1/health", None).unwrap().status, 200);
+        assert!(!waiting.is_finished(), "all of this took less than the check");
+        assert_eq!(waiting.join().unwrap().data()["error_kind"], "timeout");
+    });
+    let seen = server.post("/v1/certs/domains/127.0.0.1/check", json!({}));
+    assert_eq!(seen["error_kind"], "connection_refused");
+}
+
+#[test]
 fn far_sides_that_hang_hold_their_place_and_no_more_and_no_stop() {
     let pki = Pki::new();
     let (pem, key) = pki.issue("good", "DNS:localhost", 9);

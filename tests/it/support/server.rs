@@ -103,8 +103,13 @@ impl Server {
 
     /// Starts the process again, after it has ended.
     pub fn restart(&mut self) {
-        self.child = spawn(self.dir.path());
+        self.spawn_again();
         self.wait_ready();
+    }
+
+    /// Starts the process again, and does not wait for it.
+    pub fn spawn_again(&mut self) {
+        self.child = spawn(self.dir.path());
     }
 
     /// Stops with SIGTERM and gives the exit status.

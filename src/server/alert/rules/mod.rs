@@ -113,6 +113,13 @@ pub trait Judge: Send + Sync + fmt::Debug {
     /// What `sample` means. `window` holds it and what came before it, as far as the window goes.
     fn judge(&self, sample: Sample, window: &Window) -> Reading;
 
+    /// The same for a type that needs to know where an alert that fires now began: `from` is the
+    /// value then.
+    fn judge_from(&self, sample: Sample, window: &Window, from: Option<f64>) -> Reading {
+        let _ = from;
+        self.judge(sample, window)
+    }
+
     /// The sentence for a firing alert, without its end: `… is 95.2, over 90 for 5m`.
     fn firing(&self, subject: Subject<'_>, reading: &Reading) -> String;
 

@@ -97,11 +97,14 @@ fn line(window: &Window, now_ms: i64) -> Option<Line> {
 }
 
 impl TrendPrediction {
-    fn rises(&self, line: Line, window: &Window, now_ms: i64) -> bool {
-        match self.direction {
-            Direction::Rising => true,
-            Direction::Falling => false,
-            Direction::Auto => {
+    /// Whether the threshold is above. An alert knows the side that it came from: a value that has
+    /// reached the threshold is not one that leads away from it.
+    fn rises(&self, line: Line, window: &Window, now_ms: i64, from: Option<f64>) -> bool {
+        match (self.direction, from) {
+            (Direction::Rising, _) => true,
+            (Direction::Falling, _) => false,
+            (Direction::Auto, Some(from)) => from < self.threshold,
+            (Direction::Auto, None) => {
                 let start_ms = window.oldest().map_or(now_ms, |(at_ms, _)| at_ms);
                 let start = line.now + line.slope * start_ms.saturating_sub(now_ms) as f64;
                 start < self.threshold
@@ -120,13 +123,26 @@ impl Judge for TrendPrediction {
     }
 
     fn judge(&self, sample: Sample, window: &Window) -> Reading {
+        self.judge_from(sample, window, None)
+    }
+
+    fn judge_from(&self, sample: Sample, window: &Window, from: Option<f64>) -> Reading {
         let nothing = Reading::plain(Verdict::Unknown, sample.value, self.threshold);
         if window.len() < self.points {
             return nothing;
         }
         let Some(line) = line(window, sample.at_ms) else { return nothing };
         let clear = Reading { verdict: Verdict::Clear, aside: line.fit, ..nothing };
-        let rises = self.rises(line, window, sample.at_ms);
+        let rises = self.rises(line, window, sample.at_ms, from);
+        let reached = |value: f64| {
+            if rises { value >= self.threshold } else { value <= self.threshold }
+        };
+        // What was foreseen has come: that is no recovery, however the line goes on.
+        let clear = if reached(sample.value) {
+            Reading { verdict: Verdict::Between, ..clear }
+        } else {
+            clear
+        };
         let away = if rises { line.slope <= 0.0 } else { line.slope >= 0.0 };
         // A little room, so that a fit or a date at its edge does not start and end an alert by
         // turns.

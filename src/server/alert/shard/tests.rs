@@ -124,3 +124,37 @@ fn people_act_on_the_alert_of_an_event() {
     shard.points("web", &[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)], 3_000);
     assert!(shard.take_changes().is_empty(), "it stays quiet while it goes on");
 }
+
+#[test]
+fn an_agent_whose_clock_was_ahead_is_judged_again_as_soon_as_it_is_put_right() {
+    const DAY: i64 = 86_400_000;
+    let mut spike = json!({
+        "name": "spike", "type": "rate_of_change", "metric": "cpu.usage", "rate_threshold": 50,
+        "window_secs": 300,
+    });
+    spike["silence_secs"] = json!(600);
+    let mut shard = Shard::new(rules(&[cpu(), spike]));
+    let mut send = |at_ms: i64, now_ms: i64, value: f64| {
+        shard.points("web", &[point(9, "cpu.usage", Labels::none(), at_ms, value)], now_ms);
+        let mut seen: Vec<(String, Happened)> = Vec::new();
+        for change in shard.take_changes() {
+            let quiet = matches!(change.outcome.what, Happened::Kept | Happened::Late);
+            assert_eq!(change.outcome.notice.is_none(), quiet, "{change:?}");
+            seen.push((change.key[0].clone(), change.outcome.what));
+        }
+        seen
+    };
+    // An hour ahead, it fires and recovers.
+    let ahead = DAY + 3_600_000;
+    assert_eq!(send(ahead, DAY, 95.0), [("cpu".to_owned(), Happened::Fired)]);
+    assert_eq!(send(ahead + 10_000, DAY + 10_000, 90.0), [("cpu".to_owned(), Happened::Resolved)]);
+    // Put right: what comes now is new, is told, and ends too.
+    let fired = [("cpu".to_owned(), Happened::Fired)];
+    assert_eq!(send(DAY + 20_000, DAY + 20_000, 96.0), fired);
+    let next = send(DAY + 30_000, DAY + 30_000, 40.0);
+    let resolved = ("cpu".to_owned(), Happened::Resolved);
+    assert_eq!(next, [resolved, ("spike".to_owned(), Happened::Fired)]);
+    // A minute ahead is no more than a clock may be off: its late points stay late ones.
+    assert!(send(DAY + 120_000, DAY + 60_000, 41.0).is_empty());
+    assert_eq!(send(DAY + 70_000, DAY + 70_000, 99.0), [("cpu".to_owned(), Happened::Late)]);
+}

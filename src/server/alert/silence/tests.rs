@@ -113,3 +113,32 @@ fn a_rule_that_is_made_later_knows_who_has_spoken() {
     shard.set_rules(rules(&[]), Arc::default(), 62_000);
     assert_eq!(happened(&mut shard), [("web".to_owned(), Happened::Retired)]);
 }
+
+#[test]
+fn a_server_whose_clock_is_put_right_misses_nobody_for_it() {
+    let hour_ms = 3_600_000;
+    for jump_ms in [hour_ms, 9 * 24 * hour_ms, -hour_ms] {
+        let mut shard = Shard::new(rules(&[gone("*"), gone_cpu()]));
+        let now =
+            |at_ms: i64| Now { wall_ms: 20_000 * hour_ms + at_ms + jump_ms, steady_ms: at_ms };
+        shard.points("web", &[cpu(0, 0)], Now { wall_ms: 20_000 * hour_ms, steady_ms: 0 });
+        shard.tick(now(30_000));
+        assert!(happened(&mut shard).is_empty(), "{jump_ms}");
+        shard.points("web", &[cpu(0, 40_000)], now(40_000));
+        shard.tick(now(99_000));
+        assert!(happened(&mut shard).is_empty(), "{jump_ms}");
+        shard.tick(now(100_000));
+        let changes = shard.take_changes();
+        assert_eq!(changes.len(), 2, "who is silent is missed as ever: {jump_ms}");
+        let (event, _) = changes[0].outcome.notice.as_ref().unwrap();
+        assert_eq!(event.first_triggered_at_ms, now(40_000).wall_ms);
+        shard.points("web", &[cpu(0, 101_000)], now(101_000));
+        assert_eq!(happened(&mut shard).len(), 2);
+    }
+}
+
+fn gone_cpu() -> Value {
+    let mut rule = gone("cpu.usage");
+    rule["name"] = json!("gone-cpu");
+    rule
+}

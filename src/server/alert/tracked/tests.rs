@@ -140,6 +140,36 @@ fn a_certificate_becomes_critical_as_a_new_notice() {
 }
 
 #[test]
+fn a_trend_that_has_come_true_is_no_recovery() {
+    let rule = rule(json!({
+        "name": "full", "type": "trend_prediction", "metric": "cpu.usage",
+        "predict_threshold": 95, "horizon_secs": 3_600, "min_data_points": 10,
+    }));
+    let mut tracked = Tracked::new(rule);
+    let rising = (0..400).map(|step| 80.0 + 0.05 * f64::from(step)).take_while(|v| *v < 99.0);
+    let full = std::iter::repeat_n(99.0, 200);
+    let mut happened = Vec::new();
+    let mut step = 0;
+    for value in rising.chain(full) {
+        step += 1;
+        let outcome = feed(&mut tracked, step * 10, value);
+        happened.extend(outcome.map(|outcome| (outcome.what, value)));
+    }
+    assert_eq!(happened.len(), 1, "it fires once and goes on: {happened:?}");
+    assert_eq!(happened[0].0, Happened::Fired);
+    assert!(happened[0].1 < 95.0);
+    // After a restart it still knows from where it came.
+    let row = tracked.row(&key()).unwrap();
+    let mut back = Tracked::restored(Arc::clone(&tracked.rule), &row);
+    for more in 0..20 {
+        assert!(feed(&mut back, (step + more) * 10, 99.0).is_none(), "it is full still");
+    }
+    let over = (20..200).find_map(|more| feed(&mut back, (step + more) * 10, 60.0)).unwrap();
+    assert_eq!(over.what, Happened::Resolved);
+    assert!(over.notice.is_some());
+}
+
+#[test]
 fn the_same_alert_found_again_has_the_same_id() {
     let fire = |start: i64| {
         let mut tracked = Tracked::new(cpu(0));

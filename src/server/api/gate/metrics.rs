@@ -70,13 +70,17 @@ impl Metrics {
             Ok(counter)
         };
         let options = HistogramOpts::new(
-            "oxmon_http_request_seconds",
+            "oxmon_http_turnaround_seconds",
             "Time from a whole request to its answer, waiting included.",
         );
         let seconds =
             Histogram::with_opts(options.buckets(exponential_buckets(0.000_5, 2.0, 15)?))?;
         registry.register(Box::new(seconds.clone()))?;
-        let answers = counter("oxmon_http_requests_total", "Requests answered.", "status")?;
+        let answers = counter(
+            "oxmon_http_answers_total",
+            "Answers, also those of the gate itself.",
+            "status",
+        )?;
         let closed = counter(
             "oxmon_http_connections_closed_total",
             "Connections ended by the server without an answer.",
@@ -91,7 +95,7 @@ impl Metrics {
             seconds,
             answers: CLASSES.map(|class| answers.with_label_values(&[class])),
             refused: counter(
-                "oxmon_http_requests_refused_total",
+                "oxmon_http_refused_total",
                 "Requests that no worker has seen.",
                 "reason",
             )?,

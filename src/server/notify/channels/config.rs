@@ -194,6 +194,26 @@ pub fn mask_url(url: &str) -> String {
     format!("{start}?{}", parts.join("&"))
 }
 
+/// The URL's host alone: of many a webhook the path is all that a message needs.
+pub fn mask_path(url: &str) -> String {
+    match url.match_indices('/').nth(2) {
+        Some((end, _)) if end + 1 < url.len() => format!("{}/{MASK}", &url[..end]),
+        _ => url.to_owned(),
+    }
+}
+
+/// What must not be shown of a URL that is a recipient: the values of its query, and its path
+/// where that is long enough to be a secret.
+pub fn url_secrets(url: &str) -> Vec<String> {
+    let path = url.match_indices('/').nth(2).map_or("", |(at, _)| &url[at + 1..]);
+    let path = path.split('?').next().unwrap_or_default();
+    let secret = (path.len() >= SECRET_PATH_BYTES).then(|| path.to_owned());
+    secret.into_iter().chain(query_values(url)).collect()
+}
+
+/// Bytes from which on a URL's path may hold a secret.
+const SECRET_PATH_BYTES: usize = 16;
+
 fn mask_value(kind: FieldKind, value: &Value) -> Value {
     match (kind, value) {
         (FieldKind::Secret, Value::String(text)) if !text.is_empty() => MASK.into(),
@@ -268,7 +288,7 @@ fn plain_secrets(fields: &[Field], config: &Config) -> Vec<String> {
 }
 
 /// The values of a URL's query.
-pub fn query_values(url: &str) -> impl Iterator<Item = String> {
+fn query_values(url: &str) -> impl Iterator<Item = String> {
     let query = url.split_once('?').map_or("", |(_, query)| query);
     query.split('&').filter_map(|part| Some(part.split_once('=')?.1.to_owned()))
 }

@@ -61,6 +61,20 @@ fn a_weekly_window_belongs_to_the_day_on_which_it_starts() {
 }
 
 #[test]
+fn a_weekly_window_without_days_comes_on_the_day_on_which_it_was_asked_for() {
+    let utc = TimeZone::UTC;
+    let mut weekly = row("02:00", "04:00", Some("weekly"));
+    // 2026-02-09 is a Monday, and its window is over.
+    Window::complete(&mut weekly, &utc, ms("2026-02-09T05:00:00Z")).unwrap();
+    assert_eq!(weekly.days.as_deref(), Some("tue"));
+    let mut open = row("22:00", "06:00", Some("weekly"));
+    let window = Window::complete(&mut open, &utc, ms("2026-02-10T05:00:00Z")).unwrap();
+    assert_eq!(open.days.as_deref(), Some("mon"), "it is Monday's, and open");
+    assert!(until(&window, &utc, "2026-02-17T05:59:00Z").is_some());
+    assert!(until(&window, &utc, "2026-02-17T22:30:00Z").is_none());
+}
+
+#[test]
 fn a_window_without_recurrence_comes_once() {
     let mut once = row("22:00", "06:00", None);
     let utc = TimeZone::UTC;
@@ -135,7 +149,11 @@ fn a_field_that_can_not_be_taken_is_named() {
     assert!(
         refuse(&|row| row.recurrence = Some("yearly".into())).starts_with("recurrence: `yearly`")
     );
-    assert!(refuse(&|row| row.recurrence = Some("weekly".into())).starts_with("days: a weekly"));
+    let no_day = |row: &mut SilenceRow| {
+        row.recurrence = Some("weekly".into());
+        row.days = Some(" , ".into());
+    };
+    assert!(refuse(&no_day).starts_with("days: a weekly"));
     assert!(refuse(&|row| row.days = Some("mon".into())).starts_with("days: only"));
     assert!(refuse(&|row| row.time_zone = Some("Mars".into())).starts_with("time_zone: `Mars`"));
     assert!(refuse(&|row| row.agent_pattern = Some("[".into())).starts_with("agent_pattern: "));

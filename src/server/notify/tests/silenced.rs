@@ -87,8 +87,16 @@ fn removing_a_window_tells_at_once_what_it_held_back() {
     rig.fire("web-1");
     rig.wait_logs(1);
     let now_ms = crate::base::clock::Clock::now_ms(&*rig.clock);
+    let other = silence(&rig, Some("web-*"));
     manage::remove_window(&rig.control, &window.id, now_ms).unwrap();
     rig.notifier.look_now();
-    far.wait(1);
+    rig.fire("db-1");
+    assert_eq!(far.wait(1)[0].json()["alerts"][0]["agent_id"], "db-1");
+    let logs = rig.wait_logs(2);
+    let suppressed = logs.iter().filter(|row| row.status == "suppressed").count();
+    assert_eq!(suppressed, 1, "that the other window holds it still is no news: {logs:?}");
+    manage::remove_window(&rig.control, &other.id, now_ms).unwrap();
+    rig.notifier.look_now();
+    assert_eq!(far.wait(2)[1].json()["alerts"][0]["agent_id"], "web-1");
     assert!(manage::remove_window(&rig.control, &window.id, now_ms).is_err());
 }

@@ -11,6 +11,8 @@ pub struct Notice {
     pub alert_key: String,
     /// When it is due, Unix milliseconds.
     pub due_ms: i64,
+    /// Whether a silence window holds it back already.
+    pub silenced: bool,
     /// The event as JSON.
     pub event: String,
 }
@@ -112,7 +114,7 @@ pub fn group_notices(
     limit: usize,
 ) -> Result<Vec<Notice>, rusqlite::Error> {
     let mut query = db.prepare_cached(
-        "SELECT id, alert_key, due_ms, event FROM notices
+        "SELECT id, alert_key, due_ms, state = 'silenced', event FROM notices
          WHERE rule_id = ?1 AND severity = ?2 AND kind = ?3 AND (state = 'waiting' OR due_ms <= ?4)
          ORDER BY id LIMIT ?5",
     )?;
@@ -124,7 +126,8 @@ pub fn group_notices(
                     id: row.get(0)?,
                     alert_key: row.get(1)?,
                     due_ms: row.get(2)?,
-                    event: row.get(3)?,
+                    silenced: row.get(3)?,
+                    event: row.get(4)?,
                 })
             },
         )?
@@ -145,6 +148,19 @@ pub fn put_off(
     let state = if silenced { "silenced" } else { "waiting" };
     tx.prepare_cached("UPDATE notices SET due_ms = ?2, state = ?3 WHERE id = ?1")?
         .execute(params![id, due_ms, state])?;
+    Ok(())
+}
+
+/// The clock may have been put back: no group waits longer than until `due_ms_max`, and whether a
+/// window holds something back is looked at anew.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<(), rusqlite::Error> {
+    let waiting = "UPDATE notices SET due_ms = ?1 WHERE state = 'waiting' AND due_ms > ?1";
+    tx.execute(waiting, [due_ms_max])?;
+    tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;
     Ok(())
 }
 

@@ -127,29 +127,53 @@ pub struct Waiting {
     pub attempts: u32,
     /// Recipients that have it already.
     pub served: Vec<String>,
+    /// Rows of the same alerts before it that some recipients have and others have not.
+    pub ahead: Vec<Ahead>,
     /// What is told.
     pub notification: NotificationRow,
 }
 
-/// For each channel the oldest row that is due and has none of the same rule before it: of one
-/// rule a channel hears in order, and one rule's failure holds up no other.
+/// A row that comes before another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ahead {
+    /// Recipients that have it already.
+    pub served: Vec<String>,
+    /// When it is tried next, Unix milliseconds.
+    pub due_ms: i64,
+}
+
+/// Whether row `p` is of the same channel as row `o`, before it, and about an alert of the same
+/// rule and agent: a recovery must not overtake its firing.
+macro_rules! comes_before {
+    () => {
+        "p.channel_id = o.channel_id AND p.rule_id = o.rule_id AND p.id < o.id AND EXISTS (
+           SELECT 1 FROM notification_events oe CROSS JOIN notification_events pe
+           WHERE oe.notification_id = o.notification_id
+             AND pe.agent_id = oe.agent_id AND pe.notification_id = p.notification_id)"
+    };
+}
+
+/// For each channel the oldest row that is due and waits for no other: of one alert a channel
+/// hears in order, and what one alert meets holds up no other. A row that some recipients have
+/// lets those go on who have it, which [`Waiting::ahead`] says.
 ///
 /// # Errors
 ///
 /// When the database fails.
 pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusqlite::Error> {
     // The subquery ends at the first row that fits, so a long queue costs no more than a short one.
-    let mut query = db.prepare_cached(
+    let mut query = db.prepare_cached(concat!(
         "SELECT id, row FROM (
            SELECT c.id, (
              SELECT o.id FROM outbox o
              WHERE o.channel_id = c.id AND +o.due_ms <= ?1 AND NOT EXISTS (
-               SELECT 1 FROM outbox p
-               WHERE p.channel_id = o.channel_id AND p.rule_id = o.rule_id AND p.id < o.id)
+               SELECT 1 FROM outbox p WHERE p.served = '[]' AND ",
+        comes_before!(),
+        ")
              ORDER BY o.id LIMIT 1) AS row
            FROM notification_channels c)
-         WHERE row IS NOT NULL",
-    )?;
+         WHERE row IS NOT NULL"
+    ))?;
     query.query_map([now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
@@ -159,6 +183,26 @@ pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusq
 ///
 /// When the database fails.
 pub fn load(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error> {
+    let waiting = load_row(db, id)?;
+    let Some(mut waiting) = waiting else { return Ok(None) };
+    let mut query = db.prepare_cached(concat!(
+        "SELECT p.served, p.due_ms FROM outbox o, outbox p WHERE o.id = ?1 AND ",
+        comes_before!()
+    ))?;
+    let ahead = query.query_map([id], |row| {
+        let served: String = row.get(0)?;
+        Ok(Ahead { served: names(&served), due_ms: row.get(1)? })
+    })?;
+    waiting.ahead = ahead.collect::<Result<_, _>>()?;
+    Ok(Some(waiting))
+}
+
+/// Only this program writes it; what can't be read counts as nobody.
+fn names(json: &str) -> Vec<String> {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+fn load_row(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error> {
     db.prepare_cached(
         "SELECT o.id, o.channel_id, o.deadline_ms, o.attempts, o.served,
                 n.id, n.rule_id, n.rule_name, n.severity, n.kind, n.events, n.created_ms
@@ -171,8 +215,8 @@ pub fn load(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error
             channel_id: row.get(1)?,
             deadline_ms: row.get(2)?,
             attempts: row.get(3)?,
-            // Only this program writes it; what can't be read counts as not served.
-            served: serde_json::from_str(&served).unwrap_or_default(),
+            served: names(&served),
+            ahead: Vec::new(),
             notification: NotificationRow {
                 id: row.get(5)?,
                 rule_id: row.get(6)?,
@@ -207,6 +251,32 @@ pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite:
     let sql =
         "UPDATE outbox SET attempts = attempts + 1, due_ms = MIN(?2, deadline_ms) WHERE id = ?1";
     tx.execute(sql, [id, due_ms])?;
+    Ok(())
+}
+
+/// Says when a row is looked at again, without counting an attempt.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn put_off(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
+    tx.execute("UPDATE outbox SET due_ms = ?2 WHERE id = ?1", [id, due_ms])?;
+    Ok(())
+}
+
+/// The clock has been put back: no row is due later than `due_ms_max`, and none has more than
+/// `deadline_ms_max` left.
+///
+/// # Errors
+///
+/// When the database fails.
+pub fn put_back(
+    tx: &Transaction<'_>,
+    due_ms_max: i64,
+    deadline_ms_max: i64,
+) -> Result<(), rusqlite::Error> {
+    tx.execute("UPDATE outbox SET due_ms = ?1 WHERE due_ms > ?1", [due_ms_max])?;
+    tx.execute("UPDATE outbox SET deadline_ms = ?1 WHERE deadline_ms > ?1", [deadline_ms_max])?;
     Ok(())
 }
 

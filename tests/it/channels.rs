@@ -222,7 +222,8 @@ fn a_far_side_that_answers_500_then_half_an_answer_then_nothing_has_the_message_
     assert_eq!(errors.len(), 3, "{errors:?}");
     assert!(errors[1].contains("broke off"), "{errors:?}");
     assert_eq!(errors[2], "the far side answered HTTP 500");
-    let ids = far.requests().iter().map(|r| r.json()["notification_id"].clone()).collect::<Vec<_>>();
+    let ids =
+        far.requests().iter().map(|r| r.json()["notification_id"].clone()).collect::<Vec<_>>();
     assert!(ids.iter().all(|id| *id == ids[0]), "a receiver can tell a repeat: {ids:?}");
 }
 

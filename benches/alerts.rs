@@ -210,6 +210,7 @@ fn main() {
         }
     }
     report(spent, slowest, alerts.active().len());
+    report_lag(&registry);
     alerts.stop();
     store.stop();
 }
@@ -221,6 +222,17 @@ fn points(series: &[(Arc<Series>, Motion)], at_ms: i64, tick: i64) -> Vec<NewPoi
         value: value(*motion, u64::from(series.number), tick),
     };
     series.iter().map(point).collect()
+}
+
+/// How long batches waited from stored to judged and written, by the server's own histogram.
+fn report_lag(registry: &prometheus::Registry) {
+    let families = registry.gather();
+    let lag = families.iter().find(|one| one.name() == "oxmon_alert_evaluation_lag_seconds");
+    let lag = lag.expect("the histogram").get_metric()[0].get_histogram();
+    let total = lag.sample_count();
+    let bucket = lag.bucket.iter().find(|bucket| bucket.upper_bound() == 1.0);
+    let within = bucket.expect("a bucket of one second").cumulative_count();
+    println!("batches judged and written within 1 s of being stored: {within} of {total}");
 }
 
 fn report(spent: Duration, slowest: Duration, active: usize) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use oxmon::base::clock::{MINUTE_MS, SECOND_MS, rfc3339};
 use serde_json::{Value, json};
 
+use crate::support::far_side::{Act, FarSide};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::{PROGRAM, Server};
 use crate::support::{signal, wait_for};
@@ -155,6 +156,53 @@ fn sighup_reads_the_files_rules_and_a_seeds() {
             rules.as_array()?.iter().filter_map(|rule| rule["name"].as_str()).collect();
         (names == ["higher-cpu", "low-memory"]).then_some(())
     });
+}
+
+#[test]
+fn sighup_keeps_the_alerts_of_rules_that_judge_as_before() {
+    let far = FarSide::start(|_, _| Act::ok());
+    let other = FILE_RULE.replace("high-cpu", "full").replace("cpu.usage", "disk.used_percent");
+    let rules = format!("aggregation_window_secs = 0\n{FILE_RULE}{other}")
+        .replace("duration_secs = 300", "duration_secs = 0");
+    let mut server = Server::start(&rules);
+    server.post(
+        "/v1/notifications/channels/config",
+        json!({"name": "hook", "channel_type": "webhook", "config_json": "{}",
+               "recipients": [far.url("/")]}),
+    );
+    let start = now_ms() - 20 * MINUTE_MS;
+    send(&server, "web", start, "cpu.usage", 95.0);
+    send(&server, "web", start, "disk.used_percent", 95.0);
+    fires(&mut server, "high-cpu");
+    fires(&mut server, "full");
+    far.wait(2);
+    let path = server.dir.path().join("server.toml");
+    let good = std::fs::read_to_string(&path).unwrap();
+    // One that can't work changes nothing.
+    std::fs::write(&path, good.replacen("greater_than", "above", 1)).unwrap();
+    signal(&server.child, "HUP");
+    wait_for("the refusal", SOON, || server.log().contains("operator: must be").then_some(()));
+    assert_eq!(server.call("GET", "/v1/alerts/active", None).total, Some(2));
+    // Another bound for the second rule, another severity for the first.
+    let (first, second) = good.split_at(good.rfind("[[alert.rules]]").unwrap());
+    let changed = first.replace("critical", "info") + &second.replace("90.0", "80.0");
+    std::fs::write(&path, changed).unwrap();
+    signal(&server.child, "HUP");
+    ends(&mut server, "full");
+    send(&server, "web", start + MINUTE_MS, "cpu.usage", 96.0);
+    send(&server, "web", start + MINUTE_MS, "disk.used_percent", 96.0);
+    let again = fires(&mut server, "full");
+    assert_eq!(again["threshold"], 80.0);
+    send(&server, "web", start + 2 * MINUTE_MS, "cpu.usage", 10.0);
+    ends(&mut server, "high-cpu");
+    let told: Vec<String> = far
+        .wait(4)
+        .iter()
+        .map(|request| request.json())
+        .filter(|body| body["rule_name"] == "high-cpu")
+        .map(|body| body["status"].as_str().unwrap().to_owned())
+        .collect();
+    assert_eq!(told, ["firing", "resolved"], "it was told once, and so was its end");
 }
 
 #[test]

@@ -8,6 +8,8 @@ pub mod disk;
 #[path = "../../../src/server/notify/tests/far_side.rs"]
 pub mod far_side;
 pub mod grpc;
+#[path = "../../../src/server/notify/tests/mail_server.rs"]
+pub mod mail_server;
 pub mod pki;
 pub mod schema;
 pub mod server;

@@ -1,14 +1,13 @@
 //! Mail and HTTPS over real TLS with a private authority, against a real mail server.
 
-use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::{Value, json};
 
 use super::far_side::{Act, FarSide};
+use super::mail_server::MailServer;
 use super::{Rig, event, wait_for};
 use crate::model::severity::Severity;
 
@@ -47,60 +46,6 @@ impl Pki {
             native_tls::Identity::from_pkcs8(&read("server.pem"), &read("server.key")).unwrap();
         native_tls::TlsAcceptor::new(identity).unwrap()
     }
-}
-
-/// The mail server of `tests/fixtures`.
-struct MailServer {
-    child: Child,
-    port: u16,
-    mails: Arc<Mutex<Vec<Value>>>,
-}
-
-impl MailServer {
-    fn start(arguments: &[&str]) -> Self {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let mut child = Command::new(python())
-            .arg(root.join("tests/fixtures/smtp_server.py"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("python3 runs: scripts/setup.sh test installs it");
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let first = lines.next().expect("aiosmtpd is there: run scripts/setup.sh test").unwrap();
-        let mails = Arc::new(Mutex::new(Vec::new()));
-        let taken = Arc::clone(&mails);
-        std::thread::spawn(move || {
-            for line in lines.map_while(Result::ok) {
-                taken.lock().unwrap().push(serde_json::from_str(&line).unwrap());
-            }
-        });
-        Self { child, port: first.parse().unwrap(), mails }
-    }
-
-    fn wait(&self, count: usize) -> Vec<Value> {
-        wait_for(&format!("{count} mails"), || {
-            Some(self.mails.lock().unwrap().clone()).filter(|mails| mails.len() >= count)
-        })
-    }
-}
-
-impl Drop for MailServer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The Python into which `scripts/setup.sh test` installs what the tests need.
-fn python() -> PathBuf {
-    let cache = || {
-        let home = std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        cache.unwrap_or_else(|| home.join(".cache")).join("oxmon/venv")
-    };
-    let venv = std::env::var_os("OXMON_VENV").map_or_else(cache, PathBuf::from);
-    venv.join("bin/python3")
 }
 
 fn config(port: u16, more: Value) -> Value {
@@ -246,7 +191,7 @@ fn a_password_never_goes_over_a_line_without_tls() {
     let rows = rig.wait_logs(1);
     let error = rows[0].error_message.as_deref().unwrap();
     assert!(error.to_lowercase().contains("starttls"), "{error}");
-    assert!(server.mails.lock().unwrap().is_empty());
+    assert!(server.mails().is_empty());
     assert!(rig.notifier.test(&channel.id).is_err());
 }
 

@@ -7,6 +7,7 @@ mod documented;
 mod far_side;
 mod flow;
 mod mail;
+mod mail_server;
 mod order;
 mod retries;
 mod silenced;

@@ -252,6 +252,8 @@ fn checks_of_all_stand_in_history_status_and_lists() {
         server.get("/v1/certs/summary"),
         json!({"total_domains": 3, "valid": 2, "invalid": 1, "expiring_soon": 2})
     );
+    let overview = server.get("/v1/dashboard/overview");
+    assert_eq!(overview["cert_summary"], server.get("/v1/certs/summary"));
 
     let mut subjects = |query: &str| -> Vec<String> {
         let rows = server.get(&format!("/v1/certificates{query}"));

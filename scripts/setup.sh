@@ -60,10 +60,17 @@ command -v npm|npm|npm|npm|npm
 command -v shellcheck|shellcheck|ShellCheck|shellcheck|shellcheck
 command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus'
 
+# The dashboard is tested in a browser. Ubuntu has it as a snap alone, which apt can't install where
+# no snapd runs: there the tests use what is installed, or say that they were skipped.
+browser_rows='
+command -v chromium|chromium|chromium|chromium|chromium
+command -v chromedriver|chromium-driver|chromedriver|chromium-chromedriver|chromium'
+grep -qs '^ID=ubuntu' /etc/os-release && browser_rows=
+
 rows=$build_rows
 case $what in
   build) rows+=$linked_rows ;;
-  test) rows+=$linked_rows$test_rows ;;
+  test) rows+=$linked_rows$test_rows$browser_rows ;;
   static) rows+=$static_rows ;;
 esac
 

@@ -172,13 +172,7 @@ impl Silences {
     }
 
     /// Puts other rules in force, as `Shard::set_rules` says.
-    pub fn rebuild(
-        &mut self,
-        rules: &RuleSet,
-        warm: &Warm,
-        now: Now,
-        changes: &mut Vec<Change>,
-    ) {
+    pub fn rebuild(&mut self, rules: &RuleSet, warm: &Warm, now: Now, changes: &mut Vec<Change>) {
         let mut kept = Vec::new();
         self.places.clear();
         for mut silence in std::mem::take(&mut self.list) {

@@ -56,6 +56,7 @@ export class Chart {
     this.all = series.length;
     this.series = series.slice(0, SERIES_MAX);
     Object.assign(this, { from, to, step });
+    if (this.cursor < from || this.cursor > to) this.cursor = null;
     this.draw();
   }
 

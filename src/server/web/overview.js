@@ -122,17 +122,21 @@ export function overviewPage(shell) {
   );
 
   const load = async (signal) => {
-    const [overview, active, fleet] = await Promise.all([
-      call("/v1/dashboard/overview", { signal }),
-      all("/v1/alerts/active", signal),
-      all("/v1/dashboard/agents", signal),
+    // A part that fails leaves the others to be seen; then what went wrong is said.
+    const parts = await Promise.allSettled([
+      call("/v1/dashboard/overview", { signal }).then(({ data }) => glance(tiles, data)),
+      all("/v1/alerts/active", signal).then((active) => {
+        alerts.hidden = active.length === 0;
+        firing.show(active, ALERTS_MAX);
+        setText(more, active.length > ALERTS_MAX ? `All ${active.length} alerts` : "");
+      }),
+      all("/v1/dashboard/agents", signal).then((fleet) => {
+        agents = fleet;
+        list();
+      }),
     ]);
-    glance(tiles, overview.data);
-    alerts.hidden = active.length === 0;
-    firing.show(active, ALERTS_MAX);
-    setText(more, active.length > ALERTS_MAX ? `All ${active.length}` : "");
-    agents = fleet;
-    list();
+    const failed = parts.find((part) => part.status === "rejected");
+    if (failed) throw failed.reason;
   };
   return { title: "Overview", node, load };
 }

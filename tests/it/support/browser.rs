@@ -101,7 +101,8 @@ impl Browser {
         log.iter().filter(severe).map(|entry| entry["message"].to_string()).collect()
     }
 
-    /// Every address that the pages asked for since the last call.
+    /// Every address on the network that was asked for since the last call; what the browser has
+    /// in itself, such as its page for a new tab, is left out.
     pub fn requests(&self) -> Vec<String> {
         let log = self.log("performance");
         let events = log.iter().filter_map(|entry| {
@@ -110,7 +111,7 @@ impl Browser {
             let sent = event["method"] == "Network.requestWillBeSent";
             sent.then(|| event["params"]["request"]["url"].as_str().map(str::to_owned))?
         });
-        events.collect()
+        events.filter(|url| url.starts_with("http") || url.starts_with("ws")).collect()
     }
 
     fn log(&self, kind: &str) -> Vec<Value> {

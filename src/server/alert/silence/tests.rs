@@ -119,7 +119,8 @@ fn a_server_whose_clock_is_put_right_misses_nobody_for_it() {
     let hour_ms = 3_600_000;
     for jump_ms in [hour_ms, 9 * 24 * hour_ms, -hour_ms] {
         let mut shard = Shard::new(rules(&[gone("*"), gone_cpu()]));
-        let now = |at_ms: i64| Now { wall_ms: 20_000 * hour_ms + at_ms + jump_ms, steady_ms: at_ms };
+        let now =
+            |at_ms: i64| Now { wall_ms: 20_000 * hour_ms + at_ms + jump_ms, steady_ms: at_ms };
         shard.points("web", &[cpu(0, 0)], Now { wall_ms: 20_000 * hour_ms, steady_ms: 0 });
         shard.tick(now(30_000));
         assert!(happened(&mut shard).is_empty(), "{jump_ms}");

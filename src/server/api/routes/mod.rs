@@ -47,8 +47,6 @@ pub const ROUTES: &[&[Route]] = &[
     users::ROUTES,
     audit::ROUTES,
     prometheus::ROUTES,
-    certs::ROUTES,
-    certificates::ROUTES,
     web::ROUTES,
 ];
 

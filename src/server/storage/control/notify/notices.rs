@@ -157,11 +157,7 @@ pub fn put_off(
 /// # Errors
 ///
 /// When the database fails.
-pub fn put_back(
-    tx: &Transaction<'_>,
-    due_ms_max: i64,
-    now_ms: i64,
-) -> Result<(), rusqlite::Error> {
+pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<(), rusqlite::Error> {
     let waiting = "UPDATE notices SET due_ms = ?1 WHERE state = 'waiting' AND due_ms > ?1";
     tx.execute(waiting, [due_ms_max])?;
     tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;

@@ -117,7 +117,11 @@ fn schemathesis_finds_no_fault_and_no_answer_outside_its_schema() {
     for operations in [&APART[..], &[LAST]] {
         judged += judge(&program, &mut Server::start(quiet), &filter("include", operations));
     }
-    assert_eq!(judged, routes().count(), "every operation is judged");
+    assert_eq!(
+        judged,
+        routes().filter(|route| route.is_endpoint()).count(),
+        "every operation is judged"
+    );
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod hostile;
 mod http;
 mod ingest;
 mod install;
+mod kills;
 mod lifecycle;
 mod notify;
 mod outage;

@@ -43,5 +43,6 @@ echo "server_size_bytes $(stat -c %s "$server_bin")"
 # A tick's system calls: all calls of all threads over whole intervals.
 ticks=$((30 / interval)); [ "$ticks" -ge 3 ] || ticks=3
 timeout --signal=INT $((ticks * interval)) strace -f -c -o "$work/strace" -p "$agent" 2>/dev/null || true
-awk -v ticks="$ticks" '$NF == "total" { printf "agent_syscalls_per_collection %.1f\n", $(NF - 1) ~ /^[0-9]+$/ && NF > 4 ? $4 / ticks : $3 / ticks }' "$work/strace"
+awk -v ticks="$ticks" '$NF == "total" { printf "agent_syscalls_per_collection %.1f\n", $4 / ticks }' "$work/strace"
+[ -z "${FOOTPRINT_CALLS:-}" ] || cat "$work/strace" >&2
 echo "server_cpu_secs $(cpu "$server")"

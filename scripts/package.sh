@@ -18,7 +18,7 @@ for program in oxmon-agent oxmon-server; do
     exact=(--owner=0 --group=0 --numeric-owner --mtime="@${SOURCE_DATE_EPOCH:-0}")
   fi
   tar ${exact[@]+"${exact[@]}"} -C "$work" -cf - "${files[@]}" |
-    gzip "-${OXMON_GZIP_LEVEL:-9}n" >"$out/$program-$target.tar.gz"
+    gzip "-$([ -n "${OXMON_FAST:-}" ] && echo 1 || echo 9)n" >"$out/$program-$target.tar.gz"
   rm -rf "$work"
   echo "package: $out/$program-$target.tar.gz"
 done

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Installs what is missing for a build (`scripts/setup.sh build`) or for the tests too
-# (`scripts/setup.sh test`): says what it is about to install, uses the system's package manager,
+# Installs what is missing for a build (`scripts/setup.sh build`), for the tests too
+# (`scripts/setup.sh test`), or for a static build from source (`scripts/setup.sh static`): says what it is about to install, uses the system's package manager,
 # and asks for sudo only when it has something to install and is not root.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 what=${1:-build}
-case $what in build | test) ;; *) echo "usage: scripts/setup.sh build|test" >&2; exit 2 ;; esac
+case $what in build | test | static) ;; *) echo "usage: scripts/setup.sh build|test|static" >&2; exit 2 ;; esac
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -30,10 +30,14 @@ build_rows='
 command -v cc|gcc|gcc|gcc|gcc
 command -v c++|g++|gcc-c++|g++|gcc
 command -v make|make|make|make|make
-command -v perl|perl|perl|perl|perl
+command -v perl|perl|perl|perl|perl'
+linked_rows='
 command -v pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkgconf
 pkg-config --exists openssl|libssl-dev|openssl-devel|openssl-dev|openssl
 pkg-config --exists grpc|libgrpc-dev|grpc-devel|grpc-dev|grpc'
+static_rows='
+command -v cmake|cmake|cmake|cmake|cmake
+command -v ld.lld|lld|lld|lld|lld'
 test_rows='
 command -v curl|curl|curl|curl|curl
 command -v openssl|openssl|openssl|openssl|openssl
@@ -56,8 +60,19 @@ command -v npm|npm|npm|npm|npm
 command -v shellcheck|shellcheck|ShellCheck|shellcheck|shellcheck
 command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus'
 
+# The dashboard is tested in a browser. Ubuntu has it as a snap alone, which apt can't install where
+# no snapd runs: there the tests use what is installed, or say that they were skipped.
+browser_rows='
+command -v chromium|chromium|chromium|chromium|chromium
+command -v chromedriver|chromium-driver|chromedriver|chromium-chromedriver|chromium'
+grep -qs '^ID=ubuntu' /etc/os-release && browser_rows=
+
 rows=$build_rows
-[ "$what" = test ] && rows+=$test_rows
+case $what in
+  build) rows+=$linked_rows ;;
+  test) rows+=$linked_rows$test_rows$browser_rows ;;
+  static) rows+=$static_rows ;;
+esac
 
 column() { case $manager in apt-get) echo 2 ;; dnf) echo 3 ;; apk) echo 4 ;; pacman) echo 5 ;; *) echo 2 ;; esac; }
 
@@ -86,7 +101,7 @@ else
 fi
 
 # Without the distribution's gRPC the C++ core is built from source, which needs cmake.
-if ! pkg-config --exists grpc; then
+if [ "$what" != static ] && ! pkg-config --exists grpc; then
   command -v cmake >/dev/null || { say "installing with $manager: cmake"; case $manager in
     apt-get) as_root apt-get install -y -qq cmake >/dev/null ;;
     dnf) as_root dnf install -y -q cmake ;;

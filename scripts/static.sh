@@ -7,10 +7,9 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 main() {
-  scripts/setup.sh build
+  scripts/setup.sh static
   local target=${1:-} only=${OXMON_STATIC_ONLY:-}
   [ -n "$target" ] || target=$(rustc -vV | sed -n 's/^host: //p')
-  command -v cmake >/dev/null || { echo "static: cmake is missing; install it" >&2; exit 1; }
   : "${CARGO_TARGET_DIR:=target}"
   mkdir -p "$CARGO_TARGET_DIR"
   CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")

@@ -62,7 +62,7 @@ for component in agent server; do
   } >"$root/DEBIAN/control"
   (cd "$root" && find usr etc -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
   find "$root" -newermt "@$epoch" -exec touch -hd "@$epoch" {} +
-  dpkg-deb ${OXMON_DEB_COMPRESSION:+-Z"$OXMON_DEB_COMPRESSION"} --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
+  dpkg-deb ${OXMON_FAST:+-Zgzip -z1} --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
   rm -rf "$root"
   trap - EXIT
   echo "deb: $out/${name}_${version}_$architecture.deb"

@@ -24,7 +24,7 @@ for component in agent server; do
   mv "$stage/usr/share/zsh/vendor-completions/"* "$stage/usr/share/zsh/site-functions/"
   rmdir "$stage/usr/share/zsh/vendor-completions"
   summary=$(sed -n "s/^$component: //p" packaging/summaries.txt)
-  rpmbuild -bb --quiet ${OXMON_RPM_PAYLOAD:+--define "_binary_payload $OXMON_RPM_PAYLOAD"} \
+  rpmbuild -bb --quiet ${OXMON_FAST:+--define "_binary_payload w1.gzdio"} \
     --define "_topdir $top" --define "_rpmdir $out" --define "stage $stage" \
     --define "name_ $name" --define "component $component" --define "version_ $version" \
     --define "user $([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \

@@ -2,15 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::agent::filters::Filters;
+use crate::agent::keys::KEYS;
 use crate::base::configfile::{ConfigError, Source};
+use crate::base::keys::check_ranges;
 use crate::base::limits::AGENT_ID_BYTES_MAX;
 use crate::base::logging;
 
 /// The whole of `agent.toml`. `config/agent.example.toml` explains each key.
-#[derive(Clone, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AgentConfig {
     /// This host's name on the server; the host name where it is not given.
@@ -21,6 +23,7 @@ pub struct AgentConfig {
     #[serde(deserialize_with = "tls_or_flag")]
     pub tls: TlsConfig,
     /// The token that the server asks for.
+    #[serde(skip_serializing)]
     pub auth_token: Option<String>,
     /// Seconds between two ticks.
     pub collection_interval_secs: u64,
@@ -39,7 +42,7 @@ pub struct AgentConfig {
 }
 
 /// TLS to the server.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// Whether the connection is encrypted. A `[tls]` table means yes.
@@ -131,9 +134,6 @@ fn host_name() -> String {
     if name.is_empty() || name.len() > AGENT_ID_BYTES_MAX { "localhost".to_owned() } else { name }
 }
 
-const INTERVAL_SECS: std::ops::RangeInclusive<u64> = 1..=3_600;
-const BUFFER_BATCHES: std::ops::RangeInclusive<usize> = 1..=100_000;
-
 impl AgentConfig {
     /// Reads and checks a file.
     ///
@@ -151,6 +151,7 @@ impl AgentConfig {
     /// Names file, line and key of the first mistake.
     pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
         let config: Self = source.parse()?;
+        check_ranges(source, KEYS)?;
         let id = &config.agent_id;
         if id.is_empty() || id.len() > AGENT_ID_BYTES_MAX || id.chars().any(char::is_control) {
             let message =
@@ -158,16 +159,6 @@ impl AgentConfig {
             return Err(source.error("agent_id", message));
         }
         check_endpoint(source, &config.server_endpoint)?;
-        let interval = config.collection_interval_secs;
-        if !INTERVAL_SECS.contains(&interval) {
-            let message = format!("must be 1 to 3600 seconds, is {interval}");
-            return Err(source.error("collection_interval_secs", message));
-        }
-        let size = config.buffer_max_size;
-        if !BUFFER_BATCHES.contains(&size) {
-            let message = format!("must be 1 to 100000 batches, is {size}");
-            return Err(source.error("buffer_max_size", message));
-        }
         if logging::parse_level(&config.log_level).is_none() {
             return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
         }

@@ -1,10 +1,10 @@
 //! The `[filters]` of `agent.toml`: which mounts, file systems and interfaces are measured.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use wildmatch::WildMatch;
 
 /// Patterns with `*` and `?` of what is measured and what is left out.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Filters {
     /// Mount points to measure; empty: all that are not excluded.

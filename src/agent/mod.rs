@@ -8,6 +8,7 @@ pub mod collectors;
 pub mod config;
 pub mod enroll;
 pub mod filters;
+pub mod keys;
 pub mod once;
 pub mod reporter;
 pub mod run;

@@ -64,6 +64,16 @@ pub const RULE_SECS_MAX: u64 = 30 * 86_400;
 pub const BACKTEST_ALERTS_MAX: usize = 1_000;
 /// Points that a backtest judges before it asks for a shorter time.
 pub const BACKTEST_POINTS_MAX: u64 = 20_000_000;
+/// Domains whose certificates are checked.
+pub const DOMAINS_MAX: u64 = 10_000;
+/// Checks that are kept of one domain, whatever `retention_days` says.
+pub const CERT_CHECKS_PER_DOMAIN_MAX: i64 = 10_000;
+/// Addresses of one name that a check looks at.
+pub const CERT_ADDRESSES_MAX: usize = 16;
+/// Seconds between two checks of a domain at the most.
+pub const CERT_INTERVAL_SECS_MAX: i64 = 365 * 86_400;
+/// Seconds that a call waits for the checks that it asked for. They go on without it.
+pub const CERT_WAIT_SECS_MAX: u64 = 60;
 /// Domains in one batch.
 pub const DOMAIN_BATCH_MAX: usize = 1_000;
 /// Recipients of one channel.

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod configfile;
 pub mod exit;
 pub mod ids;
+pub mod keys;
 pub mod limits;
 pub mod logging;
 pub mod steady;

@@ -1,5 +1,6 @@
 //! How work runs: plain threads, one way to start them, one way to stop them, one worker pool.
 
+pub mod memory;
 pub mod pool;
 pub mod stop;
 pub mod thread;

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use crate::base::clock::Clock;
 use crate::server::alert::Alerts;
+use crate::server::api;
 use crate::server::api::auth::Auth;
-use crate::server::api::metrics as http;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::ingest::auth::Whitelist;
@@ -37,7 +37,7 @@ pub struct App {
     /// The server's own metrics. Each part registers its own when it is made.
     pub registry: prometheus::Registry,
     /// What the API tells of itself.
-    pub http_metrics: http::Metrics,
+    pub api_metrics: api::metrics::Metrics,
     /// When the process started, Unix milliseconds.
     pub started_ms: i64,
 }

@@ -13,3 +13,4 @@ pub mod process;
 pub mod run;
 pub mod seed;
 pub mod storage;
+pub mod web;

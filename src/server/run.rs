@@ -20,12 +20,13 @@ use crate::base::clock::{Clock, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
 use crate::base::steady::SteadyClock;
+use crate::rt::memory;
 use crate::rt::stop::{Ask, signals};
 use crate::server::alert::Alerts;
 use crate::server::alert::tell::Tell;
 use crate::server::alive;
+use crate::server::api;
 use crate::server::api::auth::Auth;
-use crate::server::api::metrics as http;
 use crate::server::api::server::HttpServer;
 use crate::server::app::App;
 use crate::server::cert::Certs;
@@ -50,6 +51,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// When the configuration is wrong, a port is taken, or the data folder can't be used: each with
 /// its own exit status.
 pub fn run(path: &Path) -> Result<(), Fatal> {
+    memory::set_up();
     let config = ServerConfig::load(path)?;
     set_log_level(&config);
     let asks = signals()
@@ -89,7 +91,7 @@ impl Server {
         let registry = prometheus::Registry::new();
         let started_ms = clock.now_ms();
         process::register(&registry, started_ms).map_err(metrics_error)?;
-        let http_metrics = http::Metrics::register(&registry).map_err(metrics_error)?;
+        let api_metrics = api::metrics::Metrics::register(&registry).map_err(metrics_error)?;
         let dir = config.data_dir.display();
         let unusable = |error| data_dir_error(&dir.to_string(), error);
         let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
@@ -110,7 +112,13 @@ impl Server {
             Arc::clone(&notifier) as Arc<dyn Tell>,
         )?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
-        let certs = Arc::new(Certs);
+        let certs = Certs::start(
+            Arc::clone(&store) as Arc<dyn Store>,
+            control.clone(),
+            Arc::clone(&clock),
+            &config,
+            &registry,
+        )?;
         let app = Arc::new(App {
             config,
             clock,
@@ -122,7 +130,7 @@ impl Server {
             notifier,
             certs,
             registry,
-            http_metrics,
+            api_metrics,
             started_ms,
         });
         let intake = Intake::new(
@@ -182,6 +190,8 @@ impl Server {
     fn stop(self) {
         self.alive.stop();
         self.grpc.stop();
+        // Before HTTP, whose workers may wait for a check.
+        self.app.certs.stop();
         self.http.stop();
         self.app.alerts.stop();
         self.app.notifier.stop();

@@ -1,7 +1,10 @@
-//! `docs/configuration.md`, made from the configuration's types and their tables of keys.
+//! `docs/configuration.md`, made from the configurations' types and their tables of keys.
 
+use oxmon::agent::config::AgentConfig;
+use oxmon::agent::keys::KEYS as AGENT_KEYS;
+use oxmon::base::keys::Key;
 use oxmon::server::config::ServerConfig;
-use oxmon::server::config::keys::{KEYS, Key};
+use oxmon::server::config::keys::KEYS as SERVER_KEYS;
 use serde_json::Value;
 
 const HEAD: &str = "\
@@ -10,11 +13,6 @@ const HEAD: &str = "\
 Made from the configuration types by `make docs`; a test fails when it is stale. A key that is not
 known, of a wrong type or out of its range is refused at start-up with file, line and key;
 `--check-config` does only that.
-
-## Server: `server.toml`
-
-| key | default | range | meaning |
-|---|---|---|---|
 ";
 
 fn default_of(defaults: &Value, path: &str) -> String {
@@ -25,37 +23,75 @@ fn default_of(defaults: &Value, path: &str) -> String {
     }
 }
 
+fn unit_of(key: &Key) -> &str {
+    if key.unit.is_empty() { "–" } else { key.unit }
+}
+
 fn range_of(key: &Key) -> String {
-    let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
     match key.range {
         None => "–".to_owned(),
-        Some((least, i64::MAX)) => format!("{least} or more{unit}"),
-        Some((least, most)) => format!("{least} to {most}{unit}"),
+        Some((least, i64::MAX)) => format!("{least} or more"),
+        Some((least, most)) => format!("{least} to {most}"),
     }
 }
 
-fn render() -> String {
-    let defaults = serde_json::to_value(ServerConfig::default()).expect("defaults serialise");
-    let mut out = HEAD.to_owned();
-    for key in KEYS {
-        let default = default_of(&defaults, key.path);
+fn table(out: &mut String, title: &str, keys: &[Key], defaults: &Value) {
+    out.push_str(&format!(
+        "\n## {title}\n\n| key | default | unit | range | meaning |\n|---|---|---|---|---|\n"
+    ));
+    for key in keys {
         out.push_str(&format!(
-            "| `{}` | {default} | {} | {} |\n",
+            "| `{}` | {} | {} | {} | {} |\n",
             key.path,
+            default_of(defaults, key.path),
+            unit_of(key),
             range_of(key),
             key.help
         ));
     }
+}
+
+fn agent_defaults() -> Value {
+    // What is this machine's own is no default.
+    let config =
+        AgentConfig { agent_id: String::new(), buffer_dir: None, ..AgentConfig::default() };
+    let mut defaults = serde_json::to_value(config).expect("defaults serialise");
+    defaults["agent_id"] = Value::Null;
+    defaults
+}
+
+fn render() -> String {
+    let server = serde_json::to_value(ServerConfig::default()).expect("defaults serialise");
+    let mut out = HEAD.to_owned();
+    table(&mut out, "Server: `server.toml`", SERVER_KEYS, &server);
     out.push_str(
         "\n`[[alert.rules]]` has a page of its own: [alert-rules.md](alert-rules.md). The first \
          user's password is `changeme` until it is changed.\n",
     );
+    table(&mut out, "Agent: `agent.toml`", AGENT_KEYS, &agent_defaults());
     out
 }
 
 #[test]
 fn configuration_is_documented() {
     let fresh = render();
-    assert!(fresh.contains("| `grpc_port` | `9090` |"));
+    assert!(fresh.contains("| `grpc_port` | `9090` | – | 1 to 65535 |"));
+    assert!(fresh.contains("| `collection_interval_secs` | `10` | seconds | 1 to 3600 |"));
     super::check("configuration.md", &fresh);
+}
+
+#[test]
+fn the_table_names_every_key_of_the_agents_types() {
+    let defaults = agent_defaults();
+    let mut paths = vec!["auth_token".to_owned()];
+    for (name, value) in defaults.as_object().expect("a table") {
+        match value.as_object() {
+            Some(inner) => paths.extend(inner.keys().map(|key| format!("{name}.{key}"))),
+            None => paths.push(name.clone()),
+        }
+    }
+    let mut known: Vec<&str> = AGENT_KEYS.iter().map(|key| key.path).collect();
+    known.sort_unstable();
+    paths.sort_unstable();
+    assert_eq!(paths, known);
 }

@@ -17,8 +17,24 @@ fn check(file: &str, fresh: &str) {
         return;
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    if let Some(line) = written.lines().zip(fresh.lines()).position(|(old, new)| old != new) {
-        panic!("docs/{file} is stale at line {}: run `make docs`", line + 1);
+    if let Some(line) = first_difference(&written, fresh) {
+        panic!("docs/{file} is stale at line {line}: run `make docs`");
     }
-    assert!(written == fresh, "docs/{file} is stale: run `make docs`");
+}
+
+/// The first line, from 1, at which a document is not what the code says.
+fn first_difference(written: &str, fresh: &str) -> Option<usize> {
+    let differs = written.lines().zip(fresh.lines()).position(|(old, new)| old != new);
+    let shorter = written.lines().count().min(fresh.lines().count());
+    differs.or((written != fresh).then_some(shorter)).map(|index| index + 1)
+}
+
+#[test]
+fn a_stale_document_is_found() {
+    assert_eq!(first_difference("a\nb\n", "a\nb\n"), None);
+    assert_eq!(first_difference("a\nb\n", "a\nc\n"), Some(2));
+    assert_eq!(first_difference("a\n", "a\nb\n"), Some(2));
+    assert_eq!(first_difference("a\nb\n", "a\n"), Some(2));
+    assert_eq!(first_difference("", "a\n"), Some(1));
+    assert_eq!(first_difference("a", "a\n"), Some(2));
 }

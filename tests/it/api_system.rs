@@ -188,7 +188,10 @@ fn the_exposition_tells_of_every_room() {
         "oxmon_control_write_seconds_count",
         "oxmon_http_requests_total",
         "oxmon_http_request_seconds_count",
-        "oxmon_http_requests_active",
+        "oxmon_http_connections",
+        "oxmon_api_calls_total",
+        "oxmon_api_call_seconds_count",
+        "oxmon_api_calls_active",
         "oxmon_build_info",
         "process_start_time_seconds",
         "process_cpu_seconds_total",
@@ -209,13 +212,13 @@ fn the_exposition_tells_of_every_room() {
         "oxmon_alert_turn_seconds_count",
         "oxmon_notify_outbox_depth",
         "oxmon_control_queue_depth",
+        "oxmon_http_queue_depth",
         "oxmon_uptime_seconds",
     ];
     for family in there {
         assert!(value(&text, family).is_some(), "{family}\n{text}");
     }
-    let login =
-        "oxmon_http_requests_total{method=\"POST\",route=\"/v1/auth/login\",status=\"200\"} 1";
+    let login = "oxmon_api_calls_total{method=\"POST\",route=\"/v1/auth/login\",status=\"200\"} 1";
     assert!(text.contains(login), "{text}");
     // A path that is none of the server's makes no series of its own.
     server.call("GET", "/v1/made/up", None);

@@ -181,3 +181,30 @@ fn the_audit_log_says_who_changed_what_from_where_and_when() {
     let answer = server.call("GET", "/v1/audit?timestamp__gte=yesterday", None);
     assert!(refused(&answer, 400, 1001).contains("timestamp__gte"));
 }
+
+#[test]
+fn failed_logins_must_wait_and_are_told_how_long() {
+    let server = Server::start("");
+    make_many_failures(&server);
+    let login = json!({"username": "admin", "password": "changeme"}).to_string();
+    let url = format!("{}/v1/auth/login", server.url());
+    let answer = ureq::post(&url)
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .content_type("application/json")
+        .send(&login)
+        .unwrap();
+    // Even the right password waits: otherwise the wait would tell when a guess is right.
+    assert_eq!(answer.status().as_u16(), 429);
+    let wait = answer.headers().get("Retry-After").unwrap().to_str().unwrap();
+    assert!((1..=60).contains(&wait.parse::<u64>().unwrap()), "{wait}");
+}
+
+fn make_many_failures(server: &Server) {
+    let guess = || Some(json!({"username": "admin", "password": "a guess"}));
+    let seen: Vec<u16> =
+        (0..8).map(|_| server.call_as(None, "POST", "/v1/auth/login", guess()).status).collect();
+    assert_eq!(seen.first(), Some(&401));
+    assert_eq!(seen.last(), Some(&429), "{seen:?}");
+}

@@ -1,5 +1,9 @@
 //! Certificates of real TLS servers, from the check to the alert.
 
+mod api;
+mod kinds;
+mod starttls;
+
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -18,20 +22,26 @@ struct Tls {
 
 impl Tls {
     fn start(pem: &Path, key: &Path) -> Self {
+        Self::start_at("127.0.0.1", pem, key, &[])
+    }
+
+    /// A server on this address of the machine, with further arguments of `openssl s_server`.
+    fn start_at(address: &str, pem: &Path, key: &Path, extra: &[&str]) -> Self {
         let port = free_port();
         let child = Command::new("openssl")
-            .args(["s_server", "-quiet", "-www", "-accept", &port.to_string()])
+            .args(["s_server", "-quiet", "-www", "-accept", &format!("{address}:{port}")])
             .arg("-cert")
             .arg(pem)
             .arg("-key")
             .arg(key)
+            .args(extra)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .expect("openssl runs");
         wait_for("openssl s_server", Duration::from_secs(10), || {
-            std::net::TcpStream::connect(("localhost", port)).ok()
+            std::net::TcpStream::connect((address, port)).ok()
         });
         Self { child, port }
     }
@@ -42,6 +52,11 @@ impl Drop for Tls {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A path as an argument.
+fn text(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
 }
 
 fn server_with(pki: &Pki, extra: &str) -> Server {

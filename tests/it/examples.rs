@@ -44,12 +44,7 @@ fn run(file: &str) {
     for answer in &answers {
         assert_eq!(answer["err_code"], 0, "{file}: {answer}");
     }
-    let calls = script.matches("curl -s").count();
-    assert!(
-        answers.len() >= 8 && calls >= answers.len(),
-        "{calls} calls, {} answers",
-        answers.len()
-    );
+    assert!(answers.len() >= 8, "{} answers: {said}", answers.len());
     let has = |what: &dyn Fn(&serde_json::Value) -> bool| answers.iter().any(what);
     assert!(has(&|answer| answer["data"][0]["metric_name"] == "cpu.usage"), "{said}");
     assert!(has(&|answer| answer["data"]["name"] == "cpu-busy"), "{said}");

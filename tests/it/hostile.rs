@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
@@ -59,7 +60,9 @@ fn connections_over_the_limit_take_the_place_of_the_longest_silent() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     let mut silent: Vec<TcpStream> = (0..4_300).map(|_| connect(&server)).collect();
-    healthy(&server);
+    // On a connection of its own: those that were kept are the longest silent ones.
+    let said = ask(&server, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n");
+    assert!(said.starts_with("HTTP/1.1 200"), "{said}");
     let ended = |socket: &mut TcpStream| {
         socket.set_nonblocking(true).unwrap();
         matches!(socket.read(&mut [0; 16]), Ok(0))
@@ -170,9 +173,10 @@ fn nobody_gives_themselves_another_address() {
 #[test]
 fn clients_that_read_nothing_stop_nobody() {
     let server = Server::start("");
-    let asked = "GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(1_000);
-    let mut deaf: Vec<TcpStream> = (0..30).map(|_| connect(&server)).collect();
+    let asked = "GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
+    let mut deaf: Vec<TcpStream> = (0..5).map(|_| connect(&server)).collect();
     for socket in &mut deaf {
+        set_socket_recv_buffer_size(&*socket, 4_096).unwrap();
         socket.write_all(asked.as_bytes()).unwrap();
     }
     // They are served until their sockets are full, and the others all the while.
@@ -183,7 +187,7 @@ fn clients_that_read_nothing_stop_nobody() {
 
 #[test]
 fn requests_over_the_queue_are_told_to_come_again() {
-    let server = Server::start("[pools]\nhttp_workers = 1\nhttp_queue = 1\n");
+    let mut server = Server::start("[pools]\nhttp_workers = 1\nhttp_queue = 1\n");
     let body = r#"{"username":"admin","password":"wrong"}"#;
     let request = format!(
         "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
@@ -212,6 +216,17 @@ fn requests_over_the_queue_are_told_to_come_again() {
     }
     assert!(served >= 2 && refused >= 1 && served + refused == 20, "{served} and {refused}");
     healthy(&server);
+    server.get("/v1/health");
+    let figures = server.call("GET", "/metrics", None).body.as_str().unwrap_or("").to_owned();
+    let lines = [
+        format!("oxmon_http_refused_total{{reason=\"queue_full\"}} {refused}\n"),
+        format!("oxmon_http_answers_total{{status=\"5xx\"}} {refused}\n"),
+        "oxmon_http_queue_depth 0\n".to_owned(),
+        "oxmon_http_connections_closed_total{reason=\"slow_reader\"} 0\n".to_owned(),
+    ];
+    for line in lines {
+        assert!(figures.contains(&line), "no {line} in\n{figures}");
+    }
 }
 
 #[test]

@@ -1,16 +1,13 @@
 //! `scripts/install.sh`, against a release folder served on loopback, into scratch folders.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::{agent, free_port, wait_for};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
+use crate::support::tools::{must, or_excuse, root, stripped};
+use crate::support::{free_port, wait_for};
 
 /// A release's files, served as a mirror would.
 struct Mirror {
@@ -23,13 +20,9 @@ impl Mirror {
     fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
-        let bin = Path::new(agent::PROGRAM).parent().unwrap();
-        let out = Command::new("scripts/package.sh")
-            .args([&triple, &dir.path().display().to_string(), &bin.display().to_string()])
-            .current_dir(root())
-            .output()
-            .unwrap();
-        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        let built = tempfile::tempdir().unwrap();
+        let bin = stripped(built.path());
+        must("scripts/package.sh", &[&triple, &dir.path().display().to_string(), &bin]);
         let port = free_port();
         let server = Command::new("python3")
             .args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"])
@@ -186,12 +179,9 @@ fn pm2() -> Option<PathBuf> {
 
 #[test]
 fn pm2_starts_what_was_installed() {
-    let Some(bin) = pm2() else {
-        eprintln!(
-            "no pm2: run the tests through `make test`, which installs it where npm is there"
-        );
-        return;
-    };
+    let bin = pm2();
+    or_excuse(bin.is_some(), "there is no pm2 beside OXMON_VENV");
+    let Some(bin) = bin else { return };
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let mirror = Mirror::new();
     let scratch = Scratch::new();

@@ -61,7 +61,7 @@ fn a_channel_is_made_shown_changed_tried_and_removed() {
     let wrong = json!({"config_json": {"headers": {"X-Key": "wrong-key"}}});
     assert_eq!(server.call("PUT", &path, Some(wrong)).status, 200);
     let refused = server.call("POST", "/v1/notifications/channels/chat/test", None);
-    assert_eq!((refused.status, refused.code()), (502, 1013), "{refused:?}");
+    assert_eq!((refused.status, refused.code()), (424, 1013), "{refused:?}");
     let said = refused.body["err_msg"].as_str().unwrap();
     assert!(said.contains("HTTP 403; it answered: no `***`"), "{said}");
     let id = made["id"].as_str().unwrap();

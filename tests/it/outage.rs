@@ -1,14 +1,11 @@
-//! A server that is away for a minute, and programs that are killed at random moments.
+//! A server that is away for a minute, and an agent that is killed at random moments.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use oxmon::base::clock::{SECOND_MS, parse_rfc3339};
 
 use crate::support::agent::Agent;
-use crate::support::grpc::{Client, batch, now_ms};
+use crate::support::grpc::now_ms;
 use crate::support::server::Server;
 use crate::support::wait_for;
 
@@ -92,78 +89,5 @@ fn an_agent_that_is_killed_sends_what_it_kept_once() {
         // What was kept before the kill is there: at most the tick in flight may be missing.
         let gap = ticks.windows(2).map(|pair| pair[0] - pair[1]).max().unwrap_or(0);
         assert!(gap <= 4 * SECOND_MS, "round {round}: a gap of {gap} ms");
-    }
-}
-
-#[test]
-fn a_server_that_is_killed_under_load_keeps_what_it_acknowledged_once() {
-    let (rounds, seed) = plan(20);
-    let mut random = fastrand::Rng::with_seed(seed);
-    let mut server = Server::start("");
-    let base = now_ms() - 3_600_000;
-    // From 1: the protobuf library of the test's client sends -0.0 as 0.
-    let next = Arc::new(AtomicI64::new(1));
-    let mut acknowledged: BTreeMap<i64, f64> = BTreeMap::new();
-    for _ in 0..rounds {
-        let stop = Arc::new(AtomicBool::new(false));
-        let writers: Vec<_> = (0..4)
-            .map(|_| {
-                let (stop, next, port) = (Arc::clone(&stop), Arc::clone(&next), server.grpc_port);
-                std::thread::spawn(move || {
-                    let client = Client::to(port);
-                    let mut acked = Vec::new();
-                    while !stop.load(Ordering::SeqCst) {
-                        let number = next.fetch_add(1, Ordering::SeqCst);
-                        // From 1, since a zero without its sign is what protobuf leaves out.
-                        let value = (number + 1) as f64 * 0.37;
-                        let sent = batch("crash", base + number, &[("a", value), ("b", -value)]);
-                        match client.report(&sent) {
-                            Ok(reply) if reply.success => acked.push((base + number, value)),
-                            _ => break,
-                        }
-                    }
-                    acked
-                })
-            })
-            .collect();
-        let until = Instant::now() + Duration::from_millis(random.u64(20..400));
-        wait_for("the kill", Duration::from_secs(5), || (Instant::now() >= until).then_some(()));
-        crate::support::signal(&server.child, "KILL");
-        stop.store(true, Ordering::SeqCst);
-        let _ = server.child.wait();
-        for writer in writers {
-            acknowledged.extend(writer.join().expect("a writer ends"));
-        }
-        server.restart();
-    }
-    assert!(acknowledged.len() > rounds as usize, "{} batches", acknowledged.len());
-    for (metric, sign) in [("a", 1.0), ("b", -1.0)] {
-        let stored = values(&mut server, metric);
-        for (at, value) in &acknowledged {
-            let found =
-                stored.get(at).unwrap_or_else(|| panic!("seed {seed}: {metric} at {at} is lost"));
-            assert_eq!(found.to_bits(), (value * sign).to_bits(), "seed {seed}: {metric} at {at}");
-        }
-    }
-}
-
-/// All values of a metric of the agent `crash` by time; a time that comes twice fails the test.
-fn values(server: &mut Server, metric: &str) -> BTreeMap<i64, f64> {
-    let mut found = BTreeMap::new();
-    let mut offset = 0;
-    loop {
-        let path = format!(
-            "/v1/metrics?agent_id__eq=crash&metric_name__eq={metric}&limit=1000&offset={offset}"
-        );
-        let rows = server.get(&path).as_array().expect("a list").clone();
-        for row in &rows {
-            let at = parse_rfc3339(row["timestamp"].as_str().expect("a time")).expect("RFC 3339");
-            let value = row["value"].as_f64().expect("a number");
-            assert!(found.insert(at, value).is_none(), "{metric} at {at} is stored twice");
-        }
-        offset += rows.len();
-        if rows.len() < 1000 {
-            return found;
-        }
     }
 }

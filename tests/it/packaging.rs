@@ -1,161 +1,203 @@
-//! Units, packages and scripts as a user of them meets them.
+//! Packages as a user of them meets them: installed, upgraded, removed and read back for real.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::support::agent;
+use tempfile::TempDir;
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+use crate::support::tools::{must, or_excuse, root, run, stripped, there};
+
+/// Debian packages of this build in two versions, and a system that they can be put on.
+struct Debian {
+    out: TempDir,
 }
 
-fn run(program: &str, arguments: &[&str]) -> Output {
-    let out = Command::new(program)
-        .args(arguments)
-        .current_dir(root())
-        // Test builds are large and thrown away.
-        .env("OXMON_DEB_COMPRESSION", "none")
-        .env("OXMON_RPM_PAYLOAD", "w1.gzdio")
-        .output();
-    out.unwrap_or_else(|error| panic!("{program}: {error}"))
-}
-
-fn must(program: &str, arguments: &[&str]) -> String {
-    let out = run(program, arguments);
-    let (said, wrong) =
-        (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
-    assert!(out.status.success(), "{program} {arguments:?}: {said}{wrong}");
-    said.into_owned()
-}
-
-fn bin_dir() -> String {
-    Path::new(agent::PROGRAM).parent().unwrap().display().to_string()
-}
-
-fn there(program: &str) -> bool {
-    Command::new(program).arg("--version").output().is_ok()
-}
-
-#[test]
-fn units_are_hardened_to_1_5_or_lower() {
-    if !there("systemd-analyze") {
-        eprintln!("no systemd-analyze on this system: the units are not rated");
-        return;
+impl Debian {
+    /// `None` where this system is none for that; it says so.
+    fn new() -> Option<Self> {
+        let root_user = must("id", &["-u"]).trim() == "0";
+        if !there("dpkg-deb") || !or_excuse(root_user, "packages are installed by root alone") {
+            return None;
+        }
+        if !or_excuse(!Path::new("/etc/oxmon").exists(), "oxmon is installed on this system") {
+            return None;
+        }
+        let debian = Self { out: tempfile::tempdir().unwrap() };
+        let dir = debian.out.path().display().to_string();
+        let bin = stripped(&debian.out.path().join("bin"));
+        for version in ["0.0.1", "0.0.2"] {
+            must("packaging/deb/build.sh", &[&bin, &dir, version]);
+        }
+        debian.fake_systemctl();
+        Some(debian)
     }
-    for unit in ["oxmon-agent", "oxmon-server"] {
-        let file = format!("systemd/{unit}.service");
-        let said = must("systemd-analyze", &["security", "--offline=true", "--no-pager", &file]);
-        let line = said.lines().find(|line| line.contains("Overall exposure")).unwrap();
-        let rating: f64 = line
-            .split_whitespace()
-            .find_map(|word| word.parse().ok())
-            .unwrap_or_else(|| panic!("no rating in: {line}"));
-        assert!(rating <= 1.5, "{line}");
+
+    /// A systemctl that writes down what it is asked, and finds every unit running.
+    fn fake_systemctl(&self) {
+        let path = self.out.path().join("fake");
+        std::fs::create_dir(&path).unwrap();
+        let script = format!("#!/bin/sh\necho \"$*\" >>{}\n", self.asked_file());
+        std::fs::write(path.join("systemctl"), script).unwrap();
+        must("chmod", &["755", &path.join("systemctl").display().to_string()]);
+    }
+
+    fn asked_file(&self) -> String {
+        self.out.path().join("asked").display().to_string()
+    }
+
+    /// What systemctl was asked since this was last called.
+    fn asked(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(self.asked_file()).unwrap_or_default();
+        let _ = std::fs::remove_file(self.asked_file());
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn packages(&self, version: &str) -> Vec<String> {
+        let architecture = must("dpkg", &["--print-architecture"]);
+        let name = |name: &str| format!("{name}_{version}-1_{}.deb", architecture.trim());
+        ["oxmon-agent", "oxmon-server"]
+            .map(|package| self.out.path().join(name(package)).display().to_string())
+            .into()
+    }
+
+    /// dpkg on a system without systemd, such as a container.
+    fn dpkg(&self, arguments: &[&str]) {
+        self.dpkg_by(Command::new("dpkg").arg("--force-unsafe-io").args(arguments));
+    }
+
+    /// dpkg on a system that systemd runs: a view of /run of its own, and the systemctl above.
+    fn dpkg_under_systemd(&self, arguments: &[&str]) {
+        let path = std::env::var("PATH").unwrap();
+        let script = "mount -t tmpfs none /run && mkdir -p /run/systemd/system /run/lock && \
+                      { [ ! -e /usr/sbin/policy-rc.d ] || mount --bind /dev/null \
+                      /usr/sbin/policy-rc.d; } && exec dpkg --force-unsafe-io \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, "dpkg"]).args(arguments);
+        command.env("PATH", format!("{}:{path}", self.out.path().join("fake").display()));
+        self.dpkg_by(&mut command);
+    }
+
+    /// Waits for the packages' lock, which another program of this system may hold.
+    fn dpkg_by(&self, command: &mut Command) {
+        let out = crate::support::wait_for("dpkg", std::time::Duration::from_secs(120), || {
+            let out = command.output().unwrap();
+            let text = String::from_utf8_lossy(&out.stderr).into_owned();
+            (!text.contains("lock")).then_some(out)
+        });
+        let (said, wrong) = (&out.stdout, &out.stderr);
+        let text = String::from_utf8_lossy(said) + String::from_utf8_lossy(wrong);
+        assert!(out.status.success(), "{text}");
     }
 }
 
-#[test]
-fn units_have_no_mistake() {
-    if !there("systemd-analyze") {
-        eprintln!("no systemd-analyze on this system: the units are not verified");
-        return;
-    }
-    // The programs are where the build put them, not in /usr/bin.
-    let dir = tempfile::tempdir().unwrap();
-    for unit in ["oxmon-agent", "oxmon-server"] {
-        let text = std::fs::read_to_string(root().join(format!("systemd/{unit}.service"))).unwrap();
-        let text = text.replace("/usr/bin/", &format!("{}/", bin_dir()));
-        let text: String = text
-            .lines()
-            .filter(|line| !line.starts_with("Documentation="))
-            .fold(String::new(), |all, line| all + line + "\n");
-        let path = dir.path().join(format!("{unit}.service"));
-        std::fs::write(&path, text).unwrap();
-        let out = run("systemd-analyze", &["verify", "--man=no", &path.display().to_string()]);
-        let said = String::from_utf8_lossy(&out.stderr);
-        let ours: Vec<&str> = said.lines().filter(|line| line.contains(unit)).collect();
-        assert!(ours.is_empty(), "{ours:?}");
+impl Drop for Debian {
+    fn drop(&mut self) {
+        if Path::new("/etc/oxmon").exists() {
+            let _ = run("dpkg", &["--purge", "oxmon-agent", "oxmon-server"]);
+        }
     }
 }
 
-#[test]
-fn scripts_pass_shellcheck() {
-    if !there("shellcheck") {
-        eprintln!("no shellcheck on this system: the scripts are only parsed");
-        return;
+fn nothing_is_left() {
+    let wants = "/etc/systemd/system/multi-user.target.wants";
+    for left in [
+        "/etc/oxmon",
+        "/var/lib/oxmon",
+        "/var/lib/oxmon-agent",
+        "/usr/bin/oxmon-agent",
+        "/usr/share/doc/oxmon-server",
+        &format!("{wants}/oxmon-agent.service"),
+        "/var/lib/systemd/deb-systemd-helper-enabled/oxmon-agent.service.dsh-also",
+    ] {
+        assert!(std::fs::symlink_metadata(left).is_err(), "{left} is left behind");
     }
-    let files = must("git", &["ls-files", "*.sh", ".ci/run", "packaging/deb"]);
-    let files: Vec<&str> = files.lines().filter(|file| !file.contains("deb/p")).collect();
-    let mut arguments = vec!["-x", "-S", "warning"];
-    arguments.extend(&files);
-    must("shellcheck", &arguments);
-    must("shellcheck", &["packaging/deb/postinst", "packaging/deb/prerm", "packaging/deb/postrm"]);
+    for user in ["oxmon", "oxmon-agent"] {
+        let found: Output = run("getent", &["passwd", user]);
+        assert!(!found.status.success(), "the user {user} is left behind");
+    }
 }
 
 #[test]
 fn debian_packages_install_upgrade_and_purge_cleanly() {
-    let user = must("id", &["-u"]);
-    if user.trim() != "0" || !there("dpkg-deb") {
-        eprintln!("not root on a Debian system: the packages are not installed");
-        return;
-    }
-    if Path::new("/etc/oxmon").exists() {
-        eprintln!("oxmon is installed on this system: the packages are not installed over it");
-        return;
-    }
-    let out = tempfile::tempdir().unwrap();
-    let dir = out.path().display().to_string();
-    must("packaging/deb/build.sh", &[&bin_dir(), &dir, "0.0.1"]);
-    must("packaging/deb/build.sh", &[&bin_dir(), &dir, "0.0.2"]);
-    let package = |name: &str, version: &str| {
-        let architecture = must("dpkg", &["--print-architecture"]);
-        format!("{dir}/{name}_{version}_{}.deb", architecture.trim())
-    };
-    let (agent, server) = (package("oxmon-agent", "0.0.1"), package("oxmon-server", "0.0.1"));
-    must("dpkg", &["-i", &agent, &server]);
-    must("oxmon-agent", &["--version"]);
-    must("oxmon-server", &["--check-config", "/etc/oxmon/server.example.toml"]);
+    let Some(debian) = Debian::new() else { return };
+    let (first, second) = (debian.packages("0.0.1"), debian.packages("0.0.2"));
+    debian.dpkg(&["-i", &first[0], &first[1]]);
+    must("/usr/bin/oxmon-agent", &["--version"]);
+    must("/usr/bin/oxmon-server", &["--check-config", "/etc/oxmon/server.example.toml"]);
     must("getent", &["passwd", "oxmon-agent"]);
     must("getent", &["passwd", "oxmon"]);
-    for file in
-        ["/usr/share/man/man1/oxmon-agent.1.gz", "/usr/lib/systemd/system/oxmon-server.service"]
-    {
-        assert!(Path::new(file).is_file(), "{file}");
+    for name in ["oxmon-agent", "oxmon-server"] {
+        for file in [
+            format!("/usr/share/man/man1/{name}.1.gz"),
+            format!("/usr/lib/systemd/system/{name}.service"),
+            format!("/usr/share/bash-completion/completions/{name}"),
+            format!("/usr/share/zsh/vendor-completions/_{name}"),
+            format!("/usr/share/fish/vendor_completions.d/{name}.fish"),
+            format!("/usr/lib/sysusers.d/{name}.conf"),
+        ] {
+            assert!(Path::new(&file).is_file(), "{file}");
+        }
     }
+    assert!(must("dpkg", &["--verify", "oxmon-agent", "oxmon-server"]).is_empty());
+
     // A configuration and data of the user's own survive an upgrade, and a changed example too.
     std::fs::write("/etc/oxmon/agent.toml", "agent_id = \"kept\"\n").unwrap();
+    std::fs::write("/etc/oxmon/agent.example.toml", "# mine\n").unwrap();
     std::fs::create_dir_all("/var/lib/oxmon").unwrap();
     std::fs::write("/var/lib/oxmon/kept", "data").unwrap();
-    let (agent, server) = (package("oxmon-agent", "0.0.2"), package("oxmon-server", "0.0.2"));
-    must("dpkg", &["-i", &agent, &server]);
+    debian.dpkg(&["--force-confold", "-i", &second[0], &second[1]]);
     assert!(must("dpkg-query", &["-W", "oxmon-agent"]).contains("0.0.2"));
     assert_eq!(std::fs::read_to_string("/etc/oxmon/agent.toml").unwrap(), "agent_id = \"kept\"\n");
+    assert_eq!(std::fs::read_to_string("/etc/oxmon/agent.example.toml").unwrap(), "# mine\n");
     assert!(Path::new("/var/lib/oxmon/kept").is_file());
+    debian.dpkg(&["--purge", "oxmon-agent", "oxmon-server"]);
+    nothing_is_left();
 
-    must("dpkg", &["--purge", "oxmon-agent", "oxmon-server"]);
-    for left in ["/etc/oxmon", "/var/lib/oxmon", "/var/lib/oxmon-agent", "/usr/bin/oxmon-agent"] {
-        assert!(!Path::new(left).exists(), "{left} is left behind");
+    // The same where systemd runs: nothing that is not configured is started, what runs is.
+    debian.dpkg_under_systemd(&["-i", &first[0], &first[1]]);
+    let asked = debian.asked().join("\n");
+    assert!(asked.contains("daemon-reload"), "{asked}");
+    assert!(!asked.contains("start") && !asked.contains("--now"), "{asked}");
+    debian.dpkg_under_systemd(&["-i", &second[0], &second[1]]);
+    let asked = debian.asked();
+    for name in ["oxmon-agent", "oxmon-server"] {
+        assert!(asked.contains(&format!("try-restart {name}.service")), "{asked:?}");
     }
-    assert!(!run("getent", &["passwd", "oxmon-agent"]).status.success(), "the user is left behind");
+    debian.dpkg_under_systemd(&["--purge", "oxmon-agent", "oxmon-server"]);
+    assert!(debian.asked().contains(&"stop oxmon-agent.service".to_owned()));
+    nothing_is_left();
+
+    if there("lintian") {
+        // What is left to say has its reason in packaging/deb/lintian-overrides.
+        let check = ["--allow-root", "--fail-on", "error,warning", &second[0], &second[1]];
+        must("lintian", &check);
+    }
 }
 
 #[test]
 fn rpm_packages_hold_what_they_should() {
     if !there("rpmbuild") {
-        eprintln!("no rpmbuild on this system: the RPM packages are not built");
         return;
     }
     let out = tempfile::tempdir().unwrap();
-    must("packaging/rpm/build.sh", &[&bin_dir(), &out.path().display().to_string(), "0.0.1"]);
-    for name in ["oxmon-agent", "oxmon-server"] {
-        let found =
-            must("find", &[&out.path().display().to_string(), "-name", &format!("{name}-*.rpm")]);
-        let package = found.lines().next().unwrap();
+    let dir = out.path().display().to_string();
+    let bin = stripped(&out.path().join("bin"));
+    must("packaging/rpm/build.sh", &[&bin, &dir, "0.0.1"]);
+    let found = must("find", &[&dir, "-name", "*.rpm"]);
+    assert_eq!(found.lines().count(), 2, "{found}");
+    for package in found.lines() {
+        let name = if package.contains("oxmon-agent") { "oxmon-agent" } else { "oxmon-server" };
         let files = must("rpm", &["-qlp", package]);
         for file in [
             format!("/usr/bin/{name}"),
             format!("/usr/lib/systemd/system/{name}.service"),
+            format!("/usr/lib/sysusers.d/{name}.conf"),
             format!("/usr/share/man/man1/{name}.1.gz"),
+            format!("/usr/share/bash-completion/completions/{name}"),
+            format!("/usr/share/zsh/site-functions/_{name}"),
+            format!("/usr/share/fish/vendor_completions.d/{name}.fish"),
+            format!("/usr/share/doc/{name}/changelog.gz"),
+            format!("/usr/share/doc/{name}/copyright"),
             format!("/etc/oxmon/{}.example.toml", name.trim_start_matches("oxmon-")),
         ] {
             assert!(files.lines().any(|line| line == file), "{file} is not in {files}");
@@ -164,5 +206,13 @@ fn rpm_packages_hold_what_they_should() {
         assert!(configs.contains(".example.toml"), "{configs}");
         let scripts = must("rpm", &["-qp", "--scripts", package]);
         assert!(scripts.contains("useradd") && scripts.contains("try-restart"), "{scripts}");
+        must("rpm", &["-K", "--nosignature", package]);
+    }
+    if there("rpmlint") {
+        let config = root().join("packaging/rpm/rpmlint.toml").display().to_string();
+        let mut arguments = vec!["--config", &config];
+        arguments.extend(found.lines());
+        let said = must("rpmlint", &arguments);
+        assert!(said.contains("0 errors, 0 warnings"), "{said}");
     }
 }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::server::api::dispatch::Incoming;
 use crate::server::api::reply::{ApiError, Body, Code, Reply};
@@ -13,6 +13,19 @@ use crate::server::api::reply::{ApiError, Body, Code, Reply};
 /// Bodies below this stay as they are: gzip gains nothing on them.
 const GZIP_BYTES_MIN: usize = 1_024;
 const JSON: &str = "application/json";
+/// What a browser may do with a file: run and show what this server sent, and nothing else. A form
+/// is never sent by the browser itself, so that a password can't end up in a URL; text never
+/// becomes markup; no other site frames a page.
+const FILE_HEADERS: [(&str, &str); 4] = [
+    (
+        "Content-Security-Policy",
+        "default-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; \
+         object-src 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    ),
+    ("Cross-Origin-Opener-Policy", "same-origin"),
+    ("Referrer-Policy", "no-referrer"),
+    ("X-Frame-Options", "DENY"),
+];
 
 /// What is written to the client.
 #[derive(Debug, Clone)]
@@ -30,7 +43,7 @@ struct Envelope<'a> {
     err_code: u16,
     err_msg: &'a str,
     trace_id: &'a str,
-    data: &'a Value,
+    data: &'a RawValue,
 }
 
 impl Answer {
@@ -46,7 +59,7 @@ impl Answer {
 
     /// The answer that an error becomes.
     pub fn error(error: &ApiError, trace_id: &str) -> Self {
-        let body = envelope(error.code as u16, &error.message, trace_id, &Value::Null);
+        let body = envelope(error.code as u16, &error.message, trace_id, RawValue::NULL);
         let mut answer = Self::json(error.http_status(), trace_id, body);
         if let Some(secs) = error.retry_after_secs {
             answer.headers.push(("Retry-After", secs.to_string()));
@@ -81,6 +94,7 @@ impl Answer {
         let etag = format!("\"{etag}\"");
         // The browser keeps the file and asks each time whether it is still the one.
         headers.push(("Cache-Control", "no-cache".to_owned()));
+        headers.extend(FILE_HEADERS.map(|(name, value)| (name, value.to_owned())));
         headers.push(("ETag", etag.clone()));
         if if_none_match.is_some_and(|tags| names_tag(tags, &etag)) {
             return Self { status: 304, headers, body: Vec::new() };
@@ -117,7 +131,7 @@ fn common(trace_id: &str) -> Vec<(&'static str, String)> {
     vec![("X-Trace-Id", trace_id.to_owned()), ("X-Content-Type-Options", "nosniff".to_owned())]
 }
 
-fn envelope(err_code: u16, err_msg: &str, trace_id: &str, data: &Value) -> Vec<u8> {
+fn envelope(err_code: u16, err_msg: &str, trace_id: &str, data: &RawValue) -> Vec<u8> {
     // Plain data always serialises.
     serde_json::to_vec(&Envelope { err_code, err_msg, trace_id, data }).unwrap_or_default()
 }

@@ -54,14 +54,14 @@ pub fn serve(app: &App, incoming: &Incoming) -> Answer {
     let trace_id = new_id();
     logging::with_context(&format!("trace={trace_id}"), || {
         let started = Instant::now();
-        app.http_metrics.active.inc();
+        app.api_metrics.active.inc();
         let (path, query) = split_target(&incoming.target);
         let found = find(&incoming.method, path);
         let route = found.as_ref().ok().map(|found| found.0);
         let outcome = found.and_then(|found| run(app, incoming, found, (path, query), &trace_id));
         let answer = Answer::of(outcome, &trace_id, incoming);
-        app.http_metrics.answered(route, answer.status, started.elapsed());
-        app.http_metrics.active.dec();
+        app.api_metrics.served(route, answer.status, started.elapsed());
+        app.api_metrics.active.dec();
         log::debug!("{} {path} {} {}", incoming.method, answer.status, incoming.client);
         answer
     })

@@ -1,8 +1,8 @@
 //! Prometheus' text format: the server's own figures, and the latest value of every series.
 //!
 //! What agents send is named by them, so names are made to fit: `cpu.usage` becomes
-//! `oxmon_cpu_usage`, and whatever Prometheus' linter (`promtool check metrics`) finds fault with is
-//! changed until it finds none. No sample is lost on the way, and none clashes with another.
+//! `oxmon_cpu_usage`, and whatever Prometheus' linter (`promtool check metrics`) finds fault with
+//! is changed until it finds none. No sample is lost on the way, and none clashes with another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

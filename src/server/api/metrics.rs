@@ -6,11 +6,11 @@ use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Regist
 
 use crate::server::api::router::Route;
 
-/// `oxmon_http_…`.
+/// `oxmon_api_…`.
 pub struct Metrics {
-    requests: IntCounterVec,
+    calls: IntCounterVec,
     seconds: Histogram,
-    /// Requests that are being answered.
+    /// Calls that are being served.
     pub active: IntGauge,
     /// Seconds since the start, set before it is shown.
     pub uptime: IntGauge,
@@ -23,28 +23,28 @@ impl Metrics {
     ///
     /// When the registry has them already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let requests = IntCounterVec::new(
-            Opts::new("oxmon_http_requests_total", "Requests answered, by route and status."),
+        let calls = IntCounterVec::new(
+            Opts::new("oxmon_api_calls_total", "Calls served, by route and status."),
             &["method", "route", "status"],
         )?;
         let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0];
         let seconds =
-            HistogramOpts::new("oxmon_http_request_seconds", "Time of a worker for a request.");
+            HistogramOpts::new("oxmon_api_call_seconds", "Time to serve a call, without its wait.");
         let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
-        let active = IntGauge::new("oxmon_http_requests_active", "Requests being answered.")?;
+        let active = IntGauge::new("oxmon_api_calls_active", "Calls that are being served.")?;
         let uptime = IntGauge::new("oxmon_uptime_seconds", "Seconds since the server started.")?;
-        registry.register(Box::new(requests.clone()))?;
+        registry.register(Box::new(calls.clone()))?;
         registry.register(Box::new(seconds.clone()))?;
         registry.register(Box::new(active.clone()))?;
         registry.register(Box::new(uptime.clone()))?;
-        Ok(Self { requests, seconds, active, uptime })
+        Ok(Self { calls, seconds, active, uptime })
     }
 
-    /// Counts an answer. A path without a route counts as `none`, whatever its method, so that
+    /// Counts a call. A path without a route counts as `none`, whatever its method, so that
     /// callers can't make up series.
-    pub fn answered(&self, route: Option<&Route>, status: u16, took: Duration) {
+    pub fn served(&self, route: Option<&Route>, status: u16, took: Duration) {
         let (method, path) = route.map_or(("none", "none"), |it| (it.method.name(), it.path));
-        self.requests.with_label_values(&[method, path, &status.to_string()]).inc();
+        self.calls.with_label_values(&[method, path, &status.to_string()]).inc();
         self.seconds.observe(took.as_secs_f64());
     }
 }

@@ -1,6 +1,6 @@
 //! The OpenAPI document, made from the route table and the types that serve the requests.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::Schema;
@@ -12,16 +12,20 @@ use crate::server::api::request::Role;
 use crate::server::api::router::{Access, Gives, Kind, Param, Route};
 use crate::server::api::schema::Shape;
 
+mod join;
+
 /// The document, OpenAPI 3.1.
 pub fn document() -> Value {
     let mut schemas = Map::new();
     let mut paths: Map<String, Value> = Map::new();
-    for route in routes() {
+    for route in routes().filter(|route| route.is_endpoint()) {
         let item = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
         if let Some(item) = item.as_object_mut() {
             item.insert(route.method.name().to_lowercase(), operation(route, &mut schemas));
         }
     }
+    let named = schemas.clone();
+    schemas.values_mut().for_each(|schema| join::join(schema, &named));
     schemas.insert("Error".to_owned(), error_schema());
     let description = "Every answer in JSON is one envelope: `err_code` (0: success), `err_msg`, \
         `trace_id` and `data`. `trace_id` also stands in the header `X-Trace-Id` and in the \
@@ -152,6 +156,10 @@ fn trace_header() -> Value {
     json!({ "description": "The request's trace id.", "schema": { "type": "string" } })
 }
 
+/// What any request may be answered that comes too slowly, or with too long a line or header.
+const EARLY: [(u16, Code); 3] =
+    [(408, Code::BadRequest), (414, Code::TooLarge), (431, Code::TooLarge)];
+
 /// The error codes that a route may answer, by HTTP status.
 fn error_codes(route: &Route) -> Vec<(u16, BTreeSet<u16>)> {
     // Any route may be asked with a parameter that it does not know, a body over the limit, or
@@ -177,7 +185,11 @@ fn error_codes(route: &Route) -> Vec<(u16, BTreeSet<u16>)> {
     let of = |status: u16| {
         codes.iter().filter(|code| code.http_status() == status).map(|code| *code as u16).collect()
     };
-    statuses.iter().map(|status| (*status, of(*status))).collect()
+    let answers = statuses.iter().map(|status| (*status, of(*status)));
+    // A request that is no whole one is answered before its route is known.
+    let early = EARLY.map(|(status, code)| (status, BTreeSet::from([code as u16])));
+    let all: BTreeMap<u16, BTreeSet<u16>> = answers.chain(early).collect();
+    all.into_iter().collect()
 }
 
 fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
@@ -190,7 +202,7 @@ fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
         });
     }
     let data = match &route.gives {
-        Gives::Nothing | Gives::Raw(_) => json!({ "type": "null" }),
+        Gives::Nothing | Gives::Raw(_) | Gives::File => json!({ "type": "null" }),
         Gives::One(shape) => reference(shape, schemas, false),
         Gives::Many(shape) | Gives::List(shape) => {
             json!({ "type": "array", "items": reference(shape, schemas, false) })
@@ -220,7 +232,7 @@ fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
 }
 
 fn raw_schema(content_type: &str) -> Value {
-    if content_type == "application/json" {
+    if matches!(content_type, "application/json" | "application/yaml") {
         json!({ "type": "object" })
     } else {
         json!({ "type": "string" })
@@ -278,6 +290,7 @@ fn strict(schema: &RefOr<Schema>, request: bool) -> Value {
 
 fn tighten(value: &mut Value, request: bool) {
     if let Some(object) = value.as_object_mut() {
+        unwrap_described(object);
         let names: Option<Vec<Value>> = object
             .get("properties")
             .and_then(Value::as_object)
@@ -291,6 +304,24 @@ fn tighten(value: &mut Value, request: bool) {
         object.values_mut().for_each(|inner| tighten(inner, request));
     } else if let Some(items) = value.as_array_mut() {
         items.iter_mut().for_each(|inner| tighten(inner, request));
+    }
+}
+
+/// A field whose type is a list of words and that has a comment comes as `allOf` of the words and
+/// of an object with nothing but the comment, which no value can be. The words and the comment are
+/// put in its place.
+fn unwrap_described(object: &mut Map<String, Value>) {
+    let Some(Value::Array(parts)) = object.get("allOf") else { return };
+    let is_comment = |part: &Value| {
+        let fields = part.as_object();
+        fields.is_some_and(|it| it.keys().all(|key| key == "type" || key == "description"))
+    };
+    let (comments, mut kept): (Vec<Value>, Vec<Value>) =
+        parts.iter().cloned().partition(is_comment);
+    if let ([comment], [Value::Object(inner)]) = (&comments[..], &mut kept[..]) {
+        let mut whole = std::mem::take(inner);
+        whole.insert("description".to_owned(), comment["description"].clone());
+        *object = whole;
     }
 }
 

@@ -1,6 +1,7 @@
 //! What a handler gives back, and the one place where errors become answers.
 
 use serde::Serialize;
+use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Value, json};
 
 use crate::server::storage::{Listing, StorageError};
@@ -33,7 +34,7 @@ pub enum Code {
     NotJson = 1011,
     /// All workers are busy (HTTP 503).
     Busy = 1012,
-    /// The far side of a test refused (HTTP 502).
+    /// The far side of a test refused (HTTP 424: the fault is not this server's).
     FarSide = 1013,
     /// The domain is configured already.
     DomainExists = 1101,
@@ -64,9 +65,9 @@ impl Code {
             Self::LengthRequired => 411,
             Self::TooLarge => 413,
             Self::NotJson => 415,
+            Self::FarSide => 424,
             Self::TooMany => 429,
             Self::Internal | Self::Storage => 500,
-            Self::FarSide => 502,
             Self::Busy => 503,
         }
     }
@@ -168,15 +169,16 @@ pub struct Reply {
 /// The body of a reply.
 #[derive(Debug, Clone)]
 pub enum Body {
-    /// `data` of the envelope.
-    Data(Value),
-    /// Sent as it is: documents, files, the exposition.
+    /// `data` of the envelope, as the JSON text that it is sent as: a chart has many thousands of
+    /// numbers, which need no tree in memory first.
+    Data(Box<RawValue>),
+    /// Sent as it is: documents, the dashboard's files, the exposition.
     Raw {
         /// The content type.
         content_type: &'static str,
         /// The bytes.
         bytes: std::borrow::Cow<'static, [u8]>,
-        /// For `ETag`, where the content may be cached.
+        /// For `ETag`, where the content is a file that may be cached.
         etag: Option<String>,
     },
 }
@@ -194,7 +196,7 @@ impl Reply {
 
     /// 200 with `data: null`.
     pub fn done() -> Self {
-        Self { status: 200, body: Body::Data(Value::Null), total: None }
+        Self { status: 200, body: Body::Data(RawValue::NULL.to_owned()), total: None }
     }
 
     /// 200 with an array and the number of all matches.
@@ -208,10 +210,16 @@ impl Reply {
         Self { status: 200, body, total: None }
     }
 
+    /// 200 with a file that the binary carries.
+    pub fn file(content_type: &'static str, bytes: &'static [u8], etag: String) -> Self {
+        let body = Body::Raw { content_type, bytes: bytes.into(), etag: Some(etag) };
+        Self { status: 200, body, total: None }
+    }
+
     fn with(status: u16, data: &impl Serialize) -> Self {
         // The types that are given here are plain data, which always serialises; a number that is
         // not finite becomes null.
-        let data = serde_json::to_value(data).unwrap_or(Value::Null);
+        let data = to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned());
         Self { status, body: Body::Data(data), total: None }
     }
 }

@@ -83,6 +83,8 @@ pub enum Gives {
     List(Shape),
     /// No envelope: this content type.
     Raw(&'static str),
+    /// A file of the dashboard: no endpoint of the API, and so not in its document.
+    File,
 }
 
 /// One endpoint: a new one is one function and one row.
@@ -129,6 +131,13 @@ impl Route {
             errors: &[],
             handler,
         }
+    }
+}
+
+impl Route {
+    /// Whether it is an endpoint of the API, which its document holds.
+    pub fn is_endpoint(&self) -> bool {
+        !matches!(self.gives, Gives::File)
     }
 }
 

@@ -1,35 +1,7 @@
 //! The table of all keys of `server.toml`: what they mean, their units and their ranges. The checks
 //! here and `docs/configuration.md` are made from it; defaults come from the types themselves.
 
-use toml::Value;
-
-use crate::base::configfile::{ConfigError, Source};
-
-/// One key.
-#[derive(Debug)]
-pub struct Key {
-    /// Dotted path, such as `cert_check.tick_secs`.
-    pub path: &'static str,
-    /// What it means.
-    pub help: &'static str,
-    /// Unit of a number; empty where it has none.
-    pub unit: &'static str,
-    /// Least and greatest value of a number.
-    pub range: Option<(i64, i64)>,
-}
-
-const fn text(path: &'static str, help: &'static str) -> Key {
-    Key { path, help, unit: "", range: None }
-}
-
-const fn number(
-    path: &'static str,
-    unit: &'static str,
-    range: (i64, i64),
-    help: &'static str,
-) -> Key {
-    Key { path, help, unit, range: Some(range) }
-}
+use crate::base::keys::{Key, number, text};
 
 const DAY: i64 = 86_400;
 
@@ -158,37 +130,6 @@ pub const KEYS: &[Key] = &[
     text("prometheus.enabled", "Serve GET /metrics with the server's own state."),
     text("prometheus.agents", "Add the latest value of every series to GET /metrics."),
 ];
-
-/// Holds every number of the file against its range.
-///
-/// # Errors
-///
-/// Names file, line, key, range and value of the first that is out of it.
-pub fn check_ranges(source: &Source) -> Result<(), ConfigError> {
-    let root: toml::Table = source.parse()?;
-    for key in KEYS {
-        let Some((least, most)) = key.range else { continue };
-        let Some(value) = lookup(&root, key.path) else { continue };
-        let fits = matches!(value, Value::Integer(number) if (least..=most).contains(number));
-        if !fits {
-            let unit = if key.unit.is_empty() { String::new() } else { format!(" {}", key.unit) };
-            let most = if most == i64::MAX { "…".to_owned() } else { most.to_string() };
-            let value = serde_json::to_string(value).unwrap_or_default();
-            let message = format!("must be {least} to {most}{unit}, is {value}");
-            return Err(source.error(key.path, message));
-        }
-    }
-    Ok(())
-}
-
-fn lookup<'a>(root: &'a toml::Table, path: &str) -> Option<&'a Value> {
-    let mut parts = path.split('.');
-    let mut value = root.get(parts.next()?)?;
-    for part in parts {
-        value = value.as_table()?.get(part)?;
-    }
-    Some(value)
-}
 
 #[cfg(test)]
 mod tests {

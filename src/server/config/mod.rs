@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::base::configfile::{ConfigError, Source};
+use crate::base::keys::check_ranges;
 use crate::base::logging;
 
 pub mod keys;
@@ -196,7 +197,7 @@ impl Default for Storage {
             commit_max_ms: 5,
             pack_points: 240,
             pack_age_secs: 7_200,
-            head_max_bytes: 64 * 1024 * 1024,
+            head_max_bytes: 32 * 1024 * 1024,
         }
     }
 }
@@ -248,7 +249,7 @@ impl ServerConfig {
     /// Names file, line and key of the first mistake.
     pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
         let config: Self = source.parse()?;
-        keys::check_ranges(source)?;
+        check_ranges(source, keys::KEYS)?;
         if logging::parse_level(&config.log_level).is_none() {
             return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
         }

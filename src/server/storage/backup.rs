@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::IsTerminal as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::backup::{Backup, StepResult};
@@ -13,18 +13,18 @@ use crate::base::cli::print;
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::Stop;
 use crate::server::config::ServerConfig;
-use crate::server::storage::{control, partition};
+use crate::server::storage::{StorageError, control, folder, partition};
 
 /// Pages copied before a writer gets its turn.
 const STEP_PAGES: i32 = 2_000;
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Copies every database of a configuration's `data_dir` into the folder `dest`, which must be
-/// empty or new. A file is complete under its name, or not there.
+/// Copies every database of a configuration's `data_dir` into the folder `dest`, which must hold
+/// none yet. The copies get their names once all of them are whole.
 ///
 /// # Errors
 ///
-/// When a file can't be read or written; what was copied before it stays.
+/// When a file can't be read or written; nothing is left of the copies then.
 pub fn backup(config: &Path, dest: &Path) -> Result<(), Fatal> {
     let source = ServerConfig::load(config)?.data_dir;
     copy_all(&source, dest)
@@ -39,8 +39,13 @@ pub fn backup(config: &Path, dest: &Path) -> Result<(), Fatal> {
 pub fn restore(config: &Path, source: &Path) -> Result<(), Fatal> {
     let dest = ServerConfig::load(config)?.data_dir;
     let files = databases(source)?;
+    // Held until the end, so that no server starts on half of it.
+    let _lock = folder::take(&dest).map_err(|error| match error {
+        StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
+        error => failed(&dest, error),
+    })?;
     for (index, file) in files.iter().enumerate() {
-        progress("checked", index, files.len(), file);
+        progress(&format!("checking {} of {}: {file}", index + 1, files.len()));
         check(&source.join(file))?;
     }
     copy_all(source, &dest)
@@ -73,36 +78,44 @@ fn copy_all(source: &Path, dest: &Path) -> Result<(), Fatal> {
     if databases(dest).is_ok() {
         return Err(failed(dest, "it holds databases already; name an empty folder"));
     }
-    let mut bytes = 0;
-    for (index, file) in files.iter().enumerate() {
-        progress("copied", index, files.len(), file);
-        bytes += copy(&source.join(file), &dest.join(file))?;
-    }
+    let part = |file: &String| dest.join(format!("{file}.part"));
+    let mut copied = Vec::new();
+    let outcome = files.iter().enumerate().try_for_each(|(index, file)| {
+        let what = format!("copying {} of {}: {file}", index + 1, files.len());
+        match copy(&source.join(file), &part(file), &what) {
+            // A day that the retention took meanwhile is missed by nobody.
+            Err(_) if !source.join(file).exists() => return Ok(()),
+            outcome => outcome?,
+        }
+        copied.push(file);
+        Ok(())
+    });
     progress_end();
-    print(&format!("{} databases, {bytes} bytes: {}\n", files.len(), dest.display()));
+    if let Err(error) = outcome {
+        // What was copied is of no use without the rest; the error that is told is the first.
+        files.iter().map(part).for_each(|part| drop(fs::remove_file(part)));
+        return Err(error);
+    }
+    let mut bytes = 0;
+    for file in &copied {
+        let whole = dest.join(file);
+        let name = || fs::rename(part(file), &whole).and_then(|()| fs::metadata(&whole));
+        bytes += name().map_err(|error| failed(&whole, error))?.len();
+    }
+    let names = || fs::File::open(dest).and_then(|folder| folder.sync_all());
+    names().map_err(|error| failed(dest, error))?;
+    print(&format!("{} databases, {bytes} bytes: {}\n", copied.len(), dest.display()));
     Ok(())
 }
 
-/// Copies one database as it is at one moment, through a name that says that it is not complete.
-fn copy(source: &Path, dest: &Path) -> Result<u64, Fatal> {
-    let mut part = PathBuf::from(dest);
-    part.set_extension("db.part");
-    let outcome = copy_into(source, &part);
-    if outcome.is_err() {
-        // What is left of it is of no use; the error that is told is the first.
-        let _ = fs::remove_file(&part);
-    }
-    outcome.map_err(|error| failed(source, error))?;
-    let sync = || -> std::io::Result<u64> {
-        let file = fs::File::open(&part)?;
-        file.sync_all()?;
-        fs::rename(&part, dest)?;
-        Ok(file.metadata()?.len())
-    };
-    sync().map_err(|error| failed(dest, error))
+/// Copies one database as it is at one moment, and checks the copy.
+fn copy(source: &Path, part: &Path, what: &str) -> Result<(), Fatal> {
+    copy_into(source, part, what).map_err(|error| failed(source, error))?;
+    let sync = || fs::File::open(part).and_then(|file| file.sync_all());
+    sync().map_err(|error| failed(part, error))
 }
 
-fn copy_into(source: &Path, part: &Path) -> rusqlite::Result<()> {
+fn copy_into(source: &Path, part: &Path, what: &str) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let from = Connection::open_with_flags(source, flags)?;
     from.busy_timeout(Duration::from_secs(30))?;
@@ -113,7 +126,11 @@ fn copy_into(source: &Path, part: &Path) -> rusqlite::Result<()> {
         let copying = Backup::new(&from, &mut to)?;
         let wait = Stop::never();
         loop {
-            match copying.step(STEP_PAGES)? {
+            let step = copying.step(STEP_PAGES)?;
+            let pages = copying.progress();
+            let done = i64::from(pages.pagecount - pages.remaining) * 100;
+            progress(&format!("{what}, {} %", done / i64::from(pages.pagecount.max(1))));
+            match step {
                 StepResult::Done => break,
                 StepResult::More => {}
                 _ => {
@@ -145,9 +162,9 @@ fn check_open(path: &Path) -> rusqlite::Result<()> {
 }
 
 /// One line that is written anew, when a person watches.
-fn progress(what: &str, done: usize, all: usize, file: &str) {
+fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{what} {done} of {all}: {file}");
+        eprint!("\r\x1b[K{what}");
     }
 }
 
@@ -161,6 +178,7 @@ fn progress_end() {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use std::path::PathBuf;
 
     fn config(dir: &Path, data: &str) -> PathBuf {
         let path = dir.join(format!("{data}.toml"));

@@ -23,9 +23,12 @@ const SHARDS: usize = 16;
 /// Orders of points remembered of one agent.
 const SHAPES_KEPT: usize = 8;
 
+/// Agents by name, each behind a lock of its own.
+type Shard = Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>;
+
 /// Every series that the process knows.
 pub struct Interner {
-    shards: [Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>; SHARDS],
+    shards: [Shard; SHARDS],
     metrics: Mutex<HashMap<Box<str>, u32>>,
     next_metric: AtomicU32,
     next: AtomicU32,

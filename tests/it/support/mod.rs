@@ -2,6 +2,8 @@
 
 pub mod access;
 pub mod agent;
+pub mod browser;
+pub mod disk;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
 #[path = "../../../src/server/notify/tests/far_side.rs"]
 pub mod far_side;
@@ -12,6 +14,8 @@ pub mod pki;
 pub mod schema;
 pub mod server;
 pub mod sink;
+pub mod sql;
+pub mod tools;
 
 use std::net::TcpListener;
 use std::process::{Child, ExitStatus};

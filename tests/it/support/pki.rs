@@ -8,10 +8,10 @@ use tempfile::TempDir;
 const CA_SECTION: &str = "\
 [authority]
 database = index.txt
-serial = serial.txt
-certificate = ca.pem
-private_key = ca.key
+certificate = NAME.pem
+private_key = NAME.key
 default_md = sha256
+rand_serial = yes
 policy = any
 [any]
 commonName = supplied
@@ -57,49 +57,56 @@ impl Pki {
     /// A certificate for the subject alternative names `names` (`DNS:…`, `IP:…`), good from
     /// yesterday for `days`; a negative number makes one that has ended.
     pub fn issue(&self, file: &str, names: &str, days: i64) -> (PathBuf, PathBuf) {
-        let (pem, key) = (format!("{file}.pem"), format!("{file}.key"));
-        let request = format!("{file}.csr");
-        self.openssl(&[
-            "req",
-            "-newkey",
-            "ec",
-            "-pkeyopt",
-            "ec_paramgen_curve:P-256",
-            "-nodes",
-            "-keyout",
-            &key,
-            "-out",
-            &request,
-            "-subj",
-            &format!("/CN={file}"),
-        ]);
-        let extensions = format!("{file}.ext");
-        let text = format!("[leaf]\nsubjectAltName={names}\n{CA_SECTION}");
-        std::fs::write(self.path(&extensions), text).expect("the extensions are written");
-        std::fs::write(self.path("index.txt"), "").expect("the authority's index is written");
         let (from, to) = if days < 0 { (days - 10, days) } else { (-1, days) };
-        self.openssl(&[
-            "ca",
-            "-batch",
-            "-config",
-            &extensions,
-            "-name",
-            "authority",
-            "-extensions",
-            "leaf",
-            "-startdate",
-            &asn1_time(from),
-            "-enddate",
-            &asn1_time(to),
-            "-in",
-            &request,
-            "-out",
-            &pem,
-            "-notext",
-            "-rand_serial",
-            "-outdir",
-            ".",
-        ]);
+        self.issue_between(file, names, (from, to))
+    }
+
+    /// A certificate that is good between two days, counted from now.
+    pub fn issue_between(&self, file: &str, names: &str, days: (i64, i64)) -> (PathBuf, PathBuf) {
+        self.sign("ca", file, &format!("subjectAltName={names}\n"), days)
+    }
+
+    /// An authority below the first one, and a certificate of its making.
+    pub fn issue_below(&self, between: &str, file: &str, names: &str) -> (PathBuf, PathBuf) {
+        self.sign("ca", between, "basicConstraints=critical,CA:true\n", (-1, 20));
+        self.sign(between, file, &format!("subjectAltName={names}\n"), (-1, 20))
+    }
+
+    /// A certificate that vouches for itself.
+    pub fn self_signed(&self, file: &str, names: &str) -> (PathBuf, PathBuf) {
+        let (pem, key) = (format!("{file}.pem"), format!("{file}.key"));
+        let names = format!("subjectAltName={names}");
+        let subject = format!("/CN={file}");
+        let mut arguments = vec!["req", "-x509", "-nodes", "-days", "20", "-newkey", "ec"];
+        arguments.extend(["-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", &key, "-out", &pem]);
+        arguments.extend(["-subj", &subject, "-addext", &names]);
+        self.openssl(&arguments);
+        (self.path(&pem), self.path(&key))
+    }
+
+    fn sign(
+        &self,
+        authority: &str,
+        file: &str,
+        extensions: &str,
+        days: (i64, i64),
+    ) -> (PathBuf, PathBuf) {
+        let (pem, key) = (format!("{file}.pem"), format!("{file}.key"));
+        let (request, config) = (format!("{file}.csr"), format!("{file}.ext"));
+        let subject = format!("/CN={file}");
+        let mut arguments = vec!["req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+        arguments.extend(["-nodes", "-keyout", &key, "-out", &request, "-subj", &subject]);
+        self.openssl(&arguments);
+        let section = CA_SECTION.replace("NAME", authority);
+        std::fs::write(self.path(&config), format!("[leaf]\n{extensions}{section}"))
+            .expect("the extensions are written");
+        std::fs::write(self.path("index.txt"), "").expect("the authority's index is written");
+        let (from, to) = (asn1_time(days.0), asn1_time(days.1));
+        let mut arguments = vec!["ca", "-batch", "-config", &config, "-name", "authority"];
+        arguments.extend(["-extensions", "leaf", "-startdate", &from, "-enddate", &to]);
+        arguments.extend(["-in", &request, "-out", &pem, "-notext"]);
+        arguments.extend(["-outdir", "."]);
+        self.openssl(&arguments);
         (self.path(&pem), self.path(&key))
     }
 

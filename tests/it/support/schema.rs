@@ -53,6 +53,11 @@ impl Check<'_> {
                     }
                 }
                 "properties" | "required" | "additionalProperties" => {}
+                "propertyNames" => {
+                    for name in value.as_object().into_iter().flat_map(Map::keys) {
+                        self.check(says, &Value::from(name.as_str()), &format!("{at}.{name}"));
+                    }
+                }
                 "items" => {
                     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
                         self.check(says, item, &format!("{at}[{index}]"));

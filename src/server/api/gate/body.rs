@@ -140,6 +140,7 @@ fn broken() -> Refusal {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
 

@@ -13,6 +13,10 @@ const RESERVED_DESCRIPTORS: u64 = 512;
 /// Connections that there may be at the least, whatever the system gives.
 const CONNECTIONS_MIN: usize = 32;
 
+/// Connections that the system may hold ready at a listener. With the library's 128 a burst of them
+/// has others wait a second for their next try.
+const BACKLOG: i32 = 1_024;
+
 /// What came of asking a listener.
 pub enum Caller {
     /// A client.
@@ -21,6 +25,16 @@ pub enum Caller {
     Nobody,
     /// The process or the system has no descriptor for it.
     NoRoom,
+}
+
+/// Makes a bound listener ready for the gate.
+///
+/// # Errors
+///
+/// When the system refuses it.
+pub fn open(listener: &TcpListener) -> io::Result<()> {
+    listener.set_nonblocking(true)?;
+    Ok(rustix::net::listen(listener, BACKLOG)?)
 }
 
 /// Takes the next connection from a listener that does not block.

@@ -186,6 +186,7 @@ fn measure(answer: &[u8], head_only: bool) -> io::Result<Option<(usize, u16)>> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
     use crate::server::api::gate::head;

@@ -77,7 +77,7 @@ impl Run {
         };
         add(&woken, WAKE)?;
         for (listener, token) in sides.listeners.iter().zip(LISTENERS..) {
-            listener.set_nonblocking(true)?;
+            doors::open(listener)?;
             add(listener, token)?;
         }
         let lines: io::Result<Vec<Line>> = sides.lines.into_iter().map(Line::new).collect();
@@ -158,12 +158,12 @@ impl Run {
             match doors::accept(listener) {
                 Caller::Nobody => return Ok(()),
                 Caller::NoRoom => {
-                    self.oust();
+                    self.oust()?;
                     // A listener that can't be served would wake the thread for ever.
                     return self.listen(false);
                 }
                 Caller::Came(socket, peer) => {
-                    let is_full = self.seats.len() >= self.seats_max && !self.oust();
+                    let is_full = self.seats.len() >= self.seats_max && !self.oust()?;
                     let tls = self.tls.as_ref().map(|tls| tls.current());
                     let client = Client::new(socket, peer, tls.as_ref(), self.turn.now);
                     let Ok(client) = client else { continue };
@@ -195,12 +195,25 @@ impl Run {
 
     /// Makes room by ending the connection that has asked for nothing for the longest, or else the
     /// one that has been slow for the longest.
-    fn oust(&mut self) -> bool {
-        let unasked = self.longest(Client::unasked_since);
-        let Some(id) = unasked.or_else(|| self.longest(Client::slow_since)) else { return false };
+    fn oust(&mut self) -> io::Result<bool> {
+        while let Some(id) = self.longest(Client::unasked_since) {
+            // It may have asked by now, and was not heard yet.
+            self.settle(id)?;
+            let still = self.seats.get(&id).map(|seat| seat.client.unasked_since().is_some());
+            match still {
+                Some(true) => {
+                    self.turn.metrics.close(Closed::Crowded);
+                    self.leave(id);
+                    return Ok(true);
+                }
+                Some(false) => {}
+                None => return Ok(true),
+            }
+        }
+        let Some(id) = self.longest(Client::slow_since) else { return Ok(false) };
         self.turn.metrics.close(Closed::Crowded);
         self.leave(id);
-        true
+        Ok(true)
     }
 
     /// The client for which `since` lies back the furthest.

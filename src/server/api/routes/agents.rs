@@ -67,7 +67,6 @@ struct Agent {
     /// Time of its newest point.
     last_seen: Option<Time>,
     active: bool,
-    /// `unknown` is on the whitelist and has not reported.
     #[schema(inline)]
     status: AgentStatus,
 }

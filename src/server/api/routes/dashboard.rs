@@ -10,11 +10,11 @@ use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Route};
 use crate::server::api::routes::agents::AgentStatus;
+use crate::server::api::routes::certs::CertSummary;
 use crate::server::api::routes::health::uptime_secs;
 use crate::server::api::routes::system::day_bytes;
 use crate::server::api::schema::Shape;
 use crate::server::storage::AgentSeen;
-use crate::server::storage::control::cert_summary::{self, cert_summary};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[Route::get(
@@ -43,26 +43,6 @@ struct Overview {
     uptime_secs: u64,
 }
 
-/// Domains by their newest check. One that has not been checked is only in the total.
-#[derive(Serialize, ToSchema)]
-pub struct CertSummary {
-    /// Domains that are configured.
-    total_domains: u64,
-    /// Those whose certificate is good.
-    valid: u64,
-    /// Those whose certificate is not, or that could not be reached.
-    invalid: u64,
-    /// Those whose certificate has not ended and does within 30 days.
-    expiring_soon: u64,
-}
-
-impl From<cert_summary::CertSummary> for CertSummary {
-    fn from(counted: cert_summary::CertSummary) -> Self {
-        let cert_summary::CertSummary { total_domains, valid, invalid, expiring_soon } = counted;
-        Self { total_domains, valid, invalid, expiring_soon }
-    }
-}
-
 fn overview(call: &Call<'_>) -> Result<Reply, ApiError> {
     let app = call.app;
     let seen = app.store.agents_seen()?;
@@ -72,14 +52,13 @@ fn overview(call: &Call<'_>) -> Result<Reply, ApiError> {
     let known = seen.iter().map(|agent| agent.agent_id.as_str()).collect();
     let silent = app.whitelist.agent_ids_without(&known).len();
     let alerts = app.alerts.count_since(call.now_ms.saturating_sub(DAY_MS))?;
-    let certs = app.control.read(|db| cert_summary(db, call.now_ms / 1_000))?;
     let report = app.store.report()?;
     Ok(Reply::ok(&Overview {
         active_agents: seen.iter().filter(is_active).count() as u64,
         total_agents: (seen.len() + silent) as u64,
         alerts_24h: alerts.iter().map(|(_, count)| count).sum(),
         alerts_by_severity: alerts.iter().map(|(name, count)| (name.name(), *count)).collect(),
-        cert_summary: certs.into(),
+        cert_summary: app.certs.counts()?.into(),
         partition_count: report.partitions.len() as u64,
         storage_total_bytes: day_bytes(&report),
         uptime_secs: uptime_secs(call),

@@ -4,14 +4,18 @@ use crate::base::limits::TEXT_BYTES_MAX;
 use crate::server::api::reply::{ApiError, Code};
 use crate::server::api::request::{Call, Identity};
 use crate::server::api::router::Route;
+use crate::server::web;
 
 pub mod agents;
 pub mod alert_rules;
 pub mod alerts;
 pub mod audit;
 pub mod auth;
+pub mod certificates;
+pub mod certs;
 pub mod dashboard;
 pub mod deliveries;
+pub mod fleet;
 pub mod health;
 pub mod metrics;
 pub mod notifications;
@@ -35,11 +39,15 @@ pub const ROUTES: &[&[Route]] = &[
     whitelist::ROUTES,
     metrics::ROUTES,
     range::ROUTES,
+    certs::ROUTES,
+    certificates::ROUTES,
     dashboard::ROUTES,
+    fleet::ROUTES,
     system::ROUTES,
     users::ROUTES,
     audit::ROUTES,
     prometheus::ROUTES,
+    web::ROUTES,
 ];
 
 /// The caller, who must have logged in with a password: a token that leaks must not make more of

@@ -23,7 +23,7 @@ fn metrics(call: &Call<'_>) -> Result<Reply, ApiError> {
         let message = "the exposition is off: `enabled` of [prometheus] in the configuration";
         return Err(ApiError::new(Code::NotFound, message));
     }
-    app.http_metrics.uptime.set(i64::try_from(uptime_secs(call)).unwrap_or(i64::MAX));
+    app.api_metrics.uptime.set(i64::try_from(uptime_secs(call)).unwrap_or(i64::MAX));
     let (mut text, taken) = exposition::own(&app.registry).map_err(|error| {
         log::error!("the exposition can't be written: {error}");
         ApiError::new(Code::Internal, "the exposition can't be written; see the server's log")

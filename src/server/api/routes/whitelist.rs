@@ -94,7 +94,6 @@ struct Whitelisted {
     token: Option<String>,
     /// Time of its newest point.
     last_seen: Option<Time>,
-    /// `unknown` has not reported.
     #[schema(inline)]
     status: AgentStatus,
     created_at: Time,
@@ -105,8 +104,10 @@ struct Whitelisted {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct AgentInput {
-    /// Unique; at most 128 bytes.
+    /// Unique; no control characters.
+    #[schema(min_length = 1, max_length = 128)]
     agent_id: String,
+    #[schema(max_length = 1024)]
     description: Option<String>,
 }
 
@@ -116,7 +117,7 @@ struct AgentChange {
     /// Null for none.
     // Named on its own, so that a body without it is refused rather than read as null.
     #[serde(deserialize_with = "Option::deserialize")]
-    #[schema(required)]
+    #[schema(required, max_length = 1024)]
     description: Option<String>,
 }
 
@@ -143,6 +144,7 @@ struct NewToken {
 #[serde(deny_unknown_fields)]
 struct CodeInput {
     /// The one agent that may use the code. Default: any.
+    #[schema(min_length = 1, max_length = 128)]
     agent_id: Option<String>,
 }
 

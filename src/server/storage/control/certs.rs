@@ -1,6 +1,15 @@
-//! Domains whose certificates are checked, what was served, and every check's result.
+//! Domains whose certificates are checked. What checks found is in `checks`.
 
-/// `cert_domains` keeps the seed's columns, so that its SQL examples go on working.
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter};
+
+use crate::server::storage::{Listing, Page};
+
+pub mod checks;
+
+/// `cert_domains` keeps the seed's columns, so that its SQL examples go on working: a row put in
+/// by hand is checked like any other. `state` says how the last check went: `new` (none yet of
+/// the domain as it is now), `seen` (a certificate was served) or `unseen` (none was).
 pub const SCHEMA: &str = "
 CREATE TABLE cert_domains (
   id TEXT PRIMARY KEY,
@@ -10,6 +19,7 @@ CREATE TABLE cert_domains (
   check_interval_secs INTEGER,
   note TEXT,
   starttls TEXT,
+  state TEXT NOT NULL DEFAULT 'new',
   last_checked_at INTEGER,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
@@ -17,32 +27,219 @@ CREATE TABLE cert_domains (
 CREATE TABLE cert_checks (
   id TEXT PRIMARY KEY,
   domain_id TEXT NOT NULL REFERENCES cert_domains(id) ON DELETE CASCADE,
-  domain TEXT NOT NULL,
   is_valid INTEGER NOT NULL,
   chain_valid INTEGER NOT NULL,
-  not_before INTEGER,
-  not_after INTEGER,
+  not_before_ms INTEGER,
+  not_after_ms INTEGER,
   days_until_expiry INTEGER,
   issuer TEXT,
   subject TEXT,
   san_list TEXT,
   resolved_ips TEXT,
-  error TEXT,
   error_kind TEXT,
-  addresses TEXT,
-  checked_at INTEGER NOT NULL
+  error TEXT,
+  addresses TEXT NOT NULL,
+  checked_at_ms INTEGER NOT NULL
 );
-CREATE INDEX cert_checks_domain ON cert_checks (domain_id, checked_at);
+CREATE INDEX cert_checks_domain ON cert_checks (domain_id, checked_at_ms);
 CREATE TABLE certificates (
   id TEXT PRIMARY KEY,
   domain_id TEXT NOT NULL UNIQUE REFERENCES cert_domains(id) ON DELETE CASCADE,
-  domain TEXT NOT NULL,
-  not_before INTEGER NOT NULL,
-  not_after INTEGER NOT NULL,
-  issuer_cn TEXT,
+  not_after_ms INTEGER NOT NULL,
+  issuer TEXT NOT NULL,
   ip_addresses TEXT NOT NULL,
+  chain_valid INTEGER NOT NULL,
+  chain_error TEXT,
   details TEXT NOT NULL,
+  last_checked_ms INTEGER NOT NULL,
   created_at INTEGER NOT NULL,
   updated_at INTEGER NOT NULL
 );
 ";
+
+/// The last check saw a certificate.
+pub const SEEN: &str = "seen";
+/// The last check saw none.
+pub const UNSEEN: &str = "unseen";
+
+/// A domain; times are Unix seconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the columns of cert_domains")]
+pub struct DomainRow {
+    pub id: String,
+    pub domain: String,
+    pub port: i64,
+    pub enabled: bool,
+    pub check_interval_secs: Option<i64>,
+    pub note: Option<String>,
+    pub starttls: Option<String>,
+    pub last_checked_at: Option<i64>,
+    pub created_at: i64,
+    pub updated_at: i64,
+}
+
+const COLUMNS: &str = "id, domain, port, enabled, check_interval_secs, note, starttls, \
+    last_checked_at, created_at, updated_at";
+
+fn from_row(row: &Row<'_>) -> rusqlite::Result<DomainRow> {
+    Ok(DomainRow {
+        id: row.get(0)?,
+        domain: row.get(1)?,
+        port: row.get(2)?,
+        enabled: row.get(3)?,
+        check_interval_secs: row.get(4)?,
+        note: row.get(5)?,
+        starttls: row.get(6)?,
+        last_checked_at: row.get(7)?,
+        created_at: row.get(8)?,
+        updated_at: row.get(9)?,
+    })
+}
+
+/// Which domains a list is about. `None` means any.
+#[derive(Debug, Clone, Default)]
+pub struct DomainFilter {
+    /// Those that are checked, or those that are not.
+    pub enabled: Option<bool>,
+    /// Those with this in their name.
+    pub contains: Option<String>,
+}
+
+/// A page of the domains, by name.
+pub fn list(
+    db: &Connection,
+    filter: &DomainFilter,
+    page: Page,
+) -> rusqlite::Result<Listing<DomainRow>> {
+    let mut condition = "1".to_owned();
+    let mut values: Vec<Value> = Vec::new();
+    if let Some(enabled) = filter.enabled {
+        condition.push_str(" AND enabled = ?");
+        values.push(Value::Integer(enabled.into()));
+    }
+    if let Some(part) = &filter.contains {
+        condition.push_str(" AND instr(domain, ?)");
+        values.push(Value::Text(part.to_lowercase()));
+    }
+    let sql = format!("SELECT COUNT(*) FROM cert_domains WHERE {condition}");
+    let total: i64 = db.query_row(&sql, params_from_iter(&values), |row| row.get(0))?;
+    let sql = format!(
+        "SELECT {COLUMNS} FROM cert_domains WHERE {condition} ORDER BY domain LIMIT ? OFFSET ?"
+    );
+    values.extend([Value::Integer(page.limit as i64), Value::Integer(page.offset as i64)]);
+    let mut query = db.prepare_cached(&sql)?;
+    let items = query.query_map(params_from_iter(&values), from_row)?.collect::<Result<_, _>>()?;
+    Ok(Listing { items, total: total.unsigned_abs() })
+}
+
+/// The domain with this id, or else that of this name.
+pub fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<DomainRow>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM cert_domains WHERE id = ?1 OR domain = ?1
+         ORDER BY id = ?1 DESC LIMIT 1"
+    );
+    db.prepare_cached(&sql)?.query_row([key], from_row).optional()
+}
+
+/// How many domains there are.
+pub fn count(db: &Connection) -> rusqlite::Result<u64> {
+    let count: i64 = db.query_row("SELECT COUNT(*) FROM cert_domains", [], |row| row.get(0))?;
+    Ok(count.unsigned_abs())
+}
+
+/// Adds a domain; false when one of its name is there already.
+pub fn insert(db: &Connection, row: &DomainRow) -> rusqlite::Result<bool> {
+    let added = db
+        .prepare_cached(
+            "INSERT INTO cert_domains (id, domain, port, enabled, check_interval_secs, note,
+               starttls, created_at, updated_at)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (domain) DO NOTHING",
+        )?
+        .execute(params![
+            row.id,
+            row.domain,
+            row.port,
+            row.enabled,
+            row.check_interval_secs,
+            row.note,
+            row.starttls,
+            row.created_at,
+            row.updated_at
+        ])?;
+    Ok(added == 1)
+}
+
+/// Writes what of a domain can change. What is asked of another port, or in another protocol, has
+/// not been checked yet.
+pub fn update(db: &Connection, row: &DomainRow) -> rusqlite::Result<()> {
+    db.prepare_cached(
+        "UPDATE cert_domains SET
+           state = CASE WHEN port = ?2 AND starttls IS ?6 THEN state ELSE 'new' END,
+           port = ?2, enabled = ?3, check_interval_secs = ?4, note = ?5, starttls = ?6,
+           updated_at = ?7 WHERE id = ?1",
+    )?
+    .execute(params![
+        row.id,
+        row.port,
+        row.enabled,
+        row.check_interval_secs,
+        row.note,
+        row.starttls,
+        row.updated_at
+    ])
+    .map(drop)
+}
+
+/// Removes a domain with all that was found of it.
+pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM cert_domains WHERE id = ?1", [id]).map(drop)
+}
+
+/// Ids of the domains that are checked, by name.
+pub fn enabled(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut query =
+        db.prepare_cached("SELECT id FROM cert_domains WHERE enabled = 1 ORDER BY domain")?;
+    query.query_map([], |row| row.get(0))?.collect()
+}
+
+/// Ids of domains whose check is due at `now_secs`, the one that waits for longest first.
+///
+/// A new domain is due at once. One that served nothing is due again after a 24th of its
+/// interval, a minute at the least, so that a passing fault is not told for a whole day. A last
+/// check that lies ahead is one from before the clock was set back.
+pub fn due(
+    db: &Connection,
+    now_secs: i64,
+    default_secs: i64,
+    limit: usize,
+) -> rusqlite::Result<Vec<String>> {
+    let mut query = db.prepare_cached(
+        "WITH checked AS (
+           SELECT id, state, last_checked_at AS last,
+             COALESCE(check_interval_secs, ?2) AS every FROM cert_domains WHERE enabled = 1)
+         SELECT id FROM checked
+         WHERE state = 'new' OR last IS NULL OR last > ?1
+           OR last + CASE state WHEN 'unseen' THEN MAX(every / 24, MIN(every, 60)) ELSE every END
+              <= ?1
+         ORDER BY COALESCE(last, 0), id LIMIT ?3",
+    )?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    query.query_map([now_secs, default_secs, limit], |row| row.get(0))?.collect()
+}
+
+/// Notes that a domain was checked as it stands in `row`; false when it has been changed
+/// meanwhile, or removed.
+pub fn set_checked(
+    db: &Connection,
+    row: &DomainRow,
+    state: &str,
+    now_secs: i64,
+) -> rusqlite::Result<bool> {
+    let changed = db
+        .prepare_cached(
+            "UPDATE cert_domains SET state = ?4, last_checked_at = ?5
+             WHERE id = ?1 AND port = ?2 AND starttls IS ?3",
+        )?
+        .execute(params![row.id, row.port, row.starttls, state, now_secs])?;
+    Ok(changed == 1)
+}

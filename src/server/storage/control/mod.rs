@@ -17,7 +17,6 @@ use crate::server::storage::control::metrics::Metrics;
 
 pub mod alerts;
 pub mod audit;
-pub mod cert_summary;
 pub mod certs;
 mod metrics;
 pub mod notify;

@@ -31,8 +31,13 @@ fn a_damaged_chunk_is_set_aside_while_the_server_runs() {
     let file = rusqlite::Connection::open(folder.path().join("2026-02-09.db")).unwrap();
     file.execute("UPDATE chunks SET data = zeroblob(9)", []).unwrap();
     drop(file);
-    let broken = engine.list(&PointFilter::default(), ALL);
-    assert!(matches!(broken, Err(StorageError::Damaged { .. })), "{broken:?}");
+    // Many readers meet the damage at once, and some of them when it has been dealt with.
+    let meet = || (0..20).any(|_| engine.list(&PointFilter::default(), ALL).is_err());
+    let met = std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..4).map(|_| scope.spawn(meet)).collect();
+        readers.into_iter().any(|reader| reader.join().unwrap())
+    });
+    assert!(met, "nobody met the damage");
     wait_for("the file to be set aside", || engine.report().unwrap().damaged.len() == 1);
     // What was still in memory is in the fresh file, and new points are taken.
     wait_for("the head to be kept", || {
@@ -40,6 +45,13 @@ fn a_damaged_chunk_is_set_aside_while_the_server_runs() {
     });
     wait_for("a new point", || store(&engine, "a", vec![Point::plain("x", NOON, 5.0)]).is_ok());
     assert_eq!(engine.latest("a").unwrap()[0].value, 5.0);
+    drop(engine);
+    let engine = open(folder.path());
+    assert_eq!(
+        engine.report().unwrap().damaged,
+        ["2026-02-09.db.damaged-1"],
+        "the fresh one stays"
+    );
 }
 
 /// A small random sequence that a seed repeats.
@@ -159,4 +171,26 @@ fn a_full_disk_stops_writes_alone_and_they_go_on_when_there_is_room() {
     drop(engine);
     let engine = open_at(&config, &ManualClock::at(NOON));
     assert_eq!(engine.summary("a", "m7", MIDNIGHT, NOON).unwrap().count, stored as u64);
+}
+
+#[test]
+fn a_day_that_nobody_has_open_is_read_on_a_full_disk() {
+    use crate::server::storage::day::Day;
+    use crate::server::storage::partition::{day_of, open_reader, open_writer};
+
+    let Some(disk) = SmallDisk::mount("1m") else { return };
+    let path = disk.0.path().join("2026-02-09.db");
+    let writer = open_writer(&path).unwrap();
+    writer.execute_batch("INSERT INTO agents (name) VALUES ('a'), ('b')").unwrap();
+    drop(writer);
+    std::fs::write(disk.0.path().join("filler"), vec![0; 2 << 20]).unwrap_err();
+    assert!(matches!(open_reader(&path), Err(StorageError::DiskFull)), "the index has no room");
+    let day = Day::new(day_of(NOON), path);
+    let count = |file: &rusqlite::Connection| {
+        let rows = file.query_row("SELECT count(*) FROM agents", [], |row| row.get::<_, i64>(0));
+        Ok(rows.unwrap())
+    };
+    assert_eq!(day.read(count).unwrap(), 2);
+    day.leave();
+    assert!(matches!(day.read(count), Err(StorageError::Moved(_))));
 }

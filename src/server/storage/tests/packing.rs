@@ -1,4 +1,5 @@
 use super::*;
+use crate::base::clock::Clock;
 use crate::server::storage::{Page, PointFilter};
 
 const ALL: Page = Page { limit: 1_000, offset: 0 };
@@ -88,4 +89,62 @@ fn old_days_go_and_the_newest_stay_within_their_bytes() {
     engine.cleanup().unwrap();
     let left = engine.report().unwrap().partitions;
     assert_eq!(left.iter().map(|part| part.date.as_str()).collect::<Vec<_>>(), ["2026-02-10"]);
+}
+
+/// A clock that has just jumped from one time to another.
+struct Jumped(i64, i64);
+
+impl Clock for Jumped {
+    fn now_ms(&self) -> i64 {
+        self.1
+    }
+
+    fn possible_ms(&self) -> (i64, i64) {
+        (self.0.min(self.1), self.0.max(self.1))
+    }
+}
+
+#[test]
+fn a_clock_that_has_just_jumped_drops_no_day_and_refuses_no_point() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    store(&engine, "a", vec![Point::plain("x", NOON - 6 * DAY_MS, 1.0)]).unwrap();
+    drop(engine);
+    for jump in [30 * 365 * DAY_MS, -30 * DAY_MS] {
+        let clock = Arc::new(Jumped(NOON, NOON + jump));
+        let config = config(folder.path());
+        let engine = Engine::open(&config, clock, &prometheus::Registry::new()).unwrap();
+        assert!(engine.cleanup().unwrap().removed.is_empty(), "{jump}");
+        let late = vec![Point::plain("x", NOON - 6 * DAY_MS + jump.signum(), 2.0)];
+        assert_eq!(store(&engine, "a", late).unwrap().new, 1, "{jump}");
+    }
+    let engine = open(folder.path());
+    assert_eq!(engine.list(&PointFilter::default(), ALL).unwrap().total, 3);
+}
+
+#[test]
+fn a_day_that_goes_is_read_to_the_end_and_then_missed() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let engine = open_at(&config(folder.path()), &clock);
+    for index in 0..100 {
+        store(&engine, "a", vec![Point::plain("x", MIDNIGHT + index, index as f64)]).unwrap();
+    }
+    clock.advance(8 * DAY_MS);
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let read = || {
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let count = engine.summary("a", "x", MIDNIGHT, NOON).unwrap().count;
+                assert!(count == 100 || count == 0, "{count}");
+            }
+        };
+        let readers = [scope.spawn(read), scope.spawn(read)];
+        assert_eq!(engine.cleanup().unwrap().removed.len(), 1);
+        done.store(true, std::sync::atomic::Ordering::SeqCst);
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+    });
+    assert_eq!(engine.summary("a", "x", MIDNIGHT, NOON).unwrap().count, 0);
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().flatten().collect();
+    assert!(left.iter().all(|entry| !entry.file_name().to_string_lossy().starts_with("2026")));
 }

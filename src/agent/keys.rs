@@ -1,0 +1,34 @@
+//! The table of all keys of `agent.toml`: what they mean, their units and their ranges.
+
+use crate::base::keys::{Key, number, text};
+
+/// Every key, in the order of the documentation.
+pub const KEYS: &[Key] = &[
+    text("agent_id", "This host's name on the server. Default: the host name."),
+    text("server_endpoint", "The server's gRPC address, `host:port`."),
+    text("auth_token", "The token that the server asks for, as the whitelist gave it."),
+    number("collection_interval_secs", "seconds", (1, 3_600), "Time between two ticks."),
+    number(
+        "buffer_max_size",
+        "batches",
+        (1, 100_000),
+        "Batches kept while the server is away; the oldest goes first.",
+    ),
+    text(
+        "buffer_dir",
+        "Folder of the batches that must survive a restart. Default: the unit's state folder.",
+    ),
+    text("log_level", "`error`, `warn`, `info`, `debug` or `trace`."),
+    text("proc_root", "The root of /proc; `OXMON_HOST_PROC` sets it too."),
+    text("root", "The root of the mounts; `OXMON_HOST_ROOT` sets it too."),
+    text("tls.enabled", "Encrypt the connection. A `[tls]` table means yes; so does `tls = true`."),
+    text("tls.ca_file", "PEM file of the authorities to trust in place of the system's."),
+    text("tls.cert_file", "PEM file of the agent's own certificate."),
+    text("tls.key_file", "PEM file of its key."),
+    text("tls.server_name", "Name of the server's certificate, where it is not the endpoint's."),
+    text("filters.mounts_include", "Mount points to measure. Empty: all that are not excluded."),
+    text("filters.mounts_exclude", "Mount points to leave out."),
+    text("filters.fs_types_exclude", "Types of file systems to leave out."),
+    text("filters.interfaces_include", "Interfaces to measure. Empty: all that are not excluded."),
+    text("filters.interfaces_exclude", "Interfaces to leave out."),
+];

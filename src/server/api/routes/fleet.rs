@@ -1,0 +1,132 @@
+//! All agents with their newest values, so that a table of them is one request.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::server::api::reply::{ApiError, Reply};
+use crate::server::api::request::Call;
+use crate::server::api::router::{Gives, Kind, Param, Route};
+use crate::server::api::routes::agents::{AGENT_ACTIVE_MS, AgentStatus};
+use crate::server::api::schema::{Shape, Time};
+use crate::server::storage::{LatestRow, Listing};
+
+/// The endpoints.
+pub const ROUTES: &[Route] = &[Route {
+    query: &[Param::new("agent_id__contains", Kind::Text, "Agents whose id has this in it.")],
+    ..Route::get(
+        "/v1/dashboard/agents",
+        "Agents that have reported or may report, by id, each with the newest of its main values.",
+        Gives::List(Shape::of::<FleetAgent>()),
+        list,
+    )
+}];
+
+/// An agent at a glance. A value that it has never reported is null.
+#[derive(Serialize, ToSchema)]
+struct FleetAgent {
+    agent_id: String,
+    /// Time of its newest point.
+    last_seen: Option<Time>,
+    /// `unknown` is on the whitelist and has not reported.
+    #[schema(inline)]
+    status: AgentStatus,
+    /// `cpu.usage`.
+    cpu_percent: Option<f64>,
+    /// `memory.used_percent`.
+    memory_percent: Option<f64>,
+    /// `disk.used_percent` of the fullest file system.
+    disk_percent: Option<f64>,
+    /// Where that file system is mounted.
+    disk_mount: Option<String>,
+    /// `load.load_1`.
+    load_1: Option<f64>,
+}
+
+impl FleetAgent {
+    fn new(agent_id: String, last_seen_ms: Option<i64>, now_ms: i64) -> Self {
+        Self {
+            agent_id,
+            last_seen: last_seen_ms.map(Time),
+            status: AgentStatus::at(now_ms, last_seen_ms),
+            cpu_percent: None,
+            memory_percent: None,
+            disk_percent: None,
+            disk_mount: None,
+            load_1: None,
+        }
+    }
+
+    /// Takes a newest value, if it is one that is shown. A series that ended long before the agent
+    /// was last heard of is passed over: a file system that is gone is not the fullest one.
+    fn take(&mut self, row: &LatestRow) {
+        let seen_ms = self.last_seen.map_or(i64::MIN, |time| time.0);
+        if row.timestamp_ms < seen_ms.saturating_sub(AGENT_ACTIVE_MS) {
+            return;
+        }
+        let value = Some(row.value);
+        match &*row.key.metric {
+            "cpu.usage" => self.cpu_percent = value,
+            "memory.used_percent" => self.memory_percent = value,
+            "load.load_1" => self.load_1 = value,
+            "disk.used_percent" if self.disk_percent.is_none_or(|most| row.value > most) => {
+                self.disk_percent = value;
+                self.disk_mount = row.key.labels.get("mount").map(str::to_owned);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let page = call.page()?;
+    let part = call.text("agent_id__contains").unwrap_or_default();
+    let seen = call.app.store.agents_seen()?;
+    let silent = {
+        let known = seen.iter().map(|agent| agent.agent_id.as_str()).collect();
+        call.app.whitelist.agent_ids_without(&known)
+    };
+    let seen = seen.into_iter().map(|agent| (agent.agent_id, Some(agent.last_seen_ms)));
+    let mut agents: BTreeMap<String, FleetAgent> = seen
+        .chain(silent.into_iter().map(|agent_id| (agent_id, None)))
+        .filter(|(agent_id, _)| agent_id.contains(part))
+        .map(|(id, last_seen_ms)| (id.clone(), FleetAgent::new(id, last_seen_ms, call.now_ms)))
+        .collect();
+    for row in &call.app.store.latest_all()? {
+        if let Some(agent) = agents.get_mut(&*row.key.agent) {
+            agent.take(row);
+        }
+    }
+    let total = agents.len() as u64;
+    let items: Vec<FleetAgent> = agents.into_values().skip(page.offset).take(page.limit).collect();
+    Ok(Reply::list(&Listing { items, total }))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::model::series::{Labels, SeriesKey};
+
+    #[test]
+    fn the_fullest_file_system_that_is_still_there_is_shown() {
+        let now = 1_770_625_800_000;
+        let mut agent = FleetAgent::new("web-01".into(), Some(now), now);
+        let row = |mount: &str, value, timestamp_ms| LatestRow {
+            key: SeriesKey {
+                agent: "web-01".into(),
+                metric: "disk.used_percent".into(),
+                labels: Labels::one("mount", mount),
+            },
+            timestamp_ms,
+            value,
+        };
+        agent.take(&row("/", 40.0, now));
+        agent.take(&row("/data", 95.5, now - AGENT_ACTIVE_MS));
+        agent.take(&row("/home", 50.0, now));
+        agent.take(&row("/gone", 99.0, now - AGENT_ACTIVE_MS - 1));
+        assert_eq!((agent.disk_percent, agent.disk_mount.as_deref()), (Some(95.5), Some("/data")));
+        assert_eq!(agent.cpu_percent, None);
+    }
+}

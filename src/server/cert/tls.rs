@@ -1,0 +1,349 @@
+//! The handshake. native-tls, which the rest of the server uses, ends a handshake at the first
+//! thing that is wrong with the certificate, and tells neither the protocol's version nor the
+//! cipher. So this goes to OpenSSL directly, which is what stands below native-tls here: one
+//! handshake, in which everything that verification finds is noted instead of ending it. A second
+//! one without verification, as native-tls would need, might meet another certificate.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use openssl::error::ErrorStack;
+use openssl::ssl::{HandshakeError, MidHandshakeSslStream, Ssl, SslContext, SslMethod, SslRef};
+use openssl::ssl::{SslContextBuilder, SslVerifyMode};
+use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
+use openssl::x509::{X509, X509NameRef, X509StoreContextRef};
+
+use crate::base::clock::{SECOND_MS, rfc3339};
+use crate::server::cert::fault::{Fault, Kind};
+use crate::server::cert::link::Link;
+use crate::server::cert::parse::Leaf;
+
+/// What a far side showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// Its certificate.
+    pub leaf: Leaf,
+    /// What is wrong with the certificate itself.
+    pub leaf_faults: Vec<Fault>,
+    /// What is wrong with the way to a trusted authority.
+    pub chain_faults: Vec<Fault>,
+    /// Such as `TLSv1.3`.
+    pub tls_version: Option<String>,
+    /// The cipher's name of the standards, such as `TLS_AES_256_GCM_SHA384`.
+    pub cipher_suite: Option<String>,
+    /// How many certificates it sent, its own among them.
+    pub chain_depth: i64,
+}
+
+/// What verification found at one certificate of the chain, 0 being the far side's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    code: i32,
+    depth: u32,
+    subject: String,
+    text: &'static str,
+}
+
+/// OpenSSL's codes (x509_vfy.h) that have a kind of their own; it never renumbers them.
+mod code {
+    pub const UNABLE_TO_GET_ISSUER_CERT: i32 = 2;
+    pub const CERT_NOT_YET_VALID: i32 = 9;
+    pub const CERT_HAS_EXPIRED: i32 = 10;
+    pub const DEPTH_ZERO_SELF_SIGNED_CERT: i32 = 18;
+    pub const SELF_SIGNED_CERT_IN_CHAIN: i32 = 19;
+    pub const UNABLE_TO_GET_ISSUER_CERT_LOCALLY: i32 = 20;
+    pub const UNABLE_TO_VERIFY_LEAF_SIGNATURE: i32 = 21;
+    pub const CERT_UNTRUSTED: i32 = 27;
+    pub const HOSTNAME_MISMATCH: i32 = 62;
+    pub const IP_ADDRESS_MISMATCH: i32 = 64;
+}
+
+/// A context that trusts the system's authorities and those of `ca_file`.
+///
+/// # Errors
+///
+/// When the file can't be read or holds no certificate.
+pub fn context(ca_file: Option<&Path>) -> Result<SslContext, String> {
+    let broken = |error: ErrorStack| format!("OpenSSL can't be set up: {error}");
+    let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(broken)?;
+    builder.set_verify(SslVerifyMode::PEER);
+    trust_system(&mut builder);
+    if let Some(path) = ca_file {
+        let fail = |why: String| format!("cert_check.ca_file: {}: {why}", path.display());
+        let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+        let authorities = X509::stack_from_pem(&pem).map_err(|error| fail(error.to_string()))?;
+        if authorities.is_empty() {
+            return Err(fail("it holds no PEM certificate".to_owned()));
+        }
+        for authority in authorities {
+            builder
+                .cert_store_mut()
+                .add_cert(authority)
+                .map_err(|error| fail(error.to_string()))?;
+        }
+    }
+    // A certificate that is trusted itself ends the chain, though its own issuer be unknown.
+    builder.cert_store_mut().set_flags(X509VerifyFlags::PARTIAL_CHAIN).map_err(broken)?;
+    Ok(builder.build())
+}
+
+fn trust_system(builder: &mut SslContextBuilder) {
+    if let Err(error) = builder.set_default_verify_paths() {
+        log::warn!("certificate checks: OpenSSL's own authorities can't be used: {error}");
+    }
+    // An OpenSSL that the program carries itself does not know where this system has them.
+    let found = openssl_probe::probe();
+    let places = found.cert_file.iter().map(|file| (Some(file.as_path()), None));
+    let places = places.chain(found.cert_dir.iter().map(|dir| (None, Some(dir.as_path()))));
+    for (file, dir) in places {
+        // OpenSSL takes such paths alone.
+        if file.or(dir).and_then(Path::to_str).is_none() {
+            continue;
+        }
+        if let Err(error) = builder.load_verify_locations(file, dir) {
+            let place = file.or(dir).unwrap_or(Path::new("")).display();
+            log::warn!("certificate checks: the authorities of {place} can't be used: {error}");
+        }
+    }
+}
+
+/// Speaks TLS with the far side of `link` as a client that asks for `host`, at `now_ms`.
+///
+/// # Errors
+///
+/// When no certificate was shown.
+pub fn shake(context: &SslContext, host: &str, now_ms: i64, link: Link) -> Result<Shown, Fault> {
+    let broken =
+        |error: ErrorStack| Fault::new(Kind::HandshakeRefused, format!("OpenSSL: {error}"));
+    let found: Arc<Mutex<Vec<Finding>>> = Arc::default();
+    let ssl = prepare(context, host, now_ms, &found).map_err(broken)?;
+    let findings = || found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match ssl.connect(link) {
+        Ok(mut stream) => {
+            // A word of farewell; the far side's own is not waited for.
+            let _ = stream.shutdown();
+            shown(stream.ssl(), host, &findings())
+        }
+        Err(HandshakeError::SetupFailure(error)) => Err(broken(error)),
+        Err(HandshakeError::Failure(middle) | HandshakeError::WouldBlock(middle)) => {
+            let fault = why(&middle);
+            let Ok(mut shown) = shown(middle.ssl(), host, &findings()) else { return Err(fault) };
+            // One that wants a client's certificate has shown its own before it refuses; under
+            // TLS 1.3 the handshake is over by then, and nothing of it would be seen here.
+            if !by_alert(&middle) {
+                shown.leaf_faults.push(fault);
+            }
+            Ok(shown)
+        }
+    }
+}
+
+fn prepare(
+    context: &SslContext,
+    host: &str,
+    now_ms: i64,
+    found: &Arc<Mutex<Vec<Finding>>>,
+) -> Result<Ssl, ErrorStack> {
+    let mut ssl = Ssl::new(context)?;
+    let address = host.parse::<std::net::IpAddr>();
+    if address.is_err() {
+        ssl.set_hostname(host)?;
+    }
+    let param = ssl.param_mut();
+    param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+    match address {
+        Ok(address) => param.set_ip(address)?,
+        Err(_) => param.set_host(host)?,
+    }
+    param.set_time(now_ms.div_euclid(SECOND_MS) as _);
+    let found = Arc::clone(found);
+    ssl.set_verify_callback(SslVerifyMode::PEER, move |good, at| {
+        if !good {
+            found.lock().unwrap_or_else(PoisonError::into_inner).push(finding(at));
+        }
+        true
+    });
+    Ok(ssl)
+}
+
+fn finding(at: &X509StoreContextRef) -> Finding {
+    let error = at.error();
+    Finding {
+        code: error.as_raw(),
+        depth: at.error_depth(),
+        subject: at.current_cert().map(|cert| common_name(cert.subject_name())).unwrap_or_default(),
+        text: error.error_string(),
+    }
+}
+
+fn common_name(name: &X509NameRef) -> String {
+    let entry = name.entries().last().and_then(|entry| entry.data().to_string().ok());
+    entry.unwrap_or_default()
+}
+
+fn shown(ssl: &SslRef, host: &str, findings: &[Finding]) -> Result<Shown, Fault> {
+    let none = || Fault::new(Kind::HandshakeRefused, "the far side shows no certificate");
+    let certificate = ssl.peer_certificate().ok_or_else(none)?;
+    let der = certificate.to_der().map_err(|_| none())?;
+    let leaf = Leaf::from_der(&der).map_err(|error| {
+        Fault::new(Kind::BadChain, format!("the certificate can't be read: {error}"))
+    })?;
+    let sent = ssl.peer_cert_chain().map_or(1, |chain| chain.len());
+    let mut shown = Shown {
+        leaf,
+        leaf_faults: Vec::new(),
+        chain_faults: Vec::new(),
+        tls_version: Some(ssl.version_str().to_owned()),
+        cipher_suite: ssl
+            .current_cipher()
+            .map(|cipher| cipher.standard_name().unwrap_or(cipher.name()).to_owned()),
+        chain_depth: i64::try_from(sent).unwrap_or(i64::MAX),
+    };
+    for found in findings {
+        let (fault, of_chain) = fault(found, &shown, host);
+        let list = if of_chain { &mut shown.chain_faults } else { &mut shown.leaf_faults };
+        // OpenSSL says of a missing issuer first that it is missing, then what follows from it.
+        if !list.iter().any(|known| known.kind == fault.kind) {
+            list.push(fault);
+        }
+    }
+    Ok(shown)
+}
+
+/// A finding in words, and whether it is one about the way to an authority.
+fn fault(found: &Finding, shown: &Shown, host: &str) -> (Fault, bool) {
+    let leaf = &shown.leaf;
+    let own = found.depth == 0;
+    let whose = if own {
+        "the certificate".to_owned()
+    } else {
+        format!("the certificate of `{}` in the chain", found.subject)
+    };
+    let (kind, sentence) = match found.code {
+        code::CERT_HAS_EXPIRED if own => {
+            (Kind::Expired, format!("{whose} expired on {}", rfc3339(leaf.not_after_ms)))
+        }
+        code::CERT_HAS_EXPIRED => (Kind::Expired, format!("{whose} has expired")),
+        code::CERT_NOT_YET_VALID if own => (
+            Kind::NotYetValid,
+            format!("{whose} is not valid before {}", rfc3339(leaf.not_before_ms)),
+        ),
+        code::CERT_NOT_YET_VALID => (Kind::NotYetValid, format!("{whose} is not valid yet")),
+        code::DEPTH_ZERO_SELF_SIGNED_CERT => (
+            Kind::SelfSigned,
+            "the certificate is self-signed, and not among the trusted ones".to_owned(),
+        ),
+        code::SELF_SIGNED_CERT_IN_CHAIN => (
+            Kind::UnknownIssuer,
+            format!("the chain ends in `{}`, which is no trusted authority", found.subject),
+        ),
+        code::UNABLE_TO_GET_ISSUER_CERT
+        | code::UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+        | code::UNABLE_TO_VERIFY_LEAF_SIGNATURE
+        | code::CERT_UNTRUSTED => (Kind::UnknownIssuer, unknown_issuer(shown)),
+        code::HOSTNAME_MISMATCH | code::IP_ADDRESS_MISMATCH => {
+            (Kind::WrongName, wrong_name(leaf, host))
+        }
+        _ => (Kind::BadChain, format!("{whose} is refused: {}", found.text)),
+    };
+    let of_leaf = own && matches!(kind, Kind::Expired | Kind::NotYetValid | Kind::WrongName);
+    (Fault::new(kind, sentence), !of_leaf)
+}
+
+fn unknown_issuer(shown: &Shown) -> String {
+    let issuer = &shown.leaf.issuer;
+    if shown.chain_depth == 1 {
+        return format!(
+            "the issuer `{issuer}` is unknown: it is no trusted authority, and no intermediate \
+             certificate is sent along"
+        );
+    }
+    format!("the {} certificates sent do not lead to a trusted authority", shown.chain_depth)
+}
+
+/// Names that a sentence lists of a certificate.
+const NAMES_SHOWN: usize = 5;
+
+fn wrong_name(leaf: &Leaf, host: &str) -> String {
+    let mut names = leaf.subject_alt_names.clone();
+    if names.is_empty() {
+        names.extend(leaf.subject_cn.clone());
+    }
+    let more = names.len().saturating_sub(NAMES_SHOWN);
+    names.truncate(NAMES_SHOWN);
+    let mut list = names.join(", ");
+    if more > 0 {
+        list.push_str(&format!(" and {more} more"));
+    }
+    format!("the certificate is for other names than `{host}`: {list}")
+}
+
+/// Why a handshake ended. What came over the wire says it more plainly than OpenSSL does.
+fn why(middle: &MidHandshakeSslStream<Link>) -> Fault {
+    use std::io::ErrorKind;
+    let link = middle.get_ref();
+    if let Some(fault) = not_tls(link.first()) {
+        return fault;
+    }
+    let closed =
+        || Fault::new(Kind::Closed, "the far side closed the connection during the handshake");
+    match middle.error().io_error().map(std::io::Error::kind) {
+        Some(ErrorKind::TimedOut) if link.first().is_empty() => {
+            let sentence = "the far side takes the connection and then says nothing";
+            return Fault::new(Kind::Timeout, sentence);
+        }
+        Some(ErrorKind::TimedOut) => {
+            return Fault::new(Kind::Timeout, "the handshake took too long");
+        }
+        Some(_) => return closed(),
+        None => {}
+    }
+    let stack = middle.error().ssl_error().map(ErrorStack::errors).unwrap_or_default();
+    match stack.first().and_then(|error| error.reason()) {
+        Some(reason) if !link.ended() => {
+            Fault::new(Kind::HandshakeRefused, format!("the handshake failed: {reason}"))
+        }
+        _ => closed(),
+    }
+}
+
+/// Whether the far side said no, rather than this side.
+fn by_alert(middle: &MidHandshakeSslStream<Link>) -> bool {
+    let stack = middle.error().ssl_error().map(ErrorStack::errors).unwrap_or_default();
+    stack.iter().filter_map(openssl::error::Error::reason).any(|reason| reason.contains("alert"))
+}
+
+/// The first byte of a TLS record that a server may send: a handshake, or an alert.
+const RECORDS: [u8; 2] = [22, 21];
+
+fn not_tls(first: &[u8]) -> Option<Fault> {
+    let start = first.first()?;
+    if RECORDS.contains(start) && first.get(1).is_none_or(|major| *major == 3) {
+        return None;
+    }
+    let sentence = if first.starts_with(b"HTTP/") {
+        "the port answers with plain HTTP, not with TLS".to_owned()
+    } else {
+        let line = first.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+        let line: String =
+            String::from_utf8_lossy(line).chars().filter(|sign| !sign.is_control()).collect();
+        format!("the port does not speak TLS; it says `{line}`")
+    };
+    Some(Fault::new(Kind::NotTls, sentence))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_tls_is_known_by_its_first_bytes() {
+        let say = |bytes: &[u8]| not_tls(bytes).map(|fault| fault.sentence);
+        assert_eq!(say(&[]), None);
+        assert_eq!(say(&[22, 3, 3]), None);
+        assert_eq!(say(&[21, 3]), None);
+        assert!(say(b"HTTP/1.1 400 Bad Request\r\n").is_some_and(|s| s.contains("plain HTTP")));
+        let ssh = say(b"SSH-2.0-OpenSSH_9.2\r\n\x00");
+        assert!(ssh.is_some_and(|s| s.ends_with("it says `SSH-2.0-OpenSSH_9.2`")));
+    }
+}

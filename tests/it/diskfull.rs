@@ -1,0 +1,141 @@
+//! A server on a file system that runs full: it says so, goes on reading, and goes on writing when
+//! there is room again; nothing acknowledged is lost, and nothing is stored twice.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use grpcio::RpcStatusCode;
+use oxmon::base::clock::{DAY_MS, HOUR_MS, SECOND_MS};
+use oxmon::wire::pb::metrics::MetricBatchProto;
+
+use crate::support::agent::Agent;
+use crate::support::disk::SmallDisk;
+use crate::support::grpc::{Client, batch, now_ms};
+use crate::support::server::Server;
+use crate::support::{sql, wait_for};
+
+const METRICS: [&str; 4] = ["a", "b", "c", "d"];
+
+fn sent(agent: &str, base_ms: i64, number: i64) -> MetricBatchProto {
+    let value = (base_ms + number) as f64 * 0.37;
+    let points = METRICS.map(|metric| (metric, value));
+    batch(agent, base_ms + number * 100, &points)
+}
+
+/// Times at which a metric of an agent is stored, each once, with its value.
+fn stored(server: &Server, agent: &str, metric: &str) -> BTreeMap<i64, f64> {
+    let query = format!(
+        "SELECT timestamp, value FROM metrics
+         WHERE agent_id = '{agent}' AND metric_name = '{metric}'"
+    );
+    let mut rows = BTreeMap::new();
+    for row in sql::csv(&server.data(), &query).lines().skip(1) {
+        let (at, value) = row.split_once(',').expect("two columns");
+        let at: i64 = at.parse().expect("a time");
+        let twice = rows.insert(at, value.parse().expect("a number"));
+        assert!(twice.is_none(), "{agent} {metric} at {at} is stored twice");
+    }
+    rows
+}
+
+fn count(server: &mut Server, agent: &str, from_ms: i64) -> u64 {
+    let from = oxmon::base::clock::rfc3339(from_ms);
+    let path = format!("/v1/metrics/summary?agent_id={agent}&metric_name=a&timestamp__gte={from}");
+    server.get(&path)["count"].as_u64().expect("a count")
+}
+
+#[test]
+fn a_full_disk_costs_nothing_but_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("data"), "12m") else { return };
+    let config = "[storage]\npack_points = 16\n[cert_check]\nenabled = false\n";
+    let mut server = Server::start_in(dir, config);
+    let port = server.grpc_port;
+    let old_ms = now_ms() - 2 * DAY_MS - HOUR_MS;
+    let client = Client::to(port);
+    for number in 0..200 {
+        assert!(client.report(&sent("old", old_ms, number)).unwrap().success);
+    }
+    // After a restart nobody has the older day open.
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    let agent = Agent::start("web-01", port, "");
+    let base_ms = now_ms() - HOUR_MS;
+    let client = Client::to(port);
+    let mut number = 0;
+    for _ in 0..100 {
+        assert!(client.report(&sent("new", base_ms, number)).unwrap().success);
+        number += 1;
+    }
+    wait_for("the agent's first value", Duration::from_secs(20), || {
+        (!stored(&server, "web-01", "load.uptime").is_empty()).then_some(())
+    });
+    assert_eq!(count(&mut server, "new", base_ms), 100);
+
+    disk.fill();
+    let told = wait_for("the disk to be full", Duration::from_secs(60), || {
+        match client.report(&sent("new", base_ms, number)) {
+            Ok(reply) => {
+                assert!(reply.success, "{}", reply.message);
+                number += 1;
+                None
+            }
+            Err(status) => Some(status),
+        }
+    });
+    assert_eq!(told.code(), RpcStatusCode::RESOURCE_EXHAUSTED, "{told:?}");
+    assert!(told.message().contains("disk") && told.message().contains("full"), "{told:?}");
+    for _ in 0..3 {
+        // Reads go on, of the day that is written and of one that nobody has open.
+        assert_eq!(count(&mut server, "new", base_ms), number as u64);
+        assert_eq!(count(&mut server, "old", old_ms), 200);
+        assert!(client.report(&sent("new", base_ms, number)).is_err());
+    }
+    let ill = server.log();
+    assert!(ill.contains("the disk that holds data_dir is full"), "{ill}");
+    let refused = now_ms();
+    wait_for("the agent to be refused", Duration::from_secs(20), || {
+        (now_ms() > refused + 3 * SECOND_MS).then_some(())
+    });
+
+    disk.empty();
+    let emptied = now_ms();
+    wait_for("room", Duration::from_secs(20), || {
+        client.report(&sent("new", base_ms, number)).is_ok_and(|reply| reply.success).then_some(())
+    });
+    number += 1;
+    let ticks = wait_for("the agent's backlog", Duration::from_secs(60), || {
+        let ticks: Vec<i64> = stored(&server, "web-01", "load.uptime").into_keys().collect();
+        let whole = ticks.windows(2).all(|pair| pair[1] - pair[0] <= 2 * SECOND_MS);
+        (whole && ticks.last().is_some_and(|last| *last > emptied)).then_some(ticks)
+    });
+    assert!(ticks.iter().any(|at| *at > refused && *at < emptied), "{ticks:?}");
+    drop(agent);
+    // The same holds after the server has read its files back.
+    server.kill_and_restart();
+    for metric in METRICS {
+        let rows = stored(&server, "new", metric);
+        let expected: BTreeMap<i64, f64> = (0..number)
+            .map(|number| (base_ms + number * 100, (base_ms + number) as f64 * 0.37))
+            .collect();
+        assert_eq!(rows, expected, "{metric}");
+        assert_eq!(stored(&server, "old", metric).len(), 200);
+    }
+}
+
+#[test]
+fn a_server_on_a_full_disk_says_so_and_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let Some(disk) = SmallDisk::mount(&data, "2m") else { return };
+    disk.fill();
+    let config = dir.path().join("server.toml");
+    std::fs::write(&config, format!("data_dir = {:?}\n", data.display().to_string())).unwrap();
+    let out = std::process::Command::new(crate::support::server::PROGRAM)
+        .arg(&config)
+        .output()
+        .expect("the program runs");
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(5), "{said}");
+    assert!(said.contains("full"), "{said}");
+}

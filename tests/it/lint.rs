@@ -1,0 +1,75 @@
+//! Scripts, container files and workflows, read by those who know their mistakes.
+
+use crate::support::tools::{must, there};
+
+#[test]
+fn scripts_pass_shellcheck() {
+    if !there("shellcheck") {
+        return;
+    }
+    let files = must("git", &["ls-files", "*.sh", ".ci/run", "packaging/deb/p*"]);
+    let mut arguments = vec!["-x", "-S", "warning"];
+    arguments.extend(files.lines());
+    assert!(arguments.len() > 20, "{files}");
+    must("shellcheck", &arguments);
+}
+
+#[test]
+fn container_files_pass_hadolint() {
+    // Its package is made for this system alone.
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) || !there("hadolint") {
+        return;
+    }
+    let files = must("git", &["ls-files", "*Dockerfile*"]);
+    let files: Vec<&str> = files.lines().collect();
+    assert_eq!(files.len(), 3, "{files:?}");
+    must("hadolint", &files);
+}
+
+#[test]
+fn workflows_pass_actionlint() {
+    if !cfg!(all(target_os = "linux", target_arch = "x86_64")) || !there("actionlint") {
+        return;
+    }
+    must("actionlint", &["-no-color"]);
+}
+
+#[test]
+fn steps_of_the_container_files_exist_in_a_plain_shell() {
+    // No engine builds the images here: what they run and copy is looked at file by file.
+    for file in ["Dockerfile.agent", "Dockerfile.server", "packaging/docker/Dockerfile.static"] {
+        let text = must("cat", &[file]);
+        let scripts = text.split_whitespace().filter(|word| word.starts_with("scripts/"));
+        for script in scripts {
+            assert!(!must("git", &["ls-files", script]).is_empty(), "{file}: no {script}");
+        }
+        for package in ["bash", "cmake", "perl", "linux-headers", "lld"] {
+            assert!(text.contains(&format!(" {package} ")), "{file} does not add {package}");
+        }
+    }
+    // Their configurations are good ones, and their health checks are options that exist.
+    let (agent, server) = (crate::support::agent::PROGRAM, crate::support::server::PROGRAM);
+    must(agent, &["--check-config", "config/agent.docker.toml"]);
+    must(server, &["--check-config", "config/server.docker.toml"]);
+    for (file, program) in [("Dockerfile.agent", agent), ("Dockerfile.server", server)] {
+        let text = must("cat", &[file]);
+        let check = text.lines().find(|line| line.starts_with("HEALTHCHECK")).unwrap();
+        assert!(check.contains("\"--health\""), "{check}");
+        assert!(must(program, &["--help"]).contains("--health"));
+    }
+}
+
+#[test]
+fn what_the_compose_file_names_is_there() {
+    let text = must("cat", &["compose.yaml"]);
+    let words = text.split(|c: char| c.is_whitespace() || ",{}[]\"".contains(c));
+    let mut found = 0;
+    for word in words {
+        let file = word.split(':').next().unwrap_or_default().trim_start_matches("./");
+        if file.starts_with("config/") || file.starts_with("Dockerfile.") {
+            assert!(!must("git", &["ls-files", file]).is_empty(), "there is no {file}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 4, "{text}");
+}

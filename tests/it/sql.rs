@@ -1,0 +1,111 @@
+//! `oxmon-server sql` and plain `sqlite3`, beside a running server.
+
+use oxmon::base::clock::{DAY_MS, HOUR_MS, utc_day};
+use oxmon::model::point::{Batch, Point};
+use oxmon::wire::batch_to_proto;
+
+use crate::support::grpc::{Client, now_ms};
+use crate::support::server::Server;
+use crate::support::sql;
+
+const CONFIG: &str = "[storage]\npack_points = 16\n[cert_check]\nenabled = false\n";
+const TICKS: i64 = 50;
+
+/// Two agents with two series on two days, most of it packed; gives the first time of the newer.
+fn filled(server: &Server) -> i64 {
+    let client = Client::to(server.grpc_port);
+    let base_ms = now_ms() - HOUR_MS;
+    for tick in 0..TICKS {
+        for agent in ["web-01", "db-01"] {
+            for start in [base_ms - DAY_MS, base_ms] {
+                let at = start + tick * 1_000;
+                let points = vec![
+                    Point::plain("cpu.usage", at, tick as f64 + 0.25),
+                    Point::labelled("disk.total", "mount", "/", at, 1e12),
+                ];
+                let sent = Batch { agent_id: agent.into(), timestamp_ms: at, points };
+                assert!(client.report(&batch_to_proto(&sent)).expect("taken").success);
+            }
+        }
+    }
+    base_ms
+}
+
+#[test]
+fn sql_reads_every_day_beside_a_running_server() {
+    let server = Server::start(CONFIG);
+    let base_ms = filled(&server);
+    let data = server.data();
+    let columns = "SELECT * FROM metrics WHERE agent_id = 'web-01' AND metric_name = 'cpu.usage'
+                   AND timestamp BETWEEN ";
+    let one = format!("{columns} {base_ms} AND {base_ms}");
+    let row = sql::csv(&data, &one);
+    let (head, row) = row.trim_end().split_once('\n').expect("a header and a row");
+    assert_eq!(head, "id,timestamp,agent_id,metric_name,value,labels,created_at");
+    let cells: Vec<&str> = row.split(',').collect();
+    assert_eq!(cells[1..6], [&base_ms.to_string(), "web-01", "cpu.usage", "0.25", "{}"]);
+    let created: i64 = cells[6].parse().expect("a time");
+    assert!((base_ms..=now_ms()).contains(&created), "{created}");
+
+    let daily = "SELECT agent_id, count(*), sum(value) FROM metrics
+                 WHERE metric_name = 'cpu.usage' GROUP BY 1 ORDER BY 1";
+    let json = sql::run(&data, &[daily, "--format", "json"]);
+    let rows: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
+    let sum = 2.0 * (0..TICKS).map(|tick| tick as f64 + 0.25).sum::<f64>();
+    assert_eq!(rows[0]["agent_id"], "db-01");
+    assert_eq!(rows[1]["count(*)"], TICKS * 2);
+    assert_eq!(rows[1]["sum(value)"], sum);
+
+    let table = sql::run(&data, &["SELECT username FROM users"]);
+    assert_eq!(String::from_utf8_lossy(&table.stdout), "username\n--------\nadmin\n");
+    let labels = "SELECT DISTINCT labels FROM metrics WHERE metric_name = 'disk.total'";
+    assert_eq!(sql::csv(&data, labels), "labels\n\"{\"\"mount\"\":\"\"/\"\"}\"\n");
+    assert_eq!(sql::csv(&data, "SELECT count(*) FROM alert_events"), "count(*)\n0\n");
+}
+
+#[test]
+fn sql_changes_nothing_and_says_what_is_wrong() {
+    let server = Server::start(CONFIG);
+    filled(&server);
+    let data = server.data();
+    let before = sql::csv(&data, "SELECT count(*) FROM metrics");
+    for change in ["DELETE FROM metrics", "DELETE FROM users", "DROP TABLE users", "VACUUM"] {
+        let out = sql::run(&data, &[change]);
+        assert_eq!(out.status.code(), Some(1), "{change}: {out:?}");
+        assert!(out.stderr.starts_with(b"oxmon-server: sql: "), "{change}: {out:?}");
+    }
+    assert_eq!(sql::csv(&data, "SELECT count(*) FROM metrics"), before);
+    let out = sql::run(&data, &["SELECT nothing FROM metrics"]);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("nothing"), "{out:?}");
+    assert_eq!(sql::run(&data, &["SELECT 1", "--format", "xml"]).status.code(), Some(2));
+    assert_eq!(sql::run(&data, &[]).status.code(), Some(2));
+    let nowhere = tempfile::tempdir().unwrap();
+    assert_eq!(sql::run(nowhere.path(), &["SELECT 1"]).status.code(), Some(5));
+}
+
+#[test]
+fn plain_sqlite_sees_a_days_points_and_chunks() {
+    let server = Server::start(CONFIG);
+    let base_ms = filled(&server);
+    let file = server.data().join(format!("{}.db", utc_day(base_ms)));
+    let log: u64 = sql::sqlite3(&file, "SELECT count(*) FROM metrics").parse().expect("a number");
+    let packed = sql::sqlite3(&file, "SELECT sum(count) FROM metric_chunks");
+    let packed: u64 = packed.parse().expect("a number");
+    assert!(packed > 0, "some points are packed");
+    // A day's end may lie within the fifty seconds.
+    let today = format!("SELECT count(*) FROM metrics WHERE id LIKE '{}-%'", utc_day(base_ms));
+    let all = sql::csv(&server.data(), &today);
+    assert_eq!(all, format!("count(*)\n{}\n", log + packed));
+    let columns =
+        sql::sqlite3(&file, "SELECT group_concat(name) FROM pragma_table_info('metrics')");
+    assert_eq!(columns, "id,timestamp,agent_id,metric_name,value,labels,created_at");
+    let chunk = sql::sqlite3(
+        &file,
+        "SELECT metric_name, labels, min, max, avg, first, last FROM metric_chunks
+         WHERE agent_id = 'web-01' AND metric_name = 'disk.total' ORDER BY start_time LIMIT 1",
+    );
+    let value = "1000000000000.0";
+    let same = [value; 5].join("|");
+    assert_eq!(chunk, format!("disk.total|{{\"mount\":\"/\"}}|{same}"));
+    assert_eq!(sql::sqlite3(&file, "PRAGMA integrity_check"), "ok");
+}

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds both daemons, starts a server and an agent of this machine in ./data, and shows how to look.
-# Ctrl-C stops both. OXMON_DATA, OXMON_HTTP_PORT and OXMON_GRPC_PORT move them elsewhere.
+# Ctrl-C stops both. OXMON_DATA, OXMON_HTTP_PORT and OXMON_GRPC_PORT move them elsewhere; OXMON_BIN_DIR
+# names a folder with both programs, in place of building them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh build
@@ -10,8 +11,11 @@ data=${OXMON_DATA:-data}
 http=${OXMON_HTTP_PORT:-8080}
 grpc=${OXMON_GRPC_PORT:-9090}
 
-echo "run: building (the first time takes a few minutes)"
-cargo build --locked --bin oxmon-server --bin oxmon-agent
+bin=${OXMON_BIN_DIR:-$CARGO_TARGET_DIR/debug}
+if [ -z "${OXMON_BIN_DIR:-}" ]; then
+  echo "run: building (the first time takes a few minutes)"
+  cargo build --locked --bin oxmon-server --bin oxmon-agent
+fi
 mkdir -p "$data"
 
 if [ ! -f "$data/server.toml" ]; then
@@ -45,9 +49,9 @@ stop() {
 trap stop EXIT
 trap 'exit 0' INT TERM
 
-"$CARGO_TARGET_DIR/debug/oxmon-server" "$data/server.toml" 2>"$data/server.log" &
+"$bin/oxmon-server" "$data/server.toml" 2>"$data/server.log" &
 server=$!
-"$CARGO_TARGET_DIR/debug/oxmon-agent" "$data/agent.toml" 2>"$data/agent.log" &
+"$bin/oxmon-agent" "$data/agent.toml" 2>"$data/agent.log" &
 agent=$!
 
 base=http://127.0.0.1:$http/v1

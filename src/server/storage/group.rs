@@ -13,6 +13,7 @@ use crate::server::storage::day::{Cell, Day, Write};
 use crate::server::storage::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::intern::lock;
 use crate::server::storage::shared::Done;
+use crate::server::storage::values::Values;
 use crate::server::storage::{
     NewPoint, ResolvedTick, SeriesList, StorageError, Stored, frame, partition,
 };
@@ -177,7 +178,7 @@ impl Group {
         let text = from..self.text.len();
         let received = context.received_ms;
         self.frames.push(Frame { id, agent: agent.id, ts, received, series, text });
-        agent.prepare(Tick { ts, received, frame: id, layout, values: values.into() });
+        agent.prepare(Tick { ts, received, frame: id, layout, values: Values::new(&values) });
         Ok(())
     }
 

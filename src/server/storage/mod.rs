@@ -33,6 +33,7 @@ pub mod sql;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod values;
 mod writer;
 
 pub use query::{

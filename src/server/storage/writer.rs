@@ -293,18 +293,18 @@ impl Writer<'_> {
     /// Packs the largest heads early, so that all of them together stay within their bound.
     fn pack_largest(&mut self) {
         let sized = |cell: Cell| {
-            let points = lock(&cell).head_points;
-            (points, cell)
+            let bytes = lock(&cell).head_bytes();
+            (bytes, cell)
         };
         let mut agents: Vec<(usize, Cell)> = self.day.agents().into_iter().map(sized).collect();
-        agents.sort_unstable_by_key(|(points, _)| std::cmp::Reverse(*points));
+        agents.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let max = i64::try_from(self.shared.storage.head_max_bytes).unwrap_or(i64::MAX);
         let mut goal = self.shared.head_excess() + max / 8;
-        for (points, cell) in agents {
-            if goal <= 0 || points == 0 {
+        for (bytes, cell) in agents {
+            if goal <= 0 || bytes == 0 {
                 break;
             }
-            goal -= i64::try_from(points * 9).unwrap_or(i64::MAX);
+            goal -= i64::try_from(bytes).unwrap_or(i64::MAX);
             self.due.push_back(cell);
         }
     }

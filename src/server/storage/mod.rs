@@ -20,6 +20,7 @@ mod frame;
 mod group;
 mod head;
 mod intern;
+mod known;
 mod merge;
 mod metrics;
 mod pack;

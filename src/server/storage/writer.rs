@@ -13,16 +13,18 @@ use rusqlite::Connection;
 use crate::model::alert::AlertEvent;
 use crate::server::storage::books::Books;
 use crate::server::storage::day::{Cell, Day, Job, Write};
-use crate::server::storage::group::{Group, KnownTimes};
+use crate::server::storage::group::Group;
 use crate::server::storage::intern::lock;
+use crate::server::storage::known::KnownTimes;
 use crate::server::storage::pack::{self, Packed};
 use crate::server::storage::shared::{Shared, again};
 use crate::server::storage::{StorageError, chunk, damage, events, merge, partition};
 
 /// A writer with nothing to do for so long closes its file.
 const IDLE: Duration = Duration::from_secs(60);
-/// Points packed along with one transaction, unless the heads are over their bound.
-const PACK_POINTS_MAX: usize = 60_000;
+/// Points packed along with one transaction. While the heads are over their bound it is twice
+/// what the transaction brings, if that is more, so that they come down however much comes in.
+const PACK_POINTS_MAX: usize = 30_000;
 /// Spent frames deleted along with one transaction.
 const DELETE_FRAMES_MAX: i64 = 2_000;
 /// Packed agents after which the log's first needed frame is looked for again.
@@ -153,7 +155,7 @@ impl Writer<'_> {
 
     fn commit(&mut self, group: Group, events: Vec<(Vec<AlertEvent>, Sender<Outcome>)>) {
         let started = Instant::now();
-        let packed = self.pack_due();
+        let packed = self.pack_due(group.points());
         let outcome = self.transact(&group, &packed, &events);
         self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
@@ -247,12 +249,12 @@ impl Writer<'_> {
     }
 
     /// Packs the agents that are due, as many as one transaction should carry.
-    fn pack_due(&mut self) -> Vec<Packed> {
+    fn pack_due(&mut self, brought: usize) -> Vec<Packed> {
         let mut out: Vec<Packed> = Vec::new();
         let mut points = 0;
-        while points < PACK_POINTS_MAX
-            || self.shared.head_excess() > 0 && points < 4 * PACK_POINTS_MAX
-        {
+        let excess = self.shared.head_excess() > 0;
+        let most = if excess { PACK_POINTS_MAX.max(2 * brought) } else { PACK_POINTS_MAX };
+        while points < most {
             let Some(cell) = self.due.pop_front() else { break };
             // Due twice is packed once: the head is the same until the commit.
             if out.iter().any(|one| one.is_of(&cell)) {
@@ -293,18 +295,18 @@ impl Writer<'_> {
     /// Packs the largest heads early, so that all of them together stay within their bound.
     fn pack_largest(&mut self) {
         let sized = |cell: Cell| {
-            let points = lock(&cell).head_points;
-            (points, cell)
+            let bytes = lock(&cell).head_bytes();
+            (bytes, cell)
         };
         let mut agents: Vec<(usize, Cell)> = self.day.agents().into_iter().map(sized).collect();
-        agents.sort_unstable_by_key(|(points, _)| std::cmp::Reverse(*points));
+        agents.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let max = i64::try_from(self.shared.storage.head_max_bytes).unwrap_or(i64::MAX);
         let mut goal = self.shared.head_excess() + max / 8;
-        for (points, cell) in agents {
-            if goal <= 0 || points == 0 {
+        for (bytes, cell) in agents {
+            if goal <= 0 || bytes == 0 {
                 break;
             }
-            goal -= i64::try_from(points * 9).unwrap_or(i64::MAX);
+            goal -= i64::try_from(bytes).unwrap_or(i64::MAX);
             self.due.push_back(cell);
         }
     }

@@ -229,8 +229,8 @@ fn report_lag(registry: &prometheus::Registry) {
     let families = registry.gather();
     let lag = families.iter().find(|one| one.name() == "oxmon_alert_evaluation_lag_seconds");
     let lag = lag.expect("the histogram").get_metric()[0].get_histogram();
-    let total = lag.sample_count();
-    let bucket = lag.bucket.iter().find(|bucket| bucket.upper_bound() == 1.0);
+    let total = lag.get_sample_count();
+    let bucket = lag.get_bucket().iter().find(|bucket| bucket.upper_bound() == 1.0);
     let within = bucket.expect("a bucket of one second").cumulative_count();
     println!("batches judged and written within 1 s of being stored: {within} of {total}");
 }

@@ -3,7 +3,8 @@
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
 
-/// Where an alert stands. The numbers are those of the API and the database (docs/compatibility.md).
+/// Where an alert stands. The numbers are those of the API and the database
+/// (docs/compatibility.md).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(i64)]
 pub enum AlertStatus {

@@ -1,10 +1,11 @@
 //! A series: one metric of one agent with one set of labels.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Labels sorted by name, each name once: the same set always compares and prints the same.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Box<[(Box<str>, Box<str>)]>);
+pub struct Labels(Arc<[(Box<str>, Box<str>)]>);
 
 impl Labels {
     /// No labels.
@@ -14,7 +15,7 @@ impl Labels {
 
     /// One label.
     pub fn one(name: &str, value: &str) -> Self {
-        Self(Box::new([(name.into(), value.into())]))
+        Self(Arc::new([(name.into(), value.into())]))
     }
 
     /// Labels from pairs in any order; of a name that comes twice the last value stays.
@@ -35,6 +36,12 @@ impl Labels {
     /// Name and value of each label, sorted by name.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
+    }
+
+    /// Whether somebody else holds the same set: clones share it.
+    #[cfg(feature = "server")]
+    pub fn is_shared(&self) -> bool {
+        Arc::strong_count(&self.0) > 1
     }
 
     /// How many labels there are.

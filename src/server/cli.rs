@@ -41,6 +41,9 @@ struct Command {
     run: fn(&mut Parser) -> Result<(), Fatal>,
 }
 
+/// What is said of a configuration that was found good.
+type Check = fn(&ServerConfig) -> Result<&str, Fatal>;
+
 const COMMANDS: &[Command] = &[
     Command {
         name: "init-channels",
@@ -81,7 +84,7 @@ const COMMANDS: &[Command] = &[
 /// With the exit status that [`crate::base::exit::Exit`] has for what failed.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     let mut args = Parser::from_args(args);
-    let mut check: Option<fn(&ServerConfig) -> Result<&str, Fatal>> = None;
+    let mut check: Option<Check> = None;
     let mut config: Option<PathBuf> = None;
     while let Some(arg) = args.next().map_err(wrong)? {
         match arg {

@@ -259,7 +259,7 @@ fn a_redirect_takes_no_secret_anywhere() {
     let config = json!({"headers": {"Authorization": "Bearer top-secret-1"}});
     make(&mut server, "webhook", config, &[&far.url("/")]);
     let answer = server.call("POST", "/v1/notifications/channels/ops-webhook/test", None);
-    assert_eq!((answer.status, answer.code()), (502, 1013), "{answer:?}");
+    assert_eq!((answer.status, answer.code()), (424, 1013), "{answer:?}");
     let said = answer.body["err_msg"].as_str().unwrap();
     assert!(said.contains("302") && said.contains("not followed"), "{said}");
     assert_eq!((far.requests().len(), thief.requests().len()), (1, 0));

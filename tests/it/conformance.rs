@@ -117,7 +117,8 @@ fn schemathesis_finds_no_fault_and_no_answer_outside_its_schema() {
     for operations in [&APART[..], &[LAST]] {
         judged += judge(&program, &mut Server::start(quiet), &filter("include", operations));
     }
-    assert_eq!(judged, routes().count(), "every operation is judged");
+    let wanted = routes().filter(|route| route.is_endpoint()).count();
+    assert_eq!(judged, wanted, "every operation is judged");
 }
 
 #[test]

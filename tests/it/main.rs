@@ -27,6 +27,7 @@ mod hostile;
 mod http;
 mod ingest;
 mod install;
+mod kills;
 mod lifecycle;
 mod lint;
 mod manual;

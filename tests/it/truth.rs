@@ -166,7 +166,7 @@ fn network_rates_are_what_the_counters_say() {
     reader.join().unwrap();
     let rate = |name: &str| rows[&(format!("network.{name}"), "interface=\"lo\"".to_owned())];
     assert!(sent.load(Ordering::Relaxed) > 1_000_000, "the traffic never ran");
-    // The rate is over the second between its two looks; the counter's way also has the time around.
+    // The rate is over the second between its two looks; the counter also moves around it.
     let ours = rate("bytes_sent");
     assert!(ours > moved * 0.3 && ours < moved * 1.5, "{ours} bytes/s, {moved} bytes moved");
     // What goes out of the loopback interface comes in there.

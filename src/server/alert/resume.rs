@@ -49,6 +49,12 @@ pub fn resume(shared: &Shared, workers: usize, now: Now) -> Result<Vec<Shard>, S
     let shards = shards.0;
     let changes = shards.iter_mut().flat_map(Shard::take_changes).collect();
     shared.commit_once(changes)?;
+    if watermark.is_none() {
+        // A kill before the first note of it would hide what this process has not judged.
+        shared.control.write(move |tx| -> Result<(), StorageError> {
+            Ok(alerts::put_watermark(tx, now_ms)?)
+        })?;
+    }
     Ok(std::mem::take(shards))
 }
 

@@ -199,7 +199,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn points_come_back(points in proptest::collection::btree_map(any::<i32>(), any::<f64>(), 1..500)) {
+        fn points_come_back(
+            points in proptest::collection::btree_map(any::<i32>(), any::<f64>(), 1..500),
+        ) {
             let times: Vec<i64> = points.keys().map(|&time| i64::from(time)).collect();
             let values: Vec<f64> = points.values().copied().collect();
             round(&times, &values);

@@ -24,7 +24,7 @@ use crate::server::storage::shared::{Done, Permit, Shared};
 use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
     PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
-    StorageError, StorageReport, Store, Stored, Summary, damage, events, folder, partition,
+    StorageError, StorageReport, Store, Stored, Summary, Visit, damage, events, folder, partition,
     retention, upkeep,
 };
 
@@ -88,7 +88,7 @@ impl Engine {
 
     /// Calls `probe` at each step that a crash may come after.
     #[cfg(test)]
-    pub fn probe(&self, probe: Box<dyn Fn(&str) + Send + Sync>) {
+    pub fn probe(&self, probe: crate::server::storage::shared::Probe) {
         assert!(self.shared.probe.set(probe).is_ok(), "one probe");
     }
 
@@ -251,7 +251,7 @@ impl Store for Engine {
         wanted: &dyn Fn(&SeriesKey) -> bool,
         from_ms: i64,
         to_ms: i64,
-        visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
+        visit: Visit<'_>,
     ) -> Result<(), StorageError> {
         self.read_once(|days| range::scan(days, metric, wanted, (from_ms, to_ms), visit))
     }

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! samples  id │ agent │ timestamp │ received │ series          │ data
-//!          17 │ 3     │ 17706…    │ 17706…    │ 5               │ [12.5,3,0.1]     series of layout 5
-//!          18 │ 3     │ 17706…    │ 17706…    │ '[101,102,107]' │ [12.5,3,0.1]     series named here
+//!          17 │ 3     │ 17706…    │ 17706…    │ 5               │ [12.5,3,0.1]   of layout 5
+//!          18 │ 3     │ 17706…    │ 17706…    │ '[101,102,107]' │ [12.5,3,0.1]   named here
 //! layouts  id │ agent │ series
 //!          5  │ 3     │ [101,102,103]
 //! ```

@@ -263,18 +263,19 @@ fn fit(
     stored: &mut Stored,
 ) -> (Arc<DayLayout>, Vec<f64>) {
     let alike = tick.series.len() == tick.values.len();
-    if alike && let Some(layout) = agent.known_layout(&tick.series) {
-        if tick.values.iter().all(|value| value.is_finite()) {
-            if layout.row.get().is_none() {
-                // It came before: from now on frames name its row.
-                let row = books.next_layout;
-                books.next_layout += 1;
-                let list = frame::encode_ids(ids_of(agent, &layout));
-                books.unsaved.push(Row::Layout(row, agent.id, list));
-                let _ = layout.row.set(row);
-            }
-            return (layout, tick.values.into_vec());
+    if alike
+        && let Some(layout) = agent.known_layout(&tick.series)
+        && tick.values.iter().all(|value| value.is_finite())
+    {
+        if layout.row.get().is_none() {
+            // It came before: from now on frames name its row.
+            let row = books.next_layout;
+            books.next_layout += 1;
+            let list = frame::encode_ids(ids_of(agent, &layout));
+            books.unsaved.push(Row::Layout(row, agent.id, list));
+            let _ = layout.row.set(row);
         }
+        return (layout, tick.values.into_vec());
     }
     let mut seen = HashSet::with_capacity(tick.values.len());
     let (mut series, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
 use crate::model::point::{Batch, Point};
-use crate::model::series::SeriesKey;
+use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::{ResolvedTick, Series, SeriesList, StorageError};
 
 /// Locks, whatever became of the thread that held it before: a panic ends the process anyway.
@@ -23,10 +23,15 @@ const SHARDS: usize = 16;
 /// Orders of points remembered of one agent.
 const SHAPES_KEPT: usize = 8;
 
+/// Agents by name, each behind a lock of its own.
+type Shard = Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>;
+
 /// Every series that the process knows.
 pub struct Interner {
-    shards: [Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>; SHARDS],
+    shards: [Shard; SHARDS],
     metrics: Mutex<HashMap<Box<str>, u32>>,
+    /// Sets of labels: hosts that are alike have the same ones, and keep them once.
+    labels: Mutex<LabelSets>,
     next_metric: AtomicU32,
     next: AtomicU32,
     per_agent_max: usize,
@@ -38,6 +43,20 @@ struct AgentSeries {
     known: HashSet<ByKey>,
     shapes: Vec<SeriesList>,
     sweep_at: usize,
+}
+
+/// Sets of labels that series share.
+#[derive(Default)]
+struct LabelSets {
+    known: HashSet<Labels>,
+    sweep_at: usize,
+}
+
+impl LabelSets {
+    fn sweep(&mut self) {
+        self.known.retain(Labels::is_shared);
+        self.sweep_at = self.known.len() * 2;
+    }
 }
 
 /// A series found by its key, without a copy of the key.
@@ -81,6 +100,7 @@ impl Interner {
         Self {
             shards: Default::default(),
             metrics: Mutex::default(),
+            labels: Mutex::default(),
             next_metric: AtomicU32::new(0),
             next: AtomicU32::new(0),
             per_agent_max: SERIES_PER_AGENT_MAX.saturating_mul(days),
@@ -129,9 +149,26 @@ impl Interner {
         }
         let metric_number = self.metric_number(&key.metric);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let labels = self.shared(key.labels);
+        let key = SeriesKey { labels, ..key };
         let series = Arc::new(Series { number, metric_number, key });
         agent.known.insert(ByKey(Arc::clone(&series)));
         Ok(series)
+    }
+
+    fn shared(&self, labels: Labels) -> Labels {
+        if labels.is_empty() {
+            return labels;
+        }
+        let mut sets = lock(&self.labels);
+        if let Some(there) = sets.known.get(&labels) {
+            return there.clone();
+        }
+        if sets.known.len() >= sets.sweep_at.max(SERIES_PER_AGENT_MAX) {
+            sets.sweep();
+        }
+        sets.known.insert(labels.clone());
+        labels
     }
 
     fn metric_number(&self, metric: &str) -> u32 {
@@ -149,7 +186,7 @@ impl Interner {
         self.next_metric.load(Ordering::Relaxed) as usize
     }
 
-    /// Forgets series, agents and metrics that no day and no stream holds any more.
+    /// Forgets series, agents, metrics and labels that no day and no stream holds any more.
     pub fn sweep(&self) {
         let mut metrics = HashSet::new();
         for shard in &self.shards {
@@ -172,6 +209,7 @@ impl Interner {
             }
         }
         lock(&self.metrics).retain(|name, _| metrics.contains(name));
+        lock(&self.labels).sweep();
     }
 
     /// Looks up every point of a batch and sorts them into ticks.
@@ -289,12 +327,15 @@ mod tests {
         let interner = Interner::new(1);
         for number in 0..SERIES_PER_AGENT_MAX * 4 {
             let metric = format!("m{number}").into();
-            let key = SeriesKey { agent: "a".into(), metric, labels: Default::default() };
+            let labels = Labels::one("number", &number.to_string());
+            let key = SeriesKey { agent: "a".into(), metric, labels };
             interner.resolve(key).unwrap();
         }
         assert!(lock(&interner.agent("a")).known.len() <= SERIES_PER_AGENT_MAX + 1);
+        assert!(lock(&interner.labels).known.len() <= 2 * SERIES_PER_AGENT_MAX + 1);
         interner.sweep();
         assert!(lock(&interner.metrics).is_empty());
+        assert!(lock(&interner.labels).known.is_empty());
         assert!(interner.shards.iter().all(|shard| lock(shard).is_empty()));
     }
 }

@@ -156,6 +156,9 @@ pub trait Observer: Send + Sync {
     fn stored(&self, agent: &str, points: Vec<NewPoint>);
 }
 
+/// Called with a series and its raw points, each `(Unix milliseconds, value)`, oldest first.
+pub type Visit<'a> = &'a mut dyn FnMut(&SeriesKey, &[(i64, f64)]);
+
 /// Points and alert events by day. Every method may be called from any thread; reads never wait
 /// for writes, and a long read never stops a write.
 pub trait Store: Send + Sync {
@@ -226,7 +229,7 @@ pub trait Store: Send + Sync {
         wanted: &dyn Fn(&SeriesKey) -> bool,
         from_ms: i64,
         to_ms: i64,
-        visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
+        visit: Visit<'_>,
     ) -> Result<(), StorageError>;
 
     /// Writes an alert event into the day file of its time, or replaces the one with its id there.

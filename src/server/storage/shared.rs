@@ -14,6 +14,10 @@ use crate::server::storage::metrics::Metrics;
 use crate::server::storage::partition::{day_of, path_of};
 use crate::server::storage::{Ack, Observer, StorageError, Stored};
 
+/// Told the name of each step that a crash may come after.
+#[cfg(test)]
+pub type Probe = Box<dyn Fn(&str) + Send + Sync>;
+
 /// The store's common ground.
 pub struct Shared {
     /// Where the files are.
@@ -50,7 +54,7 @@ pub struct Shared {
     pub cleaning: Mutex<()>,
     /// Called at each step that a crash may come after, on the thread that writes.
     #[cfg(test)]
-    pub probe: OnceLock<Box<dyn Fn(&str) + Send + Sync>>,
+    pub probe: OnceLock<Probe>,
 }
 
 impl Shared {

@@ -83,14 +83,16 @@ impl Server {
         Self { child, dir, grpc_port, http_port, scheme: "http", token: None, agent }
     }
 
-    /// Waits until the health route answers.
+    /// Waits until the health route answers and agents can report, which comes a moment later.
     pub fn wait_ready(&mut self) {
         let limit = Duration::from_secs(20);
         wait_for("the server's health", limit, || {
             if let Ok(Some(status)) = self.child.try_wait() {
                 panic!("the server ended with {status}:\n{}", self.log());
             }
-            self.try_call("GET", "/v1/health", None).filter(|answer| answer.status == 200)
+            let answer = self.try_call("GET", "/v1/health", None);
+            let grpc = std::net::TcpStream::connect(("127.0.0.1", self.grpc_port)).ok();
+            answer.filter(|answer| answer.status == 200).zip(grpc)
         });
     }
 

@@ -90,6 +90,15 @@ fn points_that_were_stored_and_not_judged_are_judged_at_the_start() {
 }
 
 #[test]
+fn a_kill_right_after_the_first_start_hides_nothing() {
+    let world = World::new(&high_cpu(0));
+    world.start(0).kill();
+    world.store_only(10, 95.0);
+    let process = world.start(20);
+    assert_eq!((world.told().len(), process.alerts.active().len()), (1, 1));
+}
+
+#[test]
 fn windows_are_filled_from_history() {
     let rule = "[[alert.rules]]\nname = \"spike\"\ntype = \"rate_of_change\"\n\
         metric = \"cpu.usage\"\nrate_threshold = 50\nwindow_secs = 300\n";

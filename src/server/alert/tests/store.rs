@@ -115,7 +115,7 @@ impl Store for MemStore {
         wanted: &dyn Fn(&SeriesKey) -> bool,
         from_ms: i64,
         to_ms: i64,
-        visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
+        visit: Visit<'_>,
     ) -> Result<(), StorageError> {
         let all = lock(&self.series);
         for (key, (_, points)) in all.iter().filter(|(key, _)| &*key.metric == metric) {

@@ -9,7 +9,9 @@ use crate::base::limits::RANGE_ROWS_MAX;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::Day;
 use crate::server::storage::reader::{Wanted, cells, chunks, gather, need_file, points, with_file};
-use crate::server::storage::{Bucket, RangeQuery, RangeSeries, Series, StorageError, Summary};
+use crate::server::storage::{
+    Bucket, RangeQuery, RangeSeries, Series, StorageError, Summary, Visit,
+};
 
 /// Points summed up, with enough to join two of them.
 #[derive(Debug, Clone, Copy)]
@@ -210,7 +212,7 @@ pub fn scan(
     metric: &str,
     is_wanted: &dyn Fn(&SeriesKey) -> bool,
     (from, to): (i64, i64),
-    visit: &mut dyn FnMut(&SeriesKey, &[(i64, f64)]),
+    visit: Visit<'_>,
 ) -> Result<(), StorageError> {
     let days: Vec<&Arc<Day>> =
         days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from).collect();

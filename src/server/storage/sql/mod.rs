@@ -1,7 +1,7 @@
 //! `oxmon-server sql`: read-only SQL over every day at once, beside a running server.
 //!
-//! One connection in memory holds a virtual table `metrics` over the points of all day files, a copy
-//! of their `alert_events`, and `cert.db` attached for reading.
+//! One connection in memory holds a virtual table `metrics` over the points of all day files, a
+//! copy of their `alert_events`, and `cert.db` attached for reading.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use super::*;
+use crate::server::storage::shared::Probe;
 use crate::server::storage::{Page, PointFilter};
 
 const ALL: Page = Page { limit: 100_000, offset: 0 };
@@ -70,10 +71,10 @@ fn clock_day(clock: &Arc<ManualClock>) -> i64 {
 
 /// Copies are made of each kind of step at its first times and then ever more seldom.
 fn is_wanted(times: usize) -> bool {
-    times <= 3 || times % 37 == 0
+    times <= 3 || times.is_multiple_of(37)
 }
 
-fn probed(folder: PathBuf, record: &Arc<Mutex<Record>>) -> Box<dyn Fn(&str) + Send + Sync> {
+fn probed(folder: PathBuf, record: &Arc<Mutex<Record>>) -> Probe {
     let record = Arc::clone(record);
     Box::new(move |step| {
         let mut record = record.lock().unwrap();

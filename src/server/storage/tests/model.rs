@@ -34,7 +34,8 @@ fn step() -> impl Strategy<Value = Step> {
     let points = proptest::collection::vec((0..METRICS.len(), seconds(), -1_000..1_000), 1..12);
     prop_oneof![
         4 => (0..AGENTS.len(), points).prop_map(|(agent, points)| Step::Batch(agent, points)),
-        4 => (0..AGENTS.len(), seconds(), 1i64..40).prop_map(|(a, from, n)| Step::Ticks(a, from, n)),
+        4 => (0..AGENTS.len(), seconds(), 1i64..40)
+            .prop_map(|(agent, from, n)| Step::Ticks(agent, from, n)),
         1 => prop_oneof![Just(601i64), Just(43_000)].prop_map(Step::Age),
         1 => Just(Step::Reopen),
         2 => (seconds(), seconds()).prop_map(|(from, to)| Step::Read(from.max(to), from.min(to))),

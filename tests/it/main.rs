@@ -23,6 +23,7 @@ mod diskfull;
 mod enroll;
 mod examples;
 mod first_value;
+mod footprint;
 mod hostile;
 mod http;
 mod ingest;

@@ -4,6 +4,7 @@
 //! Prints the CPU time of a point, the bytes that a point takes before and after its day is packed,
 //! how long queries take over seven million points, what they leave in memory, and what they do to
 //! ingest. The workload is that of `oxmon-mock bench`; every batch is acknowledged after its fsync.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,6 +24,9 @@ use oxmon::server::storage::{
 
 /// Midnight of 2026-02-09 in UTC.
 const MIDNIGHT: i64 = 1_770_595_200_000;
+/// A part of the benchmark: its name, and what it does in a folder of its own.
+type Part = (&'static str, fn(&Path));
+
 /// Series of a host.
 const SERIES: usize = 60;
 /// Batches under way at once, as a server's completion queues have them.
@@ -32,7 +36,7 @@ fn main() {
     oxmon::rt::memory::set_up();
     let asked: Vec<String> =
         std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let parts: [(&str, fn(&Path)); 3] = [("ingest", ingest), ("day", a_day), ("queries", queries)];
+    let parts: [Part; 3] = [("ingest", ingest), ("day", a_day), ("queries", queries)];
     for (name, part) in parts {
         if asked.is_empty() || asked.iter().any(|word| word == name) {
             let folder = std::env::temp_dir().join(format!("oxmon-bench-{}", std::process::id()));
@@ -347,7 +351,7 @@ fn beside(queries: &Queries<'_>, clock: &ManualClock, heaviest: Query) {
     let mut at = clock.now_ms();
     let mut acknowledged = |index: usize| {
         let agent = &mut agents[index % 12];
-        if index % 12 == 0 {
+        if index.is_multiple_of(12) {
             at += 1_000;
             clock.set(at);
         }

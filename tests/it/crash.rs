@@ -98,7 +98,7 @@ fn write(load: &Load, writer: u64, port: u16, doubtful: Option<u64>) -> Written 
             _ => break,
         }
         // Some batches come twice, as after an answer that was lost.
-        if number % 5 == 0 {
+        if number.is_multiple_of(5) {
             let _ = client.report(&batch_to_proto(&sent(writer, number, load.base_ms)));
         }
     }

@@ -73,18 +73,7 @@ fn a_full_disk_costs_nothing_but_time() {
     assert_eq!(count(&mut server, "new", base_ms), 100);
 
     disk.fill();
-    let told = wait_for("the disk to be full", Duration::from_secs(60), || {
-        match client.report(&sent("new", base_ms, number)) {
-            Ok(reply) => {
-                assert!(reply.success, "{}", reply.message);
-                number += 1;
-                None
-            }
-            Err(status) => Some(status),
-        }
-    });
-    assert_eq!(told.code(), RpcStatusCode::RESOURCE_EXHAUSTED, "{told:?}");
-    assert!(told.message().contains("disk") && told.message().contains("full"), "{told:?}");
+    number = report_until_refused(&client, base_ms, number);
     for _ in 0..3 {
         // Reads go on, of the day that is written and of one that nobody has open.
         assert_eq!(count(&mut server, "new", base_ms), number as u64);
@@ -113,13 +102,34 @@ fn a_full_disk_costs_nothing_but_time() {
     drop(agent);
     // The same holds after the server has read its files back.
     server.kill_and_restart();
+    expect_all(&server, base_ms, number);
+}
+
+/// Reports from `number` on until the disk is full, and gives the number that was refused.
+fn report_until_refused(client: &Client, base_ms: i64, mut number: i64) -> i64 {
+    let told = wait_for("the disk to be full", Duration::from_secs(60), || {
+        match client.report(&sent("new", base_ms, number)) {
+            Ok(reply) => {
+                assert!(reply.success, "{}", reply.message);
+                number += 1;
+                None
+            }
+            Err(status) => Some(status),
+        }
+    });
+    assert_eq!(told.code(), RpcStatusCode::RESOURCE_EXHAUSTED, "{told:?}");
+    assert!(told.message().contains("disk") && told.message().contains("full"), "{told:?}");
+    number
+}
+
+/// Every report below `number` is there once, and so are those of the older day.
+fn expect_all(server: &Server, base_ms: i64, number: i64) {
     for metric in METRICS {
-        let rows = stored(&server, "new", metric);
         let expected: BTreeMap<i64, f64> = (0..number)
             .map(|number| (base_ms + number * 100, (base_ms + number) as f64 * 0.37))
             .collect();
-        assert_eq!(rows, expected, "{metric}");
-        assert_eq!(stored(&server, "old", metric).len(), 200);
+        assert_eq!(stored(server, "new", metric), expected, "{metric}");
+        assert_eq!(stored(server, "old", metric).len(), 200);
     }
 }
 

@@ -33,8 +33,10 @@ docs: ## Write the reference documents that are made from the code
 	. scripts/env.sh && OXMON_WRITE_DOCS=1 cargo test --locked --quiet --test docs
 
 .PHONY: static
-static: ## Fully static binaries from source (takes a while)
+static: ## Fully static binaries from source (takes a while), and a check that they are and work
+	@scripts/setup.sh test
 	@scripts/static.sh
+	@. scripts/env.sh && scripts/static-check.sh "$$CARGO_TARGET_DIR/$$(rustc --print host-tuple)/release"
 
 # Linux targets are cross-built with `cross` (a container engine is needed), macOS natively.
 TRIPLES_CROSS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl

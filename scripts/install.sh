@@ -34,6 +34,7 @@ data_dir=/var/lib/oxmon
 agent_id=
 server_endpoint=127.0.0.1:9090
 base_url=
+unpacked=''
 setup_systemd='' setup_pm2='' pm2_only='' uninstall=''
 
 parse() {
@@ -58,8 +59,8 @@ parse() {
   [ -n "$component" ] || fail "say which component: server or agent"
   [ -z "$setup_systemd" ] || [ -z "$setup_pm2$pm2_only" ] || fail "take --setup-systemd or PM2, not both"
   # What goes into a TOML string must not end it.
-  case $agent_id$server_endpoint$data_dir in
-    *[\"\\]* | *$'\n'*) fail "no quotes, backslashes or line ends in --agent-id, --server-endpoint, --data-dir" ;;
+  case $agent_id$server_endpoint$data_dir$install_dir$config_dir in
+    *[\"\\\|\&]* | *$'\n'*) fail "no quotes, backslashes, bars, ampersands or line ends in --agent-id, --server-endpoint and folders" ;;
   esac
   program=oxmon-$component
   config=$config_dir/$component.toml
@@ -125,7 +126,8 @@ install_binary() {
   fetch "$from/SHA256SUMS" "$work/SHA256SUMS"
   fetch "$from/$archive" "$work/$archive"
   check_sum "$work" "$archive"
-  tar -xzf "$work/$archive" -C "$work" "$program" || fail "$archive does not hold $program"
+  tar -xzf "$work/$archive" -C "$work" "$program" "$program.service" || fail "$archive does not hold $program"
+  unpacked=$work
   with_rights "$install_dir" mkdir -p "$install_dir"
   with_rights "$install_dir" install -m 755 "$work/$program" "$install_dir/$program"
   say "installed $install_dir/$program ($("$install_dir/$program" --version))"
@@ -184,42 +186,29 @@ JS
   say "started $program with PM2 ($file); \`pm2 startup\` starts it at boot"
 }
 
+# The unit of the packages, with this installation's folders; its user is made as theirs is.
 setup_systemd() {
   [ -d /run/systemd/system ] || fail "systemd does not run this system: leave --setup-systemd out"
-  local unit=/etc/systemd/system/$program.service text state
-  state=$data_dir
-  [ "$component" = server ] || state=/var/lib/oxmon-agent
+  local unit=/etc/systemd/system/$program.service text user=oxmon state=/var/lib/oxmon
+  if [ "$component" = agent ]; then user=oxmon-agent state=/var/lib/oxmon-agent; fi
   text=$(mktemp)
-  cat >"$text" <<UNIT
-[Unit]
-Description=oxmon $component
-Wants=network-online.target
-After=network-online.target
-
-[Service]
-Type=notify
-ExecStart=$install_dir/$program $config
-ExecReload=/bin/kill -HUP \$MAINPID
-Restart=on-failure
-RestartSec=2
-RestartPreventExitStatus=2 3
-NoNewPrivileges=yes
-CapabilityBoundingSet=
-ProtectSystem=strict
-ProtectHome=read-only
-PrivateDevices=yes
-PrivateTmp=yes
-ReadWritePaths=-$state
-SystemCallFilter=@system-service
-
-[Install]
-WantedBy=multi-user.target
-UNIT
+  sed -e "s|/usr/bin/$program|$install_dir/$program|" -e "s|/etc/oxmon/$component.toml|$config|" \
+    "$unpacked/$program.service" >"$text"
+  if [ "$component" = server ] && [ "$data_dir" != "$state" ]; then
+    sed -i.bak "s|^WorkingDirectory=.*|WorkingDirectory=$data_dir\nReadWritePaths=$data_dir|" "$text"
+    rm -f "$text.bak"
+  fi
+  getent passwd "$user" >/dev/null ||
+    with_rights "$unit" useradd --system --user-group --home-dir "$state" --shell /usr/sbin/nologin "$user"
+  # The configuration may hold a token: it is for root and the service.
+  with_rights "$config" chgrp "$user" "$config"
+  with_rights "$config" chmod 640 "$config"
+  if [ "$component" = server ]; then with_rights "$data_dir" chown "$user:$user" "$data_dir"; fi
   with_rights "$unit" install -m 644 "$text" "$unit"
   rm -f "$text"
   with_rights "$unit" systemctl daemon-reload
   with_rights "$unit" systemctl enable --now "$program.service"
-  say "started $program with systemd ($unit)"
+  say "started $program with systemd ($unit), as the user $user"
 }
 
 remove() {
@@ -232,6 +221,7 @@ remove() {
   if [ -e "/etc/systemd/system/$program.service" ]; then
     with_rights /etc/systemd/system systemctl disable --now "$program.service" || true
     with_rights /etc/systemd/system rm -f "/etc/systemd/system/$program.service"
+    with_rights /etc/systemd/system systemctl daemon-reload || true
     say "removed the unit"
   fi
   if [ -e "$install_dir/$program" ]; then

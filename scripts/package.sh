@@ -10,8 +10,8 @@ for program in oxmon-agent oxmon-server; do
   [ -x "$bin/$program" ] || { echo "package: $bin/$program is not built: make $target" >&2; exit 1; }
   work=$(mktemp -d)
   cp "$bin/$program" LICENSE README.md CHANGELOG.md "$work"
-  cp "config/${program#oxmon-}.example.toml" "$work"
-  files=(CHANGELOG.md LICENSE README.md "${program#oxmon-}.example.toml" "$program")
+  cp "config/${program#oxmon-}.example.toml" "systemd/$program.service" "$work"
+  files=(CHANGELOG.md LICENSE README.md "${program#oxmon-}.example.toml" "$program" "$program.service")
   # Fixed order, owner and times: the same binaries give the same archive. Only GNU tar knows how.
   exact=()
   if tar --version | grep -q GNU; then

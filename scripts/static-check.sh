@@ -1,15 +1,17 @@
 #!/usr/bin/env bash
 # Shows that static binaries are static and work: where this runs as root, in a folder with nothing else.
-#   scripts/static-check.sh BIN_DIR
-# They name no loader and no library; the agent finds its server by name, checks the server's certificate
+#   scripts/static-check.sh BIN_DIR [SERVER]
+# SERVER is a built oxmon-server of any kind, for a folder with a static agent alone. They name no loader and no library; the agent finds its server by name, checks the server's certificate
 # over TLS, reports, and refuses a server with another authority's certificate.
 set -euo pipefail
-[ $# -eq 1 ] || { echo "usage: scripts/static-check.sh BIN_DIR" >&2; exit 2; }
-bin=$(realpath "$1")
+case $# in 1 | 2) ;; *) echo "usage: scripts/static-check.sh BIN_DIR [SERVER]" >&2; exit 2 ;; esac
+bin=$(realpath "$1") other_server=${2:+$(realpath "$2")}
 fail() { echo "static-check: $*" >&2; exit 1; }
 for tool in curl file jq openssl python3; do command -v "$tool" >/dev/null || fail "$tool is missing: scripts/setup.sh test"; done
 
-for program in oxmon-agent oxmon-server; do
+programs=(oxmon-agent)
+[ -n "$other_server" ] || programs+=(oxmon-server)
+for program in "${programs[@]}"; do
   [ -x "$bin/$program" ] || fail "$bin/$program is not built: make static"
   kind=$(file -b "$bin/$program")
   case $kind in *"statically linked"* | *"static-pie linked"*) ;; *) fail "$program: $kind" ;; esac
@@ -33,7 +35,7 @@ finish() {
 trap finish EXIT
 trap 'tail -n 5 "$root"/*.log >&2' ERR
 mkdir "$root/etc" "$root/data" "$root/tmp"
-cp "$bin/oxmon-agent" "$bin/oxmon-server" "$root"
+for program in "${programs[@]}"; do cp "$bin/$program" "$root"; done
 echo "127.0.0.1 oxmon.test" >"$root/etc/hosts"
 # Only a chroot has a hosts file and nothing else of its own; without it the system's names are used.
 in_root=() at=$root name=localhost
@@ -52,14 +54,17 @@ openssl x509 -req -in "$root/server.csr" -CA "$root/good.pem" -CAkey "$root/good
 
 port() { python3 -c 'import socket; s=socket.socket(); s.bind(("127.0.0.1",0)); print(s.getsockname()[1])'; }
 grpc=$(port) http=$(port)
+# A server that is not static can't run in the empty folder; it is given the same files from outside.
+serve=(${in_root[@]+"${in_root[@]}"} "$at/oxmon-server") server_at=$at
+if [ -n "$other_server" ]; then serve=("$other_server") server_at=$root; fi
 cat >"$root/server.toml" <<TOML
 grpc_port = $grpc
 http_port = $http
 bind = ["127.0.0.1"]
-data_dir = "$at/data"
+data_dir = "$server_at/data"
 [tls]
-cert_file = "$at/server.pem"
-key_file = "$at/server.key"
+cert_file = "$server_at/server.pem"
+key_file = "$server_at/server.key"
 TOML
 agent_config() {
   printf 'agent_id = "%s"\nserver_endpoint = "%s:%s"\ncollection_interval_secs = 1\n[tls]\nenabled = true\nca_file = "%s/%s.pem"\n' \
@@ -68,11 +73,11 @@ agent_config() {
 agent_config trusting good
 agent_config doubting other
 
-${in_root[@]+"${in_root[@]}"} "$at/oxmon-server" "$at/server.toml" 2>"$root/server.log" & server=$!
+"${serve[@]}" "$server_at/server.toml" 2>"$root/server.log" & server=$!
 base=https://$name:$http/v1
 ask() { curl -fsS --max-time 5 --cacert "$root/good.pem" --resolve "$name:$http:127.0.0.1" "$@"; }
 for _ in $(seq 100); do ask "$base/health" >/dev/null 2>&1 && break; sleep 0.1; done
-${in_root[@]+"${in_root[@]}"} "$at/oxmon-server" --health "$at/server.toml" >/dev/null
+"${serve[@]}" --health "$server_at/server.toml" >/dev/null
 
 reports() { ask "$base/health" | jq -r .data.agent_count; }
 ${in_root[@]+"${in_root[@]}"} "$at/oxmon-agent" "$at/doubting.toml" 2>"$root/doubting.log" & agent=$!

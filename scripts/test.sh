@@ -13,6 +13,8 @@ echo "test: lints"
 cargo clippy --locked --all-targets --quiet -- -D warnings
 echo "test: shell scripts"
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
+echo "test: a static agent"
+if static=$(scripts/static.sh --trial); then export OXMON_STATIC_DIR=$static; fi
 echo "test: unit tests and the built daemons"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --locked "$@"

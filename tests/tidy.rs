@@ -2,6 +2,7 @@
 //! tree, and a dependency tree without an async runtime.
 #![allow(clippy::expect_used)]
 
+use std::collections::{BTreeMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -224,6 +225,44 @@ fn the_agent_stays_lean() {
     let heavy = ["rusqlite", "libsqlite3-sys", "tiny_http", "ureq", "lettre", "native-tls", "pco"];
     let found: Vec<&str> = names(&tree).into_iter().filter(|name| heavy.contains(name)).collect();
     assert!(found.is_empty(), "the agent's tree holds {found:?}");
+}
+
+/// Rows of a budget file: a figure's name and its most.
+fn budgets(text: &str) -> BTreeMap<String, f64> {
+    let rows = text.lines().filter(|line| !line.starts_with('#'));
+    let rows = rows.filter_map(|line| line.split_once(' '));
+    rows.map(|(name, most)| (name.to_owned(), most.trim().parse().expect("a number"))).collect()
+}
+
+#[test]
+fn feature_sets_pull_in_no_more_crates_than_their_budget() {
+    let budgets = budgets(&read(&root().join("packaging/budget.txt")));
+    for feature in ["agent", "server"] {
+        let tree =
+            cargo_tree(&["--edges", "normal", "--no-default-features", "--features", feature]);
+        let crates: HashSet<&str> = names(&tree).into_iter().collect();
+        let most = budgets[&format!("{feature}_crates")];
+        assert!(crates.len() as f64 <= most, "{feature}: {} crates, {most} allowed", crates.len());
+    }
+}
+
+#[test]
+fn budgets_only_go_down() {
+    let file = "packaging/budget.txt";
+    let git = |arguments: &[&str]| {
+        let out = Command::new("git").args(arguments).current_dir(root()).output();
+        String::from_utf8_lossy(&out.expect("git runs").stdout).into_owned()
+    };
+    let now = budgets(&read(&root().join(file)));
+    let mut found = Vec::new();
+    for commit in git(&["log", "--format=%H", "--", file]).lines() {
+        for (name, most) in budgets(&git(&["show", &format!("{commit}:{file}")])) {
+            if now.get(&name).is_some_and(|now| *now > most) {
+                found.push(format!("{name}: {} now, {most} in {commit}", now[&name]));
+            }
+        }
+    }
+    expect_none("budgets that went up", &found);
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! `scripts/install.sh`, against a release folder served on loopback, into scratch folders.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::tools::{must, or_excuse, root, stripped};
+use crate::support::tools::{must, or_excuse, root, stripped, there};
 use crate::support::{free_port, wait_for};
 
 /// A release's files, served as a mirror would.
@@ -168,6 +169,64 @@ fn mistakes_on_the_command_line_are_named() {
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(!out.status.success() && said.contains(words), "{arguments:?}: {said}");
     }
+}
+
+/// Runs the script where systemd seems to run: /etc is a copy, and systemctl writes down what it is
+/// asked. `None` where no such view of the system can be had.
+fn under_systemd(scratch: &Scratch, arguments: &[&str]) -> Option<Output> {
+    let at = scratch.0.path().display().to_string();
+    let systemctl = scratch.path("fake/systemctl");
+    if !systemctl.exists() {
+        std::fs::create_dir_all(scratch.path("fake")).unwrap();
+        must("cp", &["-a", "/etc", &format!("{at}/etc-of-system")]);
+        std::fs::write(&systemctl, format!("#!/bin/sh\necho \"$*\" >>{at}/asked\n")).unwrap();
+        must("chmod", &["755", &systemctl.display().to_string()]);
+    }
+    let script = format!(
+        "mount --bind {at}/etc-of-system /etc && mount -t tmpfs none /run && \
+         mkdir -p /run/systemd/system && PATH={at}/fake:$PATH && exec bash scripts/install.sh \"$@\" \
+         --install-dir {at}/bin --config-dir {at}/etc --data-dir {at}/data"
+    );
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", &script, "install"]).args(arguments).current_dir(root());
+    let out = command.output().unwrap();
+    let refused = String::from_utf8_lossy(&out.stderr).contains("unshare:");
+    or_excuse(!refused, "no rights for a mount namespace").then_some(out)
+}
+
+#[test]
+fn systemd_gets_the_unit_of_the_packages_with_the_folders_that_were_asked_for() {
+    let mirror = Mirror::new();
+    let scratch = Scratch::new();
+    for component in ["agent", "server"] {
+        let install = [component, "--base-url", &mirror.url, "--setup-systemd"];
+        let Some(out) = under_systemd(&scratch, &install) else { return };
+        let said = String::from_utf8_lossy(&out.stdout).into_owned();
+        assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+        let name = format!("oxmon-{component}.service");
+        let unit = scratch.path(&format!("etc-of-system/systemd/system/{name}"));
+        let text = std::fs::read_to_string(&unit).unwrap();
+        let start = format!(
+            "ExecStart={0}/bin/oxmon-{component} {0}/etc/{component}.toml",
+            scratch.0.path().display()
+        );
+        assert!(text.contains(&start) && text.contains("SystemCallFilter="), "{text}");
+        if there("systemd-analyze") {
+            let file = unit.display().to_string();
+            let said = must("systemd-analyze", &["security", "--offline=true", &file]);
+            assert!(said.contains("OK"), "{said}");
+        }
+        let config = std::fs::metadata(scratch.path(&format!("etc/{component}.toml"))).unwrap();
+        assert_eq!(config.permissions().mode() & 0o777, 0o640);
+        let asked = std::fs::read_to_string(scratch.path("asked")).unwrap();
+        assert!(asked.contains(&format!("enable --now {name}")), "{asked}");
+        let out = under_systemd(&scratch, &[component, "--uninstall"]).unwrap();
+        assert!(out.status.success() && !unit.exists());
+        let asked = std::fs::read_to_string(scratch.path("asked")).unwrap();
+        assert!(asked.contains(&format!("disable --now {name}")), "{asked}");
+    }
+    let server = std::fs::read_to_string(scratch.path("etc/server.toml")).unwrap();
+    assert!(server.contains(&scratch.path("data").display().to_string()), "{server}");
 }
 
 /// The folder with a pm2 of the npm registry, put there once by the set-up of the tests.

@@ -7,7 +7,8 @@ fn scripts_pass_shellcheck() {
     if !there("shellcheck") {
         return;
     }
-    let files = must("git", &["ls-files", "*.sh", ".ci/run", "packaging/deb/p*"]);
+    let files =
+        must("git", &["ls-files", "scripts/*.sh", "packaging/*.sh", ".ci/run", "packaging/deb/p*"]);
     let mut arguments = vec!["-x", "-S", "warning"];
     arguments.extend(files.lines());
     assert!(arguments.len() > 20, "{files}");

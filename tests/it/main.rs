@@ -24,6 +24,7 @@ mod enroll;
 mod examples;
 mod first_release;
 mod first_value;
+mod footprint;
 mod hostile;
 mod http;
 mod ingest;

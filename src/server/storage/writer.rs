@@ -43,6 +43,8 @@ pub struct Writer<'a> {
     log_floor: i64,
     packed_since_floor: usize,
     finishing: Option<merge::Finishing>,
+    /// Whether something changed that `finishing` has not seen.
+    overtaken: bool,
     lost: bool,
 }
 
@@ -60,6 +62,7 @@ pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
         log_floor,
         packed_since_floor: 0,
         finishing: None,
+        overtaken: false,
         lost: false,
     };
     loop {
@@ -221,7 +224,7 @@ impl Writer<'_> {
         let published = group.publish();
         shared.head_changed(i64::try_from(published.bytes).unwrap_or(i64::MAX));
         if published.bytes > 0 {
-            self.day.unsettle();
+            self.unsettle();
         }
         for cell in published.touched {
             let agent = lock(&cell);
@@ -277,7 +280,7 @@ impl Writer<'_> {
             self.packed_since_floor += 1;
         }
         if bytes > 0 {
-            self.day.unsettle();
+            self.unsettle();
             self.shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         if self.packed_since_floor >= FLOOR_EVERY {
@@ -327,8 +330,16 @@ impl Writer<'_> {
         self.find_floor();
         if self.day.is_over(now) && self.due.is_empty() && !self.day.settled.load(Ordering::Relaxed)
         {
-            self.finishing.get_or_insert_default();
+            if self.finishing.is_none() {
+                self.finishing = Some(merge::Finishing::default());
+                self.overtaken = false;
+            }
         }
+    }
+
+    fn unsettle(&mut self) {
+        self.day.unsettle();
+        self.overtaken = true;
     }
 
     /// Does a bit of a finished day's packing.
@@ -343,6 +354,8 @@ impl Writer<'_> {
         self.shared.at("finishing");
         match outcome {
             Ok(merge::Progress::More) => self.finishing = Some(finishing),
+            // What came meanwhile is for the next upkeep to see.
+            Ok(merge::Progress::Settled) if self.overtaken => {}
             Ok(merge::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
             Err(error) => {
                 log::error!("packing {}: {error}", self.day.path.display());

@@ -1,6 +1,5 @@
 //! The thread that owns one day file. It takes whatever waits, writes it in one transaction with
-//! what is due for packing, makes the points readable, and then tells everyone: many agents, one
-//! fsync. With one batch waiting it does not wait for a second.
+//! what is due for packing, makes it readable, and tells everyone: many agents, one fsync.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -43,8 +42,6 @@ pub struct Writer<'a> {
     log_floor: i64,
     packed_since_floor: usize,
     finishing: Option<merge::Finishing>,
-    /// Whether something changed that `finishing` has not seen.
-    overtaken: bool,
     lost: bool,
 }
 
@@ -62,7 +59,6 @@ pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
         log_floor,
         packed_since_floor: 0,
         finishing: None,
-        overtaken: false,
         lost: false,
     };
     loop {
@@ -330,16 +326,15 @@ impl Writer<'_> {
         self.find_floor();
         if self.day.is_over(now) && self.due.is_empty() && !self.day.settled.load(Ordering::Relaxed)
         {
-            if self.finishing.is_none() {
-                self.finishing = Some(merge::Finishing::default());
-                self.overtaken = false;
-            }
+            self.finishing.get_or_insert_default();
         }
     }
 
     fn unsettle(&mut self) {
         self.day.unsettle();
-        self.overtaken = true;
+        if let Some(finishing) = &mut self.finishing {
+            finishing.overtaken = true;
+        }
     }
 
     /// Does a bit of a finished day's packing.
@@ -355,7 +350,7 @@ impl Writer<'_> {
         match outcome {
             Ok(merge::Progress::More) => self.finishing = Some(finishing),
             // What came meanwhile is for the next upkeep to see.
-            Ok(merge::Progress::Settled) if self.overtaken => {}
+            Ok(merge::Progress::Settled) if finishing.overtaken => {}
             Ok(merge::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
             Err(error) => {
                 log::error!("packing {}: {error}", self.day.path.display());
@@ -390,8 +385,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Sets the damaged file aside. Jobs that still come are refused: their callers come again,
-    /// and then meet the fresh file.
+    /// Sets the damaged file aside. Callers of jobs that still come meet the fresh file later.
     fn give_up(&mut self, error: &StorageError) {
         self.connection = None;
         self.finishing = None;

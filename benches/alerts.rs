@@ -16,7 +16,7 @@ use oxmon::server::alert::tell::{NoticeKind, Tell};
 use oxmon::server::config::ServerConfig;
 use oxmon::server::storage::control::Control;
 use oxmon::server::storage::engine::Engine;
-use oxmon::server::storage::{NewPoint, Observer, Series, Store};
+use oxmon::server::storage::{NewTick, Observer, Series, Store};
 
 const AGENTS: u32 = 1_000;
 const TICKS: i64 = 120;
@@ -194,13 +194,13 @@ fn main() {
     for tick in 0..TICKS {
         let at_ms = START_MS + tick * TICK_MS;
         clock.set(at_ms);
-        let batches: Vec<(&str, Vec<NewPoint>)> = known
+        let batches: Vec<(&str, NewTick)> = known
             .iter()
-            .map(|(agent, series)| (agent.as_str(), points(series, at_ms, tick)))
+            .map(|(agent, series)| (agent.as_str(), tick_of(series, at_ms, tick)))
             .collect();
         let (begun, before) = (Instant::now(), processor_time());
-        for (agent, points) in batches {
-            alerts.stored(agent, points);
+        for (agent, tick) in batches {
+            alerts.stored(agent, vec![tick]);
         }
         alerts.settle();
         // The first ticks meet every series for the first time.
@@ -215,13 +215,14 @@ fn main() {
     store.stop();
 }
 
-fn points(series: &[(Arc<Series>, Motion)], at_ms: i64, tick: i64) -> Vec<NewPoint> {
-    let point = |(series, motion): &(Arc<Series>, Motion)| NewPoint {
-        series: Arc::clone(series),
+fn tick_of(series: &[(Arc<Series>, Motion)], at_ms: i64, tick: i64) -> NewTick {
+    let of =
+        |(series, motion): &(Arc<Series>, Motion)| value(*motion, u64::from(series.number), tick);
+    NewTick {
         timestamp_ms: at_ms,
-        value: value(*motion, u64::from(series.number), tick),
-    };
-    series.iter().map(point).collect()
+        series: series.iter().map(|(series, _)| Arc::clone(series)).collect(),
+        values: series.iter().map(of).collect(),
+    }
 }
 
 /// How long batches waited from stored to judged and written, by the server's own histogram.

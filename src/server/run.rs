@@ -158,6 +158,7 @@ impl Server {
                 Err(_) => {
                     next = Instant::now() + HOUSEKEEPING;
                     self.intake.sweep();
+                    memory::give_back();
                 }
             }
         }

@@ -26,7 +26,7 @@ use crate::server::alert::tell::Tell;
 use crate::server::config::ServerConfig;
 use crate::server::storage::control::Control;
 use crate::server::storage::control::alerts as tables;
-use crate::server::storage::{NewPoint, Observer, StorageError, Store};
+use crate::server::storage::{NewTick, Observer, StorageError, Store};
 
 pub mod backtest;
 pub mod fields;
@@ -185,13 +185,13 @@ impl Alerts {
 }
 
 impl Observer for Alerts {
-    fn stored(&self, agent: &str, points: Vec<NewPoint>) {
-        if points.is_empty() {
+    fn stored(&self, agent: &str, ticks: Vec<NewTick>) {
+        if ticks.is_empty() {
             return;
         }
         // Once the pool is gone, the next start judges what has been stored.
         if let Some(pool) = self.pool() {
-            let job = Job::Points { agent: agent.to_owned(), points, queued: Instant::now() };
+            let job = Job::Points { agent: agent.to_owned(), ticks, queued: Instant::now() };
             pool.put(shard_key(agent), job);
         }
     }

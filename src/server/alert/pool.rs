@@ -20,7 +20,7 @@ use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::{Act, Change, Shard};
 use crate::server::alert::tell::Tell;
 use crate::server::storage::control::Control;
-use crate::server::storage::{NewPoint, StorageError, Store};
+use crate::server::storage::{NewPoint, NewTick, StorageError, Store};
 
 /// Points that are judged before their changes are written: many alerts at once, few transactions.
 const POINTS_AT_ONCE: usize = 50_000;
@@ -33,8 +33,8 @@ pub enum Job {
     Points {
         /// The agent.
         agent: String,
-        /// Its points.
-        points: Vec<NewPoint>,
+        /// Its points, by their time.
+        ticks: Vec<NewTick>,
         /// When they were queued.
         queued: Instant,
     },
@@ -229,7 +229,8 @@ struct Turn {
 impl Turn {
     fn take(&mut self, shared: &Shared, shard: &mut Shard, job: Job) {
         match job {
-            Job::Points { agent, points, queued } => {
+            Job::Points { agent, ticks, queued } => {
+                let points: Vec<NewPoint> = ticks.iter().flat_map(NewTick::points).collect();
                 shard.points(&agent, &points, shared.clock.now());
                 self.points += points.len();
                 self.queued.push(queued);

@@ -107,8 +107,8 @@ impl Process {
 
     fn feed_series(&self, key: &SeriesKey, secs: i64, value: f64) {
         self.clock.set(START + secs * 1_000);
-        let point = self.store.add(key, START + secs * 1_000, value);
-        self.alerts.stored(&key.agent, vec![point]);
+        let tick = self.store.add(key, START + secs * 1_000, value);
+        self.alerts.stored(&key.agent, vec![tick]);
     }
 
     fn settle(&self) {

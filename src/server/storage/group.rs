@@ -16,7 +16,7 @@ use crate::server::storage::known::KnownTimes;
 use crate::server::storage::shared::Done;
 use crate::server::storage::values::Values;
 use crate::server::storage::{
-    NewPoint, ResolvedTick, SeriesList, StorageError, Stored, frame, partition,
+    NewTick, ResolvedTick, SeriesList, StorageError, Stored, frame, partition,
 };
 
 /// Batches that share a transaction, with the rows that it will write.
@@ -30,7 +30,7 @@ pub struct Group {
     /// Whom to tell what.
     told: Vec<(Done, Stored)>,
     /// New points for the observer, by agent; empty when there is none.
-    notices: Vec<(Arc<str>, Vec<NewPoint>)>,
+    notices: Vec<(Arc<str>, Vec<NewTick>)>,
     observed: bool,
     started: Instant,
 }
@@ -131,7 +131,7 @@ impl Group {
         known: &mut KnownTimes,
         tick: ResolvedTick,
         stored: &mut Stored,
-        notice: &mut Vec<NewPoint>,
+        notice: &mut Vec<NewTick>,
     ) -> Result<(), StorageError> {
         let ts = tick.timestamp_ms;
         let (layout, values, again) = {
@@ -158,13 +158,6 @@ impl Group {
         }
         stored.new += values.len();
         self.points += values.len();
-        if self.observed {
-            notice.extend(layout.source.iter().zip(&values).map(|(series, &value)| NewPoint {
-                series: Arc::clone(series),
-                timestamp_ms: ts,
-                value,
-            }));
-        }
         let id = books.next_frame;
         books.next_frame += 1;
         let from = self.text.len();
@@ -177,7 +170,12 @@ impl Group {
         let text = from..self.text.len();
         let received = context.received_ms;
         self.frames.push(Frame { id, agent: agent.id, ts, received, series, text });
-        agent.prepare(Tick { ts, received, frame: id, layout, values: Values::new(&values) });
+        let kept = Values::new(&values);
+        if self.observed {
+            let series = Arc::clone(&layout.source);
+            notice.push(NewTick { timestamp_ms: ts, series, values });
+        }
+        agent.prepare(Tick { ts, received, frame: id, layout, values: kept });
         Ok(())
     }
 
@@ -239,7 +237,7 @@ pub struct Published {
     /// Whom to tell what.
     pub told: Vec<(Done, Stored)>,
     /// What to show the observer.
-    pub notices: Vec<(Arc<str>, Vec<NewPoint>)>,
+    pub notices: Vec<(Arc<str>, Vec<NewTick>)>,
 }
 
 struct Context<'a> {

@@ -140,7 +140,30 @@ pub struct ResolvedTick {
     pub values: Box<[f64]>,
 }
 
-/// One stored point, as observers see it.
+/// Points of one agent at one time that were stored for the first time, as observers get them.
+#[derive(Debug, Clone)]
+pub struct NewTick {
+    /// Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The series, shared from tick to tick.
+    pub series: SeriesList,
+    /// As many values as there are series.
+    pub values: Vec<f64>,
+}
+
+impl NewTick {
+    /// Its points, one by one.
+    pub fn points(&self) -> impl Iterator<Item = NewPoint> {
+        let point = |(series, &value): (&Arc<Series>, &f64)| NewPoint {
+            series: Arc::clone(series),
+            timestamp_ms: self.timestamp_ms,
+            value,
+        };
+        self.series.iter().zip(&self.values).map(point)
+    }
+}
+
+/// One stored point.
 #[derive(Debug, Clone)]
 pub struct NewPoint {
     /// Its series.
@@ -154,8 +177,8 @@ pub struct NewPoint {
 /// Told of every point that was stored for the first time, after the commit, in the order of the
 /// commits, by the writer's thread. It may block: ingest then waits with it.
 pub trait Observer: Send + Sync {
-    /// `points` all belong to `agent`.
-    fn stored(&self, agent: &str, points: Vec<NewPoint>);
+    /// `ticks` all belong to `agent`.
+    fn stored(&self, agent: &str, ticks: Vec<NewTick>);
 }
 
 /// Called with a series and its raw points, each `(Unix milliseconds, value)`, oldest first.

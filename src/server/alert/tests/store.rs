@@ -20,14 +20,14 @@ pub struct MemStore {
 
 impl MemStore {
     /// Stores a point and gives what observers are told of it.
-    pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> NewPoint {
+    pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> NewTick {
         let mut all = lock(&self.series);
         let number = all.len() as u32;
         let series = || Arc::new(Series { number, metric_number: 0, key: key.clone() });
         let (series, points) =
             all.entry(key.clone()).or_insert_with(|| (series(), BTreeMap::new()));
         points.insert(at_ms, value);
-        NewPoint { series: Arc::clone(series), timestamp_ms: at_ms, value }
+        NewTick { timestamp_ms: at_ms, series: Arc::new([Arc::clone(series)]), values: vec![value] }
     }
 
     /// Events, oldest first.

@@ -328,8 +328,12 @@ fn queries(folder: &Path) {
     let clock = ManualClock::at(MIDNIGHT - 6 * DAY_MS);
     let engine = open(folder, &clock);
     let points = fill(&engine, &clock, 12, 7, 60_000);
+    settle(&engine, &clock, folder);
+    let days = engine.report().expect("a report").partitions;
+    let packed = days.iter().map(|day| day.size_bytes).sum::<u64>() as f64;
+    println!("seven days of 12 hosts every 60 s: {:.2} bytes/point packed", packed / points);
     println!("queries over {:.2} million points", points / 1e6);
-    let queries = Queries { engine: &engine, now: clock.now_ms(), points };
+    let queries = Queries { engine: &engine, now: MIDNIGHT + DAY_MS, points };
     let mut heaviest = (0.0, ALL[0].2);
     for (what, aim_ms, query) in ALL {
         let Times(median, p99) = times(500, |index| query(&queries, index));

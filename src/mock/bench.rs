@@ -253,7 +253,9 @@ impl Agent {
             }
         }
         let count = self.host.series.len();
-        for tick in 0..TICKS_A_MESSAGE {
+        // The first message names the series, with one tick: as an agent's does.
+        let ticks = if sequence == 1 { 1 } else { TICKS_A_MESSAGE };
+        for tick in 0..ticks {
             let mut packed = PackedTick::new();
             self.at_ms += self.step_ms;
             packed.timestamp_ms = self.at_ms;
@@ -275,7 +277,7 @@ impl Agent {
         while self.running() {
             sequence += 1;
             let batch = self.message(sequence);
-            let points = (self.host.series.len() * TICKS_A_MESSAGE) as u64;
+            let points = (self.host.series.len() * batch.ticks.len()) as u64;
             loop {
                 self.counters.calls.fetch_add(1, Ordering::Relaxed);
                 if sink.send((batch.clone(), WriteFlags::default())).await.is_err() {

@@ -89,9 +89,9 @@ impl fmt::Display for Labels {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SeriesKey {
     /// The agent's id.
-    pub agent: Box<str>,
+    pub agent: Arc<str>,
     /// The metric's name, such as `cpu.usage`.
-    pub metric: Box<str>,
+    pub metric: Arc<str>,
     /// The labels.
     pub labels: Labels,
 }

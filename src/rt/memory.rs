@@ -1,9 +1,10 @@
 //! How the C library's allocator treats a server that runs for months.
 #![allow(unsafe_code, reason = "mallopt has no safe binding")]
 
-/// Heaps that threads share. glibc would make eight for each core, and each keeps its own holes.
+/// Heaps that threads share. glibc would make eight for each core, and each keeps its own holes; small
+/// blocks come from a cache of each thread's own all the same.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
-const HEAPS_MAX: i32 = 2;
+const HEAPS_MAX: i32 = 1;
 /// Blocks from this size on go back to the system when they are freed. glibc would raise the bound
 /// at the first large block, which is the 19 MB that checking a password takes, and keep those.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]

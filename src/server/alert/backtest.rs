@@ -182,7 +182,7 @@ fn silence(
         times.dedup();
         found.series += 1;
         let metric = rule.draft.metric.as_str().into();
-        let key = SeriesKey { agent, metric, labels: Labels::none() };
+        let key = SeriesKey { agent: agent.into(), metric, labels: Labels::none() };
         let mut tracked = Tracked::new(Arc::clone(rule));
         let mut judge = |at_ms: i64, heard_ms: i64| {
             let value = (at_ms - heard_ms) as f64 / SECOND_MS as f64;
@@ -221,7 +221,7 @@ fn heard(
             if found.points > BACKTEST_POINTS_MAX {
                 return;
             }
-            let times = heard.entry(key.agent.clone()).or_default();
+            let times = heard.entry(Box::from(&*key.agent)).or_default();
             times.extend(points.iter().map(|(at_ms, _)| *at_ms));
             if times.len() > TIMES_BEFORE_SORT {
                 times.sort_unstable();

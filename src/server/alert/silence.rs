@@ -92,7 +92,7 @@ impl Silences {
         let Some(silence) = self.list.get_mut(index) else { return false };
         silence.tracked = tracked;
         if whole {
-            let agent = self.agents.entry(key.agent.clone()).or_default();
+            let agent = self.agents.entry(Box::from(&*key.agent)).or_default();
             agent.heard_ms = agent.heard_ms.max(heard_ms);
             if !agent.silences.contains(&index) {
                 agent.silences.push(index);
@@ -157,7 +157,7 @@ impl Silences {
     pub fn of_series(&mut self, key: &SeriesKey) -> Vec<usize> {
         let wanted = |rule: &&Arc<Rule>| rule.draft.metric == *key.metric && rule.wants(key);
         let rules: Vec<Arc<Rule>> = self.rules.iter().filter(wanted).cloned().collect();
-        let heard_ms = self.agents.get(&key.agent).map_or(self.started_ms, |agent| agent.heard_ms);
+        let heard_ms = self.agents.get(&*key.agent).map_or(self.started_ms, |agent| agent.heard_ms);
         let places = rules
             .iter()
             .map(|rule| self.ensure(rule, &metric_key(rule, &key.agent), heard_ms, false));

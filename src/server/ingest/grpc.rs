@@ -98,9 +98,6 @@ impl GrpcServer {
     }
 }
 
-/// What a connection reads at once; a larger message takes more reads.
-const READ_BYTES: i32 = 8 * 1024;
-
 fn limits(env: &Arc<Environment>) -> ChannelBuilder {
     let quota = ResourceQuota::new(Some("ingest")).resize_memory(GRPC_MEMORY_BYTES_MAX);
     ChannelBuilder::new(Arc::clone(env))
@@ -117,9 +114,6 @@ fn limits(env: &Arc<Environment>) -> ChannelBuilder {
         .http2_max_ping_strikes(5)
         // Reports are small: probing the bandwidth would cost a ping for each.
         .http2_bdp_probe(false)
-        // A connection keeps a buffer of what it may read at once. The library lets it grow to
-        // 64 KB after a few larger messages, which a thousand agents pay a thousand times.
-        .tcp_max_read_chunk_size(READ_BYTES)
 }
 
 /// Asks the system why a port can't be had, since the library does not say.

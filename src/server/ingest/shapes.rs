@@ -120,7 +120,7 @@ impl Resolver<'_> {
 pub fn resolve(
     store: &dyn Store,
     agent_id: &str,
-    metric: Box<str>,
+    metric: Arc<str>,
     labels: Labels,
 ) -> Result<Arc<Series>, Reason> {
     let key = SeriesKey { agent: agent_id.into(), metric, labels };

@@ -216,7 +216,7 @@ impl Intake {
     pub fn resolve(
         &self,
         agent: &str,
-        metric: Box<str>,
+        metric: Arc<str>,
         labels: Labels,
     ) -> Result<Arc<Series>, Reason> {
         shapes::resolve(&*self.store, agent, metric, labels)

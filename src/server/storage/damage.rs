@@ -117,7 +117,7 @@ fn salvage(agent: &crate::server::storage::head::AgentDay) -> Option<Write> {
         .map(|tick| ResolvedTick {
             timestamp_ms: tick.ts,
             series: Arc::clone(&tick.layout.source),
-            values: tick.values.clone(),
+            values: tick.values().collect(),
         })
         .collect();
     let permit = Permit::take(&Arc::default(), 1)?;

@@ -1,6 +1,6 @@
 //! One transaction's worth of batches: which of their points are new, and the rows for them.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -8,11 +8,13 @@ use std::time::Instant;
 use rusqlite::{Connection, params};
 
 use crate::server::storage::books::{Books, Row};
-use crate::server::storage::chunk::{self, Meta};
+use crate::server::storage::chunk::Meta;
 use crate::server::storage::day::{Cell, Day, Write};
 use crate::server::storage::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::intern::lock;
+use crate::server::storage::known::KnownTimes;
 use crate::server::storage::shared::Done;
+use crate::server::storage::values::Values;
 use crate::server::storage::{
     NewPoint, ResolvedTick, SeriesList, StorageError, Stored, frame, partition,
 };
@@ -22,6 +24,7 @@ pub struct Group {
     /// The frames' texts, one after the other.
     text: Vec<u8>,
     frames: Vec<Frame>,
+    points: usize,
     /// Agents with ticks in this transaction.
     touched: Vec<Cell>,
     /// Whom to tell what.
@@ -47,22 +50,13 @@ enum Listed {
     Inline(String),
 }
 
-/// Times of chunks that were looked into for points that come again.
-#[derive(Default)]
-pub struct KnownTimes {
-    by_chunk: HashMap<i64, Arc<[i64]>>,
-    times: usize,
-}
-
-/// Times remembered, 2 MB: a batch that comes again asks about the same chunks for every tick.
-const KNOWN_TIMES_MAX: usize = 256 * 1_024;
-
 impl Group {
     /// An empty group.
     pub fn new(observed: bool) -> Self {
         Self {
             text: Vec::new(),
             frames: Vec::new(),
+            points: 0,
             touched: Vec::new(),
             told: Vec::new(),
             notices: Vec::new(),
@@ -74,6 +68,11 @@ impl Group {
     /// Whether it has nothing to write.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
+    }
+
+    /// New points so far.
+    pub fn points(&self) -> usize {
+        self.points
     }
 
     /// Bytes of the frames so far.
@@ -158,6 +157,7 @@ impl Group {
             return Ok(());
         }
         stored.new += values.len();
+        self.points += values.len();
         if self.observed {
             notice.extend(layout.source.iter().zip(&values).map(|(series, &value)| NewPoint {
                 series: Arc::clone(series),
@@ -177,7 +177,7 @@ impl Group {
         let text = from..self.text.len();
         let received = context.received_ms;
         self.frames.push(Frame { id, agent: agent.id, ts, received, series, text });
-        agent.prepare(Tick { ts, received, frame: id, layout, values: values.into() });
+        agent.prepare(Tick { ts, received, frame: id, layout, values: Values::new(&values) });
         Ok(())
     }
 
@@ -352,47 +352,15 @@ impl Context<'_> {
                     Ok((row.get(0)?, bare_meta(series, row.get(1)?, row.get(2)?, count)))
                 };
                 let (id, meta) = read().map_err(sql)?;
-                *found |= self.times(known, id, &meta)?.binary_search(&ts).is_ok();
+                let times = known.of_chunk(self.day, self.connection, id, &meta)?;
+                *found |= times.binary_search(&ts).is_ok();
             }
         }
         Ok(())
-    }
-
-    fn times(
-        &self,
-        known: &mut KnownTimes,
-        id: i64,
-        meta: &Meta,
-    ) -> Result<Arc<[i64]>, StorageError> {
-        if let Some(times) = known.by_chunk.get(&id) {
-            return Ok(Arc::clone(times));
-        }
-        let packed: Option<Vec<u8>> = self
-            .connection
-            .prepare_cached("SELECT times FROM chunks WHERE id = ?1")
-            .and_then(|mut query| query.query_row([id], |row| row.get(0)))
-            .map_err(|error| partition::classify(error, &self.day.path))?;
-        let times: Arc<[i64]> = chunk::decode_times(meta, packed.as_deref())
-            .map_err(|error| partition::damaged(&self.day.path, error.to_string()))?
-            .into();
-        if known.times + times.len() > KNOWN_TIMES_MAX {
-            known.clear();
-        }
-        known.times += times.len();
-        known.by_chunk.insert(id, Arc::clone(&times));
-        Ok(times)
     }
 }
 
 fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
     let count = usize::try_from(count).unwrap_or(0);
     Meta { series, start, end, count, min: 0.0, max: 0.0, sum: 0.0, first: 0.0, last: 0.0, lag: 0 }
-}
-
-impl KnownTimes {
-    /// Forgets all: chunks are about to be replaced, and ids may come again.
-    pub fn clear(&mut self) {
-        self.by_chunk.clear();
-        self.times = 0;
-    }
 }

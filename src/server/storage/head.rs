@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
+use crate::server::storage::values::Values;
 use crate::server::storage::{Series, SeriesList};
 
 /// One series in one day.
@@ -59,7 +60,7 @@ pub struct Tick {
     /// Which series.
     pub layout: Arc<DayLayout>,
     /// Their values.
-    pub values: Box<[f64]>,
+    pub values: Values,
 }
 
 /// Bytes that a tick takes beside its values: the struct and the allocator's header.
@@ -68,7 +69,22 @@ const TICK_BYTES: usize = size_of::<Tick>() + 16;
 impl Tick {
     /// Bytes of memory that it takes.
     pub fn size_bytes(&self) -> usize {
-        TICK_BYTES + self.values.len() * 8
+        TICK_BYTES + self.values.size_bytes()
+    }
+
+    /// Number of its points.
+    pub fn len(&self) -> usize {
+        self.layout.entries.len()
+    }
+
+    /// The value at a position of its layout.
+    pub fn value(&self, position: usize) -> Option<f64> {
+        self.values.get(position, self.len())
+    }
+
+    /// Its values in the order of its layout.
+    pub fn values(&self) -> impl Iterator<Item = f64> {
+        self.values.iter(self.len())
     }
 }
 
@@ -164,6 +180,11 @@ impl AgentDay {
         self.pending.first().map_or(self.oldest_frame, |tick| tick.frame.min(self.oldest_frame))
     }
 
+    /// Bytes of the head.
+    pub fn head_bytes(&self) -> usize {
+        self.ticks.iter().map(Tick::size_bytes).sum()
+    }
+
     /// Whether it may have one more series.
     pub fn has_room(&self) -> bool {
         self.entries.len() < SERIES_PER_AGENT_MAX
@@ -237,7 +258,7 @@ impl AgentDay {
 
     /// Takes a committed tick into the head.
     pub fn take(&mut self, tick: Tick) {
-        for (&place, &value) in tick.layout.entries.iter().zip(&tick.values) {
+        for (&place, value) in tick.layout.entries.iter().zip(tick.values()) {
             let Some(entry) = self.entries.get_mut(place as usize) else { continue };
             entry.count = entry.count.saturating_add(1);
             entry.first = entry.first.min(tick.ts);
@@ -249,7 +270,7 @@ impl AgentDay {
         self.max_ts = self.max_ts.max(tick.ts);
         self.oldest_frame = self.oldest_frame.min(tick.frame);
         self.oldest_received = self.oldest_received.min(tick.received);
-        self.head_points += tick.values.len();
+        self.head_points += tick.len();
         let at = self.ticks.partition_point(|other| other.ts <= tick.ts);
         self.ticks.insert(at, tick);
     }
@@ -262,7 +283,7 @@ impl AgentDay {
             let keep = tick.frame > newest_frame;
             if !keep {
                 bytes += tick.size_bytes();
-                points += tick.values.len();
+                points += tick.len();
             }
             keep
         });

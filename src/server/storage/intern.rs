@@ -29,7 +29,7 @@ type Shard = Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>;
 /// Every series that the process knows.
 pub struct Interner {
     shards: [Shard; SHARDS],
-    metrics: Mutex<HashMap<Box<str>, u32>>,
+    metrics: Mutex<HashMap<Arc<str>, u32>>,
     /// Sets of labels: hosts that are alike have the same ones, and keep them once.
     labels: Mutex<LabelSets>,
     next_metric: AtomicU32,
@@ -144,13 +144,18 @@ impl Interner {
             agent.known.retain(|series| Arc::strong_count(&series.0) > 1);
             agent.sweep_at = agent.known.len() * 2;
             if agent.known.len() >= self.per_agent_max {
-                return Err(StorageError::TooManySeries(key.agent.into()));
+                return Err(StorageError::TooManySeries(key.agent.to_string()));
             }
         }
-        let metric_number = self.metric_number(&key.metric);
+        let (metric, metric_number) = self.metric(key.metric);
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let labels = self.shared(key.labels);
-        let key = SeriesKey { labels, ..key };
+        // Texts that series have in common are kept once.
+        let same_agent = agent.known.iter().next().map(|other| Arc::clone(&other.0.key.agent));
+        let key = SeriesKey {
+            agent: same_agent.unwrap_or(key.agent),
+            metric,
+            labels: self.shared(key.labels),
+        };
         let series = Arc::new(Series { number, metric_number, key });
         agent.known.insert(ByKey(Arc::clone(&series)));
         Ok(series)
@@ -171,14 +176,15 @@ impl Interner {
         labels
     }
 
-    fn metric_number(&self, metric: &str) -> u32 {
+    /// The metric's name, kept once, and its number.
+    fn metric(&self, metric: Arc<str>) -> (Arc<str>, u32) {
         let mut metrics = lock(&self.metrics);
-        if let Some(&number) = metrics.get(metric) {
-            return number;
+        if let Some((name, &number)) = metrics.get_key_value(&metric) {
+            return (Arc::clone(name), number);
         }
         let number = self.next_metric.fetch_add(1, Ordering::Relaxed);
-        metrics.insert(metric.into(), number);
-        number
+        metrics.insert(Arc::clone(&metric), number);
+        (metric, number)
     }
 
     /// Above every metric's number so far.
@@ -249,7 +255,7 @@ impl Interner {
         for point in run {
             let key = SeriesKey {
                 agent: agent_id.into(),
-                metric: point.metric.clone(),
+                metric: (&*point.metric).into(),
                 labels: point.labels.clone(),
             };
             match self.resolve_in(agent, key) {
@@ -279,7 +285,7 @@ impl AgentSeries {
         let at = self.shapes.iter().position(|shape| {
             shape.len() == run.len()
                 && shape.iter().zip(run).all(|(series, point)| {
-                    series.key.metric == point.metric && series.key.labels == point.labels
+                    *series.key.metric == *point.metric && series.key.labels == point.labels
                 })
         })?;
         self.shapes[..=at].rotate_right(1);

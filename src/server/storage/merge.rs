@@ -21,6 +21,8 @@ const STEP_PAGES: usize = 1_000;
 pub struct Finishing {
     series: Option<VecDeque<u32>>,
     truncated: bool,
+    /// Whether something changed that it may have passed already.
+    pub overtaken: bool,
 }
 
 /// Whether there is more to do.

@@ -20,6 +20,7 @@ mod frame;
 mod group;
 mod head;
 mod intern;
+mod known;
 mod merge;
 mod metrics;
 mod pack;
@@ -33,6 +34,7 @@ pub mod sql;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod values;
 mod writer;
 
 pub use query::{

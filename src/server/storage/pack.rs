@@ -62,13 +62,16 @@ fn transpose(agent: &AgentDay) -> Vec<Column> {
     let mut column_of: Vec<Option<usize>> = vec![None; agent.entries.len()];
     for run in agent.ticks.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
         let Some(layout) = run.first().map(|tick| &tick.layout) else { continue };
-        for (position, &place) in layout.entries.iter().enumerate() {
+        let mut places = Vec::with_capacity(layout.entries.len());
+        for &place in &layout.entries {
             let (Some(entry), Some(slot)) =
                 (agent.entries.get(place as usize), column_of.get_mut(place as usize))
             else {
+                // A layout names entries alone; the others must keep their places all the same.
+                places.push(usize::MAX);
                 continue;
             };
-            let at = *slot.get_or_insert_with(|| {
+            places.push(*slot.get_or_insert_with(|| {
                 columns.push(Column {
                     place,
                     id: entry.id,
@@ -77,21 +80,21 @@ fn transpose(agent: &AgentDay) -> Vec<Column> {
                     lag: 0,
                 });
                 columns.len() - 1
-            });
-            if let Some(column) = columns.get_mut(at) {
-                append(column, run, position);
-            }
+            }));
         }
+        run.iter().for_each(|tick| append(&mut columns, &places, tick));
     }
     columns
 }
 
-fn append(column: &mut Column, run: &[Tick], position: usize) {
-    for tick in run {
-        if let Some(&value) = tick.values.get(position) {
+/// Adds a tick's points to their columns, `places` being those of its layout.
+fn append(columns: &mut [Column], places: &[usize], tick: &Tick) {
+    let lag = tick.received.saturating_sub(tick.ts);
+    for (&at, value) in places.iter().zip(tick.values()) {
+        if let Some(column) = columns.get_mut(at) {
             column.times.push(tick.ts);
             column.values.push(value);
-            column.lag = column.lag.max(tick.received.saturating_sub(tick.ts));
+            column.lag = column.lag.max(lag);
         }
     }
 }

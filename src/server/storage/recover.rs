@@ -10,6 +10,7 @@ use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::{Cell, Day};
 use crate::server::storage::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::intern::{Interner, lock};
+use crate::server::storage::values::Values;
 use crate::server::storage::{SeriesList, StorageError, frame, partition};
 
 /// Agents and series of the file by their ids.
@@ -175,7 +176,7 @@ fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usiz
             return Err(bad());
         }
         let received = row.get(3).map_err(sql)?;
-        let tick = Tick { ts, received, frame, layout, values: values.into() };
+        let tick = Tick { ts, received, frame, layout, values: Values::new(&values) };
         bytes += tick.size_bytes();
         agent.take(tick);
     }

@@ -1,6 +1,5 @@
 //! The thread that owns one day file. It takes whatever waits, writes it in one transaction with
-//! what is due for packing, makes the points readable, and then tells everyone: many agents, one
-//! fsync. With one batch waiting it does not wait for a second.
+//! what is due for packing, makes it readable, and tells everyone: many agents, one fsync.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,16 +12,18 @@ use rusqlite::Connection;
 use crate::model::alert::AlertEvent;
 use crate::server::storage::books::Books;
 use crate::server::storage::day::{Cell, Day, Job, Write};
-use crate::server::storage::group::{Group, KnownTimes};
+use crate::server::storage::group::Group;
 use crate::server::storage::intern::lock;
+use crate::server::storage::known::KnownTimes;
 use crate::server::storage::pack::{self, Packed};
 use crate::server::storage::shared::{Shared, again};
 use crate::server::storage::{StorageError, chunk, damage, events, merge, partition};
 
 /// A writer with nothing to do for so long closes its file.
 const IDLE: Duration = Duration::from_secs(60);
-/// Points packed along with one transaction, unless the heads are over their bound.
-const PACK_POINTS_MAX: usize = 60_000;
+/// Points packed along with one transaction. While the heads are over their bound it is twice
+/// what the transaction brings, if that is more, so that they come down however much comes in.
+const PACK_POINTS_MAX: usize = 30_000;
 /// Spent frames deleted along with one transaction.
 const DELETE_FRAMES_MAX: i64 = 2_000;
 /// Packed agents after which the log's first needed frame is looked for again.
@@ -153,7 +154,7 @@ impl Writer<'_> {
 
     fn commit(&mut self, group: Group, events: Vec<(Vec<AlertEvent>, Sender<Outcome>)>) {
         let started = Instant::now();
-        let packed = self.pack_due();
+        let packed = self.pack_due(group.points());
         let outcome = self.transact(&group, &packed, &events);
         self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
         match outcome {
@@ -219,7 +220,7 @@ impl Writer<'_> {
         let published = group.publish();
         shared.head_changed(i64::try_from(published.bytes).unwrap_or(i64::MAX));
         if published.bytes > 0 {
-            self.day.unsettle();
+            self.unsettle();
         }
         for cell in published.touched {
             let agent = lock(&cell);
@@ -247,12 +248,12 @@ impl Writer<'_> {
     }
 
     /// Packs the agents that are due, as many as one transaction should carry.
-    fn pack_due(&mut self) -> Vec<Packed> {
+    fn pack_due(&mut self, brought: usize) -> Vec<Packed> {
         let mut out: Vec<Packed> = Vec::new();
         let mut points = 0;
-        while points < PACK_POINTS_MAX
-            || self.shared.head_excess() > 0 && points < 4 * PACK_POINTS_MAX
-        {
+        let excess = self.shared.head_excess() > 0;
+        let most = if excess { PACK_POINTS_MAX.max(2 * brought) } else { PACK_POINTS_MAX };
+        while points < most {
             let Some(cell) = self.due.pop_front() else { break };
             // Due twice is packed once: the head is the same until the commit.
             if out.iter().any(|one| one.is_of(&cell)) {
@@ -275,7 +276,7 @@ impl Writer<'_> {
             self.packed_since_floor += 1;
         }
         if bytes > 0 {
-            self.day.unsettle();
+            self.unsettle();
             self.shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         if self.packed_since_floor >= FLOOR_EVERY {
@@ -293,18 +294,18 @@ impl Writer<'_> {
     /// Packs the largest heads early, so that all of them together stay within their bound.
     fn pack_largest(&mut self) {
         let sized = |cell: Cell| {
-            let points = lock(&cell).head_points;
-            (points, cell)
+            let bytes = lock(&cell).head_bytes();
+            (bytes, cell)
         };
         let mut agents: Vec<(usize, Cell)> = self.day.agents().into_iter().map(sized).collect();
-        agents.sort_unstable_by_key(|(points, _)| std::cmp::Reverse(*points));
+        agents.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let max = i64::try_from(self.shared.storage.head_max_bytes).unwrap_or(i64::MAX);
         let mut goal = self.shared.head_excess() + max / 8;
-        for (points, cell) in agents {
-            if goal <= 0 || points == 0 {
+        for (bytes, cell) in agents {
+            if goal <= 0 || bytes == 0 {
                 break;
             }
-            goal -= i64::try_from(points * 9).unwrap_or(i64::MAX);
+            goal -= i64::try_from(bytes).unwrap_or(i64::MAX);
             self.due.push_back(cell);
         }
     }
@@ -329,6 +330,13 @@ impl Writer<'_> {
         }
     }
 
+    fn unsettle(&mut self) {
+        self.day.unsettle();
+        if let Some(finishing) = &mut self.finishing {
+            finishing.overtaken = true;
+        }
+    }
+
     /// Does a bit of a finished day's packing.
     fn finish_step(&mut self) {
         let Some(mut finishing) = self.finishing.take() else { return };
@@ -341,6 +349,8 @@ impl Writer<'_> {
         self.shared.at("finishing");
         match outcome {
             Ok(merge::Progress::More) => self.finishing = Some(finishing),
+            // What came meanwhile is for the next upkeep to see.
+            Ok(merge::Progress::Settled) if finishing.overtaken => {}
             Ok(merge::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
             Err(error) => {
                 log::error!("packing {}: {error}", self.day.path.display());
@@ -375,8 +385,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Sets the damaged file aside. Jobs that still come are refused: their callers come again,
-    /// and then meet the fresh file.
+    /// Sets the damaged file aside. Callers of jobs that still come meet the fresh file later.
     fn give_up(&mut self, error: &StorageError) {
         self.connection = None;
         self.finishing = None;

@@ -91,7 +91,7 @@ struct Latest {
 impl From<LatestRow> for Latest {
     fn from(row: LatestRow) -> Self {
         Self {
-            metric_name: row.key.metric.into(),
+            metric_name: row.key.metric.to_string(),
             value: row.value,
             labels: row.key.labels.to_map(),
             timestamp: Time(row.timestamp_ms),

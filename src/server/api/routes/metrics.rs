@@ -104,8 +104,8 @@ impl From<PointRow> for Point {
         Self {
             id: row.id,
             timestamp: Time(row.timestamp_ms),
-            agent_id: row.key.agent.into(),
-            metric_name: row.key.metric.into(),
+            agent_id: row.key.agent.to_string(),
+            metric_name: row.key.metric.to_string(),
             value: row.value,
             labels: row.key.labels.to_map(),
             created_at: Time(row.created_ms),

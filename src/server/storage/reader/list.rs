@@ -183,7 +183,7 @@ fn from_head(
         if tick.ts < from || !newest.wants((tick.ts, u32::MAX)) {
             break;
         }
-        for (&place, &value) in tick.layout.entries.iter().zip(&tick.values) {
+        for (&place, value) in tick.layout.entries.iter().zip(tick.values()) {
             let Some(entry) = agent.entries.get(place as usize) else { continue };
             let key = (tick.ts, entry.id);
             if newest.wants(key) && is_wanted(&entry.series) {

@@ -89,7 +89,7 @@ fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f6
         let position = run.first().and_then(|tick| tick.layout.position(place));
         let Some(position) = position else { continue };
         for tick in run.iter().take_while(|tick| tick.ts <= to) {
-            if let Some(&value) = tick.values.get(position) {
+            if let Some(value) = tick.value(position) {
                 out.push((tick.ts, value, tick.received));
             }
         }

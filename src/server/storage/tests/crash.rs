@@ -28,10 +28,25 @@ struct Record {
     steps: BTreeMap<String, usize>,
 }
 
+/// The files as they are at one moment: the writer of another day may be in the middle of moving
+/// its log into its file, and goes on until it comes to a step of its own.
 fn copy(from: &Path) -> tempfile::TempDir {
+    let read = || -> BTreeMap<PathBuf, Vec<u8>> {
+        let entries = std::fs::read_dir(from).unwrap().flatten();
+        let named = entries.filter(|entry| !entry.file_name().to_string_lossy().ends_with("-shm"));
+        named.filter_map(|entry| Some((entry.path(), std::fs::read(entry.path()).ok()?))).collect()
+    };
+    let mut files = read();
+    loop {
+        let again = read();
+        if again == files {
+            break;
+        }
+        files = again;
+    }
     let to = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(from).unwrap().flatten() {
-        std::fs::copy(entry.path(), to.path().join(entry.file_name())).unwrap();
+    for (path, bytes) in files {
+        std::fs::write(to.path().join(path.file_name().unwrap()), bytes).unwrap();
     }
     to
 }

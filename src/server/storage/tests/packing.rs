@@ -67,6 +67,39 @@ fn a_day_that_is_over_becomes_one_chunk_a_series() {
 }
 
 #[test]
+fn a_late_point_that_overtakes_the_merging_is_merged_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock = ManualClock::at(NOON);
+    let engine = open_at(&config(folder.path()), &clock);
+    for index in 0..100 {
+        store(&engine, "a", vec![Point::plain("x", MIDNIGHT + index * 1_000, 1.5)]).unwrap();
+    }
+    // At the merging's first step a late point arrives, and grows old before the merging ends.
+    let (late, late_clock) = (Arc::downgrade(&engine), Arc::clone(&clock));
+    let once = std::sync::Once::new();
+    engine.probe(Box::new(move |step| {
+        if step != "finishing" {
+            return;
+        }
+        once.call_once(|| {
+            let engine = late.upgrade().unwrap();
+            let points = vec![Point::plain("x", MIDNIGHT + 1_500, 7.0)];
+            let batch = Batch { agent_id: "a".into(), timestamp_ms: NOON, points };
+            assert!(engine.submit(batch, Box::new(|_| {})).is_ok());
+            late_clock.advance(DAY_MS / 2);
+            engine.maintain_now();
+        });
+    }));
+    clock.advance(DAY_MS);
+    wait_for("both to be merged", || {
+        engine.maintain_now();
+        engine.summary("a", "x", MIDNIGHT, NOON).unwrap().count == 101
+            && chunk_rows(folder.path(), "2026-02-09") == 1
+            && log_rows(folder.path(), "2026-02-09") == 0
+    });
+}
+
+#[test]
 fn old_days_go_and_the_newest_stay_within_their_bytes() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(NOON);

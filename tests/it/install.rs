@@ -171,6 +171,37 @@ fn mistakes_on_the_command_line_are_named() {
     }
 }
 
+#[test]
+fn somebody_who_is_not_root_installs_into_folders_of_their_own() {
+    let root_user = must("id", &["-u"]).trim() == "0";
+    if !root_user {
+        // The other tests of this file are that one then.
+        return;
+    }
+    let mirror = Mirror::new();
+    let scratch = Scratch::new();
+    let script = scratch.path("install.sh");
+    std::fs::copy(root().join("scripts/install.sh"), &script).unwrap();
+    must("chown", &["-R", "65534:65534", &scratch.0.path().display().to_string()]);
+    let install = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "bash"]).arg(&script);
+        command.args(["agent", "--base-url", &mirror.url]).args(arguments);
+        // Whoever may use sudo is asked for it; this user may not.
+        command.env("PATH", "/usr/bin:/bin").current_dir(scratch.0.path()).output().unwrap()
+    };
+    let (bin, etc) = (scratch.path("bin"), scratch.path("etc"));
+    let folders = ["--install-dir", bin.to_str().unwrap(), "--config-dir", etc.to_str().unwrap()];
+    let out = install(&folders);
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(etc.join("agent.toml").is_file() && bin.join("oxmon-agent").is_file());
+    let has_sudo = std::path::Path::new("/usr/bin/sudo").exists();
+    let out = install(&["--install-dir", "/usr/local/bin", "--config-dir", folders[3]]);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && (has_sudo || said.contains("run this as root")), "{said}");
+    assert!(!std::path::Path::new("/usr/local/bin/oxmon-agent").exists());
+}
+
 /// Runs the script where systemd seems to run: /etc is a copy, and systemctl writes down what it is
 /// asked. `None` where no such view of the system can be had.
 fn under_systemd(scratch: &Scratch, arguments: &[&str]) -> Option<Output> {

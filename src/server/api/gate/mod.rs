@@ -17,6 +17,7 @@ mod doors;
 pub mod head;
 pub mod line;
 mod metrics;
+mod ready;
 pub mod refuse;
 mod run;
 pub mod tls;

@@ -3,19 +3,16 @@
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use rustix::event::Timespec;
-use rustix::event::epoll::{self, Event, EventData, EventFlags};
 
 use super::Sides;
 use super::client::{Client, Step, Turn};
 use super::doors::{self, Caller};
 use super::line::{Line, Whole};
 use super::metrics::{Closed, Metrics};
+use super::ready::{Found, Ready};
 use super::refuse::Refusal;
 use super::tls::Acceptor;
 use super::wire::Want;
@@ -29,7 +26,6 @@ const STOP_WITHIN: Duration = Duration::from_millis(1_500);
 const ACCEPTS_A_TURN: usize = 64;
 /// Connections over the limit that are told so.
 const LANDING: usize = 128;
-const EVENTS_A_TURN: usize = 256;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// What events are told apart by: one number each, and ranges for what there are several of.
@@ -41,14 +37,14 @@ const CLIENTS: u64 = 1 << 32;
 /// A client and what is known of it.
 struct Seat {
     client: Client,
-    interest: EventFlags,
+    interest: Option<Want>,
     held: usize,
     asked: Option<Instant>,
 }
 
 /// The thread's state.
 pub struct Run {
-    epoll: OwnedFd,
+    ready: Ready,
     listeners: Vec<TcpListener>,
     listening: bool,
     tls: Option<Arc<Acceptor>>,
@@ -71,23 +67,20 @@ impl Run {
     ///
     /// When the system refuses it.
     pub fn new(sides: Sides, woken: UnixStream, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let add = |source: &dyn AsFd, token| {
-            epoll::add(&epoll, source.as_fd(), EventData::new_u64(token), EventFlags::IN)
-        };
-        add(&woken, WAKE)?;
+        let mut ready = Ready::new()?;
+        ready.add(&woken, WAKE, Some(Want::Read))?;
         for (listener, token) in sides.listeners.iter().zip(LISTENERS..) {
             doors::open(listener)?;
-            add(listener, token)?;
+            ready.add(listener, token, Some(Want::Read))?;
         }
         let lines: io::Result<Vec<Line>> = sides.lines.into_iter().map(Line::new).collect();
         let lines = lines?;
         for (line, token) in lines.iter().zip(LINES..) {
-            add(line.stream(), token)?;
+            ready.add(line.stream(), token, Some(Want::Read))?;
         }
         let now = Instant::now();
         Ok(Self {
-            epoll,
+            ready,
             listeners: sides.listeners,
             listening: true,
             tls: sides.tls,
@@ -115,7 +108,7 @@ impl Run {
             if stop_by.is_some_and(|by| self.turn.now >= by || self.seats.is_empty()) {
                 return Ok(());
             }
-            for (token, flags) in self.wait()? {
+            for (token, is_gone) in self.wait()? {
                 match token {
                     WAKE if stop_by.is_none() => {
                         stop_by = Some(self.turn.now + STOP_WITHIN);
@@ -124,7 +117,7 @@ impl Run {
                     WAKE => {}
                     LISTENERS..LINES => self.accept((token - LISTENERS) as usize)?,
                     LINES..CLIENTS => self.hear((token - LINES) as usize)?,
-                    id => self.touch(id, flags)?,
+                    id => self.touch(id, is_gone)?,
                 }
             }
             if self.turn.now.duration_since(swept) >= TICK {
@@ -136,19 +129,12 @@ impl Run {
         }
     }
 
-    fn wait(&mut self) -> io::Result<Vec<(u64, EventFlags)>> {
-        let tick = Timespec { tv_sec: 0, tv_nsec: TICK.subsec_nanos().into() };
+    fn wait(&mut self) -> io::Result<Vec<Found>> {
         // With nobody there, there is no deadline either.
-        let limit = (!self.seats.is_empty() || !self.listening).then_some(&tick);
-        let mut events: Vec<Event> = Vec::with_capacity(EVENTS_A_TURN);
-        let spare = rustix::buffer::spare_capacity(&mut events);
-        match epoll::wait(&self.epoll, spare, limit) {
-            Ok(_) => {}
-            Err(rustix::io::Errno::INTR) => events.clear(),
-            Err(error) => return Err(error.into()),
-        }
+        let limit = (!self.seats.is_empty() || !self.listening).then_some(TICK);
+        let found = self.ready.wait(limit)?;
         self.turn.now = Instant::now();
-        Ok(events.iter().map(|event| (event.data.u64(), event.flags)).collect())
+        Ok(found)
     }
 
     /// Takes the connections that wait at a listener.
@@ -187,8 +173,8 @@ impl Run {
         }
         let id = self.next;
         self.next += 1;
-        let interest = EventFlags::IN;
-        epoll::add(&self.epoll, client.socket(), EventData::new_u64(id), interest)?;
+        let interest = Some(Want::Read);
+        self.ready.add(client.socket(), id, interest)?;
         self.seats.insert(id, Seat { client, interest, held: 0, asked: None });
         self.settle(id)
     }
@@ -224,18 +210,18 @@ impl Run {
 
     fn listen(&mut self, listening: bool) -> io::Result<()> {
         self.listening = listening;
-        let interest = if listening { EventFlags::IN } else { EventFlags::empty() };
+        let interest = listening.then_some(Want::Read);
         for (listener, token) in self.listeners.iter().zip(LISTENERS..) {
-            epoll::modify(&self.epoll, listener, EventData::new_u64(token), interest)?;
+            self.ready.change(listener, token, interest)?;
         }
         Ok(())
     }
 
     /// Goes on with a client whose socket is ready.
-    fn touch(&mut self, id: u64, flags: EventFlags) -> io::Result<()> {
+    fn touch(&mut self, id: u64, is_gone: bool) -> io::Result<()> {
         let Some(seat) = self.seats.get(&id) else { return Ok(()) };
         // While a worker has its request nothing is waited for but the connection's end.
-        if seat.interest.is_empty() && flags.intersects(EventFlags::ERR | EventFlags::HUP) {
+        if seat.interest.is_none() && is_gone {
             self.leave(id);
             return Ok(());
         }
@@ -263,11 +249,9 @@ impl Run {
 
     fn watch(&mut self, id: u64, want: Option<Want>) -> io::Result<()> {
         let Some(seat) = self.seats.get_mut(&id) else { return Ok(()) };
-        let interest = want.map_or(EventFlags::empty(), flag);
-        if seat.interest != interest {
-            seat.interest = interest;
-            let socket = seat.client.socket();
-            epoll::modify(&self.epoll, socket, EventData::new_u64(id), interest)?;
+        if seat.interest != want {
+            seat.interest = want;
+            self.ready.change(seat.client.socket(), id, want)?;
         }
         Ok(())
     }
@@ -294,8 +278,9 @@ impl Run {
     fn leave(&mut self, id: u64) {
         if let Some(seat) = self.seats.remove(&id) {
             self.held -= seat.held;
+            // A socket that the system has let go of already is not waited for either.
+            let _ = self.ready.forget(seat.client.socket(), id);
         }
-        // Closing the socket takes it out of what is waited for.
     }
 
     /// Gives a request to a free line, or has it wait for one.
@@ -320,10 +305,9 @@ impl Run {
         self.listen_to(index)
     }
 
-    fn listen_to(&self, index: usize) -> io::Result<()> {
+    fn listen_to(&mut self, index: usize) -> io::Result<()> {
         let Some(line) = self.lines.get(index) else { return Ok(()) };
-        let token = EventData::new_u64(LINES + index as u64);
-        Ok(epoll::modify(&self.epoll, line.stream(), token, flag(line.want()))?)
+        self.ready.change(line.stream(), LINES + index as u64, Some(line.want()))
     }
 
     /// Moves what a line can move, and hands its answer over.
@@ -366,8 +350,10 @@ impl Run {
 
     /// Takes no more connections, and keeps those that have an answer to come.
     fn wind_down(&mut self) -> io::Result<()> {
-        epoll::delete(&self.epoll, &self.woken)?;
-        self.listeners.clear();
+        self.ready.forget(&self.woken, WAKE)?;
+        for (listener, token) in self.listeners.drain(..).zip(LISTENERS..) {
+            self.ready.forget(&listener, token)?;
+        }
         // What lies in the sockets has come in.
         for id in self.seats.keys().copied().collect::<Vec<_>>() {
             self.settle(id)?;
@@ -384,11 +370,4 @@ impl Run {
 /// An error of a line, which no request can bring about.
 fn behind(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("the HTTP library behind the gate: {error}"))
-}
-
-fn flag(want: Want) -> EventFlags {
-    match want {
-        Want::Read => EventFlags::IN,
-        Want::Write => EventFlags::OUT,
-    }
 }

@@ -1,8 +1,8 @@
 //! How the C library's allocator treats a server that runs for months.
 #![allow(unsafe_code, reason = "mallopt has no safe binding")]
 
-/// Heaps that threads share. glibc would make eight for each core, and each keeps its own holes; small
-/// blocks come from a cache of each thread's own all the same.
+/// Heaps that threads share. glibc would make eight for each core, and each keeps its own holes.
+/// Small blocks come from a cache of each thread's own all the same.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const HEAPS_MAX: i32 = 1;
 /// Blocks from this size on go back to the system when they are freed. glibc would raise the bound

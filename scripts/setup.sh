@@ -49,6 +49,7 @@ command -v strace|strace|strace|strace|strace
 command -v systemd-analyze|systemd|systemd|-|systemd
 command -v unshare|util-linux|util-linux|util-linux|util-linux
 command -v file|file|file|file|file
+command -v man|man-db|man-db|man-db|man-db
 command -v dpkg-shlibdeps|dpkg-dev|-|-|-
 command -v lintian|lintian|-|-|-
 command -v free|procps|procps-ng|procps|procps-ng

@@ -41,6 +41,7 @@ mod release;
 mod reload;
 mod rules;
 mod run;
+mod service;
 mod sql;
 mod sqlite;
 mod tls;

@@ -50,7 +50,7 @@ trial() {
   local target
   . scripts/env.sh
   target=$(rustc -vV | sed -n 's/^host: //p')
-  [ "${GRPCIO_SYS_USE_PKG_CONFIG:-}" = 1 ] && [ -f "$(pkg-config --variable=libdir grpc)/libgrpc.a" ] ||
+  [ "${GRPCIO_SYS_USE_PKG_CONFIG:-}" = 1 ] && [ -f "$(cc -print-file-name=libgrpc.a)" ] ||
     { echo "static: no static gRPC of the distribution here" >&2; exit 1; }
   GRPC_STATIC=1 OPENSSL_STATIC=1 RUSTFLAGS="-C target-feature=+crt-static ${RUSTFLAGS:-}" \
     cargo build --locked --quiet --target "$target" --no-default-features --features agent --bin oxmon-agent

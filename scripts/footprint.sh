@@ -33,7 +33,7 @@ cpu_ns() { cat /proc/"$1"/task/*/schedstat | awk '{ sum += $1 } END { printf "%.
 before=$(cpu_ns "$agent")
 sleep "$seconds"
 after=$(cpu_ns "$agent")
-awk -v a="$before" -v b="$after" -v s="$seconds" 'BEGIN { printf "agent_cpu_secs_per_min %.4f\n", (b - a) / 1e9 / s * 60 }'
+awk -v a="$before" -v b="$after" -v s="$seconds" 'BEGIN { printf "agent_cpu_ms_per_min %.1f\n", (b - a) / 1e6 / s * 60 }'
 awk '/^VmRSS/ { print "agent_rss_kib", $2 } /^RssAnon/ { print "agent_rss_anon_kib", $2 } /^Threads/ { print "agent_threads", $2 }' "/proc/$agent/status"
 awk '/^Pss:/ { print "agent_pss_kib", $2 }' "/proc/$agent/smaps_rollup"
 awk '/^VmRSS/ { print "server_rss_kib", $2 }' "/proc/$server/status"

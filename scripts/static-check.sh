@@ -34,12 +34,17 @@ finish() {
 }
 trap finish EXIT
 trap 'tail -n 5 "$root"/*.log >&2' ERR
-mkdir "$root/etc" "$root/data" "$root/tmp"
+mkdir "$root/dev" "$root/etc" "$root/data" "$root/tmp"
 for program in "${programs[@]}"; do cp "$bin/$program" "$root"; done
 echo "127.0.0.1 oxmon.test" >"$root/etc/hosts"
 # Only a chroot has a hosts file and nothing else of its own; without it the system's names are used.
 in_root=() at=$root name=localhost
-if [ "$(id -u)" -eq 0 ]; then in_root=(chroot "$root") at='' name=oxmon.test; fi
+if [ "$(id -u)" -eq 0 ]; then
+  in_root=(chroot "$root") at='' name=oxmon.test
+  # Every container has both, and a statically linked server takes random numbers from them.
+  mknod -m 444 "$root/dev/random" c 1 8
+  mknod -m 444 "$root/dev/urandom" c 1 9
+fi
 
 authority() {
   openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$1" \

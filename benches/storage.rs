@@ -96,7 +96,6 @@ fn open(folder: &Path, clock: &Arc<ManualClock>) -> Arc<Engine> {
     Engine::open(&config, clock, &prometheus::Registry::new()).expect("the store opens")
 }
 
-/// Of the process, threads that have ended among it.
 fn cpu_seconds() -> f64 {
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit(')').next().unwrap_or_default();

@@ -134,7 +134,49 @@ fn expect_all(server: &Server, base_ms: i64, number: i64) {
 }
 
 #[test]
-fn a_server_on_a_full_disk_says_so_and_ends() {
+fn a_server_that_died_starts_again_on_a_full_disk_and_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let Some(disk) = SmallDisk::mount(&dir.path().join("data"), "16m") else { return };
+    let config = "[storage]\npack_points = 16\n[cert_check]\nenabled = false\n";
+    let mut server = Server::start_in(dir, config);
+    let (base_ms, old_ms) = (now_ms() - HOUR_MS, now_ms() - 2 * DAY_MS - HOUR_MS);
+    let client = Client::to(server.grpc_port);
+    for number in 0..200 {
+        assert!(client.report(&sent("new", base_ms, number)).unwrap().success);
+        assert!(client.report(&sent("old", old_ms, number)).unwrap().success);
+    }
+    let reserve = server.data().join(".reserve");
+    wait_for("room to be set aside", Duration::from_secs(20), || {
+        reserve.metadata().is_ok_and(|meta| meta.len() == 1 << 20).then_some(())
+    });
+    // Once as after a crash, once as after an orderly stop that took the logs' files with it.
+    server.kill();
+    disk.fill();
+    server.restart();
+    assert!(server.log().contains("that were set aside"), "{}", server.log());
+    assert!(!reserve.exists());
+    assert_eq!(count(&mut server, "new", base_ms), 200);
+    assert_eq!(count(&mut server, "old", old_ms), 200);
+    let client = Client::to(server.grpc_port);
+    let number = report_until_refused(&client, base_ms, 200);
+    assert_eq!(count(&mut server, "new", base_ms), number as u64);
+
+    disk.empty();
+    wait_for("room", Duration::from_secs(20), || {
+        client.report(&sent("new", base_ms, number)).is_ok_and(|reply| reply.success).then_some(())
+    });
+    assert_eq!(server.stop().code(), Some(0));
+    server.restart();
+    wait_for("room to be set aside", Duration::from_secs(20), || reserve.exists().then_some(()));
+    assert_eq!(server.stop().code(), Some(0));
+    disk.fill();
+    server.restart();
+    expect_all(&server, base_ms, number + 1);
+    disk.empty();
+}
+
+#[test]
+fn a_new_server_on_a_full_disk_says_so_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let Some(disk) = SmallDisk::mount(&data, "2m") else { return };

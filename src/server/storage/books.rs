@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use crate::server::storage::Series;
+use crate::server::storage::{Series, frame};
 
 /// What the writer must know to name rows, kept while no writer runs.
 #[derive(Debug, Default)]
@@ -57,17 +57,44 @@ impl Row {
     pub fn save(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         match self {
             Self::Agent(id, name) => connection
-                .prepare_cached("INSERT INTO agents (id, name) VALUES (?1, ?2)")?
-                .execute(params![id, &**name]),
-            Self::Series(id, agent, series) => connection
-                .prepare_cached(
-                    "INSERT INTO series (id, agent, metric, labels) VALUES (?1, ?2, ?3, ?4)",
-                )?
-                .execute(params![id, agent, series.key.metric, series.key.labels.to_json()]),
+                .prepare_cached("INSERT INTO agents (id, name, crc) VALUES (?1, ?2, ?3)")?
+                .execute(params![id, &**name, agent_sum(*id, name)]),
+            Self::Series(id, agent, series) => {
+                let (metric, labels) = (&series.key.metric, series.key.labels.to_json());
+                connection
+                    .prepare_cached(
+                        "INSERT INTO series (id, agent, metric, labels, crc)
+                         VALUES (?1, ?2, ?3, ?4, ?5)",
+                    )?
+                    .execute(params![
+                        id,
+                        agent,
+                        metric,
+                        labels,
+                        series_sum(*id, *agent, metric, &labels)
+                    ])
+            }
             Self::Layout(id, agent, list) => connection
-                .prepare_cached("INSERT INTO layouts (id, agent, series) VALUES (?1, ?2, ?3)")?
-                .execute(params![id, agent, list]),
+                .prepare_cached(
+                    "INSERT INTO layouts (id, agent, series, crc) VALUES (?1, ?2, ?3, ?4)",
+                )?
+                .execute(params![id, agent, list, layout_sum(*id, *agent, list)]),
         }?;
         Ok(())
     }
+}
+
+/// `agents.crc`. What is packed goes on, and is not in it.
+pub fn agent_sum(id: u32, name: &str) -> i32 {
+    frame::checksum(&[id.into()], &[name.as_bytes()])
+}
+
+/// `series.crc`.
+pub fn series_sum(id: u32, agent: u32, metric: &str, labels: &str) -> i32 {
+    frame::checksum(&[id.into(), agent.into()], &[metric.as_bytes(), labels.as_bytes()])
+}
+
+/// `layouts.crc`.
+pub fn layout_sum(id: i64, agent: u32, list: &str) -> i32 {
+    frame::checksum(&[id, agent.into()], &[list.as_bytes()])
 }

@@ -1,20 +1,23 @@
 //! A chunk: many points of one series, packed, with what summaries need beside them.
 //!
 //! ```text
-//! chunks  id │ series │ start │ end │ count │ min │ max │ sum │ first │ last │ lag │ times │ data
+//! chunks  id │ series │ start │ end │ count │ min │ max │ sum │ first │ last │ lag
+//!            │ crc32 of these ten │ times │ data
 //!
 //! times   NULL                   the points are evenly spaced from start to end
 //!         pco(i64…)   crc32      otherwise
-//! data    (empty)                every value has the bits of `first`
+//! data    (empty)                every value is `first`
 //!         0  f64 bits…  crc32    few values, as they are (little endian)
 //!         1  pco(f64…)  crc32    the rest
 //! ```
 //!
 //! `lag` is the longest time in milliseconds between a point's timestamp and its arrival. The
-//! checksum keeps bytes that the disk has changed away from the decoder.
+//! checksums keep bytes that the disk has changed away from the decoder.
 
 use pco::ChunkConfig;
 use pco::standalone::{simple_compress, simple_decompress_into};
+
+use crate::server::storage::frame;
 
 /// Values of fewer points are kept as they are: pco's header would be larger than what it saves.
 const RAW_POINTS_MAX: usize = 3;
@@ -51,6 +54,21 @@ pub struct Meta {
     pub lag: i64,
 }
 
+impl Meta {
+    /// The checksum of the row's numbers, as SQLite keeps it.
+    pub fn checksum(&self) -> i32 {
+        // A count beyond an i64 is no chunk's.
+        let count = i64::try_from(self.count).unwrap_or(-1);
+        // SQLite gives a minus zero back as a zero.
+        let bits = |value: f64| (value + 0.0).to_bits().cast_signed();
+        let floats = [self.min, self.max, self.sum, self.first, self.last].map(bits);
+        let [min, max, sum, first, last] = floats;
+        let series = self.series.into();
+        let numbers = [series, self.start, self.end, count, min, max, sum, first, last, self.lag];
+        frame::checksum(&numbers, &[])
+    }
+}
+
 /// A chunk as its row has it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Chunk {
@@ -81,13 +99,16 @@ pub fn encode(series: u32, times: &[i64], values: &[f64], lag: i64, level: usize
         last: values.last().copied().unwrap_or_default(),
         lag,
     };
-    let mut constant = true;
+    // SQLite would give a minus zero in `first` back as a zero.
+    let mut constant = meta.first.to_bits() != (-0.0f64).to_bits();
     for &value in values {
         meta.min = meta.min.min(value);
         meta.max = meta.max.max(value);
         meta.sum += value;
         constant &= value.to_bits() == meta.first.to_bits();
     }
+    // SQLite has no NaN, which a sum of both infinities would be.
+    meta.sum = if meta.sum.is_nan() { 0.0 } else { meta.sum };
     let config = ChunkConfig::default().with_compression_level(level);
     let times_packed =
         if evenly_spaced(times) { None } else { Some(seal(pack_times(times, &config))) };

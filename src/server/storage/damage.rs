@@ -37,6 +37,9 @@ pub fn names(data_dir: &Path) -> Vec<String> {
 pub fn found_in(error: &StorageError) -> Option<String> {
     match error {
         StorageError::Damaged { what, .. } => Some(what.clone()),
+        StorageError::Sqlite(inner @ rusqlite::Error::SqlInputError { .. }) => {
+            Some(inner.to_string())
+        }
         StorageError::Sqlite(inner) if inner.sqlite_error_code() == Some(ErrorCode::Unknown) => {
             Some(inner.to_string())
         }

@@ -25,7 +25,7 @@ use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
     PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
     StorageError, StorageReport, Store, Stored, Summary, Visit, damage, events, folder, partition,
-    retention, upkeep,
+    reserve, retention, upkeep,
 };
 
 /// How often a read is begun again when a day goes meanwhile.
@@ -72,6 +72,7 @@ impl Engine {
             #[cfg(test)]
             probe: OnceLock::new(),
         });
+        reserve::spend_if_needed(&config.data_dir);
         folder::load_days(&shared)?;
         let source = StopSource::new();
         let stop = source.stop();

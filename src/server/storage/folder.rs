@@ -8,7 +8,7 @@ use rustix::fs::FlockOperation;
 
 use crate::server::storage::day::Day;
 use crate::server::storage::shared::Shared;
-use crate::server::storage::{StorageError, damage, partition, recover};
+use crate::server::storage::{StorageError, damage, partition, recover, reserve};
 
 /// The file that says that a server runs on this folder.
 const LOCK_FILE: &str = ".lock";
@@ -43,7 +43,7 @@ pub fn take(folder: &Path) -> Result<File, StorageError> {
     }
 }
 
-/// Bytes of every file in the folder.
+/// Bytes of every file in the folder, but for those that only keep room.
 ///
 /// # Errors
 ///
@@ -51,9 +51,13 @@ pub fn take(folder: &Path) -> Result<File, StorageError> {
 pub fn bytes(folder: &Path) -> Result<u64, StorageError> {
     let mut sum = 0;
     for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_name() == reserve::FILE {
+            continue;
+        }
         // A file that goes between the two has no size.
         sum +=
-            entry?.metadata().map(|meta| if meta.is_file() { meta.len() } else { 0 }).unwrap_or(0);
+            entry.metadata().map(|meta| if meta.is_file() { meta.len() } else { 0 }).unwrap_or(0);
     }
     Ok(sum)
 }

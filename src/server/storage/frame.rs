@@ -1,17 +1,81 @@
 //! The log's rows. A frame is one tick of one agent: the values of many series at one time.
 //!
 //! ```text
-//! samples  id │ agent │ timestamp │ received │ series          │ data
-//!          17 │ 3     │ 17706…    │ 17706…    │ 5               │ [12.5,3,0.1]   of layout 5
-//!          18 │ 3     │ 17706…    │ 17706…    │ '[101,102,107]' │ [12.5,3,0.1]   named here
-//! layouts  id │ agent │ series
-//!          5  │ 3     │ [101,102,103]
+//! samples  id │ agent │ timestamp │ received │ series          │ data         │ crc
+//!          17 │ 3     │ 17706…    │ 17706…    │ 5               │ [12.5,3,0.1] │ …    of layout 5
+//!          18 │ 3     │ 17706…    │ 17706…    │ '[101,102,107]' │ [12.5,3,0.1] │ …    named here
+//! layouts  id │ agent │ series        │ crc
+//!          5  │ 3     │ [101,102,103] │ …
 //! ```
 //!
 //! `data` is a JSON array of the shortest decimal texts that read back as the same 64 bits: about
 //! five bytes a value where the bits themselves would take eight, and plain `sqlite3` reads it in
 //! the view `metrics` with nothing but its JSON functions. An agent's ticks name the same series
 //! in the same order, so a list that comes a second time is written once, into `layouts`.
+//!
+//! `crc` is over the other columns: one digit that the disk has turned into another still makes a
+//! number, and only the checksum tells.
+
+use rusqlite::Row;
+use rusqlite::types::ValueRef;
+
+/// The checksum of a row: over its numbers, then its texts. It has the bits of a CRC-32, as the
+/// signed number that SQLite keeps in four bytes.
+pub fn checksum(numbers: &[i64], texts: &[&[u8]]) -> i32 {
+    let mut hasher = crc32fast::Hasher::new();
+    numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
+    for text in texts {
+        hasher.update(&(text.len() as u64).to_le_bytes());
+        hasher.update(text);
+    }
+    hasher.finalize().cast_signed()
+}
+
+/// `samples.crc` of a row: of its id, agent, timestamp and arrival, of `series` as the row has it,
+/// and of `data`.
+pub fn row_sum(numbers: [i64; 4], series: ValueRef<'_>, data: &[u8]) -> i32 {
+    let [id, agent, timestamp, received] = numbers;
+    match series {
+        ValueRef::Integer(row) => checksum(&[id, agent, timestamp, received, row], &[data]),
+        ValueRef::Text(list) => checksum(&numbers, &[list, data]),
+        _ => checksum(&numbers, &[data]),
+    }
+}
+
+/// A row of `samples` that is what was written.
+pub struct Stored<'r> {
+    /// Time of its points, Unix milliseconds.
+    pub timestamp: i64,
+    /// When they came, Unix milliseconds.
+    pub received: i64,
+    /// Which series: an integer names a row of `layouts`, a text is the list itself.
+    pub series: ValueRef<'r>,
+    /// The values.
+    pub values: Vec<f64>,
+}
+
+/// The columns of [`Stored::read`], in its order.
+pub const COLUMNS: &str = "samples.id, samples.agent, samples.timestamp, samples.received, \
+                           samples.series, samples.data, samples.crc";
+
+impl<'r> Stored<'r> {
+    /// Reads a row of [`COLUMNS`], and maybe others behind them; `None` when it is damaged.
+    ///
+    /// # Errors
+    ///
+    /// When a column has a value of another kind.
+    pub fn read(row: &'r Row<'_>) -> Result<Option<Self>, rusqlite::Error> {
+        let (id, agent): (i64, u32) = (row.get(0)?, row.get(1)?);
+        let (timestamp, received) = (row.get(2)?, row.get(3)?);
+        let series = row.get_ref(4)?;
+        let ValueRef::Text(data) = row.get_ref(5)? else { return Ok(None) };
+        if row.get::<_, i32>(6)? != row_sum([id, agent.into(), timestamp, received], series, data) {
+            return Ok(None);
+        }
+        let values = std::str::from_utf8(data).ok().and_then(decode_values);
+        Ok(values.map(|values| Self { timestamp, received, series, values }))
+    }
+}
 
 /// Appends the text of one frame's values to `out`. Every value is finite.
 pub fn encode_values(out: &mut Vec<u8>, values: &[f64]) {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
 use crate::server::storage::books::{Books, Row};
@@ -186,30 +187,20 @@ impl Group {
     /// SQLite's.
     pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let mut insert = connection.prepare_cached(
-            "INSERT INTO samples (id, agent, timestamp, received, series, data)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+            "INSERT INTO samples (id, agent, timestamp, received, series, data, crc)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
         for frame in &self.frames {
+            let &Frame { id, agent, ts, received, .. } = frame;
             let bytes = self.text.get(frame.text.clone()).unwrap_or_default();
             let text = std::str::from_utf8(bytes).unwrap_or_default();
-            match &frame.series {
-                Listed::Layout(row) => insert.execute(params![
-                    frame.id,
-                    frame.agent,
-                    frame.ts,
-                    frame.received,
-                    row,
-                    text
-                ])?,
-                Listed::Inline(list) => insert.execute(params![
-                    frame.id,
-                    frame.agent,
-                    frame.ts,
-                    frame.received,
-                    list,
-                    text
-                ])?,
+            let series = match &frame.series {
+                Listed::Layout(row) => ValueRef::Integer(*row),
+                Listed::Inline(list) => ValueRef::Text(list.as_bytes()),
             };
+            let crc = frame::row_sum([id, agent.into(), ts, received], series, bytes);
+            let series = ToSqlOutput::Borrowed(series);
+            insert.execute(params![id, agent, ts, received, series, text, crc])?;
         }
         Ok(())
     }

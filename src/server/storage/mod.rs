@@ -28,6 +28,7 @@ mod partition;
 mod query;
 mod reader;
 mod recover;
+mod reserve;
 mod retention;
 mod shared;
 pub mod sql;

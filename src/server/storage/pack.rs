@@ -150,8 +150,8 @@ impl Packed {
 pub fn insert(connection: &Connection, chunk: &Chunk) -> Result<(), rusqlite::Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO chunks
-           (series, start, end, count, min, max, sum, first, last, lag, times, data)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+           (series, start, end, count, min, max, sum, first, last, lag, crc, times, data)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
     )?;
     let meta = &chunk.meta;
     insert.execute(params![
@@ -161,17 +161,13 @@ pub fn insert(connection: &Connection, chunk: &Chunk) -> Result<(), rusqlite::Er
         meta.count as i64,
         meta.min,
         meta.max,
-        finite(meta.sum),
+        meta.sum,
         meta.first,
         meta.last,
         meta.lag,
+        meta.checksum(),
         chunk.times,
         chunk.data,
     ])?;
     Ok(())
-}
-
-/// SQLite has no NaN, which a sum of both infinities would be.
-fn finite(sum: f64) -> f64 {
-    if sum.is_nan() { 0.0 } else { sum }
 }

@@ -20,18 +20,21 @@ CREATE TABLE agents (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
     -- Frames of this agent up to this id are packed: they wait only for being deleted.
-    packed INTEGER NOT NULL DEFAULT 0
+    packed INTEGER NOT NULL DEFAULT 0,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE series (
     id INTEGER PRIMARY KEY,
     agent INTEGER NOT NULL,
     metric TEXT NOT NULL,
-    labels TEXT NOT NULL
+    labels TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE layouts (
     id INTEGER PRIMARY KEY,
     agent INTEGER NOT NULL,
-    series TEXT NOT NULL
+    series TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE samples (
     id INTEGER PRIMARY KEY,
@@ -40,7 +43,8 @@ CREATE TABLE samples (
     received INTEGER NOT NULL,
     -- An integer names a row of layouts; a text is the list itself.
     series NOT NULL,
-    data TEXT NOT NULL
+    data TEXT NOT NULL,
+    crc INTEGER NOT NULL
 );
 CREATE TABLE chunks (
     id INTEGER PRIMARY KEY,
@@ -54,6 +58,7 @@ CREATE TABLE chunks (
     first REAL NOT NULL,
     last REAL NOT NULL,
     lag INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
     times BLOB,
     data BLOB NOT NULL
 );
@@ -292,10 +297,15 @@ const ROOM_BYTES: u64 = 64 << 10;
 /// Whether the file system of a file has no room.
 fn is_full(path: &Path) -> bool {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-    rustix::fs::statvfs(folder.unwrap_or(Path::new("."))).is_ok_and(|disk| {
-        let no_inode = disk.f_files > 0 && disk.f_favail == 0;
-        no_inode || disk.f_bavail.saturating_mul(disk.f_frsize) < ROOM_BYTES
-    })
+    room(folder.unwrap_or(Path::new("."))).is_some_and(|room| room < ROOM_BYTES)
+}
+
+/// Bytes that the file system of a folder has left: none when it can't make a file more. `None`
+/// when it does not say.
+pub fn room(folder: &Path) -> Option<u64> {
+    let disk = rustix::fs::statvfs(folder).ok()?;
+    let no_inode = disk.f_files > 0 && disk.f_favail == 0;
+    Some(if no_inode { 0 } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
 /// The error of a file whose content makes no sense.

@@ -5,13 +5,14 @@ use std::collections::HashMap;
 use std::sync::{Arc, OnceLock};
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::{Cell, Day};
 use crate::server::storage::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::intern::{Interner, lock};
 use crate::server::storage::values::Values;
-use crate::server::storage::{SeriesList, StorageError, frame, partition};
+use crate::server::storage::{SeriesList, StorageError, books, frame, partition};
 
 /// Agents and series of the file by their ids.
 #[derive(Default)]
@@ -30,7 +31,7 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
     day.made();
     let sql = |error| partition::classify(error, &day.path);
     let mut known = Known::default();
-    load_agents(&connection, day, &mut known).map_err(sql)?;
+    load_agents(&connection, day, &mut known)?;
     load_series(&connection, day, interner, &mut known)?;
     load_chunks(&connection, day, &known)?;
     let bytes = load_frames(&connection, day, &known)?;
@@ -55,17 +56,20 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
     Ok(bytes)
 }
 
-fn load_agents(
-    connection: &Connection,
-    day: &Day,
-    known: &mut Known,
-) -> Result<(), rusqlite::Error> {
-    let mut query = connection.prepare("SELECT id, name, packed FROM agents")?;
-    let mut rows = query.query([])?;
-    while let Some(row) = rows.next()? {
-        let (id, name): (u32, String) = (row.get(0)?, row.get(1)?);
+fn load_agents(connection: &Connection, day: &Day, known: &mut Known) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, &day.path);
+    let mut query = connection.prepare("SELECT id, name, packed, crc FROM agents").map_err(sql)?;
+    let mut rows = query.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || -> Result<(u32, String, i64, i32), rusqlite::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        };
+        let (id, name, packed, crc) = read().map_err(sql)?;
+        if crc != books::agent_sum(id, &name) {
+            return Err(partition::damaged(&day.path, "an agent's row is not what was written"));
+        }
         let cell = day.add_agent(AgentDay::new(id, name.into()));
-        known.agents.insert(id, (cell, row.get(2)?));
+        known.agents.insert(id, (cell, packed));
     }
     Ok(())
 }
@@ -78,13 +82,16 @@ fn load_series(
 ) -> Result<(), StorageError> {
     let sql = |error| partition::classify(error, &day.path);
     let mut query =
-        connection.prepare("SELECT id, agent, metric, labels FROM series").map_err(sql)?;
+        connection.prepare("SELECT id, agent, metric, labels, crc FROM series").map_err(sql)?;
     let mut rows = query.query([]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
-        let read = || -> Result<(u32, u32, String, String), rusqlite::Error> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
+        let read = || -> Result<(u32, u32, String, String, i32), rusqlite::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
         };
-        let (id, agent_id, metric, labels) = read().map_err(sql)?;
+        let (id, agent_id, metric, labels, crc) = read().map_err(sql)?;
+        if crc != books::series_sum(id, agent_id, &metric, &labels) {
+            return Err(partition::damaged(&day.path, "a series' row is not what was written"));
+        }
         let labels = Labels::from_json(&labels)
             .ok_or_else(|| partition::damaged(&day.path, "a series' labels are no labels"))?;
         let (cell, _) = known
@@ -134,49 +141,62 @@ fn load_chunks(connection: &Connection, day: &Day, known: &Known) -> Result<(), 
     Ok(())
 }
 
-fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usize, StorageError> {
+fn load_layouts(
+    connection: &Connection,
+    day: &Day,
+    known: &Known,
+) -> Result<HashMap<i64, Arc<DayLayout>>, StorageError> {
     let sql = |error| partition::classify(error, &day.path);
-    let bad = || partition::damaged(&day.path, "a frame can't be read");
-    let mut lists: HashMap<i64, Arc<DayLayout>> = HashMap::new();
-    let mut layouts = connection.prepare("SELECT id, agent, series FROM layouts").map_err(sql)?;
-    let mut rows = layouts.query([]).map_err(sql)?;
+    let bad = || partition::damaged(&day.path, "a layout's row is not what was written");
+    let mut lists = HashMap::new();
+    let mut query =
+        connection.prepare("SELECT id, agent, series, crc FROM layouts").map_err(sql)?;
+    let mut rows = query.query([]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
-        let read = || -> Result<(i64, u32, String), rusqlite::Error> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+        let read = || -> Result<(i64, u32, String, i32), rusqlite::Error> {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
         };
-        let (id, agent, list) = read().map_err(sql)?;
+        let (id, agent, list, crc) = read().map_err(sql)?;
+        if crc != books::layout_sum(id, agent, &list) {
+            return Err(bad());
+        }
         let (cell, _) = known.agents.get(&agent).ok_or_else(bad)?;
         let layout = layout_of(&lock(cell), known, &list).ok_or_else(bad)?;
         let _ = layout.row.set(id);
         lists.insert(id, Arc::new(layout));
     }
+    Ok(lists)
+}
+
+fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usize, StorageError> {
+    let sql = |error| partition::classify(error, &day.path);
+    let bad = || partition::damaged(&day.path, "a frame is not what was written");
+    let lists = load_layouts(connection, day, known)?;
     let mut bytes = 0;
-    let mut frames = connection
-        .prepare("SELECT id, agent, timestamp, received, series, data FROM samples ORDER BY id")
-        .map_err(sql)?;
+    let query = format!("SELECT {} FROM samples ORDER BY id", frame::COLUMNS);
+    let mut frames = connection.prepare(&query).map_err(sql)?;
     let mut rows = frames.query([]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
-        let (frame, agent): (i64, u32) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
+        let (id, agent): (i64, u32) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
         let (cell, packed) = known.agents.get(&agent).ok_or_else(bad)?;
-        if frame <= *packed {
+        if id <= *packed {
             continue;
         }
+        let stored = frame::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
         let mut agent = lock(cell);
-        let layout = match row.get_ref(4).map_err(sql)? {
-            rusqlite::types::ValueRef::Integer(id) => Arc::clone(lists.get(&id).ok_or_else(bad)?),
+        let layout = match stored.series {
+            ValueRef::Integer(row) => Arc::clone(lists.get(&row).ok_or_else(bad)?),
             other => {
                 let list = other.as_str().map_err(|_| bad())?;
                 Arc::new(layout_of(&agent, known, list).ok_or_else(bad)?)
             }
         };
-        let text = row.get_ref(5).map_err(sql)?;
-        let values = text.as_str().ok().and_then(frame::decode_values).ok_or_else(bad)?;
-        let ts: i64 = row.get(2).map_err(sql)?;
-        if values.len() != layout.entries.len() || partition::day_of(ts) != day.number {
+        let ts = stored.timestamp;
+        if stored.values.len() != layout.entries.len() || partition::day_of(ts) != day.number {
             return Err(bad());
         }
-        let received = row.get(3).map_err(sql)?;
-        let tick = Tick { ts, received, frame, layout, values: Values::new(&values) };
+        let values = Values::new(&stored.values);
+        let tick = Tick { ts, received: stored.received, frame: id, layout, values };
         bytes += tick.size_bytes();
         agent.take(tick);
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::rt::stop::Stop;
 use crate::server::storage::day::Job;
+use crate::server::storage::reserve;
 use crate::server::storage::retention::{self, What};
 use crate::server::storage::shared::Shared;
 
@@ -23,6 +24,7 @@ pub fn run(shared: &Arc<Shared>, stop: &Stop) {
     loop {
         if sized.is_none_or(|last| last.elapsed() >= SIZE_EVERY) {
             sized = Some(Instant::now());
+            reserve::keep(&shared.data_dir);
             let what = if aged.elapsed() >= AGE_EVERY { What::All } else { What::Excess };
             if what == What::All {
                 aged = Instant::now();

@@ -98,9 +98,14 @@ impl Server {
 
     /// Kills the process with SIGKILL and starts it again with the same configuration.
     pub fn kill_and_restart(&mut self) {
+        self.kill();
+        self.restart();
+    }
+
+    /// Kills the process with SIGKILL.
+    pub fn kill(&mut self) {
         signal(&self.child, "KILL");
         let _ = self.child.wait();
-        self.restart();
     }
 
     /// Starts the process again, after it has ended.

@@ -22,7 +22,7 @@ pub struct Stored {
 ///
 /// # Errors
 ///
-/// SQLite's.
+/// SQLite's, or that the numbers of one are damaged.
 pub fn load(
     connection: &Connection,
     day: &Day,
@@ -30,15 +30,21 @@ pub fn load(
     from: i64,
     to: i64,
 ) -> Result<Vec<Stored>, StorageError> {
-    let read = || -> Result<Vec<Stored>, rusqlite::Error> {
+    let read = || -> Result<Vec<(Stored, i32)>, rusqlite::Error> {
         let mut query = connection.prepare_cached(
-            "SELECT id, start, end, count, min, max, sum, first, last, lag, times, data
+            "SELECT id, start, end, count, min, max, sum, first, last, lag, times, data, crc
              FROM chunks WHERE series = ?1 AND start <= ?3 AND end >= ?2 ORDER BY start",
         )?;
-        let rows = query.query_map(params![series, from, to], |row| stored(series, row))?;
+        let rows = query
+            .query_map(params![series, from, to], |row| Ok((stored(series, row)?, row.get(12)?)))?;
         rows.collect()
     };
-    read().map_err(|error| partition::classify(error, &day.path))
+    let found = read().map_err(|error| partition::classify(error, &day.path))?;
+    if found.iter().any(|(stored, crc)| stored.meta.checksum() != *crc) {
+        let what = format!("a chunk of series {series} is not what was written");
+        return Err(partition::damaged(&day.path, what));
+    }
+    Ok(found.into_iter().map(|(stored, _)| stored).collect())
 }
 
 fn stored(series: u32, row: &Row<'_>) -> Result<Stored, rusqlite::Error> {

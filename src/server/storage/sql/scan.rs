@@ -159,24 +159,22 @@ impl OpenDay {
             let what = format!("a frame of {} makes no sense", partition::date_of(self.number));
             partition::damaged(&self.day.path, what)
         };
-        let mut query = self
-            .connection
-            .prepare_cached(
-                "SELECT samples.timestamp, samples.received, samples.data,
-                        coalesce(layouts.series, samples.series)
-                 FROM samples LEFT JOIN layouts
-                   ON typeof(samples.series) = 'integer' AND layouts.id = samples.series
-                 WHERE samples.agent = ?1 AND samples.id > ?2
-                   AND samples.timestamp BETWEEN ?3 AND ?4 ORDER BY samples.id",
-            )
-            .map_err(sql)?;
+        let query = format!(
+            "SELECT {}, coalesce(layouts.series, samples.series)
+             FROM samples LEFT JOIN layouts
+               ON typeof(samples.series) = 'integer' AND layouts.id = samples.series
+             WHERE samples.agent = ?1 AND samples.id > ?2
+               AND samples.timestamp BETWEEN ?3 AND ?4 ORDER BY samples.id",
+            frame::COLUMNS
+        );
+        let mut query = self.connection.prepare_cached(&query).map_err(sql)?;
         let mut rows = query.query(params![agent, packed, want.from, want.to]).map_err(sql)?;
         while let Some(row) = rows.next().map_err(sql)? {
-            let (timestamp, received) = (row.get(0).map_err(sql)?, row.get(1).map_err(sql)?);
-            let text = |index| -> Result<String, StorageError> { row.get(index).map_err(sql) };
-            let values = frame::decode_values(&text(2)?).ok_or_else(bad)?;
-            let ids = frame::decode_ids(&text(3)?).ok_or_else(bad)?;
-            for (id, value) in ids.into_iter().zip(values) {
+            let stored = frame::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
+            let list: String = row.get(7).map_err(sql)?;
+            let ids = frame::decode_ids(&list).ok_or_else(bad)?;
+            let frame::Stored { timestamp, received, .. } = stored;
+            for (id, value) in ids.into_iter().zip(stored.values) {
                 if let Some(owner) = self.owners.get(&id) {
                     let owner = Arc::clone(owner);
                     ready.push_back(PointOf { owner, timestamp, value, received });

@@ -1,5 +1,5 @@
 use super::*;
-use crate::server::storage::{Page, PointFilter};
+use crate::server::storage::{Page, PointFilter, PointRow};
 
 const ALL: Page = Page { limit: 1_000, offset: 0 };
 
@@ -104,7 +104,63 @@ fn whatever_damage_a_file_has_the_server_starts_and_stores() {
         });
         let count = engine.summary("b", "x", NOON - DAY_MS, NOON - 1).unwrap().count;
         assert_eq!(count, 150, "the other day is whole, seed {seed}");
+        wait_for("a list", || engine.list(&PointFilter::default(), ALL).is_ok());
+        for row in engine.list(&PointFilter::default(), ALL).unwrap().items {
+            assert!(was_stored(&row), "{row:?} was never sent, seed {seed}");
+        }
     }
+}
+
+/// Whether a point is one of those that the test above stored.
+fn was_stored(row: &PointRow) -> bool {
+    let metric = &*row.key.metric;
+    let index = ((row.timestamp_ms - MIDNIGHT) as f64).sqrt();
+    match &*row.key.agent {
+        "a" if metric == "new" => (row.timestamp_ms, row.value) == (NOON, 1.0),
+        "a" => {
+            ["x", "y", "z"].contains(&metric) && index.fract() == 0.0 && row.value == index * 0.37
+        }
+        "b" => metric == "x" && row.value == 1.0 && row.timestamp_ms < MIDNIGHT,
+        _ => false,
+    }
+}
+
+#[test]
+fn a_digit_that_became_another_is_damage() {
+    let changes = [
+        "UPDATE samples SET data = replace(data, '7', '8')",
+        "UPDATE samples SET timestamp = timestamp + 1",
+        "UPDATE layouts SET series = '[2,1]'",
+        "UPDATE series SET metric = 'cpu.usagf'",
+        "UPDATE agents SET name = 'c'",
+    ];
+    for change in changes {
+        let folder = tempfile::tempdir().unwrap();
+        let engine = open(folder.path());
+        for tick in 0..3 {
+            let points = ["cpu.usage", "load.1"].map(|name| Point::plain(name, NOON + tick, 7.0));
+            store(&engine, "a", points.to_vec()).unwrap();
+        }
+        drop(engine);
+        let file = rusqlite::Connection::open(folder.path().join("2026-02-09.db")).unwrap();
+        assert!(file.execute(change, []).unwrap() > 0, "{change}");
+        drop(file);
+        assert_eq!(open(folder.path()).report().unwrap().damaged.len(), 1, "{change}");
+    }
+}
+
+#[test]
+fn a_summary_of_a_chunk_that_changed_is_damage() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    for index in 0..100 {
+        store(&engine, "a", vec![Point::plain("x", MIDNIGHT + index, index as f64)]).unwrap();
+    }
+    let file = rusqlite::Connection::open(folder.path().join("2026-02-09.db")).unwrap();
+    assert!(file.execute("UPDATE chunks SET max = max + 1", []).unwrap() > 0);
+    drop(file);
+    assert!(engine.summary("a", "x", MIDNIGHT, NOON).is_err());
+    wait_for("the file to be set aside", || engine.report().unwrap().damaged.len() == 1);
 }
 
 /// A small file system that can be filled; `None` where the test may not mount one.
@@ -181,7 +237,7 @@ fn a_day_that_nobody_has_open_is_read_on_a_full_disk() {
     let Some(disk) = SmallDisk::mount("1m") else { return };
     let path = disk.0.path().join("2026-02-09.db");
     let writer = open_writer(&path).unwrap();
-    writer.execute_batch("INSERT INTO agents (name) VALUES ('a'), ('b')").unwrap();
+    writer.execute_batch("INSERT INTO agents (name, crc) VALUES ('a', 0), ('b', 0)").unwrap();
     drop(writer);
     std::fs::write(disk.0.path().join("filler"), vec![0; 2 << 20]).unwrap_err();
     assert!(matches!(open_reader(&path), Err(StorageError::DiskFull)), "the index has no room");

@@ -37,6 +37,19 @@ fn points_leave_the_log_as_chunks_and_late_ones_still_end_up_once() {
 }
 
 #[test]
+fn a_packed_minus_zero_keeps_its_sign() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    for index in 0..200 {
+        store(&engine, "a", vec![Point::plain("x", MIDNIGHT + index, -0.0)]).unwrap();
+    }
+    assert!(chunk_rows(folder.path(), "2026-02-09") > 0);
+    let page = engine.list(&PointFilter::default(), ALL).unwrap();
+    assert_eq!(page.total, 200);
+    assert!(page.items.iter().all(|row| row.value.to_bits() == (-0.0f64).to_bits()));
+}
+
+#[test]
 fn a_day_that_is_over_becomes_one_chunk_a_series() {
     let folder = tempfile::tempdir().unwrap();
     let clock = ManualClock::at(NOON);

@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Runs an agent at 1 s and fails when its resident memory has a slope: the mean of the last quarter may be
 # at most 2 % over that of the second quarter.
-#   SOAK_SECS=3600 scripts/soak.sh
+#   SOAK_SECS=3600 scripts/soak.sh [BIN_DIR]      BIN_DIR: built programs; without it they are built
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/env.sh
 secs=${SOAK_SECS:-3600}
-cargo build --locked --release --bins
-bin=$CARGO_TARGET_DIR/release
+bin=${1:-}
+if [ -z "$bin" ]; then
+  cargo build --locked --release --bins
+  bin=$CARGO_TARGET_DIR/release
+fi
 work=$(mktemp -d)
 server='' agent=''
 trap 'kill $server $agent 2>/dev/null || true; rm -rf "$work"' EXIT

@@ -32,6 +32,7 @@ main() {
   local link=(-C "link-arg=-Wl,--gc-sections")
   if command -v ld.lld >/dev/null; then
     link+=(-C "link-arg=-fuse-ld=lld" -C "link-arg=-Wl,--icf=all" -C "link-arg=-Wl,--pack-dyn-relocs=relr")
+    link+=(-C "link-arg=-Wl,--no-eh-frame-hdr" -C "link-arg=-Wl,-T,$PWD/packaging/no-unwind.ld")
   fi
   if [ -z "$only" ] || [ "$only" = oxmon-agent ]; then
     # Without the server's features, so that nothing of them is even compiled in.

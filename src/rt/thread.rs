@@ -1,8 +1,11 @@
 //! The one place where a thread starts.
 
 use std::error::Error;
+#[cfg(target_os = "linux")]
+use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
+use std::time::Duration;
 
 use crate::base::exit::Exit;
 
@@ -33,6 +36,35 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Outcome + Send + 'static) -> Joi
 
 /// Enough for SQLite's and OpenSSL's deepest calls; untouched pages cost nothing.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
+
+/// Runs `body` so that the threads that start meanwhile, and those that they start, may be woken by
+/// a timer up to `slack` late. A library that looks every second whether something is due then
+/// wakes when it suits the system, together with others (PR_SET_TIMERSLACK of prctl(2)). Other
+/// systems than Linux have no such thing.
+pub fn patient<T>(slack: Duration, body: impl FnOnce() -> T) -> T {
+    #[cfg(target_os = "linux")]
+    let _usual = {
+        let usual = Slack(rustix::thread::current_timer_slack().ok());
+        let wanted = u64::try_from(slack.as_nanos()).ok().and_then(NonZeroU64::new);
+        // Refused, it is as if nobody had asked.
+        let _ = rustix::thread::set_current_timer_slack(wanted);
+        usual
+    };
+    #[cfg(not(target_os = "linux"))]
+    let _ = slack;
+    body()
+}
+
+/// A thread's own slack, which it has again when this goes.
+#[cfg(target_os = "linux")]
+struct Slack(Option<u64>);
+
+#[cfg(target_os = "linux")]
+impl Drop for Slack {
+    fn drop(&mut self) {
+        let _ = rustix::thread::set_current_timer_slack(self.0.and_then(NonZeroU64::new));
+    }
+}
 
 /// An error with all of its causes on one line.
 pub fn chain(error: &(dyn Error + 'static)) -> String {

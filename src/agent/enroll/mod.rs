@@ -9,9 +9,6 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-
-use grpcio::EnvBuilder;
 
 use crate::agent::config::AgentConfig;
 use crate::agent::reporter::target::{CALL_TIMEOUT, Target};
@@ -104,7 +101,7 @@ fn fetch(target: &Target, code: &str) -> Result<String, Fatal> {
     let failed = |text: String| {
         Fatal::new(Exit::Failed, format!("cannot enroll at {}: {text}", target.endpoint))
     };
-    let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+    let env = Target::environment();
     let client = target.connect(&env).map_err(failed)?;
     let mut request = EnrollRequest::new();
     request.code = code.to_owned();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::{SinkExt as _, StreamExt as _};
-use grpcio::{ClientDuplexSender, EnvBuilder, Environment, RpcStatusCode, WriteFlags};
+use grpcio::{ClientDuplexSender, Environment, RpcStatusCode, WriteFlags};
 
 use super::packed::Packer;
 use super::target::{CALL_TIMEOUT, Target};
@@ -95,7 +95,7 @@ impl Link {
         // One call is under way at a time; the rest is room for late words of one given up. What
         // does not fit is dropped: nobody waits for it any more.
         let (replies, receiver) = bounded(16);
-        let env = Arc::new(EnvBuilder::new().cq_count(1).name_prefix("grpc").build());
+        let env = Target::environment();
         let link = Self {
             env,
             target,

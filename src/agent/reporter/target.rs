@@ -6,17 +6,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use grpcio::{
-    CallOption, ChannelBuilder, ChannelCredentials, ChannelCredentialsBuilder, Environment,
-    MetadataBuilder,
+    CallOption, ChannelBuilder, ChannelCredentials, ChannelCredentialsBuilder, EnvBuilder,
+    Environment, MetadataBuilder,
 };
 
 use crate::agent::config::AgentConfig;
 use crate::base::cli::VERSION;
+use crate::rt::thread;
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
 use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
 
 /// How long a call may take.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How late gRPC's own timers may be. Its core wakes two threads once a second, whatever there is
+/// to do; with a slack they wake a third as often, and a call that nobody answers ends that much
+/// later.
+const TIMER_SLACK: Duration = Duration::from_secs(2);
 /// Answers are one message long; a server that says more than this is none of ours.
 const RECEIVE_BYTES_MAX: i32 = 256 * 1024;
 
@@ -69,6 +74,12 @@ impl Target {
         }
     }
 
+    /// What gRPC runs on: one thread that waits for the network, and its core's own.
+    pub(crate) fn environment() -> Arc<Environment> {
+        let make = || EnvBuilder::new().cq_count(1).name_prefix("grpc").build();
+        Arc::new(thread::patient(TIMER_SLACK, make))
+    }
+
     /// A client on a new channel. Nothing is connected before the first call.
     pub(crate) fn connect(&self, env: &Arc<Environment>) -> Result<MetricServiceClient, String> {
         let endpoint = no_nul(self.endpoint.clone(), "server_endpoint")?;
@@ -95,7 +106,8 @@ impl Target {
             }
             builder = builder.set_credentials(tls.credentials()?);
         }
-        Ok(MetricServiceClient::new(builder.connect(&endpoint)))
+        let channel = thread::patient(TIMER_SLACK, || builder.connect(&endpoint));
+        Ok(MetricServiceClient::new(channel))
     }
 
     /// What every call carries: who this is, and a time limit.

@@ -12,6 +12,7 @@ use grpcio::{Environment, RpcStatusCode, WriteFlags};
 use crate::base::cli::print;
 use crate::base::clock::{Clock as _, HOUR_MS, SystemClock};
 use crate::base::exit::{Exit, Fatal};
+use crate::base::limits::PACKED_POINTS_MAX;
 use crate::mock::client::{self, Endpoint};
 use crate::mock::measure;
 use crate::mock::workload::Host;
@@ -26,12 +27,9 @@ use crate::wire::pb::metrics_grpc::MetricServiceClient;
 pub enum Mode {
     /// `ReportMetrics`, a batch a call.
     Unary,
-    /// `ReportPacked`, [`TICKS_A_MESSAGE`] ticks a message.
+    /// `ReportPacked`, with as many ticks a message as an agent sends after an outage.
     Packed,
 }
-
-/// Ticks that one packed message carries: as after an outage, or from an agent that gathers.
-pub const TICKS_A_MESSAGE: usize = 10;
 
 /// What to run.
 #[derive(Debug, Clone)]
@@ -254,7 +252,8 @@ impl Agent {
         }
         let count = self.host.series.len();
         // The first message names the series, with one tick: as an agent's does.
-        let ticks = if sequence == 1 { 1 } else { TICKS_A_MESSAGE };
+        let most = (PACKED_POINTS_MAX / count.max(1)).max(1);
+        let ticks = if sequence == 1 { 1 } else { most };
         for tick in 0..ticks {
             let mut packed = PackedTick::new();
             self.at_ms += self.step_ms;

@@ -35,7 +35,7 @@ Options of bench:
   --points N               series of each [60]
   --seconds N              seconds that count, after --warm-up of [30]
   --warm-up N              seconds before them [2]
-  --mode unary|packed      ReportMetrics, or ReportPacked with 10 ticks a message [unary]
+  --mode unary|packed      ReportMetrics, or ReportPacked with up to 500 points a message [unary]
   --step-ms N              simulated time between two ticks of an agent [1000]
   --seed N                 seed of the workload [1]
   --pid PID                the server's process, to measure its CPU time and memory

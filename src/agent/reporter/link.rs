@@ -11,6 +11,7 @@ use grpcio::{ClientDuplexSender, Environment, RpcStatusCode, WriteFlags};
 use super::packed::Packer;
 use super::target::{CALL_TIMEOUT, Target};
 use crate::agent::buffer::Tick;
+use crate::base::limits::{BATCH_POINTS_MAX, PACKED_POINTS_MAX};
 use crate::wire::pb::metrics::{PackedAck, PackedBatch, ReportResponse};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
 use crate::wire::{FEATURE_PACKED, points_to_proto};
@@ -141,6 +142,16 @@ impl Link {
     pub(super) fn learn(&mut self, features: &[String]) {
         if self.packed == Packed::NotOffered && features.iter().any(|name| name == FEATURE_PACKED) {
             self.packed = Packed::Offered;
+        }
+    }
+
+    /// Points that the next call should carry at most. The first message of a stream, which names
+    /// its series, has one tick.
+    pub(super) fn points_max(&self) -> usize {
+        match (self.packed, &self.stream) {
+            (Packed::Offered, None) => 1,
+            (Packed::Offered, Some(_)) => PACKED_POINTS_MAX,
+            _ => BATCH_POINTS_MAX,
         }
     }
 

@@ -196,7 +196,9 @@ impl Reporter {
         {
             let id = self.link.send(std::slice::from_ref(&tick));
             self.launch(id, What::newest(sequence), now);
-        } else if let Some(Front { from, to, ticks }) = self.buffer.front(self.points_max) {
+        } else if let Some(Front { from, to, ticks }) =
+            self.buffer.front(self.points_max.min(self.link.points_max()))
+        {
             let id = self.link.send(&ticks);
             self.launch(id, What::Kept { from, to, ticks: ticks.len(), newest: false }, now);
         }

@@ -182,7 +182,7 @@ impl Default for Pools {
             ingest_workers: 2,
             storage_queue: 1_024,
             alert_workers: 2,
-            alert_queue: 1_024,
+            alert_queue: 128,
             notify_workers: 4,
             http_workers: 4,
             http_queue: 64,

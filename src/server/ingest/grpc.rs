@@ -18,12 +18,17 @@ use super::take::Intake;
 use super::tls::Certificates;
 use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};
+use crate::rt::thread;
 use crate::server::config::ServerConfig;
 
 /// How long calls may go on after the port has closed.
 const DRAIN_WITHIN: Duration = Duration::from_millis(2_000);
 /// How long the library may take to close what is left.
 const CLOSE_WITHIN: Duration = Duration::from_millis(1_000);
+
+/// How late gRPC's own timers may be, which look after connections: its core wakes threads for them
+/// up to 64 times a second on a machine of many cores.
+const TIMER_SLACK: Duration = Duration::from_secs(1);
 
 /// The running gRPC server.
 pub struct GrpcServer {
@@ -46,7 +51,7 @@ impl GrpcServer {
         certificates: Option<&Certificates>,
     ) -> Result<Self, Fatal> {
         let env = EnvBuilder::new().cq_count(config.pools.ingest_workers).name_prefix("ingest");
-        let env = Arc::new(env.build());
+        let env = Arc::new(thread::patient(TIMER_SLACK, || env.build()));
         let under_way = Arc::new(UnderWay::default());
         let handler = Handler::new(Arc::clone(&intake), Arc::clone(&under_way));
         let mut server = ServerBuilder::new(Arc::clone(&env))

@@ -14,8 +14,8 @@
 //! `lag` is the longest time in milliseconds between a point's timestamp and its arrival. The
 //! checksums keep bytes that the disk has changed away from the decoder.
 
-use pco::ChunkConfig;
 use pco::standalone::{simple_compress, simple_decompress_into};
+use pco::{ChunkConfig, DeltaSpec};
 
 use crate::server::storage::frame;
 
@@ -24,10 +24,27 @@ const RAW_POINTS_MAX: usize = 3;
 /// Points that one chunk may hold; what claims more is damaged.
 pub const CHUNK_POINTS_MAX: usize = 1 << 24;
 
-/// How hard pco tries: quick while the day runs, thorough once it is over.
-pub const LEVEL_INTRADAY: usize = 4;
-/// See [`LEVEL_INTRADAY`].
-pub const LEVEL_FINAL: usize = 8;
+/// How hard pco tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// Quickly, while the day runs. Differences between neighbours serve most hosts' series, and
+    /// trying the other ways on each would be a quarter of the processor time that ingest takes.
+    Quick,
+    /// Thoroughly, once the day is over.
+    Thorough,
+}
+
+impl Effort {
+    fn config(self) -> ChunkConfig {
+        let config = ChunkConfig::default();
+        match self {
+            Self::Quick => {
+                config.with_compression_level(4).with_delta_spec(DeltaSpec::TryConsecutive(1))
+            }
+            Self::Thorough => config.with_compression_level(8),
+        }
+    }
+}
 
 /// What a chunk says about its points without unpacking them.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,7 +103,7 @@ pub struct Chunk {
 pub struct BadChunk(pub u32);
 
 /// Packs points, which are sorted by time and not empty.
-pub fn encode(series: u32, times: &[i64], values: &[f64], lag: i64, level: usize) -> Chunk {
+pub fn encode(series: u32, times: &[i64], values: &[f64], lag: i64, effort: Effort) -> Chunk {
     let mut meta = Meta {
         series,
         start: times.first().copied().unwrap_or_default(),
@@ -109,7 +126,7 @@ pub fn encode(series: u32, times: &[i64], values: &[f64], lag: i64, level: usize
     }
     // SQLite has no NaN, which a sum of both infinities would be.
     meta.sum = if meta.sum.is_nan() { 0.0 } else { meta.sum };
-    let config = ChunkConfig::default().with_compression_level(level);
+    let config = effort.config();
     let times_packed =
         if evenly_spaced(times) { None } else { Some(seal(pack_times(times, &config))) };
     let data = if constant { Vec::new() } else { seal(pack_values(values, &config)) };
@@ -211,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn round(times: &[i64], values: &[f64]) {
-        let chunk = encode(7, times, values, 5, LEVEL_FINAL);
+        let chunk = encode(7, times, values, 5, Effort::Thorough);
         assert_eq!(decode_times(&chunk.meta, chunk.times.as_deref()).unwrap(), times);
         let back = decode_values(&chunk.meta, &chunk.data).unwrap();
         let bits = |values: &[f64]| values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
@@ -232,7 +249,7 @@ mod tests {
     #[test]
     fn even_times_and_constant_values_cost_nothing() {
         let times: Vec<i64> = (0..8640).map(|tick| 1_770_625_800_000 + tick * 10_000).collect();
-        let chunk = encode(1, &times, &vec![1e12; 8640], 0, LEVEL_FINAL);
+        let chunk = encode(1, &times, &vec![1e12; 8640], 0, Effort::Thorough);
         assert_eq!((chunk.times, chunk.data.len()), (None, 0));
         round(&times, &vec![-0.0; 8640]);
         round(&times[..1], &[3.0]);
@@ -243,7 +260,7 @@ mod tests {
     fn changed_bytes_are_an_error() {
         let values: Vec<f64> = (0..300).map(|tick| f64::from(tick % 17) * 0.01).collect();
         let times: Vec<i64> = (0..300).map(|tick| tick * tick).collect();
-        let chunk = encode(1, &times, &values, 0, LEVEL_INTRADAY);
+        let chunk = encode(1, &times, &values, 0, Effort::Quick);
         for at in 0..chunk.data.len() {
             let mut data = chunk.data.clone();
             data[at] ^= 0x10;

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use rusqlite::{Connection, params};
 
+use crate::server::storage::chunk::Effort;
 use crate::server::storage::day::Day;
 use crate::server::storage::reader::chunks::{self, Stored};
 use crate::server::storage::{StorageError, chunk, pack, partition};
@@ -133,7 +134,7 @@ fn merge_series(
     points.dedup_by_key(|&mut (ts, _)| ts);
     let (times, values): (Vec<i64>, Vec<f64>) = points.into_iter().unzip();
     let lag = found.iter().map(|stored| stored.meta.lag).max().unwrap_or(0);
-    let merged = chunk::encode(id, &times, &values, lag, chunk::LEVEL_FINAL);
+    let merged = chunk::encode(id, &times, &values, lag, Effort::Thorough);
     let write = || -> Result<(), rusqlite::Error> {
         let mut delete = connection.prepare_cached("DELETE FROM chunks WHERE id = ?1")?;
         for stored in found {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use crate::server::storage::chunk::{self, Chunk};
+use crate::server::storage::chunk::{self, Chunk, Effort};
 use crate::server::storage::day::Cell;
 use crate::server::storage::head::{AgentDay, Tick};
 use crate::server::storage::intern::lock;
@@ -39,7 +39,7 @@ pub fn threshold(name: &str, points: usize) -> usize {
 }
 
 /// Packs what an agent has in the head; `None` when that is nothing.
-pub fn pack(cell: &Cell, level: usize) -> Option<Packed> {
+pub fn pack(cell: &Cell, effort: Effort) -> Option<Packed> {
     let agent = lock(cell);
     let (first, last) = (agent.ticks.first()?, agent.ticks.last()?);
     let span = (first.ts, last.ts);
@@ -51,7 +51,7 @@ pub fn pack(cell: &Cell, level: usize) -> Option<Packed> {
         .into_iter()
         .map(|column| {
             let Column { place, id, times, values, lag } = column;
-            (place, chunk::encode(id, &times, &values, lag, level))
+            (place, chunk::encode(id, &times, &values, lag, effort))
         })
         .collect();
     Some(Packed { cell: Arc::clone(cell), agent: id, newest_frame, chunks, span })

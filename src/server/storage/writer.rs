@@ -259,7 +259,7 @@ impl Writer<'_> {
             if out.iter().any(|one| one.is_of(&cell)) {
                 continue;
             }
-            if let Some(packed) = pack::pack(&cell, chunk::LEVEL_INTRADAY) {
+            if let Some(packed) = pack::pack(&cell, chunk::Effort::Quick) {
                 points += packed.points();
                 out.push(packed);
             }

@@ -7,9 +7,9 @@ pub const GRPC_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Bytes of messages that all gRPC connections together may have in memory.
 pub const GRPC_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Points that an agent puts into one message of a packed stream, unless a single tick has more.
-/// gRPC keeps a read buffer of 8 KB for each connection while two and a half of its messages are
-/// below 12 KB, and of 64 KB and more for ever after one that is not: after an outage, a thousand
-/// agents with a backlog would make that 64 MB.
+/// gRPC's read buffer of a connection has 8 KB while its messages stay below about 4,900 bytes, and
+/// 64 KB or more from the first larger one on: after an outage, a thousand agents with a backlog
+/// would make that 64 MB.
 pub const PACKED_POINTS_MAX: usize = 500;
 /// Calls at the same time on one gRPC connection.
 pub const GRPC_STREAMS_MAX: i32 = 256;

@@ -39,30 +39,45 @@ const STACK_BYTES: usize = 2 * 1024 * 1024;
 
 /// Runs `body` so that the threads that start meanwhile, and those that they start, may be woken by
 /// a timer up to `slack` late. A library that looks every second whether something is due then
-/// wakes when it suits the system, together with others (PR_SET_TIMERSLACK of prctl(2)). Other
-/// systems than Linux have no such thing.
-pub fn patient<T>(slack: Duration, body: impl FnOnce() -> T) -> T {
+/// wakes when it suits the system, together with others (PR_SET_TIMERSLACK of prctl(2)). A thread
+/// among them that has work of its own takes the [`Punctual`] that `body` is given. Other systems
+/// than Linux have no such thing.
+pub fn patient<T>(slack: Duration, body: impl FnOnce(Punctual) -> T) -> T {
     #[cfg(target_os = "linux")]
-    let _usual = {
-        let usual = Slack(rustix::thread::current_timer_slack().ok());
+    let usual = {
+        let usual = rustix::thread::current_timer_slack().ok().and_then(NonZeroU64::new);
         let wanted = u64::try_from(slack.as_nanos()).ok().and_then(NonZeroU64::new);
         // Refused, it is as if nobody had asked.
         let _ = rustix::thread::set_current_timer_slack(wanted);
-        usual
+        Punctual(usual)
     };
     #[cfg(not(target_os = "linux"))]
-    let _ = slack;
-    body()
+    let usual = {
+        let _ = slack;
+        Punctual()
+    };
+    let _again = Again(usual);
+    body(usual)
 }
 
-/// A thread's own slack, which it has again when this goes.
-#[cfg(target_os = "linux")]
-struct Slack(Option<u64>);
+/// The slack of a thread that is as punctual as the system makes it.
+#[derive(Clone, Copy)]
+pub struct Punctual(#[cfg(target_os = "linux")] Option<NonZeroU64>);
 
-#[cfg(target_os = "linux")]
-impl Drop for Slack {
+impl Punctual {
+    /// Makes the thread that calls this punctual.
+    pub fn take(self) {
+        #[cfg(target_os = "linux")]
+        let _ = rustix::thread::set_current_timer_slack(self.0);
+    }
+}
+
+/// Makes its thread punctual again when it goes.
+struct Again(Punctual);
+
+impl Drop for Again {
     fn drop(&mut self) {
-        let _ = rustix::thread::set_current_timer_slack(self.0.and_then(NonZeroU64::new));
+        self.0.take();
     }
 }
 

@@ -12,7 +12,7 @@ use grpcio::{
 
 use crate::agent::config::AgentConfig;
 use crate::base::cli::VERSION;
-use crate::rt::thread;
+use crate::rt::thread::{self, Punctual};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
 use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
 
@@ -76,8 +76,10 @@ impl Target {
 
     /// What gRPC runs on: one thread that waits for the network, and its core's own.
     pub(crate) fn environment() -> Arc<Environment> {
-        let make = || EnvBuilder::new().cq_count(1).name_prefix("grpc").build();
-        Arc::new(thread::patient(TIMER_SLACK, make))
+        let env = EnvBuilder::new().cq_count(1).name_prefix("grpc");
+        // Not the thread of the network: the library sleeps for moments in it, and others wait.
+        let build = |punctual: Punctual| env.after_start(move || punctual.take()).build();
+        Arc::new(thread::patient(TIMER_SLACK, build))
     }
 
     /// A client on a new channel. Nothing is connected before the first call.
@@ -106,7 +108,7 @@ impl Target {
             }
             builder = builder.set_credentials(tls.credentials()?);
         }
-        let channel = thread::patient(TIMER_SLACK, || builder.connect(&endpoint));
+        let channel = thread::patient(TIMER_SLACK, |_| builder.connect(&endpoint));
         Ok(MetricServiceClient::new(channel))
     }
 

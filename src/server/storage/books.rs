@@ -1,10 +1,11 @@
 //! Ids: which ones come next, and the rows that give them their meaning.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use crate::server::storage::{Series, frame};
+use crate::server::storage::{Series, StorageError, frame, partition};
 
 /// What the writer must know to name rows, kept while no writer runs.
 #[derive(Debug, Default)]
@@ -84,17 +85,121 @@ impl Row {
     }
 }
 
+/// A row of `agents` as it was read.
+pub struct AgentRow {
+    /// Its id in the file.
+    pub id: u32,
+    /// The agent.
+    pub name: String,
+    /// The last of its frames that is packed.
+    pub packed: i64,
+}
+
+/// Gives every agent of a file, or the one of this name, to `take`.
+///
+/// # Errors
+///
+/// When the file can't be read, a row is not what was written, or `take` fails.
+pub fn agents(
+    connection: &Connection,
+    path: &Path,
+    name: Option<&str>,
+    mut take: impl FnMut(AgentRow) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, path);
+    let query = "SELECT id, name, packed, crc FROM agents WHERE ?1 IS NULL OR name = ?1";
+    let mut query = connection.prepare(query).map_err(sql)?;
+    let mut rows = query.query([name]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || {
+            Ok((AgentRow { id: row.get(0)?, name: row.get(1)?, packed: row.get(2)? }, row.get(3)?))
+        };
+        let (agent, crc): (AgentRow, i32) = read().map_err(sql)?;
+        if crc != agent_sum(agent.id, &agent.name) {
+            return Err(partition::damaged(path, "an agent's row is not what was written"));
+        }
+        take(agent)?;
+    }
+    Ok(())
+}
+
+/// A row of `series` as it was read.
+pub struct SeriesRow {
+    /// Its id in the file.
+    pub id: u32,
+    /// Its agent's id.
+    pub agent: u32,
+    /// The metric.
+    pub metric: String,
+    /// The labels, a JSON object.
+    pub labels: String,
+}
+
+/// Gives every series of a file, or those of this metric, to `take`.
+///
+/// # Errors
+///
+/// When the file can't be read, a row is not what was written, or `take` fails.
+pub fn series(
+    connection: &Connection,
+    path: &Path,
+    metric: Option<&str>,
+    mut take: impl FnMut(SeriesRow) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, path);
+    let query = "SELECT id, agent, metric, labels, crc FROM series WHERE ?1 IS NULL OR metric = ?1";
+    let mut query = connection.prepare(query).map_err(sql)?;
+    let mut rows = query.query([metric]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || {
+            let (id, agent, metric, labels) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((SeriesRow { id, agent, metric, labels }, row.get(4)?))
+        };
+        let (series, crc): (SeriesRow, i32) = read().map_err(sql)?;
+        if crc != series_sum(series.id, series.agent, &series.metric, &series.labels) {
+            return Err(partition::damaged(path, "a series' row is not what was written"));
+        }
+        take(series)?;
+    }
+    Ok(())
+}
+
+/// Gives the id, the agent's id and the list of every layout of a file to `take`.
+///
+/// # Errors
+///
+/// When the file can't be read, a row is not what was written, or `take` fails.
+pub fn layouts(
+    connection: &Connection,
+    path: &Path,
+    mut take: impl FnMut(i64, u32, &str) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
+    let sql = |error| partition::classify(error, path);
+    let query = "SELECT id, agent, series, crc FROM layouts";
+    let mut query = connection.prepare(query).map_err(sql)?;
+    let mut rows = query.query([]).map_err(sql)?;
+    while let Some(row) = rows.next().map_err(sql)? {
+        let read = || Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
+        let (id, agent, list, crc): (i64, u32, String, i32) = read().map_err(sql)?;
+        if crc != layout_sum(id, agent, &list) {
+            return Err(partition::damaged(path, "a layout's row is not what was written"));
+        }
+        take(id, agent, &list)?;
+    }
+    Ok(())
+}
+
 /// `agents.crc`. What is packed goes on, and is not in it.
-pub fn agent_sum(id: u32, name: &str) -> i32 {
+fn agent_sum(id: u32, name: &str) -> i32 {
     frame::checksum(&[id.into()], &[name.as_bytes()])
 }
 
 /// `series.crc`.
-pub fn series_sum(id: u32, agent: u32, metric: &str, labels: &str) -> i32 {
+fn series_sum(id: u32, agent: u32, metric: &str, labels: &str) -> i32 {
     frame::checksum(&[id.into(), agent.into()], &[metric.as_bytes(), labels.as_bytes()])
 }
 
 /// `layouts.crc`.
-pub fn layout_sum(id: i64, agent: u32, list: &str) -> i32 {
+fn layout_sum(id: i64, agent: u32, list: &str) -> i32 {
     frame::checksum(&[id, agent.into()], &[list.as_bytes()])
 }

@@ -57,21 +57,11 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
 }
 
 fn load_agents(connection: &Connection, day: &Day, known: &mut Known) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, &day.path);
-    let mut query = connection.prepare("SELECT id, name, packed, crc FROM agents").map_err(sql)?;
-    let mut rows = query.query([]).map_err(sql)?;
-    while let Some(row) = rows.next().map_err(sql)? {
-        let read = || -> Result<(u32, String, i64, i32), rusqlite::Error> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        };
-        let (id, name, packed, crc) = read().map_err(sql)?;
-        if crc != books::agent_sum(id, &name) {
-            return Err(partition::damaged(&day.path, "an agent's row is not what was written"));
-        }
-        let cell = day.add_agent(AgentDay::new(id, name.into()));
-        known.agents.insert(id, (cell, packed));
-    }
-    Ok(())
+    books::agents(connection, &day.path, None, |agent| {
+        let cell = day.add_agent(AgentDay::new(agent.id, agent.name.into()));
+        known.agents.insert(agent.id, (cell, agent.packed));
+        Ok(())
+    })
 }
 
 fn load_series(
@@ -80,31 +70,20 @@ fn load_series(
     interner: &Interner,
     known: &mut Known,
 ) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, &day.path);
-    let mut query =
-        connection.prepare("SELECT id, agent, metric, labels, crc FROM series").map_err(sql)?;
-    let mut rows = query.query([]).map_err(sql)?;
-    while let Some(row) = rows.next().map_err(sql)? {
-        let read = || -> Result<(u32, u32, String, String, i32), rusqlite::Error> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-        };
-        let (id, agent_id, metric, labels, crc) = read().map_err(sql)?;
-        if crc != books::series_sum(id, agent_id, &metric, &labels) {
-            return Err(partition::damaged(&day.path, "a series' row is not what was written"));
-        }
-        let labels = Labels::from_json(&labels)
+    books::series(connection, &day.path, None, |row| {
+        let labels = Labels::from_json(&row.labels)
             .ok_or_else(|| partition::damaged(&day.path, "a series' labels are no labels"))?;
         let (cell, _) = known
             .agents
-            .get(&agent_id)
+            .get(&row.agent)
             .ok_or_else(|| partition::damaged(&day.path, "a series has no agent"))?;
         let mut agent = lock(cell);
-        let key = SeriesKey { agent: (&*agent.name).into(), metric: metric.into(), labels };
+        let key = SeriesKey { agent: (&*agent.name).into(), metric: row.metric.into(), labels };
         let series = interner.resolve(key)?;
-        let place = agent.add_entry(series, id);
-        known.series.insert(id, (agent_id, place));
-    }
-    Ok(())
+        let place = agent.add_entry(series, row.id);
+        known.series.insert(row.id, (row.agent, place));
+        Ok(())
+    })
 }
 
 /// Counts and bounds, from the index alone.
@@ -146,25 +125,15 @@ fn load_layouts(
     day: &Day,
     known: &Known,
 ) -> Result<HashMap<i64, Arc<DayLayout>>, StorageError> {
-    let sql = |error| partition::classify(error, &day.path);
-    let bad = || partition::damaged(&day.path, "a layout's row is not what was written");
+    let bad = || partition::damaged(&day.path, "a layout's row makes no sense");
     let mut lists = HashMap::new();
-    let mut query =
-        connection.prepare("SELECT id, agent, series, crc FROM layouts").map_err(sql)?;
-    let mut rows = query.query([]).map_err(sql)?;
-    while let Some(row) = rows.next().map_err(sql)? {
-        let read = || -> Result<(i64, u32, String, i32), rusqlite::Error> {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-        };
-        let (id, agent, list, crc) = read().map_err(sql)?;
-        if crc != books::layout_sum(id, agent, &list) {
-            return Err(bad());
-        }
+    books::layouts(connection, &day.path, |id, agent, list| {
         let (cell, _) = known.agents.get(&agent).ok_or_else(bad)?;
-        let layout = layout_of(&lock(cell), known, &list).ok_or_else(bad)?;
+        let layout = layout_of(&lock(cell), known, list).ok_or_else(bad)?;
         let _ = layout.row.set(id);
         lists.insert(id, Arc::new(layout));
-    }
+        Ok(())
+    })?;
     Ok(lists)
 }
 

@@ -5,12 +5,13 @@ use std::collections::{HashMap, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
 use crate::base::clock::DAY_MS;
 use crate::server::storage::day::Day;
 use crate::server::storage::reader::chunks;
-use crate::server::storage::{StorageError, frame, partition};
+use crate::server::storage::{StorageError, books, frame, partition};
 
 /// Which points are wanted. Times are inclusive Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +65,8 @@ struct OpenDay {
     day: Day,
     number: i64,
     owners: HashMap<u32, Arc<Owner>>,
+    /// Lists of series that frames name, of the wanted agents.
+    layouts: HashMap<i64, Box<str>>,
     packed: VecDeque<u32>,
     /// Agents whose frames are not read yet: id, frames up to which are packed.
     agents: VecDeque<(u32, i64)>,
@@ -113,13 +116,21 @@ impl OpenDay {
         let sql = |error| partition::classify(error, &path);
         // One transaction, so that a point that is packed meanwhile is seen once.
         connection.execute_batch("BEGIN").map_err(sql)?;
-        let agents = agents(&connection, want).map_err(sql)?;
-        let owners = owners(&connection, want, &agents).map_err(sql)?;
+        let agents = agents(&connection, &path, want)?;
+        let owners = owners(&connection, &path, want, &agents)?;
+        let mut layouts = HashMap::new();
+        books::layouts(&connection, &path, |id, agent, list| {
+            if agents.contains_key(&agent) {
+                layouts.insert(id, list.into());
+            }
+            Ok(())
+        })?;
         let mut packed: Vec<u32> = owners.keys().copied().collect();
         packed.sort_unstable();
         let agents = agents.into_iter().map(|(id, (_, packed))| (id, packed)).collect();
         let day = Day::new(number, path);
-        Ok(Some(Self { connection, day, number, owners, packed: packed.into(), agents }))
+        let packed = packed.into();
+        Ok(Some(Self { connection, day, number, owners, layouts, packed, agents }))
     }
 
     /// Reads the next series' chunks, then the next agent's frames; false when there is no more.
@@ -160,19 +171,19 @@ impl OpenDay {
             partition::damaged(&self.day.path, what)
         };
         let query = format!(
-            "SELECT {}, coalesce(layouts.series, samples.series)
-             FROM samples LEFT JOIN layouts
-               ON typeof(samples.series) = 'integer' AND layouts.id = samples.series
-             WHERE samples.agent = ?1 AND samples.id > ?2
-               AND samples.timestamp BETWEEN ?3 AND ?4 ORDER BY samples.id",
+            "SELECT {} FROM samples WHERE samples.agent = ?1 AND samples.id > ?2
+             AND samples.timestamp BETWEEN ?3 AND ?4 ORDER BY samples.id",
             frame::COLUMNS
         );
         let mut query = self.connection.prepare_cached(&query).map_err(sql)?;
         let mut rows = query.query(params![agent, packed, want.from, want.to]).map_err(sql)?;
         while let Some(row) = rows.next().map_err(sql)? {
             let stored = frame::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
-            let list: String = row.get(7).map_err(sql)?;
-            let ids = frame::decode_ids(&list).ok_or_else(bad)?;
+            let list = match stored.series {
+                ValueRef::Integer(layout) => self.layouts.get(&layout).map(|list| &**list),
+                other => other.as_str().ok(),
+            };
+            let ids = list.and_then(frame::decode_ids).ok_or_else(bad)?;
             let frame::Stored { timestamp, received, .. } = stored;
             for (id, value) in ids.into_iter().zip(stored.values) {
                 if let Some(owner) = self.owners.get(&id) {
@@ -187,32 +198,29 @@ impl OpenDay {
 
 type Agents = HashMap<u32, (Arc<str>, i64)>;
 
-fn agents(connection: &Connection, want: &Want) -> rusqlite::Result<Agents> {
-    let mut query =
-        connection.prepare("SELECT id, name, packed FROM agents WHERE ?1 IS NULL OR name = ?1")?;
-    let rows = query.query_map([&want.agent], |row| {
-        let name: String = row.get(1)?;
-        Ok((row.get(0)?, (Arc::from(name), row.get(2)?)))
+fn agents(connection: &Connection, path: &Path, want: &Want) -> Result<Agents, StorageError> {
+    let mut found = HashMap::new();
+    books::agents(connection, path, want.agent.as_deref(), |agent| {
+        found.insert(agent.id, (agent.name.into(), agent.packed));
+        Ok(())
     })?;
-    rows.collect()
+    Ok(found)
 }
 
 fn owners(
     connection: &Connection,
+    path: &Path,
     want: &Want,
     agents: &Agents,
-) -> rusqlite::Result<HashMap<u32, Arc<Owner>>> {
-    let mut query = connection
-        .prepare("SELECT id, agent, metric, labels FROM series WHERE ?1 IS NULL OR metric = ?1")?;
-    let mut rows = query.query([&want.metric])?;
+) -> Result<HashMap<u32, Arc<Owner>>, StorageError> {
     let mut found = HashMap::new();
-    while let Some(row) = rows.next()? {
-        let id: u32 = row.get(0)?;
-        if let Some((agent, _)) = agents.get(&row.get(1)?) {
+    books::series(connection, path, want.metric.as_deref(), |row| {
+        if let Some((agent, _)) = agents.get(&row.agent) {
             let agent = Arc::clone(agent);
-            let owner = Owner { id, agent, metric: row.get(2)?, labels: row.get(3)? };
-            found.insert(id, Arc::new(owner));
+            let owner = Owner { id: row.id, agent, metric: row.metric, labels: row.labels };
+            found.insert(row.id, Arc::new(owner));
         }
-    }
+        Ok(())
+    })?;
     Ok(found)
 }

@@ -13,6 +13,7 @@ use rusqlite::vtab::{
 };
 use rusqlite::{Connection, Error, ffi};
 
+use crate::server::storage::StorageError;
 use crate::server::storage::partition::date_of;
 use crate::server::storage::sql::scan::{PointOf, Scan, Want};
 
@@ -180,7 +181,7 @@ unsafe impl VTabCursor for Cursor<'_> {
     fn next(&mut self) -> rusqlite::Result<()> {
         self.row += 1;
         self.point = match &mut self.scan {
-            Some(scan) => scan.next().map_err(|error| Error::ModuleError(error.to_string()))?,
+            Some(scan) => scan.next().map_err(|error| Error::ModuleError(told(&error)))?,
             None => None,
         };
         Ok(())
@@ -209,5 +210,16 @@ unsafe impl VTabCursor for Cursor<'_> {
 
     fn rowid(&self) -> rusqlite::Result<i64> {
         Ok(self.row)
+    }
+}
+
+/// An error as the one who asked can use it.
+fn told(error: &StorageError) -> String {
+    match error {
+        StorageError::Damaged { .. } => format!(
+            "{error} (a server sets the file aside when it next reads it; a condition on \
+             timestamp leaves its day out)"
+        ),
+        _ => error.to_string(),
     }
 }

@@ -37,6 +37,7 @@ mod mock;
 mod notify;
 mod outage;
 mod packaging;
+mod power;
 mod release;
 mod reload;
 mod rules;

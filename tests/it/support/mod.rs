@@ -8,9 +8,11 @@ pub mod disk;
 #[path = "../../../src/server/notify/tests/far_side.rs"]
 pub mod far_side;
 pub mod grpc;
+pub mod load;
 #[path = "../../../src/server/notify/tests/mail_server.rs"]
 pub mod mail_server;
 pub mod pki;
+pub mod powerless;
 pub mod schema;
 pub mod server;
 pub mod sink;

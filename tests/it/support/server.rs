@@ -52,7 +52,16 @@ impl Server {
     /// Starts a server over the data of an earlier one.
     pub fn start_in(dir: TempDir, extra: &str) -> Self {
         let (grpc_port, http_port) = (free_port(), free_port());
-        let mut server = Self::launch(dir, extra, grpc_port, http_port);
+        let mut server = Self::launch(dir, extra, grpc_port, http_port, &[]);
+        server.wait_ready();
+        server
+    }
+
+    /// Starts a server by a program that becomes it: these words stand before it.
+    pub fn start_under(words: &[String], extra: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let (grpc_port, http_port) = (free_port(), free_port());
+        let mut server = Self::launch(dir, extra, grpc_port, http_port, words);
         server.wait_ready();
         server
     }
@@ -61,7 +70,7 @@ impl Server {
     pub fn start_tls(extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let (grpc_port, http_port) = (free_port(), free_port());
-        let mut server = Self::launch(dir, extra, grpc_port, http_port);
+        let mut server = Self::launch(dir, extra, grpc_port, http_port, &[]);
         server.scheme = "https";
         wait_for("the server's port", Duration::from_secs(20), || {
             if let Ok(Some(status)) = server.child.try_wait() {
@@ -72,9 +81,9 @@ impl Server {
         server
     }
 
-    fn launch(dir: TempDir, extra: &str, grpc_port: u16, http_port: u16) -> Self {
+    fn launch(dir: TempDir, extra: &str, grpc_port: u16, http_port: u16, under: &[String]) -> Self {
         write_config(dir.path(), extra, grpc_port, http_port);
-        let child = spawn(dir.path());
+        let child = spawn(dir.path(), under);
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(Duration::from_secs(30)))
@@ -116,7 +125,7 @@ impl Server {
 
     /// Starts the process again, and does not wait for it.
     pub fn spawn_again(&mut self) {
-        self.child = spawn(self.dir.path());
+        self.child = spawn(self.dir.path(), &[]);
     }
 
     /// Stops with SIGTERM and gives the exit status.
@@ -245,13 +254,15 @@ fn write_config(dir: &Path, extra: &str, grpc_port: u16, http_port: u16) {
     std::fs::write(dir.join("server.toml"), config).expect("the configuration is written");
 }
 
-fn spawn(dir: &Path) -> Child {
+fn spawn(dir: &Path, under: &[String]) -> Child {
     let log: File = OpenOptions::new()
         .create(true)
         .append(true)
         .open(dir.join("server.log"))
         .expect("a log file");
-    Command::new(PROGRAM)
+    let mut words = under.iter().map(String::as_str).chain([PROGRAM]);
+    Command::new(words.next().expect("a program"))
+        .args(words)
         .arg(dir.join("server.toml"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

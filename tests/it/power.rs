@@ -1,0 +1,77 @@
+//! The power that goes under load, at any instant, on a disk that loses and tears what was not
+//! flushed: what the server had acknowledged is there exactly once, with its exact value.
+//!
+//! `OXMON_POWER_CUTS` and `OXMON_CRASH_SEED` say how often and from which seed.
+
+use std::time::Duration;
+
+use crate::support::grpc::now_ms;
+use crate::support::load::{self, CONFIG, Load, WRITERS, Written};
+use crate::support::powerless::{Record, recorder};
+use crate::support::server::Server;
+use crate::support::tools::there;
+use crate::support::{sql, wait_for};
+
+const CUTS: u64 = 25;
+const BATCHES: usize = 400;
+
+/// Numbers of the batches that were acknowledged before a time.
+fn before(written: &[Written], cut: f64) -> Vec<Vec<u64>> {
+    let of = |written: &Written| {
+        let earlier = written.acknowledged.iter().filter(|batch| batch.at < cut);
+        earlier.map(|batch| batch.number).collect()
+    };
+    written.iter().map(of).collect()
+}
+
+#[test]
+fn what_was_acknowledged_outlives_the_power() {
+    if !there("strace") {
+        return;
+    }
+    let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
+    let cuts = number("OXMON_POWER_CUTS").unwrap_or(CUTS);
+    let seed = number("OXMON_CRASH_SEED").unwrap_or_else(|| now_ms() as u64);
+    eprintln!("power test: OXMON_CRASH_SEED={seed} OXMON_POWER_CUTS={cuts}");
+    let traces = tempfile::tempdir().expect("a temporary folder");
+    let prefix = traces.path().join("trace");
+    let mut server = Server::start_under(&recorder(&prefix), CONFIG);
+    let load = Load::new();
+    let written: Vec<Written> = (0..WRITERS).map(|_| Written::default()).collect();
+    let writers = load.start(server.grpc_port, &written);
+    wait_for("the batches", Duration::from_secs(60), || load.is_past(BATCHES).then_some(()));
+    load.end();
+    let join = |writer: std::thread::JoinHandle<Written>| writer.join().expect("a writer ends");
+    let written: Vec<Written> = writers.into_iter().map(join).collect();
+    assert!(server.stop().success());
+    let record = Record::read(&prefix, &server.data());
+    let acknowledged = written.iter().flat_map(|written| &written.acknowledged);
+    let first = acknowledged.map(|batch| batch.at).fold(f64::INFINITY, f64::min);
+    // There were chunks to make, and SQLite's log was moved into the file.
+    assert!(sql::chunks(&server.data()).values().all(|&chunks| chunks > 0));
+    assert!(record.was_flushed(".db", first) && record.was_flushed(".db-wal", first));
+
+    let busy: Vec<f64> = record.begins.iter().copied().filter(|&begin| begin > first).collect();
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..cuts {
+        let cut = busy[random.usize(0..busy.len())];
+        let what = format!("seed {seed}, cut {round}, {:.6} s after the first answer", cut - first);
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir(dir.path().join("data")).expect("the folder is made");
+        let mut chances = Some(random.fork());
+        record.leave(&dir.path().join("data"), cut, f64::INFINITY, &mut chances);
+        let server = Server::start_in(dir, CONFIG);
+        let points = load::check(&server, &before(&written, cut), load.base_ms, &what);
+        eprintln!("{what}: {points} points");
+    }
+
+    // This test can fail: a disk that only claims to flush does lose points.
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    std::fs::create_dir(dir.path().join("data")).expect("the folder is made");
+    let (half, end) = (busy[busy.len() / 2], busy[busy.len() - 1]);
+    record.leave(&dir.path().join("data"), end, half, &mut None);
+    let server = Server::start_in(dir, CONFIG);
+    let stored = load::stored(&server);
+    assert!(load::lost(&stored, &before(&written, half), load.base_ms).is_empty());
+    assert!(!load::lost(&stored, &before(&written, end), load.base_ms).is_empty());
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, Row as SqlRow, params};
 
 use crate::server::storage::{Series, StorageError, frame, partition};
 
@@ -104,23 +104,15 @@ pub fn agents(
     connection: &Connection,
     path: &Path,
     name: Option<&str>,
-    mut take: impl FnMut(AgentRow) -> Result<(), StorageError>,
+    take: impl FnMut(AgentRow) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, path);
     let query = "SELECT id, name, packed, crc FROM agents WHERE ?1 IS NULL OR name = ?1";
-    let mut query = connection.prepare(query).map_err(sql)?;
-    let mut rows = query.query([name]).map_err(sql)?;
-    while let Some(row) = rows.next().map_err(sql)? {
-        let read = || {
-            Ok((AgentRow { id: row.get(0)?, name: row.get(1)?, packed: row.get(2)? }, row.get(3)?))
-        };
-        let (agent, crc): (AgentRow, i32) = read().map_err(sql)?;
-        if crc != agent_sum(agent.id, &agent.name) {
-            return Err(partition::damaged(path, "an agent's row is not what was written"));
-        }
-        take(agent)?;
-    }
-    Ok(())
+    let read = |row: &SqlRow<'_>| {
+        let agent = AgentRow { id: row.get(0)?, name: row.get(1)?, packed: row.get(2)? };
+        let sum = agent_sum(agent.id, &agent.name);
+        Ok((agent, sum == row.get::<_, i32>(3)?))
+    };
+    each(connection, path, query, name, read, take)
 }
 
 /// A row of `series` as it was read.
@@ -144,24 +136,16 @@ pub fn series(
     connection: &Connection,
     path: &Path,
     metric: Option<&str>,
-    mut take: impl FnMut(SeriesRow) -> Result<(), StorageError>,
+    take: impl FnMut(SeriesRow) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, path);
     let query = "SELECT id, agent, metric, labels, crc FROM series WHERE ?1 IS NULL OR metric = ?1";
-    let mut query = connection.prepare(query).map_err(sql)?;
-    let mut rows = query.query([metric]).map_err(sql)?;
-    while let Some(row) = rows.next().map_err(sql)? {
-        let read = || {
-            let (id, agent, metric, labels) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-            Ok((SeriesRow { id, agent, metric, labels }, row.get(4)?))
-        };
-        let (series, crc): (SeriesRow, i32) = read().map_err(sql)?;
-        if crc != series_sum(series.id, series.agent, &series.metric, &series.labels) {
-            return Err(partition::damaged(path, "a series' row is not what was written"));
-        }
-        take(series)?;
-    }
-    Ok(())
+    let read = |row: &SqlRow<'_>| {
+        let (id, agent, metric, labels) = (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
+        let series = SeriesRow { id, agent, metric, labels };
+        let sum = series_sum(id, agent, &series.metric, &series.labels);
+        Ok((series, sum == row.get::<_, i32>(4)?))
+    };
+    each(connection, path, query, metric, read, take)
 }
 
 /// Gives the id, the agent's id and the list of every layout of a file to `take`.
@@ -174,17 +158,33 @@ pub fn layouts(
     path: &Path,
     mut take: impl FnMut(i64, u32, &str) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
+    let query = "SELECT id, agent, series, crc FROM layouts WHERE ?1 IS NULL";
+    let read = |row: &SqlRow<'_>| {
+        let (id, agent, list): (i64, u32, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let sum = layout_sum(id, agent, &list);
+        Ok(((id, agent, list), sum == row.get::<_, i32>(3)?))
+    };
+    each(connection, path, query, None, read, |(id, agent, list)| take(id, agent, &list))
+}
+
+/// Gives each row of a query to `take`, after `read` has said that its sum is the one it carries.
+fn each<T>(
+    connection: &Connection,
+    path: &Path,
+    query: &str,
+    only: Option<&str>,
+    read: impl Fn(&SqlRow<'_>) -> Result<(T, bool), rusqlite::Error>,
+    mut take: impl FnMut(T) -> Result<(), StorageError>,
+) -> Result<(), StorageError> {
     let sql = |error| partition::classify(error, path);
-    let query = "SELECT id, agent, series, crc FROM layouts";
     let mut query = connection.prepare(query).map_err(sql)?;
-    let mut rows = query.query([]).map_err(sql)?;
+    let mut rows = query.query([only]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
-        let read = || Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?));
-        let (id, agent, list, crc): (i64, u32, String, i32) = read().map_err(sql)?;
-        if crc != layout_sum(id, agent, &list) {
-            return Err(partition::damaged(path, "a layout's row is not what was written"));
+        let (row, is_whole) = read(row).map_err(sql)?;
+        if !is_whole {
+            return Err(partition::damaged(path, "a row of ids is not what was written"));
         }
-        take(id, agent, &list)?;
+        take(row)?;
     }
     Ok(())
 }

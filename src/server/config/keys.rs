@@ -124,7 +124,12 @@ pub const KEYS: &[Key] = &[
         (1, 30 * DAY),
         "How long a notification is retried before it is given up.",
     ),
-    number("notify.timeout_secs", "seconds", (1, 300), "Time for one attempt."),
+    number(
+        "notify.timeout_secs",
+        "seconds",
+        (1, 300),
+        "Time for one attempt; with a mail server for one answer, and six times that in all.",
+    ),
     number("notify.log_retention_days", "days", (1, 3_650), "Days that the delivery log is kept."),
     text("notify.ca_file", "PEM file of authorities to trust besides the system's."),
     text("prometheus.enabled", "Serve GET /metrics with the server's own state."),

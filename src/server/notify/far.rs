@@ -10,12 +10,14 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_p
 
 use crate::base::cli::VERSION;
 use crate::server::notify::message::cut;
+use crate::server::notify::timed::Timed;
 
 /// What the senders share. Making one reads the authorities' files once.
 pub struct Far {
     agent: Agent,
     timeout: Duration,
     authorities: Vec<lettre::transport::smtp::client::Certificate>,
+    mails: Timed,
 }
 
 /// What one attempt at one recipient gave.
@@ -48,8 +50,8 @@ impl Outcome {
 const ANSWER_BYTES_READ: u64 = 64 * 1024;
 
 impl Far {
-    /// A far side whose attempts take `timeout` at the most, trusting the system's authorities and
-    /// those in `ca_file`.
+    /// A far side that is left when it gives no answer within `timeout`, trusting the system's
+    /// authorities and those in `ca_file`.
     ///
     /// # Errors
     ///
@@ -85,10 +87,15 @@ impl Far {
             .tls_config(tls)
             .build()
             .new_agent();
-        Ok(Self { agent, timeout, authorities })
+        Ok(Self { agent, timeout, authorities, mails: Timed::default() })
     }
 
-    /// Time for one attempt.
+    /// The limit of each mail server's time.
+    pub fn mails(&self) -> &Timed {
+        &self.mails
+    }
+
+    /// Time for an HTTP call, or for one answer of a mail server.
     pub fn timeout(&self) -> Duration {
         self.timeout
     }

@@ -34,6 +34,7 @@ mod report;
 mod router;
 pub mod silence;
 pub mod template;
+pub mod timed;
 
 use deliver::Deliverer;
 use message::{Kind, Notification};

@@ -15,6 +15,7 @@ use crate::server::notify::channels::config::{Config, Field, FieldKind, some_tex
 use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
 use crate::server::notify::far::Outcome;
 use crate::server::notify::message::{Markup, escape_html, local_time};
+use crate::server::notify::timed::Late;
 
 /// The channel type.
 pub const SPEC: Spec = Spec {
@@ -35,7 +36,9 @@ pub const SPEC: Spec = Spec {
 };
 
 /// The port on which mail servers speak TLS from the first byte.
-const TLS_PORT: u64 = 465;
+const TLS_PORT: u16 = 465;
+/// A mail takes so many time limits of one answer at the most.
+const ANSWERS_MAX: u32 = 6;
 /// Bytes of a mail's text: some hundred thousand events' worth would help nobody.
 const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
@@ -66,18 +69,27 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Outcome {
         message_id: Some(id),
         ..Outcome::default()
     };
-    match transport.send(&mail) {
-        Ok(answer) => {
+    let server = format!("{}:{}", text(sending.config, "smtp_host"), port(sending.config));
+    let limit = sending.far.timeout() * ANSWERS_MAX;
+    match sending.far.mails().run(&server, limit, move || transport.send(&mail)) {
+        Ok(Ok(answer)) => {
             let lines: Vec<&str> = answer.message().collect();
             outcome.response = format!("{} {}", answer.code(), lines.join(" "));
         }
-        Err(error) => {
+        Ok(Err(error)) => {
             outcome.unreachable = error.status().is_none();
             outcome.error_code = error.status().map(|code| code.to_string());
             outcome.error = Some(explain(&error, sending.far.timeout()));
             if error.status().is_some() {
                 outcome.response = crate::rt::thread::chain(&error);
             }
+        }
+        Err(late) => {
+            outcome.unreachable = true;
+            outcome.error = Some(match late {
+                Late::Over => format!("the mail server did not end within {} s", limit.as_secs()),
+                Late::Busy => "the mail server has not ended with the mail before".to_owned(),
+            });
         }
     }
     outcome
@@ -157,10 +169,15 @@ fn html(sending: &Sending<'_>) -> String {
     text
 }
 
+fn port(config: &Config) -> u16 {
+    let port = config.get("smtp_port").and_then(serde_json::Value::as_u64);
+    port.and_then(|port| port.try_into().ok()).unwrap_or_default()
+}
+
 fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
     let config = sending.config;
     let host = text(config, "smtp_host");
-    let port = config.get("smtp_port").and_then(serde_json::Value::as_u64).unwrap_or_default();
+    let port = port(config);
     let user = some_text(config, "smtp_username");
     let mut parameters = TlsParameters::builder(host.to_owned());
     for authority in sending.far.authorities() {
@@ -176,7 +193,7 @@ fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
         (None, None) => Tls::Opportunistic(parameters),
     };
     let mut builder = SmtpTransport::builder_dangerous(host)
-        .port(u16::try_from(port).unwrap_or_default())
+        .port(port)
         .timeout(Some(sending.far.timeout()))
         .tls(tls);
     if let Some(user) = user {

@@ -1,9 +1,12 @@
 //! Mail and HTTPS over real TLS with a private authority, against a real mail server.
 
+use std::io::Write as _;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
 use super::far_side::{Act, FarSide};
@@ -253,6 +256,36 @@ fn a_mail_server_that_hangs_is_left_after_the_time_limit() {
     assert!(error.contains("no answer from the mail server within 1 s"), "{error}");
     let row = &rig.logs()[0];
     assert!(row.duration_ms < 2_000, "the second recipient is not tried: {row:?}");
+}
+
+#[test]
+fn a_mail_server_that_never_ends_its_answer_is_left_too() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (_hang_up, hung_up) = crossbeam_channel::bounded::<()>(0);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (mut stream, hung_up) = (stream.unwrap(), hung_up.clone());
+            // A line well within each read's limit, and never the last.
+            std::thread::spawn(move || {
+                while stream.write_all(b"220-wait\r\n").is_ok() {
+                    let pause = hung_up.recv_timeout(Duration::from_millis(200));
+                    if pause == Err(RecvTimeoutError::Disconnected) {
+                        return;
+                    }
+                }
+            });
+        }
+    });
+    let rig = Rig::new(|config| {
+        config.aggregation_window_secs = 0;
+        config.notify.timeout_secs = 1;
+    });
+    let channel = rig.channel("email", config(port, json!({})), &["a@example.com"]);
+    let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
+    assert!(error.contains("the mail server did not end within 6 s"), "{error}");
+    let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
+    assert!(error.contains("has not ended with the mail before"), "{error}");
 }
 
 #[test]

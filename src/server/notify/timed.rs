@@ -1,0 +1,101 @@
+//! A time limit for work whose library has none: lettre limits each read, so that a mail server
+//! which sends a byte now and then, and never the end, would hold a sender for ever.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+
+use crate::rt::thread;
+use crate::server::notify::lock;
+
+/// Works that are beyond their time, by far side.
+#[derive(Default)]
+pub struct Timed(Arc<Mutex<HashMap<String, usize>>>);
+
+/// Why there is no result.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Late {
+    /// The work went on for longer than it may.
+    Over,
+    /// An earlier work with the same far side still goes on, and this one was not begun.
+    Busy,
+}
+
+impl Timed {
+    /// Does `work` on a thread of its own and waits for it for `limit`. A work that takes longer
+    /// goes on, with nobody to hear of its result, and until its end no other is begun with the
+    /// same far side: one that never lets go holds one thread for each sender at the most.
+    ///
+    /// # Errors
+    ///
+    /// When there is no result in time.
+    pub fn run<T: Send + 'static>(
+        &self,
+        far_side: &str,
+        limit: Duration,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Late> {
+        if lock(&self.0).contains_key(far_side) {
+            return Err(Late::Busy);
+        }
+        let (give, given) = bounded(1);
+        let (late, name) = (Arc::clone(&self.0), far_side.to_owned());
+        thread::spawn("notify-mail", move || {
+            let result = work();
+            let mut late = lock(&late);
+            // The receiver goes under the same lock, so that one of the two sides knows of this.
+            if give.send(result).is_err()
+                && let Some(count) = late.get_mut(&name)
+            {
+                *count -= 1;
+                if *count == 0 {
+                    late.remove(&name);
+                }
+            }
+            Ok(())
+        });
+        if let Ok(result) = given.recv_timeout(limit) {
+            return Ok(result);
+        }
+        let mut late = lock(&self.0);
+        match given.try_recv() {
+            Ok(result) => Ok(result),
+            Err(_) => {
+                *late.entry(far_side.to_owned()).or_default() += 1;
+                drop(given);
+                Err(Late::Over)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(20);
+    const LONG: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_far_side_that_does_not_let_go_gets_no_more_work_until_it_does() {
+        let timed = Timed::default();
+        assert_eq!(timed.run("a", LONG, || 1), Ok(1));
+        let (release, held) = bounded::<()>(0);
+        let (ended, end) = bounded::<()>(0);
+        let work = move || {
+            let _ended = ended;
+            held.recv().is_err()
+        };
+        assert_eq!(timed.run("a", SOON, work), Err(Late::Over));
+        assert_eq!(timed.run("a", LONG, || true), Err(Late::Busy));
+        assert_eq!(timed.run("b", LONG, || true), Ok(true), "others go on");
+        drop(release);
+        assert!(end.recv_timeout(LONG).is_err());
+        while timed.run("a", LONG, || true) == Err(Late::Busy) {
+            std::thread::yield_now();
+        }
+    }
+}

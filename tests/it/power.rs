@@ -1,12 +1,15 @@
 //! The power that goes under load, at any instant, on a disk that loses and tears what was not
-//! flushed: what the server had acknowledged is there exactly once, with its exact value.
+//! flushed: what the server had acknowledged, reports and changes over the API, is there exactly
+//! once, with its exact value.
 //!
 //! `OXMON_POWER_CUTS` and `OXMON_CRASH_SEED` say how often and from which seed.
 
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::grpc::now_ms;
-use crate::support::load::{self, CONFIG, Load, WRITERS, Written};
+use crate::support::load::{self, CONFIG, Load, WRITERS, Written, seconds};
 use crate::support::powerless::{Record, recorder};
 use crate::support::server::Server;
 use crate::support::tools::there;
@@ -14,6 +17,7 @@ use crate::support::{sql, wait_for};
 
 const CUTS: u64 = 25;
 const BATCHES: usize = 400;
+const WHITELIST: &str = "/v1/agents/whitelist";
 
 /// Numbers of the batches that were acknowledged before a time.
 fn before(written: &[Written], cut: f64) -> Vec<Vec<u64>> {
@@ -39,7 +43,13 @@ fn what_was_acknowledged_outlives_the_power() {
     let load = Load::new();
     let written: Vec<Written> = (0..WRITERS).map(|_| Written::default()).collect();
     let writers = load.start(server.grpc_port, &written);
-    wait_for("the batches", Duration::from_secs(60), || load.is_past(BATCHES).then_some(()));
+    let mut entered = Vec::new();
+    wait_for("the batches", Duration::from_secs(60), || {
+        let agent = format!("host-{}", entered.len());
+        server.post(WHITELIST, json!({"agent_id": agent}));
+        entered.push((agent, seconds()));
+        load.is_past(BATCHES).then_some(())
+    });
     load.end();
     let join = |writer: std::thread::JoinHandle<Written>| writer.join().expect("a writer ends");
     let written: Vec<Written> = writers.into_iter().map(join).collect();
@@ -60,9 +70,16 @@ fn what_was_acknowledged_outlives_the_power() {
         std::fs::create_dir(dir.path().join("data")).expect("the folder is made");
         let mut chances = Some(random.fork());
         record.leave(&dir.path().join("data"), cut, f64::INFINITY, &mut chances);
-        let server = Server::start_in(dir, CONFIG);
+        let mut server = Server::start_in(dir, CONFIG);
         let points = load::check(&server, &before(&written, cut), load.base_ms, &what);
-        eprintln!("{what}: {points} points");
+        let list = server.get(&format!("{WHITELIST}?limit=1000"));
+        let rows = list.as_array().expect("a list");
+        let earlier = entered.iter().filter(|(_, at)| *at < cut);
+        for (agent, _) in earlier {
+            let there = rows.iter().filter(|row| row["agent_id"] == agent.as_str()).count();
+            assert_eq!(there, 1, "{what}: {agent} in {list}");
+        }
+        eprintln!("{what}: {points} points, {} agents entered", rows.len());
     }
 
     // This test can fail: a disk that only claims to flush does lose points.

@@ -120,8 +120,7 @@ impl Load {
             match client.report(&batch_to_proto(&sent(writer, number, self.base_ms))) {
                 Ok(reply) if reply.success => {
                     assert_eq!(reply.message, "", "something was left out");
-                    let at = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-                    out.acknowledged.push(Acknowledged { number, at: at.as_secs_f64() });
+                    out.acknowledged.push(Acknowledged { number, at: seconds() });
                     out.doubtful = None;
                     self.done.fetch_add(1, Ordering::SeqCst);
                 }
@@ -134,6 +133,11 @@ impl Load {
         }
         out
     }
+}
+
+/// Seconds since 1970.
+pub fn seconds() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
 /// Every stored point of the writers, read beside the running server; one that stands there twice

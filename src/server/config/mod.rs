@@ -197,7 +197,7 @@ impl Default for Storage {
             commit_max_ms: 5,
             pack_points: 240,
             pack_age_secs: 7_200,
-            head_max_bytes: 16 * 1024 * 1024,
+            head_max_bytes: 12 * 1024 * 1024,
         }
     }
 }

@@ -267,7 +267,8 @@ fn a_reload_moves_to_another_server() {
     rig.reloads.send(reload).unwrap();
     wait("the reload", || rig.reloads.is_empty());
     rig.send(1..2);
-    wait("the second", || numbers(&second.seen()) == [1]);
+    // With the first tick before it, where the reload came before that one's answer.
+    wait("the second", || numbers(&second.seen()).contains(&1));
     assert_eq!(first.seen().len(), 1);
     rig.stop();
 }

@@ -28,6 +28,20 @@ fn before(written: &[Written], cut: f64) -> Vec<Vec<u64>> {
     written.iter().map(of).collect()
 }
 
+/// A server on what [`Record::leave`] gives.
+fn start_after(
+    record: &Record,
+    cut: f64,
+    honest_until: f64,
+    mut random: Option<fastrand::Rng>,
+) -> Server {
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let data = dir.path().join("data");
+    std::fs::create_dir(&data).expect("the folder is made");
+    record.leave(&data, cut, honest_until, &mut random);
+    Server::start_in(dir, CONFIG)
+}
+
 #[test]
 fn what_was_acknowledged_outlives_the_power() {
     if !there("strace") {
@@ -66,11 +80,7 @@ fn what_was_acknowledged_outlives_the_power() {
     for round in 0..cuts {
         let cut = busy[random.usize(0..busy.len())];
         let what = format!("seed {seed}, cut {round}, {:.6} s after the first answer", cut - first);
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        std::fs::create_dir(dir.path().join("data")).expect("the folder is made");
-        let mut chances = Some(random.fork());
-        record.leave(&dir.path().join("data"), cut, f64::INFINITY, &mut chances);
-        let mut server = Server::start_in(dir, CONFIG);
+        let mut server = start_after(&record, cut, f64::INFINITY, Some(random.fork()));
         let points = load::check(&server, &before(&written, cut), load.base_ms, &what);
         let list = server.get(&format!("{WHITELIST}?limit=1000"));
         let rows = list.as_array().expect("a list");
@@ -83,11 +93,8 @@ fn what_was_acknowledged_outlives_the_power() {
     }
 
     // This test can fail: a disk that only claims to flush does lose points.
-    let dir = tempfile::tempdir().expect("a temporary folder");
-    std::fs::create_dir(dir.path().join("data")).expect("the folder is made");
     let (half, end) = (busy[busy.len() / 2], busy[busy.len() - 1]);
-    record.leave(&dir.path().join("data"), end, half, &mut None);
-    let server = Server::start_in(dir, CONFIG);
+    let server = start_after(&record, end, half, None);
     let stored = load::stored(&server);
     assert!(load::lost(&stored, &before(&written, half), load.base_ms).is_empty());
     assert!(!load::lost(&stored, &before(&written, end), load.base_ms).is_empty());

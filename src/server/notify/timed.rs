@@ -75,6 +75,7 @@ impl Timed {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::server::notify::tests::wait_for;
 
     const SOON: Duration = Duration::from_millis(20);
     const LONG: Duration = Duration::from_secs(20);
@@ -94,8 +95,6 @@ mod tests {
         assert_eq!(timed.run("b", LONG, || true), Ok(true), "others go on");
         drop(release);
         assert!(end.recv_timeout(LONG).is_err());
-        while timed.run("a", LONG, || true) == Err(Late::Busy) {
-            std::thread::yield_now();
-        }
+        wait_for("the far side to be free", || (timed.run("a", LONG, || 2) == Ok(2)).then_some(()));
     }
 }

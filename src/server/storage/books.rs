@@ -182,7 +182,10 @@ fn each<T>(
     while let Some(row) = rows.next().map_err(sql)? {
         let (row, is_whole) = read(row).map_err(sql)?;
         if !is_whole {
-            return Err(partition::damaged(path, "a row of ids is not what was written"));
+            return Err(partition::damaged(
+                path,
+                "a row of agents, series or layouts is not what was written",
+            ));
         }
         take(row)?;
     }

@@ -57,7 +57,6 @@ fn value(at_ms: i64, index: usize) -> f64 {
 pub type Rows = BTreeMap<(String, String, i64), u64>;
 
 /// A batch that was acknowledged, and when: seconds since 1970.
-#[derive(Clone, Copy)]
 pub struct Acknowledged {
     pub number: u64,
     pub at: f64,

@@ -54,7 +54,7 @@ pub struct Record {
     namings: Vec<(Span, Naming)>,
     /// Flushes of the folder itself, which keep the names.
     flushes: Vec<Span>,
-    /// When the calls began, in order.
+    /// When each change, flush and naming began, in order.
     pub begins: Vec<f64>,
 }
 
@@ -178,7 +178,7 @@ impl Record {
             ("fsync" | "fdatasync", _, Some(file)) => self.files[file].flushes.push(span),
             ("fsync", _, None) if on.as_deref() == Some("") => self.flushes.push(span),
             ("openat" | "mkdir", ..) => return,
-            (_, [], None) => return,
+            _ if on.is_none() && named.is_empty() => return,
             (name, ..) => panic!("nobody knows what {name}({:.300}) does", call.arguments),
         }
         self.begins.push(span.begin);

@@ -51,8 +51,7 @@ impl Server {
 
     /// Starts a server over the data of an earlier one.
     pub fn start_in(dir: TempDir, extra: &str) -> Self {
-        let (grpc_port, http_port) = (free_port(), free_port());
-        let mut server = Self::launch(dir, extra, grpc_port, http_port, &[]);
+        let mut server = Self::launch(dir, extra, &[]);
         server.wait_ready();
         server
     }
@@ -60,8 +59,7 @@ impl Server {
     /// Starts a server by a program that becomes it: these words stand before it.
     pub fn start_under(words: &[String], extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (grpc_port, http_port) = (free_port(), free_port());
-        let mut server = Self::launch(dir, extra, grpc_port, http_port, words);
+        let mut server = Self::launch(dir, extra, words);
         server.wait_ready();
         server
     }
@@ -69,19 +67,19 @@ impl Server {
     /// Starts a server whose ports speak TLS, and waits until its HTTP port takes connections.
     pub fn start_tls(extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (grpc_port, http_port) = (free_port(), free_port());
-        let mut server = Self::launch(dir, extra, grpc_port, http_port, &[]);
+        let mut server = Self::launch(dir, extra, &[]);
         server.scheme = "https";
         wait_for("the server's port", Duration::from_secs(20), || {
             if let Ok(Some(status)) = server.child.try_wait() {
                 panic!("the server ended with {status}:\n{}", server.log());
             }
-            std::net::TcpStream::connect(("127.0.0.1", http_port)).ok()
+            std::net::TcpStream::connect(("127.0.0.1", server.http_port)).ok()
         });
         server
     }
 
-    fn launch(dir: TempDir, extra: &str, grpc_port: u16, http_port: u16, under: &[String]) -> Self {
+    fn launch(dir: TempDir, extra: &str, under: &[String]) -> Self {
+        let (grpc_port, http_port) = (free_port(), free_port());
         write_config(dir.path(), extra, grpc_port, http_port);
         let child = spawn(dir.path(), under);
         let agent = ureq::Agent::config_builder()

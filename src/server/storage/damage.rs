@@ -32,10 +32,14 @@ pub fn names(data_dir: &Path) -> Vec<String> {
     names
 }
 
-/// What an error while a file is read back says about damage; `None` when it is no damage.
+/// What an error while a file is read back says about damage; `None` when it is no damage. A
+/// statement that makes no sense to SQLite then means that a table is not what it was.
 pub fn found_in(error: &StorageError) -> Option<String> {
     match error {
         StorageError::Damaged { what, .. } => Some(what.clone()),
+        StorageError::Sqlite(inner @ rusqlite::Error::SqlInputError { .. }) => {
+            Some(inner.to_string())
+        }
         StorageError::Sqlite(inner) if inner.sqlite_error_code() == Some(ErrorCode::Unknown) => {
             Some(inner.to_string())
         }

@@ -278,13 +278,11 @@ pub fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
             StorageError::Damaged { file: name_of(path), what: error.to_string() }
         }
         _ => match error {
-            // A value of the wrong kind, a table or a column that is not there: not what was
-            // written.
+            // A value of the wrong kind, or a table that is not there: not what was written.
             rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::FromSqlConversionFailure(..)
             | rusqlite::Error::IntegralValueOutOfRange(..)
             | rusqlite::Error::QueryReturnedNoRows
-            | rusqlite::Error::SqlInputError { .. }
             | rusqlite::Error::Utf8Error(..) => {
                 StorageError::Damaged { file: name_of(path), what: error.to_string() }
             }

@@ -11,7 +11,7 @@ use rusqlite::{Connection, params};
 use crate::base::clock::DAY_MS;
 use crate::server::storage::day::Day;
 use crate::server::storage::reader::chunks;
-use crate::server::storage::{StorageError, books, frame, partition};
+use crate::server::storage::{StorageError, books, damage, frame, partition};
 
 /// Which points are wanted. Times are inclusive Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -94,15 +94,23 @@ impl Scan {
                 return Ok(Some(point));
             }
             if let Some(open) = &mut self.open {
-                if open.advance(&self.want, &mut self.ready)? {
+                let more = open.advance(&self.want, &mut self.ready);
+                if more.map_err(|error| named(error, &open.day.path))? {
                     continue;
                 }
                 self.open = None;
             }
             let Some(day) = self.days.pop_front() else { return Ok(None) };
-            self.open = OpenDay::open(&self.data_dir, day, &self.want)?;
+            let opened = OpenDay::open(&self.data_dir, day, &self.want);
+            let path = partition::path_of(&self.data_dir, day);
+            self.open = opened.map_err(|error| named(error, &path))?;
         }
     }
+}
+
+/// An error that names the file where it means damage.
+fn named(error: StorageError, path: &Path) -> StorageError {
+    damage::found_in(&error).map_or(error, |what| partition::damaged(path, what))
 }
 
 impl OpenDay {

@@ -125,3 +125,28 @@ fn a_folder_without_databases_is_refused() {
     assert!(open(dir.path()).unwrap_err().message.contains("no database"));
     assert!(open(Path::new("/no/such/folder")).is_err());
 }
+
+#[test]
+fn a_file_that_is_not_what_was_written_is_named_and_can_be_left_out() {
+    let day = crate::server::storage::partition::day_of(NOW) - 1;
+    for harm in [
+        "UPDATE agents SET name = 'web-03' WHERE name = 'web-01'",
+        "UPDATE series SET metric = 'cpu.usual' WHERE metric = 'cpu.usage'",
+        "UPDATE layouts SET series = '[1]'",
+        "DROP VIEW metrics; DROP VIEW metric_chunks; ALTER TABLE agents DROP COLUMN packed",
+        "DROP TABLE layouts",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        store(dir.path()).stop();
+        let path = crate::server::storage::partition::path_of(dir.path(), day);
+        Connection::open(&path).unwrap().execute_batch(harm).unwrap();
+        let sql = open(dir.path()).unwrap();
+        let error = sql.query_row("SELECT count(*) FROM metrics", [], |row| row.get::<_, i64>(0));
+        let error = error.unwrap_err().to_string();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(error.contains(&format!("{name} is damaged: ")), "{harm}: {error}");
+        let rest =
+            format!("SELECT count(*) FROM metrics WHERE timestamp >= {}", (day + 1) * DAY_MS);
+        assert_eq!(number(&sql, &rest), 400, "{harm}");
+    }
+}

@@ -88,7 +88,11 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Outcome {
             outcome.unreachable = true;
             outcome.error = Some(match late {
                 Late::Over => format!("the mail server did not end within {} s", limit.as_secs()),
-                Late::Busy => "the mail server has not ended with the mail before".to_owned(),
+                Late::Busy => {
+                    "the mail server has not ended with the mail before: look after it, or \
+                               restart oxmon-server where it is well"
+                        .to_owned()
+                }
             });
         }
     }

@@ -14,7 +14,7 @@ use oxmon::model::series::{Labels, SeriesKey};
 use oxmon::server::alert::Alerts;
 use oxmon::server::alert::tell::{NoticeKind, Tell};
 use oxmon::server::config::ServerConfig;
-use oxmon::server::storage::control::Control;
+use oxmon::server::control::Control;
 use oxmon::server::storage::engine::Engine;
 use oxmon::server::storage::{NewTick, Observer, Series, Store};
 

@@ -8,10 +8,10 @@ use crate::server::api;
 use crate::server::api::auth::Auth;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::notify::Notifier;
 use crate::server::storage::Store;
-use crate::server::storage::control::Control;
 
 /// The server's parts. Each owns its state and is the only one that changes it: a route calls a
 /// method of the part, which writes the database and publishes what is now in force.

@@ -31,13 +31,13 @@ use crate::server::api::server::HttpServer;
 use crate::server::app::App;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::take::Intake;
 use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
 use crate::server::process;
-use crate::server::storage::control::Control;
 use crate::server::storage::engine::Engine;
 use crate::server::storage::{Observer, StorageError, Store};
 

@@ -11,7 +11,7 @@ use crate::server::alert::record;
 use crate::server::alert::shard::Change;
 use crate::server::alert::tell::Tell;
 use crate::server::alert::tracked::Happened;
-use crate::server::storage::control::{Control, alerts};
+use crate::server::control::{Control, alerts};
 use crate::server::storage::{StorageError, Store};
 
 /// Events that are copied between two looks at the journal.

@@ -20,8 +20,8 @@ use crate::server::alert::ruleset::{RuleSet, file_rules};
 use crate::server::alert::shard::Act;
 use crate::server::alert::{Alerts, announce, record, rule_fatal};
 use crate::server::config::ServerConfig;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::alerts::{self as tables, RuleRow};
+use crate::server::control::Control;
+use crate::server::control::alerts::{self as tables, RuleRow};
 use crate::server::storage::{EventFilter, Page, StorageError};
 
 /// Why a rule or an alert can't be what was asked.

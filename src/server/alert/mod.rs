@@ -24,8 +24,8 @@ use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::tell::Tell;
 use crate::server::config::ServerConfig;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::alerts as tables;
+use crate::server::control::Control;
+use crate::server::control::alerts as tables;
 use crate::server::storage::{NewTick, Observer, StorageError, Store};
 
 pub mod backtest;

@@ -19,7 +19,7 @@ use crate::server::alert::metrics::Metrics;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::{Act, Change, Shard};
 use crate::server::alert::tell::Tell;
-use crate::server::storage::control::Control;
+use crate::server::control::Control;
 use crate::server::storage::{NewPoint, NewTick, StorageError, Store};
 
 /// Points that are judged before their changes are written: many alerts at once, few transactions.

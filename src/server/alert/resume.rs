@@ -11,8 +11,8 @@ use crate::server::alert::rule::Rule;
 use crate::server::alert::rules::Sample;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::Shard;
+use crate::server::control::alerts::{self, StateRow};
 use crate::server::storage::StorageError;
-use crate::server::storage::control::alerts::{self, StateRow};
 
 /// Points carry their agents' time, which may lag behind the server's: so much before the
 /// watermark is judged again. Judging twice changes nothing.

@@ -15,7 +15,7 @@ use crate::server::alert::rules::Sample;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::silence::Silences;
 use crate::server::alert::tracked::{Happened, Outcome, Tracked};
-use crate::server::storage::control::alerts::StateRow;
+use crate::server::control::alerts::StateRow;
 use crate::server::storage::{NewPoint, Series};
 
 /// A change of one alert, to be written in one transaction with others.

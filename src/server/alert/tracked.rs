@@ -12,7 +12,7 @@ use crate::server::alert::rules::{Reading, Sample, Subject, Verdict};
 use crate::server::alert::state::{Action, CLOCK_AHEAD_MS_MAX, Input, Phase, Policy, State};
 use crate::server::alert::tell::NoticeKind;
 use crate::server::alert::window::Window;
-use crate::server::storage::control::alerts::StateRow;
+use crate::server::control::alerts::StateRow;
 
 /// A rule on a series.
 #[derive(Debug)]

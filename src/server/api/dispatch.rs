@@ -15,7 +15,7 @@ use crate::server::api::request::{Call, Identity, Role};
 use crate::server::api::router::{Access, Gives, Kind, Method, Param, Route};
 use crate::server::api::routes::ROUTES;
 use crate::server::app::App;
-use crate::server::storage::control::audit::{self, AuditRow};
+use crate::server::control::audit::{self, AuditRow};
 
 /// A request as it came in.
 #[derive(Debug, Clone, Default)]

@@ -4,7 +4,6 @@ pub mod answer;
 pub mod auth;
 pub mod dispatch;
 pub mod exposition;
-pub mod gate;
 pub mod metrics;
 pub mod openapi;
 pub mod reply;

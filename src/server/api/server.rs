@@ -20,11 +20,11 @@ use crate::base::limits::HTTP_BODY_BYTES_MAX;
 use crate::rt::thread;
 use crate::server::api::answer::takes_gzip;
 use crate::server::api::dispatch::{self, Incoming};
-use crate::server::api::gate::line::CLIENT;
-use crate::server::api::gate::refuse::response;
-use crate::server::api::gate::tls::Acceptor;
-use crate::server::api::gate::{Gate, Sides};
 use crate::server::app::App;
+use crate::server::gate::line::CLIENT;
+use crate::server::gate::refuse::response;
+use crate::server::gate::tls::Acceptor;
+use crate::server::gate::{Gate, Sides};
 
 /// How long workers may take to end once the gate has closed.
 const END_WITHIN: Duration = Duration::from_millis(400);

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crossbeam_channel::Sender;
 
-use crate::server::storage::control::certs::checks::CheckRow;
+use crate::server::control::certs::checks::CheckRow;
 
 /// How a check ended.
 #[derive(Debug, Clone)]

@@ -18,9 +18,9 @@ use crate::server::cert::starttls;
 use crate::server::cert::tls::Shown;
 use crate::server::cert::verdict::Verdict;
 use crate::server::cert::{AGENT, Details};
-use crate::server::storage::control::Control;
-use crate::server::storage::control::certs::checks::{self, CertificateRow, CheckRow};
-use crate::server::storage::control::certs::{self, DomainRow};
+use crate::server::control::Control;
+use crate::server::control::certs::checks::{self, CertificateRow, CheckRow};
+use crate::server::control::certs::{self, DomainRow};
 use crate::server::storage::{Ack, Refused, RefusedWhy, StorageError};
 
 /// Queues a batch; see [`crate::server::storage::Store::submit`].

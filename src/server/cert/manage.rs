@@ -11,7 +11,7 @@ use crate::base::limits::{CERT_INTERVAL_SECS_MAX, DOMAIN_BATCH_MAX, DOMAINS_MAX,
 use crate::server::cert::name::normalise;
 use crate::server::cert::starttls::{self, PROTOCOLS};
 use crate::server::cert::{CertError, Certs};
-use crate::server::storage::control::certs::{self, DomainRow};
+use crate::server::control::certs::{self, DomainRow};
 
 /// The port where neither a port nor a protocol is given.
 const HTTPS: i64 = 443;

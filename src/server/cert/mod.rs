@@ -19,9 +19,9 @@ use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::CERT_WAIT_SECS_MAX;
 use crate::rt::stop::StopSource;
 use crate::server::config::ServerConfig;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::certs::checks::{self, CheckRow, Counts};
-use crate::server::storage::control::certs::{self, DomainRow};
+use crate::server::control::Control;
+use crate::server::control::certs::checks::{self, CheckRow, Counts};
+use crate::server::control::certs::{self, DomainRow};
 use crate::server::storage::{StorageError, Store};
 
 mod board;

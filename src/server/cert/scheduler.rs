@@ -9,8 +9,8 @@ use crate::base::clock::{Clock, SECOND_MS};
 use crate::rt::pool::Pool;
 use crate::server::cert::board::Board;
 use crate::server::cert::checker::Checker;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::certs;
+use crate::server::control::Control;
+use crate::server::control::certs;
 
 /// Decides what is checked next.
 pub struct Schedule {

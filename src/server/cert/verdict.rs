@@ -3,7 +3,7 @@
 use crate::server::cert::fault::Fault;
 use crate::server::cert::probe::AtAddress;
 use crate::server::cert::tls::Shown;
-use crate::server::storage::control::certs::checks::AddressRow;
+use crate::server::control::certs::checks::AddressRow;
 
 /// What is said of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]

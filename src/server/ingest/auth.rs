@@ -11,8 +11,8 @@ use subtle::ConstantTimeEq as _;
 use crate::base::clock::{Clock, MINUTE_MS};
 use crate::base::ids::{new_id, random_hex};
 use crate::base::limits::{AGENT_ID_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::server::storage::control::Control;
-use crate::server::storage::control::whitelist as table;
+use crate::server::control::Control;
+use crate::server::control::whitelist as table;
 use crate::server::storage::{Listing, Page, StorageError};
 
 /// How long an enrolment code can be used.

@@ -5,6 +5,11 @@ use std::time::{Duration, Instant};
 
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::rt::stop::Stop;
+use crate::server::control::Control;
+use crate::server::control::notify::channels::ChannelRow;
+use crate::server::control::notify::logs::{self, LogRow};
+use crate::server::control::notify::outbox::{Ahead, Waiting};
+use crate::server::control::notify::{channels as rows, outbox};
 use crate::server::notify::NotifyError;
 use crate::server::notify::channels::config::{Config, mask_path, scrub, secrets, url_secrets};
 use crate::server::notify::channels::{self, Sending};
@@ -12,11 +17,6 @@ use crate::server::notify::far::{Far, Outcome};
 use crate::server::notify::message::{Item, Kind, Notification};
 use crate::server::notify::metrics::Metrics;
 use crate::server::notify::report::Report;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::notify::channels::ChannelRow;
-use crate::server::storage::control::notify::logs::{self, LogRow};
-use crate::server::storage::control::notify::outbox::{Ahead, Waiting};
-use crate::server::storage::control::notify::{channels as rows, outbox};
 use jiff::tz::TimeZone;
 
 /// What the senders share.

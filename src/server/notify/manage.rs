@@ -9,13 +9,13 @@ use crate::base::clock::SECOND_MS;
 use crate::base::ids::new_id;
 use crate::base::limits::{CHANNELS_MAX, RECIPIENTS_MAX, SILENCE_WINDOWS_MAX, TEXT_BYTES_MAX};
 use crate::model::severity::Severity;
+use crate::server::control::Control;
+use crate::server::control::notify::channels::{self as rows, ChannelRow};
+use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::NotifyError;
 use crate::server::notify::channels::config::{self, Config};
 use crate::server::notify::channels::{self, Spec};
 use crate::server::notify::silence::Window;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::notify::channels::{self as rows, ChannelRow};
-use crate::server::storage::control::notify::silence::{self as windows, SilenceRow};
 
 /// A channel to be made, or what of one is to be changed: fields that are left out stay.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::ids::{new_id, stable_id};
 use crate::model::alert::AlertEvent;
 use crate::model::severity::Severity;
-use crate::server::storage::control::notify::outbox::NotificationRow;
+use crate::server::control::notify::outbox::NotificationRow;
 
 /// What a notification says of its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

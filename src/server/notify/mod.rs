@@ -20,8 +20,8 @@ use crate::model::alert::AlertEvent;
 use crate::rt::stop::StopSource;
 use crate::server::alert::tell::{NoticeKind, Tell};
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
 use crate::server::storage::StorageError;
-use crate::server::storage::control::Control;
 
 pub mod channels;
 mod deliver;
@@ -177,7 +177,7 @@ impl Notifier {
         self.deliverer.count(&channel.channel_type, &report);
         let saved = row.clone();
         self.control.write(move |tx| -> Result<(), NotifyError> {
-            Ok(crate::server::storage::control::notify::logs::insert(tx, &saved)?)
+            Ok(crate::server::control::notify::logs::insert(tx, &saved)?)
         })?;
         let answer = row.response_body.unwrap_or_default();
         match row.error_message {

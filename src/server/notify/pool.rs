@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 
 use crate::rt::pool::Pool;
+use crate::server::control::notify::{logs, notices, outbox};
 use crate::server::notify::deliver::Deliverer;
 use crate::server::notify::router::Routing;
 use crate::server::notify::{NotifyError, lock};
-use crate::server::storage::control::notify::{logs, notices, outbox};
 
 /// The dispatcher's parts.
 pub struct Dispatcher {

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::base::ids::new_id;
 use crate::base::limits::FAR_ANSWER_BYTES_MAX;
+use crate::server::control::notify::channels::ChannelRow;
+use crate::server::control::notify::logs::{LogRow, Status};
 use crate::server::notify::far::Outcome;
 use crate::server::notify::message::{Notification, cut};
-use crate::server::storage::control::notify::channels::ChannelRow;
-use crate::server::storage::control::notify::logs::{LogRow, Status};
 
 /// What an attempt gave, by recipient. Nothing in it is a secret any more.
 pub struct Report {

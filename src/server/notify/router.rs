@@ -10,14 +10,14 @@ use crate::base::ids::new_id;
 use crate::base::limits::NOTIFICATION_EVENTS_MAX;
 use crate::model::alert::AlertEvent;
 use crate::model::severity::Severity;
+use crate::server::control::notify::channels::{self, ChannelRow};
+use crate::server::control::notify::logs::{self, LogRow, Status};
+use crate::server::control::notify::notices::{self, Group, Notice};
+use crate::server::control::notify::outbox::{self, NotificationRow};
+use crate::server::control::notify::silence;
 use crate::server::notify::deliver::RETRY_LAST_MS;
 use crate::server::notify::message::{Item, Kind};
 use crate::server::notify::silence::Window;
-use crate::server::storage::control::notify::channels::{self, ChannelRow};
-use crate::server::storage::control::notify::logs::{self, LogRow, Status};
-use crate::server::storage::control::notify::notices::{self, Group, Notice};
-use crate::server::storage::control::notify::outbox::{self, NotificationRow};
-use crate::server::storage::control::notify::silence;
 
 /// What routing needs to know besides the database.
 #[derive(Debug, Clone)]

@@ -12,7 +12,7 @@ use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
 use crate::base::limits::TEXT_BYTES_MAX;
-use crate::server::storage::control::notify::silence::SilenceRow;
+use crate::server::control::notify::silence::SilenceRow;
 
 /// A checked window.
 #[derive(Debug, Clone)]

@@ -10,11 +10,11 @@ use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::configfile::Source;
 use crate::base::exit::{Exit, Fatal};
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
+use crate::server::control::notify::channels::{self as rows, ChannelRow};
+use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::{NotifyError, time_zone};
-use crate::server::storage::control::Control;
-use crate::server::storage::control::notify::channels::{self as rows, ChannelRow};
-use crate::server::storage::control::notify::silence::{self as windows, SilenceRow};
 
 /// A seed file.
 #[derive(Debug, Deserialize)]

@@ -15,9 +15,9 @@ use crate::server::alert::fields::FieldError;
 use crate::server::alert::manage::to_row;
 use crate::server::alert::rule::{Draft, Origin, Rule};
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
+use crate::server::control::alerts::{self as tables, RuleRow};
 use crate::server::storage::StorageError;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::alerts::{self as tables, RuleRow};
 
 /// Runs the command: checks the whole seed, then writes it in one transaction, and says of each
 /// rule what became of it. Names that exist, in the database or in the configuration file, are

@@ -13,7 +13,8 @@ use crate::base::cli::print;
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::Stop;
 use crate::server::config::ServerConfig;
-use crate::server::storage::{StorageError, control, folder, partition};
+use crate::server::control;
+use crate::server::storage::{StorageError, folder, partition};
 
 /// Pages copied before a writer gets its turn.
 const STEP_PAGES: i32 = 2_000;

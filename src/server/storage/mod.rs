@@ -10,7 +10,6 @@ use crate::model::series::SeriesKey;
 pub mod backup;
 mod books;
 mod chunk;
-pub mod control;
 mod damage;
 mod day;
 pub mod engine;

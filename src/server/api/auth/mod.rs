@@ -9,8 +9,8 @@ use crate::base::limits::PASSWORD_BYTES_MAX;
 use crate::server::api::reply::{ApiError, Code};
 use crate::server::api::request::{Identity, Role};
 use crate::server::config;
-use crate::server::storage::control::users::{self, UserRow};
-use crate::server::storage::control::{Control, tokens};
+use crate::server::control::users::{self, UserRow};
+use crate::server::control::{Control, tokens};
 
 pub mod jwt;
 pub mod password;

@@ -7,8 +7,8 @@ use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Param, Route};
 use crate::server::api::schema::{Shape, Time};
+use crate::server::control::audit::{self, AuditFilter, AuditRow};
 use crate::server::storage::Listing;
-use crate::server::storage::control::audit::{self, AuditFilter, AuditRow};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[Route {

@@ -11,8 +11,8 @@ use crate::server::api::request::{Call, Role};
 use crate::server::api::router::{Access, Gives, Method, Route, VIEWER};
 use crate::server::api::routes::{by_login, check_text};
 use crate::server::api::schema::{Shape, Time, parse_time};
+use crate::server::control::tokens::{self, TokenRow};
 use crate::server::storage::Listing;
-use crate::server::storage::control::tokens::{self, TokenRow};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[

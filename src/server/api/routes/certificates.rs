@@ -10,8 +10,8 @@ use crate::server::api::routes::certs::mapped;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::cert::parse::Leaf;
 use crate::server::cert::{CertError, Details};
+use crate::server::control::certs::checks::{self, CertificateFilter, CertificateRow};
 use crate::server::storage::Listing;
-use crate::server::storage::control::certs::checks::{self, CertificateFilter, CertificateRow};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[

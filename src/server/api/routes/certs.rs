@@ -11,9 +11,9 @@ use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::cert::manage::{DomainChange, DomainInput};
 use crate::server::cert::{AGENT, CertError, labels};
+use crate::server::control::certs::checks::{self, AddressRow, CheckRow, Counts};
+use crate::server::control::certs::{self, DomainFilter, DomainRow};
 use crate::server::storage::Listing;
-use crate::server::storage::control::certs::checks::{self, AddressRow, CheckRow, Counts};
-use crate::server::storage::control::certs::{self, DomainFilter, DomainRow};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[

@@ -8,7 +8,7 @@ use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Kind, Param, Route};
 use crate::server::api::schema::{Shape, Time};
-use crate::server::storage::control::notify::logs::{self, LogFilter, LogRow, Status};
+use crate::server::control::notify::logs::{self, LogFilter, LogRow, Status};
 
 const CHANNEL_ID: Param = Param::new("channel_id", Kind::Text, "Exactly this channel.");
 const CHANNEL_TYPE: Param = Param::new("channel_type", Kind::Text, "Exactly this channel type.");

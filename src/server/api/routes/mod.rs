@@ -4,7 +4,6 @@ use crate::base::limits::TEXT_BYTES_MAX;
 use crate::server::api::reply::{ApiError, Code};
 use crate::server::api::request::{Call, Identity};
 use crate::server::api::router::Route;
-use crate::server::web;
 
 pub mod agents;
 pub mod alert_rules;
@@ -24,6 +23,7 @@ pub mod prometheus;
 pub mod range;
 pub mod system;
 pub mod users;
+pub mod web;
 pub mod whitelist;
 
 /// Every endpoint, by resource.

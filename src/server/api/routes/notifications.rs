@@ -8,11 +8,11 @@ use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Role};
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::schema::{Shape, Time};
+use crate::server::control::notify::channels::{self as rows, ChannelRow};
+use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::{NotifyError, channels};
 use crate::server::storage::Listing;
-use crate::server::storage::control::notify::channels::{self as rows, ChannelRow};
-use crate::server::storage::control::notify::silence::{self as windows, SilenceRow};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[

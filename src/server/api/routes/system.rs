@@ -12,7 +12,7 @@ use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::schema::Shape;
 use crate::server::config::ServerConfig;
 use crate::server::config::keys::KEYS;
-use crate::server::storage::control::notify::channels;
+use crate::server::control::notify::channels;
 use crate::server::storage::{self, StorageReport};
 
 /// The endpoints.

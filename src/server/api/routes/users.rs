@@ -11,8 +11,8 @@ use crate::server::api::request::{Call, Role};
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::by_login;
 use crate::server::api::schema::{Shape, Time};
+use crate::server::control::users::{self, UserRow};
 use crate::server::storage::Listing;
-use crate::server::storage::control::users::{self, UserRow};
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[

@@ -13,9 +13,9 @@ use crate::rt::stop::StopSource;
 use crate::server::cert::board::Ended;
 use crate::server::cert::checker::{Checker, Submit};
 use crate::server::cert::metrics::Metrics;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::certs::checks::{self, CertificateFilter, CheckRow};
-use crate::server::storage::control::certs::{self, DomainRow};
+use crate::server::control::Control;
+use crate::server::control::certs::checks::{self, CertificateFilter, CheckRow};
+use crate::server::control::certs::{self, DomainRow};
 use crate::server::storage::{Page, Refused, RefusedWhy, StorageError, Stored};
 
 const ALL: Page = Page { limit: 1_000, offset: 0 };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use crate::base::clock::{ManualClock, SECOND_MS};
 use crate::server::cert::board::{Board, Ended};
 use crate::server::cert::scheduler::Schedule;
+use crate::server::control::Control;
+use crate::server::control::certs::{self, DomainRow, SEEN, UNSEEN};
 use crate::server::storage::StorageError;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::certs::{self, DomainRow, SEEN, UNSEEN};
 
 const START_MS: i64 = 1_770_625_800_000;
 const DAY_SECS: i64 = 86_400;

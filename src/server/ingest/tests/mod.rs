@@ -21,7 +21,7 @@ use super::take::Intake;
 use crate::base::clock::{Clock, ManualClock};
 use crate::model::point::{Batch, Point};
 use crate::server::config::ServerConfig;
-use crate::server::storage::control::Control;
+use crate::server::control::Control;
 use crate::server::storage::engine::Engine;
 use crate::server::storage::{LatestRow, Store};
 use crate::wire::batch_to_proto;

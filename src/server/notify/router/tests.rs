@@ -10,8 +10,8 @@ use super::*;
 use crate::base::clock::{DAY_MS, HOUR_MS};
 use crate::model::alert::AlertStatus;
 use crate::model::series::Labels;
-use crate::server::storage::control::notify::SCHEMA;
-use crate::server::storage::control::notify::silence::SilenceRow;
+use crate::server::control::notify::SCHEMA;
+use crate::server::control::notify::silence::SilenceRow;
 
 #[derive(Debug, Clone)]
 enum Op {

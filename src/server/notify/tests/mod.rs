@@ -21,13 +21,13 @@ use crate::model::series::Labels;
 use crate::model::severity::Severity;
 use crate::server::alert::tell::{NoticeKind, Tell as _};
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
+use crate::server::control::notify::channels::ChannelRow;
+use crate::server::control::notify::logs::{self, LogFilter, LogRow};
+use crate::server::control::notify::outbox;
 use crate::server::notify::manage::{self, ChannelInput};
 use crate::server::notify::{Notifier, NotifyError};
 use crate::server::storage::Page;
-use crate::server::storage::control::Control;
-use crate::server::storage::control::notify::channels::ChannelRow;
-use crate::server::storage::control::notify::logs::{self, LogFilter, LogRow};
-use crate::server::storage::control::notify::outbox;
 
 /// 2026-02-09 is a Monday.
 pub const START: &str = "2026-02-09T08:30:00Z";

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::far_side::{Act, FarSide, closed_port};
 use super::{Rig, event, wait_for};
 use crate::model::severity::Severity;
+use crate::server::control::notify::logs;
 use crate::server::notify::NotifyError;
-use crate::server::storage::control::notify::logs;
 
 /// Waits for the attempts, moving the clock over each backoff.
 fn attempts(rig: &Rig, count: usize) -> Vec<logs::LogRow> {

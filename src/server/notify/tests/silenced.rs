@@ -4,8 +4,8 @@ use serde_json::json;
 
 use super::Rig;
 use super::far_side::{Act, FarSide};
+use crate::server::control::notify::silence::SilenceRow;
 use crate::server::notify::manage::{self, SilenceInput};
-use crate::server::storage::control::notify::silence::SilenceRow;
 
 /// A window over the time at which every test starts.
 fn silence(rig: &Rig, agents: Option<&str>) -> SilenceRow {

@@ -12,7 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::base::cli::{print, usage};
 use crate::base::exit::{Exit, Fatal};
-use crate::server::storage::{control, partition};
+use crate::server::control;
+use crate::server::storage::partition;
 
 mod render;
 mod scan;

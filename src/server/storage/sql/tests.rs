@@ -9,8 +9,8 @@ use super::*;
 use crate::base::clock::{DAY_MS, ManualClock, SECOND_MS};
 use crate::model::point::{Batch, Point};
 use crate::server::config::ServerConfig;
+use crate::server::control::Control;
 use crate::server::storage::Store as _;
-use crate::server::storage::control::Control;
 use crate::server::storage::engine::Engine;
 
 const NOW: i64 = 1_770_681_600_000 + 12 * 3_600_000;

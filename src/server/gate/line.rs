@@ -189,7 +189,7 @@ fn measure(answer: &[u8], head_only: bool) -> io::Result<Option<(usize, u16)>> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::server::api::gate::head;
+    use crate::server::gate::head;
 
     fn whole(text: &[u8], body: &[u8]) -> Whole {
         let head = head::parse(text).unwrap();

@@ -28,19 +28,19 @@ impl File {
     }
 }
 
-static INDEX: File = File::new(HTML, include_bytes!("index.html"));
-static STYLE: File = File::new(CSS, include_bytes!("style.css"));
-static ICON: File = File::new(SVG, include_bytes!("icon.svg"));
-static APP: File = File::new(JS, include_bytes!("app.js"));
-static API: File = File::new(JS, include_bytes!("api.js"));
-static DOM: File = File::new(JS, include_bytes!("dom.js"));
-static FORMAT: File = File::new(JS, include_bytes!("format.js"));
-static CHART: File = File::new(JS, include_bytes!("chart.js"));
-static LOGIN: File = File::new(JS, include_bytes!("login.js"));
-static OVERVIEW: File = File::new(JS, include_bytes!("overview.js"));
-static AGENT: File = File::new(JS, include_bytes!("agent.js"));
-static ALERTS: File = File::new(JS, include_bytes!("alerts.js"));
-static CERTS: File = File::new(JS, include_bytes!("certs.js"));
+static INDEX: File = File::new(HTML, include_bytes!("../../web/index.html"));
+static STYLE: File = File::new(CSS, include_bytes!("../../web/style.css"));
+static ICON: File = File::new(SVG, include_bytes!("../../web/icon.svg"));
+static APP: File = File::new(JS, include_bytes!("../../web/app.js"));
+static API: File = File::new(JS, include_bytes!("../../web/api.js"));
+static DOM: File = File::new(JS, include_bytes!("../../web/dom.js"));
+static FORMAT: File = File::new(JS, include_bytes!("../../web/format.js"));
+static CHART: File = File::new(JS, include_bytes!("../../web/chart.js"));
+static LOGIN: File = File::new(JS, include_bytes!("../../web/login.js"));
+static OVERVIEW: File = File::new(JS, include_bytes!("../../web/overview.js"));
+static AGENT: File = File::new(JS, include_bytes!("../../web/agent.js"));
+static ALERTS: File = File::new(JS, include_bytes!("../../web/alerts.js"));
+static CERTS: File = File::new(JS, include_bytes!("../../web/certs.js"));
 
 /// Every file, as rows of the route table.
 pub const ROUTES: &[Route] = &[

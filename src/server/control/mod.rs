@@ -12,8 +12,8 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::rt::pool::Pool;
+use crate::server::control::metrics::Metrics;
 use crate::server::storage::StorageError;
-use crate::server::storage::control::metrics::Metrics;
 
 pub mod alerts;
 pub mod audit;

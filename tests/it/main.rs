@@ -1,50 +1,53 @@
-//! The built daemons, driven from outside, against real far sides.
+//! The built daemons, driven from outside, against real servers and programs.
+//!
+//! One binary, so that it links once. A module a subject; `support` starts and stops the daemons.
+//! Run one: `cargo nextest run --test it reload`.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod support;
 
+// HTTP: the endpoints, the protocol, the documents.
+mod api;
+// Crashes, damage, full disks, outages, power cuts.
+mod faults;
+// What a release consists of: packages, units, scripts, man pages.
+mod ship;
+
+// Alerts from a stored point to the call that resolves them.
 mod alerts;
-mod api_access;
-mod api_agents;
-mod api_metrics;
-mod api_range;
-mod api_system;
-mod api_users;
-mod api_whitelist;
+// `backup` and `restore`, beside a running server.
 mod backup;
+// Certificate checks of real TLS servers.
 mod certs;
+// Each channel type against an endpoint that checks what it receives.
 mod channels;
+// Configuration files: mistakes are named by file, line and key.
 mod config;
-mod conformance;
-mod crash;
-mod damage;
+// The dashboard in a real Chromium.
 mod dashboard;
-mod diskfull;
+// `oxmon-agent enroll` and enrolment codes.
 mod enroll;
-mod examples;
-mod first_release;
-mod first_value;
-mod footprint;
-mod hostile;
-mod http;
+// From an empty folder to the first stored value.
+mod first_start;
+// gRPC: what is acknowledged, what is rejected, and with which status.
 mod ingest;
-mod install;
-mod kills;
+// Start, stop and exit codes of both daemons.
 mod lifecycle;
-mod lint;
-mod manual;
+// What the agent measures, beside what the system's own programs report.
+mod measured;
+// The mock scenarios: `scripts/mock-*.sh`.
 mod mock;
+// Aggregation, silence windows, retries, the delivery log.
 mod notify;
-mod outage;
-mod packaging;
-mod power;
-mod release;
+// SIGHUP.
 mod reload;
+// Alert rules of every type, through the API and on live points.
 mod rules;
-mod run;
+// READY, watchdog and health checks, for systemd and containers.
 mod service;
+// `oxmon-server sql`.
 mod sql;
+// The `sqlite3` commands of the documentation, beside a running server.
 mod sqlite;
+// TLS and client certificates on the gRPC port, HTTPS.
 mod tls;
-mod truth;
-mod units;

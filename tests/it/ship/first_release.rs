@@ -11,8 +11,8 @@ use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::{PROGRAM, Server};
 use crate::support::wait_for;
 
-const CONFIG: &str = include_str!("../fixtures/first_release/server.toml");
-const SCRIPT: &str = include_str!("../fixtures/first_release/channels.sh");
+const CONFIG: &str = include_str!("../../fixtures/first_release/server.toml");
+const SCRIPT: &str = include_str!("../../fixtures/first_release/channels.sh");
 
 /// Sends one point with its labels.
 fn send(server: &Server, agent: &str, at_ms: i64, metric: &str, label: (&str, &str), value: f64) {

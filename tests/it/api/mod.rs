@@ -1,0 +1,24 @@
+//! HTTP: the endpoints, the protocol, the documents.
+
+// Roles, tokens, logins.
+mod access;
+// Agents and what the server knows of them.
+mod agents;
+// The OpenAPI document by schemathesis, the exposition by promtool and Prometheus.
+mod conformance;
+// The examples of docs/api-reference.md, run with sh, curl and jq.
+mod examples;
+// Slow, broken and malicious clients.
+mod hostile;
+// HTTP/1.1: keep-alive, chunked bodies, pipelining.
+mod http;
+// Points, summaries, names of metrics.
+mod metrics;
+// Range queries for charts.
+mod range;
+// Configuration in force, storage, clean-up.
+mod system;
+// Users, roles, passwords, API tokens, the audit log.
+mod users;
+// The whitelist of agents and enrolment codes.
+mod whitelist;

@@ -1,0 +1,20 @@
+//! What a release consists of: packages, units, scripts, man pages.
+
+// The examples of the first oxmon's README.
+mod first_release;
+// Threads, memory and system calls of both daemons, against the budget.
+mod footprint;
+// `scripts/install.sh`, with systemd and PM2.
+mod install;
+// Scripts, container files and workflows under their linters.
+mod lint;
+// `make run` in a checkout without data.
+mod make_run;
+// Man pages and completions, against `--help`.
+mod man_pages;
+// .deb and .rpm: built, installed, upgraded, purged.
+mod packaging;
+// `scripts/release.sh` in a scratch clone.
+mod release;
+// The systemd units: syntax, rating, and both daemons within them.
+mod units;

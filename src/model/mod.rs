@@ -3,5 +3,7 @@
 #[cfg(feature = "server")]
 pub mod alert;
 pub mod point;
+#[cfg(feature = "server")]
+pub mod role;
 pub mod series;
 pub mod severity;

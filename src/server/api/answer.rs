@@ -7,8 +7,8 @@ use flate2::write::GzEncoder;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use crate::server::api::dispatch::Incoming;
 use crate::server::api::reply::{ApiError, Body, Code, Reply};
+use crate::server::api::request::Incoming;
 
 /// Bodies below this stay as they are: gzip gains nothing on them.
 const GZIP_BYTES_MIN: usize = 1_024;

@@ -9,45 +9,15 @@ use crate::base::clock::{DAY_MS, parse_rfc3339};
 use crate::base::ids::new_id;
 use crate::base::limits::{AUDIT_DAYS_MAX, HTTP_BODY_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::base::logging;
+use crate::model::role::Role;
 use crate::server::api::answer::Answer;
+use crate::server::api::auth::identity::Identity;
 use crate::server::api::reply::{ApiError, Code, Reply};
-use crate::server::api::request::{Call, Identity, Role};
-use crate::server::api::router::{Access, Gives, Kind, Method, Param, Route};
-use crate::server::api::routes::ROUTES;
+use crate::server::api::request::{Call, Incoming};
+use crate::server::api::router::{Access, Kind, Method, Param, Route};
+use crate::server::api::routes;
 use crate::server::app::App;
 use crate::server::control::audit::{self, AuditRow};
-
-/// A request as it came in.
-#[derive(Debug, Clone, Default)]
-pub struct Incoming {
-    /// The method's name as it was sent: `GET`.
-    pub method: String,
-    /// Path and query as they were sent: `/v1/agents?limit=5`.
-    pub target: String,
-    /// The value of `Authorization`.
-    pub authorization: Option<String>,
-    /// The value of `Content-Type`.
-    pub content_type: Option<String>,
-    /// Whether the client takes gzip.
-    pub gzip: bool,
-    /// The value of `If-None-Match`.
-    pub if_none_match: Option<String>,
-    /// The body.
-    pub body: Vec<u8>,
-    /// The client's address, without its port.
-    pub client: String,
-}
-
-/// `limit` and `offset`, which every list takes.
-pub const PAGE_PARAMS: [Param; 2] = [
-    Param::new("limit", Kind::Count, "Rows at the most: 1 to 1000, 20 where it is left out."),
-    Param::new("offset", Kind::Count, "Rows to pass over first."),
-];
-
-/// Every row of the table.
-pub fn routes() -> impl Iterator<Item = &'static Route> {
-    ROUTES.iter().flat_map(|rows| rows.iter())
-}
 
 /// Serves one request. Never fails: what goes wrong becomes an answer.
 pub fn serve(app: &App, incoming: &Incoming) -> Answer {
@@ -57,7 +27,7 @@ pub fn serve(app: &App, incoming: &Incoming) -> Answer {
         app.api_metrics.active.inc();
         let (path, query) = split_target(&incoming.target);
         let found = find(&incoming.method, path);
-        let route = found.as_ref().ok().map(|found| found.0);
+        let route = found.as_ref().map_or(("none", "none"), |(it, _)| (it.method.name(), it.path));
         let outcome = found.and_then(|found| run(app, incoming, found, (path, query), &trace_id));
         let answer = Answer::of(outcome, &trace_id, incoming);
         app.api_metrics.served(route, answer.status, started.elapsed());
@@ -110,7 +80,7 @@ fn find(method: &str, path: &str) -> Result<Found, ApiError> {
     let parts: Vec<&str> = path.split('/').collect();
     let mut best: Option<(&'static Route, usize)> = None;
     let mut allow: Vec<Method> = Vec::new();
-    for route in routes() {
+    for route in routes::all() {
         let Some(fixed) = matches(route.path, &parts) else { continue };
         if !allow.contains(&route.method) {
             allow.push(route.method);
@@ -218,7 +188,7 @@ fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>, A
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode(name)?, decode(value)?);
-        let param = params(route).find(|param| param.name == name);
+        let param = route.params().find(|param| param.name == name);
         let shown: String = name.chars().take(64).collect();
         let param = param
             .ok_or_else(|| ApiError::bad(format!("the parameter `{shown}` is not known here")))?;
@@ -227,19 +197,12 @@ fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>, A
             return Err(ApiError::bad(format!("the parameter `{shown}` stands there twice")));
         }
     }
-    for param in params(route).filter(|param| param.required) {
+    for param in route.params().filter(|param| param.required) {
         if !found.contains_key(param.name) {
             return Err(ApiError::bad(format!("the parameter `{}` is missing", param.name)));
         }
     }
     Ok(found)
-}
-
-/// Every query parameter of a route, those of a list included.
-pub fn params(route: &Route) -> impl Iterator<Item = &'static Param> {
-    let page: &'static [Param] =
-        if matches!(route.gives, Gives::List(_)) { &PAGE_PARAMS } else { &[] };
-    route.query.iter().chain(page)
 }
 
 fn decode(text: &str) -> Result<String, ApiError> {

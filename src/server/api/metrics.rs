@@ -4,8 +4,6 @@ use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
 
-use crate::server::api::router::Route;
-
 /// `oxmon_api_…`.
 pub struct Metrics {
     calls: IntCounterVec,
@@ -42,8 +40,7 @@ impl Metrics {
 
     /// Counts a call. A path without a route counts as `none`, whatever its method, so that
     /// callers can't make up series.
-    pub fn served(&self, route: Option<&Route>, status: u16, took: Duration) {
-        let (method, path) = route.map_or(("none", "none"), |it| (it.method.name(), it.path));
+    pub fn served(&self, (method, path): (&str, &str), status: u16, took: Duration) {
         self.calls.with_label_values(&[method, path, &status.to_string()]).inc();
         self.seconds.observe(took.as_secs_f64());
     }

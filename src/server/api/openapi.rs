@@ -6,10 +6,10 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{Ref, RefOr};
 
-use crate::server::api::dispatch::{params, routes};
+use crate::model::role::Role;
 use crate::server::api::reply::Code;
-use crate::server::api::request::Role;
 use crate::server::api::router::{Access, Gives, Kind, Param, Route};
+use crate::server::api::routes;
 use crate::server::api::schema::Shape;
 
 mod join;
@@ -18,7 +18,7 @@ mod join;
 pub fn document() -> Value {
     let mut schemas = Map::new();
     let mut paths: Map<String, Value> = Map::new();
-    for route in routes().filter(|route| route.is_endpoint()) {
+    for route in routes::all().filter(|route| route.is_endpoint()) {
         let item = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
         if let Some(item) = item.as_object_mut() {
             item.insert(route.method.name().to_lowercase(), operation(route, &mut schemas));
@@ -62,7 +62,7 @@ fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
             })
         })
         .collect();
-    parameters.extend(params(route).map(parameter));
+    parameters.extend(route.params().map(parameter));
     let mut operation = json!({
         "operationId": operation_id(route),
         "summary": route.summary,

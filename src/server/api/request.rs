@@ -1,49 +1,36 @@
-//! What a handler is called with: path, query and body, taken apart and checked.
+//! A request as it came in, and what a handler is called with: path, query and body, taken apart
+//! and checked.
 
 use std::collections::BTreeMap;
 
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::base::clock::parse_rfc3339;
 use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::server::api::auth::identity::Identity;
 use crate::server::api::reply::{ApiError, Code};
 use crate::server::app::App;
 use crate::server::storage::Page;
 
-/// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The user's id.
-    pub user_id: String,
-    /// The user's name.
-    pub username: String,
-    /// What the user may do.
-    pub role: Role,
-    /// Whether an API token was shown instead of a login: it makes no tokens and changes no
-    /// password.
-    pub by_token: bool,
-}
-
-/// What a user may do. Ordered: each may what the one before it may.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Reads everything but configuration.
-    Viewer,
-    /// Does everything.
-    Admin,
-}
-
-impl Role {
-    /// Its name, as it stands in `cert.db` and in JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Viewer => "viewer",
-            Self::Admin => "admin",
-        }
-    }
+/// A request as it came in.
+#[derive(Debug, Clone, Default)]
+pub struct Incoming {
+    /// The method's name as it was sent: `GET`.
+    pub method: String,
+    /// Path and query as they were sent: `/v1/agents?limit=5`.
+    pub target: String,
+    /// The value of `Authorization`.
+    pub authorization: Option<String>,
+    /// The value of `Content-Type`.
+    pub content_type: Option<String>,
+    /// Whether the client takes gzip.
+    pub gzip: bool,
+    /// The value of `If-None-Match`.
+    pub if_none_match: Option<String>,
+    /// The body.
+    pub body: Vec<u8>,
+    /// The client's address, without its port.
+    pub client: String,
 }
 
 /// One request on its way through a handler.

@@ -1,7 +1,8 @@
 //! The route table's row, from which requests are served and the OpenAPI document is made.
 
-use crate::server::api::reply::{ApiError, Reply};
-use crate::server::api::request::{Call, Role};
+use crate::model::role::Role;
+use crate::server::api::reply::{ApiError, Code, Reply};
+use crate::server::api::request::Call;
 use crate::server::api::schema::Shape;
 
 /// A request's method.
@@ -70,6 +71,12 @@ impl Param {
     }
 }
 
+/// `limit` and `offset`, which every list takes.
+pub const PAGE_PARAMS: [Param; 2] = [
+    Param::new("limit", Kind::Count, "Rows at the most: 1 to 1000, 20 where it is left out."),
+    Param::new("offset", Kind::Count, "Rows to pass over first."),
+];
+
 /// What `data` holds.
 #[derive(Debug, Clone, Copy)]
 pub enum Gives {
@@ -106,7 +113,7 @@ pub struct Route {
     /// What it gives.
     pub gives: Gives,
     /// Error codes that it may answer besides those that every route may.
-    pub errors: &'static [crate::server::api::reply::Code],
+    pub errors: &'static [Code],
     /// What serves it.
     pub handler: fn(&Call<'_>) -> Result<Reply, ApiError>,
 }
@@ -135,6 +142,13 @@ impl Route {
 }
 
 impl Route {
+    /// Every query parameter, those of a list included.
+    pub fn params(&self) -> impl Iterator<Item = &'static Param> {
+        let page: &'static [Param] =
+            if matches!(self.gives, Gives::List(_)) { &PAGE_PARAMS } else { &[] };
+        self.query.iter().chain(page)
+    }
+
     /// Whether it is an endpoint of the API, which its document holds.
     pub fn is_endpoint(&self) -> bool {
         !matches!(self.gives, Gives::File)

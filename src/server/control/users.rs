@@ -1,8 +1,10 @@
 //! Users, API tokens, settings such as the JWT secret, and the audit log. Times are Unix seconds
 //! where readers with `sqlite3` look at them (`created_at`), as in all tables of `cert.db`.
 
-use rusqlite::{Connection, OptionalExtension as _, Row, params};
+use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
+use crate::model::role::Role;
 use crate::server::storage::{Listing, Page};
 
 /// `users.token_epoch` goes up when a password changes: tokens of an older epoch are refused.
@@ -53,8 +55,8 @@ pub struct UserRow {
     pub username: String,
     /// The password as an Argon2id PHC string.
     pub password_hash: String,
-    /// `admin` or `viewer`.
-    pub role: String,
+    /// What the user may do.
+    pub role: Role,
     /// Logins of an older epoch are over.
     pub token_epoch: i64,
     /// Whether the password is still the one that came with the configuration.
@@ -63,6 +65,19 @@ pub struct UserRow {
     pub created_at: i64,
     /// Unix seconds.
     pub updated_at: i64,
+}
+
+impl ToSql for Role {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(self.name().into())
+    }
+}
+
+impl FromSql for Role {
+    /// Anything but `admin` is a viewer: the table's own check rules other words out.
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        Ok(if value.as_str()? == Self::Admin.name() { Self::Admin } else { Self::Viewer })
+    }
 }
 
 const USER_COLUMNS: &str =
@@ -190,7 +205,7 @@ pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rus
 /// # Errors
 ///
 /// What SQLite says.
-pub fn set_role(db: &Connection, id: &str, role: &str, now_secs: i64) -> rusqlite::Result<()> {
+pub fn set_role(db: &Connection, id: &str, role: Role, now_secs: i64) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET role = ?2, updated_at = ?3 WHERE id = ?1",
         params![id, role, now_secs],

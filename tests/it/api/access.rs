@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use oxmon::server::api::dispatch::routes;
 use oxmon::server::api::router::{ADMIN, Access, Gives, Method, Route};
+use oxmon::server::api::routes::all as routes;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;

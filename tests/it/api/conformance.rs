@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use oxmon::server::api::dispatch::routes;
+use oxmon::server::api::routes::all as routes;
 use serde_json::{Value, json};
 
 use crate::support::agent::Agent;

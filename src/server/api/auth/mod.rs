@@ -6,12 +6,14 @@ use crate::base::clock::MINUTE_MS;
 use crate::base::exit::{Exit, Fatal};
 use crate::base::ids::{new_id, random_hex};
 use crate::base::limits::PASSWORD_BYTES_MAX;
+use crate::model::role::Role;
+use crate::server::api::auth::identity::Identity;
 use crate::server::api::reply::{ApiError, Code};
-use crate::server::api::request::{Identity, Role};
 use crate::server::config;
 use crate::server::control::users::{self, UserRow};
 use crate::server::control::{Control, tokens};
 
+pub mod identity;
 pub mod jwt;
 pub mod password;
 pub mod throttle;
@@ -221,8 +223,7 @@ fn refused() -> ApiError {
 }
 
 fn identity(user: UserRow, read_only: bool, by_token: bool) -> Identity {
-    let admin = user.role == "admin" && !read_only;
-    let role = if admin { Role::Admin } else { Role::Viewer };
+    let role = if read_only { Role::Viewer } else { user.role };
     Identity { user_id: user.id, username: user.username, role, by_token }
 }
 
@@ -254,7 +255,7 @@ fn first_user(
         id: new_id(),
         username: config.default_username.clone(),
         password_hash: hasher.hash(&config.default_password)?,
-        role: "admin".to_owned(),
+        role: Role::Admin,
         token_epoch: 0,
         must_change: true,
         created_at: now_ms / 1_000,

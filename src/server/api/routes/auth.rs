@@ -5,9 +5,10 @@ use utoipa::ToSchema;
 
 use crate::base::ids::new_id;
 use crate::base::limits::API_TOKENS_MAX;
+use crate::model::role::Role;
 use crate::server::api::auth::{new_token, token_hash};
 use crate::server::api::reply::{ApiError, Code, Reply};
-use crate::server::api::request::{Call, Role};
+use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Method, Route, VIEWER};
 use crate::server::api::routes::{by_login, check_text};
 use crate::server::api::schema::{Shape, Time, parse_time};
@@ -149,11 +150,10 @@ struct NewToken {
 fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
     let body: LoginBody = call.json()?;
     let login = call.app.auth.login(&body.username, &body.password, &call.client, call.now_ms)?;
-    let role = if login.user.role == "admin" { Role::Admin } else { Role::Viewer };
     Ok(Reply::ok(&LoggedIn {
         token: login.token,
         expires_in: login.expires_in,
-        role,
+        role: login.user.role,
         must_change: login.user.must_change,
     }))
 }

@@ -1,8 +1,9 @@
 //! One file a resource, each with its `ROUTES`.
 
 use crate::base::limits::TEXT_BYTES_MAX;
+use crate::server::api::auth::identity::Identity;
 use crate::server::api::reply::{ApiError, Code};
-use crate::server::api::request::{Call, Identity};
+use crate::server::api::request::Call;
 use crate::server::api::router::Route;
 
 pub mod agents;
@@ -27,7 +28,7 @@ pub mod web;
 pub mod whitelist;
 
 /// Every endpoint, by resource.
-pub const ROUTES: &[&[Route]] = &[
+const ROUTES: &[&[Route]] = &[
     health::ROUTES,
     auth::ROUTES,
     openapi::ROUTES,
@@ -49,6 +50,11 @@ pub const ROUTES: &[&[Route]] = &[
     prometheus::ROUTES,
     web::ROUTES,
 ];
+
+/// Every row of the table.
+pub fn all() -> impl Iterator<Item = &'static Route> {
+    ROUTES.iter().flat_map(|rows| rows.iter())
+}
 
 /// The caller, who must have logged in with a password: a token that leaks must not make more of
 /// itself, nor users.

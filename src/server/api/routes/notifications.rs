@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::model::role::Role;
 use crate::model::severity::Severity;
 use crate::server::api::reply::{ApiError, Code, Reply};
-use crate::server::api::request::{Call, Role};
+use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::notify::channels::{self as rows, ChannelRow};

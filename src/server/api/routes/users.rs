@@ -6,8 +6,9 @@ use utoipa::ToSchema;
 
 use crate::base::ids::new_id;
 use crate::base::limits::{USERNAME_BYTES_MAX, USERS_MAX};
+use crate::model::role::Role;
 use crate::server::api::reply::{ApiError, Code, Reply};
-use crate::server::api::request::{Call, Role};
+use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::by_login;
 use crate::server::api::schema::{Shape, Time};
@@ -90,7 +91,7 @@ struct User {
 impl From<UserRow> for User {
     fn from(row: UserRow) -> Self {
         Self {
-            role: if row.role == Role::Admin.name() { Role::Admin } else { Role::Viewer },
+            role: row.role,
             id: row.id,
             username: row.username,
             must_change: row.must_change,
@@ -153,7 +154,7 @@ fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
         id: new_id(),
         password_hash: call.app.auth.hash_new("password", &body.password)?,
         username: body.username,
-        role: body.role.unwrap_or(Role::Viewer).name().to_owned(),
+        role: body.role.unwrap_or(Role::Viewer),
         token_epoch: 0,
         must_change: false,
         created_at: now_secs,
@@ -196,7 +197,7 @@ fn set_role(call: &Call<'_>) -> Result<Reply, ApiError> {
         if body.role != Role::Admin {
             check_not_last(tx, row)?;
         }
-        Ok(users::set_role(tx, &row.id, body.role.name(), now_secs)?)
+        Ok(users::set_role(tx, &row.id, body.role, now_secs)?)
     })?;
     Ok(Reply::ok(&User::from(row)))
 }
@@ -235,7 +236,7 @@ fn change(
 
 /// Somebody must be left who can let others in.
 fn check_not_last(tx: &Transaction<'_>, row: &UserRow) -> Result<(), ApiError> {
-    if row.role == Role::Admin.name() && users::admins(tx)? <= 1 {
+    if row.role == Role::Admin && users::admins(tx)? <= 1 {
         let message =
             format!("`{}` is the last administrator; make another one first", row.username);
         return Err(ApiError::new(Code::Conflict, message));

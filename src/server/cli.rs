@@ -9,7 +9,8 @@ use lexopt::{Arg, Parser};
 use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
 use crate::server::config::ServerConfig;
-use crate::server::storage::{backup, sql};
+use crate::server::storage::keep::backup;
+use crate::server::storage::sql;
 use crate::server::{alive, run, seed};
 
 const PROGRAM: &str = "oxmon-server";

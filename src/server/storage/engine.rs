@@ -15,17 +15,21 @@ use crate::model::series::SeriesKey;
 use crate::rt::stop::StopSource;
 use crate::rt::thread;
 use crate::server::config::ServerConfig;
+use crate::server::storage::day::file;
 use crate::server::storage::day::{Day, Job, Write};
-use crate::server::storage::intern::{Interner, lock};
+use crate::server::storage::events;
+use crate::server::storage::keep::damage;
+use crate::server::storage::keep::open;
+use crate::server::storage::keep::retention;
+use crate::server::storage::keep::retention::What;
 use crate::server::storage::metrics::Metrics;
-use crate::server::storage::reader::{list, names, range};
-use crate::server::storage::retention::What;
+use crate::server::storage::read::{index, points, range};
+use crate::server::storage::series::{Interner, lock};
 use crate::server::storage::shared::{Done, Permit, Shared};
 use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
     PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
-    StorageError, StorageReport, Store, Stored, Summary, Visit, damage, events, folder, partition,
-    reserve, retention, upkeep,
+    StorageError, StorageReport, Store, Stored, Summary, Visit,
 };
 
 /// How often a read is begun again when a day goes meanwhile.
@@ -49,7 +53,7 @@ impl Engine {
         clock: Arc<dyn Clock>,
         registry: &prometheus::Registry,
     ) -> Result<Arc<Self>, StorageError> {
-        let lock_file = folder::take(&config.data_dir)?;
+        let lock_file = open::lock_folder(&config.data_dir)?;
         let metrics = Metrics::new(registry)
             .map_err(|error| StorageError::Invalid(format!("the store's metrics: {error}")))?;
         let shared = Arc::new(Shared {
@@ -72,14 +76,14 @@ impl Engine {
             #[cfg(test)]
             probe: OnceLock::new(),
         });
-        reserve::spend_if_needed(&config.data_dir);
-        folder::load_days(&shared)?;
+        open::spend_reserve_if_needed(&config.data_dir);
+        open::load_days(&shared)?;
         let source = StopSource::new();
         let stop = source.stop();
         let background = {
             let shared = Arc::clone(&shared);
             thread::spawn("db-maintain", move || {
-                upkeep::run(&shared, &stop);
+                retention::run(&shared, &stop);
                 Ok(())
             })
         };
@@ -96,7 +100,7 @@ impl Engine {
     /// Does now what is done every few seconds.
     #[cfg(test)]
     pub fn maintain_now(&self) {
-        upkeep::ask(&self.shared);
+        retention::wake_writers(&self.shared);
     }
 
     /// Reads, and begins again when a day went meanwhile.
@@ -122,7 +126,7 @@ impl Engine {
         let days = self.shared.days();
         let outcome = body(&days);
         if let Err(StorageError::Damaged { file, what }) = &outcome
-            && let Some(number) = partition::day_of_file(file)
+            && let Some(number) = file::day_of_file(file)
             // The day that was read, which may have been set aside since: then it has no writer.
             && let Some(day) = days.iter().find(|day| day.number == number)
             && let Ok(writer) = day.writer(&self.shared)
@@ -150,7 +154,7 @@ impl Engine {
         };
         let mut parts: Vec<(Arc<Day>, Vec<ResolvedTick>)> = Vec::new();
         for tick in ticks {
-            let number = partition::day_of(tick.timestamp_ms);
+            let number = file::day_of(tick.timestamp_ms);
             if let Some((_, part)) = parts.iter_mut().find(|(day, _)| day.number == number) {
                 part.push(tick);
             } else if let Some(day) = shared.day(number) {
@@ -201,15 +205,15 @@ impl Store for Engine {
     }
 
     fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError> {
-        self.read(|days| Ok(names::latest(days, Some(agent))))
+        self.read(|days| Ok(index::latest(days, Some(agent))))
     }
 
     fn latest_all(&self) -> Result<Vec<LatestRow>, StorageError> {
-        self.read(|days| Ok(names::latest(days, None)))
+        self.read(|days| Ok(index::latest(days, None)))
     }
 
     fn list(&self, filter: &PointFilter, page: Page) -> Result<Listing<PointRow>, StorageError> {
-        self.read(|days| list::list(days, filter, page))
+        self.read(|days| points::list(days, filter, page))
     }
 
     fn range(&self, query: &RangeQuery) -> Result<Vec<RangeSeries>, StorageError> {
@@ -228,8 +232,8 @@ impl Store for Engine {
 
     fn names(&self, from_ms: i64, to_ms: i64, page: Page) -> Result<Listing<String>, StorageError> {
         let numbers = self.shared.interner.metric_numbers();
-        let found = self.read(|days| names::metrics(days, numbers, (from_ms, to_ms)))?;
-        Ok(names::page(found, page))
+        let found = self.read(|days| index::metrics(days, numbers, (from_ms, to_ms)))?;
+        Ok(index::page(found, page))
     }
 
     fn agents(
@@ -238,12 +242,12 @@ impl Store for Engine {
         to_ms: i64,
         page: Page,
     ) -> Result<Listing<String>, StorageError> {
-        let found = self.read(|days| names::agents(days, (from_ms, to_ms)))?;
-        Ok(names::page(found, page))
+        let found = self.read(|days| index::agents(days, (from_ms, to_ms)))?;
+        Ok(index::page(found, page))
     }
 
     fn agents_seen(&self) -> Result<Vec<AgentSeen>, StorageError> {
-        self.read(|days| Ok(names::agents_seen(days)))
+        self.read(|days| Ok(index::agents_seen(days)))
     }
 
     fn scan(
@@ -264,12 +268,12 @@ impl Store for Engine {
     fn put_events(&self, events: &[AlertEvent]) -> Result<(), StorageError> {
         let mut by_day: BTreeMap<i64, Vec<AlertEvent>> = BTreeMap::new();
         for event in events {
-            by_day.entry(partition::day_of(event.timestamp_ms)).or_default().push(event.clone());
+            by_day.entry(file::day_of(event.timestamp_ms)).or_default().push(event.clone());
         }
         let mut answers = Vec::new();
         for (number, events) in by_day {
             let day = self.shared.day(number).ok_or_else(|| {
-                let date = partition::date_of(number);
+                let date = file::date_of(number);
                 StorageError::Invalid(format!("{date} is not one of the days that are kept"))
             })?;
             let (reply, answer) = bounded(1);
@@ -299,18 +303,19 @@ impl Store for Engine {
         let mut series = 0;
         let mut partitions = Vec::new();
         for day in shared.days() {
-            let has_head = |agent: &crate::server::storage::head::AgentDay| agent.head_points > 0;
+            let has_head =
+                |agent: &crate::server::storage::day::head::AgentDay| agent.head_points > 0;
             let cells = day.agents();
             let agents = cells.iter().map(|cell| lock(cell));
             series += agents.filter(|a| has_head(a)).map(|a| a.entries.len()).sum::<usize>();
             if day.is_made() {
-                let date = partition::date_of(day.number);
-                partitions.push(Partition { date, size_bytes: partition::size_of(&day.path) });
+                let date = file::date_of(day.number);
+                partitions.push(Partition { date, size_bytes: file::size_of(&day.path) });
             }
         }
         Ok(StorageReport {
             partitions,
-            total_bytes: folder::bytes(&shared.data_dir)?,
+            total_bytes: open::folder_bytes(&shared.data_dir)?,
             damaged: lock(&shared.set_aside).clone(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             head_bytes: u64::try_from(shared.head_bytes.load(Ordering::Relaxed)).unwrap_or(0),

@@ -9,7 +9,8 @@ use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
 use crate::server::storage::day::Day;
-use crate::server::storage::{EventFilter, Listing, Page, StorageError, partition};
+use crate::server::storage::day::file;
+use crate::server::storage::{EventFilter, Listing, Page, StorageError};
 
 /// Writes an event, or replaces the one with its id.
 ///
@@ -88,8 +89,8 @@ fn select(
         let rows = query.query_map(params_from_iter(values), event)?;
         rows.collect()
     };
-    let rows = read().map_err(|error| partition::classify(error, &day.path))?;
-    let whole = || partition::damaged(&day.path, "an alert event can't be read");
+    let rows = read().map_err(|error| file::classify(error, &day.path))?;
+    let whole = || file::damaged(&day.path, "an alert event can't be read");
     rows.into_iter().map(|row| row.ok_or_else(whole)).collect()
 }
 
@@ -142,7 +143,7 @@ pub fn list(
             let count: i64 = connection
                 .prepare_cached(&sql)
                 .and_then(|mut query| query.query_row(params_from_iter(&values), |row| row.get(0)))
-                .map_err(|error| partition::classify(error, &day.path))?;
+                .map_err(|error| file::classify(error, &day.path))?;
             let count = count.max(0) as u64;
             if limit == 0 || skip >= count {
                 return Ok((count, Vec::new()));

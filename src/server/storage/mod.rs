@@ -1,5 +1,36 @@
-//! The storage boundary. Everything outside this folder sees the [`Store`] trait and
-//! [`control::Control`], so that an engine other than SQLite can stand behind the same server.
+//! The points of every series and the alert events, by UTC day, one SQLite file a day. Everything
+//! outside this folder sees the [`Store`] trait; [`engine::Engine`] is the one implementation.
+//!
+//! | file | what | who calls |
+//! |---|---|---|
+//! | `mod.rs`, `query.rs` | the [`Store`] trait; what it is asked and answers | every other room |
+//! | `engine.rs` | `Store` on day files | `server/run.rs`, which opens it |
+//! | `shared.rs` | the open days, settings, counters | engine, writers, keep |
+//! | `series.rs` | every series of the process, by number | engine, recover |
+//! | `events.rs` | the table of alert events | engine, writers |
+//! | `metrics.rs` | the store's own metrics | shared |
+//! | `day/mod.rs` | one day: its agents, its readers' connections, its writer's queue | all below |
+//! | `day/file.rs` | name, schema and opening of a day file; SQLite's errors | all below |
+//! | `day/ids.rs` | id allocator; rows of `agents`, `series`, `layouts` | writer, recover, sql |
+//! | `day/head.rs` | one agent's samples that are not packed yet | group, pack, recover, read |
+//! | `day/head_values.rs` | their values in half the memory | head |
+//! | `write/writer.rs` | the thread that owns a day file | engine, retention |
+//! | `write/group.rs` | the batches of one transaction; which points are duplicates | writer |
+//! | `write/wal.rs` | WAL records: rows of `samples`, and checksums | group, recover, codec, sql |
+//! | `chunks/codec.rs` | a chunk's format | pack, compact, group, read, sql |
+//! | `chunks/pack.rs` | from an agent's head to chunks | writer, compact |
+//! | `chunks/compact.rs` | a finished day: one chunk a series | writer |
+//! | `read/mod.rs` | head and chunks as one | its children |
+//! | `read/chunks.rs` | chunks of a series from the file | read, compact |
+//! | `read/points.rs` | points one by one | engine |
+//! | `read/range.rs` | buckets, summaries, scans | engine |
+//! | `read/index.rs` | metrics, agents, newest values | engine |
+//! | `keep/open.rs` | the folder: lock, size, reserve; loads the days | engine, backup |
+//! | `keep/recover.rs` | a day file back into memory | open |
+//! | `keep/damage.rs` | damaged files are set aside | writer, open, engine |
+//! | `keep/retention.rs` | maintenance: old days are dropped, writers are woken | engine |
+//! | `keep/backup.rs` | `backup` and `restore` | `server/cli.rs` |
+//! | `sql/` | virtual tables for `sql` | `server/cli.rs` |
 
 use std::sync::Arc;
 
@@ -7,35 +38,20 @@ use crate::model::alert::AlertEvent;
 use crate::model::point::Batch;
 use crate::model::series::SeriesKey;
 
-pub mod backup;
-mod books;
-mod chunk;
-mod damage;
+mod chunks;
 mod day;
 pub mod engine;
 mod events;
-mod folder;
-mod frame;
-mod group;
-mod head;
-mod intern;
-mod known;
-mod merge;
+pub mod keep;
 mod metrics;
-mod pack;
-mod partition;
 mod query;
-mod reader;
-mod recover;
-mod reserve;
-mod retention;
+mod read;
+mod series;
 mod shared;
 pub mod sql;
 #[cfg(test)]
 mod tests;
-mod upkeep;
-mod values;
-mod writer;
+mod write;
 
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,

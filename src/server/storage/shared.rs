@@ -9,9 +9,9 @@ use crate::base::clock::Clock;
 use crate::base::limits::FUTURE_MS_MAX;
 use crate::server::config;
 use crate::server::storage::day::Day;
-use crate::server::storage::intern::{Interner, lock};
+use crate::server::storage::day::file::{day_of, path_of};
 use crate::server::storage::metrics::Metrics;
-use crate::server::storage::partition::{day_of, path_of};
+use crate::server::storage::series::{Interner, lock};
 use crate::server::storage::{Ack, Observer, StorageError, Stored};
 
 /// Told the name of each step that a crash may come after.

@@ -13,7 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 use crate::base::cli::{print, usage};
 use crate::base::exit::{Exit, Fatal};
 use crate::server::control;
-use crate::server::storage::partition;
+use crate::server::storage::day::file;
 
 mod render;
 mod scan;
@@ -71,7 +71,7 @@ pub fn open(data_dir: &Path) -> Result<Connection, Fatal> {
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_in_memory_with_flags(flags)?;
         if control.is_file() {
-            connection.execute("ATTACH ?1 AS control", [partition::uri(&control, "mode=ro")])?;
+            connection.execute("ATTACH ?1 AS control", [file::uri(&control, "mode=ro")])?;
         }
         copy_events(&connection, data_dir, &days)?;
         vtab::register(&connection, data_dir, &days)?;
@@ -85,7 +85,7 @@ pub fn open(data_dir: &Path) -> Result<Connection, Fatal> {
 fn partition_days(data_dir: &Path) -> std::io::Result<Vec<i64>> {
     let mut days = Vec::new();
     for entry in std::fs::read_dir(data_dir)? {
-        days.extend(entry?.file_name().to_str().and_then(partition::day_of_file));
+        days.extend(entry?.file_name().to_str().and_then(file::day_of_file));
     }
     days.sort_unstable();
     Ok(days)
@@ -95,8 +95,8 @@ fn partition_days(data_dir: &Path) -> std::io::Result<Vec<i64>> {
 fn copy_events(connection: &Connection, data_dir: &Path, days: &[i64]) -> rusqlite::Result<()> {
     let mut made = false;
     for day in days {
-        let path = partition::path_of(data_dir, *day);
-        connection.execute("ATTACH ?1 AS day", [partition::uri(&path, "mode=ro")])?;
+        let path = file::path_of(data_dir, *day);
+        connection.execute("ATTACH ?1 AS day", [file::uri(&path, "mode=ro")])?;
         let copy = if made {
             "INSERT INTO main.alert_events SELECT * FROM day.alert_events"
         } else {

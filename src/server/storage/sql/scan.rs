@@ -9,9 +9,13 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, params};
 
 use crate::base::clock::DAY_MS;
+use crate::server::storage::StorageError;
 use crate::server::storage::day::Day;
-use crate::server::storage::reader::chunks;
-use crate::server::storage::{StorageError, books, damage, frame, partition};
+use crate::server::storage::day::file;
+use crate::server::storage::day::ids;
+use crate::server::storage::keep::damage;
+use crate::server::storage::read::chunks;
+use crate::server::storage::write::wal;
 
 /// Which points are wanted. Times are inclusive Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -102,7 +106,7 @@ impl Scan {
             }
             let Some(day) = self.days.pop_front() else { return Ok(None) };
             let opened = OpenDay::open(&self.data_dir, day, &self.want);
-            let path = partition::path_of(&self.data_dir, day);
+            let path = file::path_of(&self.data_dir, day);
             self.open = opened.map_err(|error| named(error, &path))?;
         }
     }
@@ -110,24 +114,24 @@ impl Scan {
 
 /// An error that names the file where it means damage.
 fn named(error: StorageError, path: &Path) -> StorageError {
-    damage::found_in(&error).map_or(error, |what| partition::damaged(path, what))
+    damage::found_in(&error).map_or(error, |what| file::damaged(path, what))
 }
 
 impl OpenDay {
     /// `None` when retention took the file meanwhile.
     fn open(data_dir: &Path, number: i64, want: &Want) -> Result<Option<Self>, StorageError> {
-        let path = partition::path_of(data_dir, number);
+        let path = file::path_of(data_dir, number);
         if !path.exists() {
             return Ok(None);
         }
-        let connection = partition::open_reader(&path)?;
-        let sql = |error| partition::classify(error, &path);
+        let connection = file::open_reader(&path)?;
+        let sql = |error| file::classify(error, &path);
         // One transaction, so that a point that is packed meanwhile is seen once.
         connection.execute_batch("BEGIN").map_err(sql)?;
         let agents = agents(&connection, &path, want)?;
         let owners = owners(&connection, &path, want, &agents)?;
         let mut layouts = HashMap::new();
-        books::layouts(&connection, &path, |id, agent, list| {
+        ids::layouts(&connection, &path, |id, agent, list| {
             if agents.contains_key(&agent) {
                 layouts.insert(id, list.into());
             }
@@ -173,26 +177,26 @@ impl OpenDay {
         want: &Want,
         ready: &mut VecDeque<PointOf>,
     ) -> Result<(), StorageError> {
-        let sql = |error| partition::classify(error, &self.day.path);
+        let sql = |error| file::classify(error, &self.day.path);
         let bad = || {
-            let what = format!("a frame of {} makes no sense", partition::date_of(self.number));
-            partition::damaged(&self.day.path, what)
+            let what = format!("a frame of {} makes no sense", file::date_of(self.number));
+            file::damaged(&self.day.path, what)
         };
         let query = format!(
             "SELECT {} FROM samples WHERE samples.agent = ?1 AND samples.id > ?2
              AND samples.timestamp BETWEEN ?3 AND ?4 ORDER BY samples.id",
-            frame::COLUMNS
+            wal::COLUMNS
         );
         let mut query = self.connection.prepare_cached(&query).map_err(sql)?;
         let mut rows = query.query(params![agent, packed, want.from, want.to]).map_err(sql)?;
         while let Some(row) = rows.next().map_err(sql)? {
-            let stored = frame::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
+            let stored = wal::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
             let list = match stored.series {
                 ValueRef::Integer(layout) => self.layouts.get(&layout).map(|list| &**list),
                 other => other.as_str().ok(),
             };
-            let ids = list.and_then(frame::decode_ids).ok_or_else(bad)?;
-            let frame::Stored { timestamp, received, .. } = stored;
+            let ids = list.and_then(wal::decode_ids).ok_or_else(bad)?;
+            let wal::Stored { timestamp, received, .. } = stored;
             for (id, value) in ids.into_iter().zip(stored.values) {
                 if let Some(owner) = self.owners.get(&id) {
                     let owner = Arc::clone(owner);
@@ -208,7 +212,7 @@ type Agents = HashMap<u32, (Arc<str>, i64)>;
 
 fn agents(connection: &Connection, path: &Path, want: &Want) -> Result<Agents, StorageError> {
     let mut found = HashMap::new();
-    books::agents(connection, path, want.agent.as_deref(), |agent| {
+    ids::agents(connection, path, want.agent.as_deref(), |agent| {
         found.insert(agent.id, (agent.name.into(), agent.packed));
         Ok(())
     })?;
@@ -222,7 +226,7 @@ fn owners(
     agents: &Agents,
 ) -> Result<HashMap<u32, Arc<Owner>>, StorageError> {
     let mut found = HashMap::new();
-    books::series(connection, path, want.metric.as_deref(), |row| {
+    ids::series(connection, path, want.metric.as_deref(), |row| {
         if let Some((agent, _)) = agents.get(&row.agent) {
             let agent = Arc::clone(agent);
             let owner = Owner { id: row.id, agent, metric: row.metric, labels: row.labels };

@@ -128,7 +128,7 @@ fn a_folder_without_databases_is_refused() {
 
 #[test]
 fn a_file_that_is_not_what_was_written_is_named_and_can_be_left_out() {
-    let day = crate::server::storage::partition::day_of(NOW) - 1;
+    let day = crate::server::storage::day::file::day_of(NOW) - 1;
     for harm in [
         "UPDATE agents SET name = 'web-03' WHERE name = 'web-01'",
         "UPDATE series SET metric = 'cpu.usual' WHERE metric = 'cpu.usage'",
@@ -138,7 +138,7 @@ fn a_file_that_is_not_what_was_written_is_named_and_can_be_left_out() {
     ] {
         let dir = tempfile::tempdir().unwrap();
         store(dir.path()).stop();
-        let path = crate::server::storage::partition::path_of(dir.path(), day);
+        let path = crate::server::storage::day::file::path_of(dir.path(), day);
         Connection::open(&path).unwrap().execute_batch(harm).unwrap();
         let sql = open(dir.path()).unwrap();
         let error = sql.query_row("SELECT count(*) FROM metrics", [], |row| row.get::<_, i64>(0));

@@ -14,7 +14,7 @@ use rusqlite::vtab::{
 use rusqlite::{Connection, Error, ffi};
 
 use crate::server::storage::StorageError;
-use crate::server::storage::partition::date_of;
+use crate::server::storage::day::file::date_of;
 use crate::server::storage::sql::scan::{PointOf, Scan, Want};
 
 const NAME: &CStr = c"metrics";
@@ -196,7 +196,7 @@ unsafe impl VTabCursor for Cursor<'_> {
         let owner = &point.owner;
         match column {
             0 => {
-                let day = date_of(crate::server::storage::partition::day_of(point.timestamp));
+                let day = date_of(crate::server::storage::day::file::day_of(point.timestamp));
                 context.set_result(format!("{day}-{}-{}", owner.id, point.timestamp))
             }
             TIMESTAMP => context.set_result(point.timestamp),

@@ -232,7 +232,7 @@ fn a_full_disk_stops_writes_alone_and_they_go_on_when_there_is_room() {
 #[test]
 fn a_day_that_nobody_has_open_is_read_on_a_full_disk() {
     use crate::server::storage::day::Day;
-    use crate::server::storage::partition::{day_of, open_reader, open_writer};
+    use crate::server::storage::day::file::{day_of, open_reader, open_writer};
 
     let Some(disk) = SmallDisk::mount("1m") else { return };
     let path = disk.0.path().join("2026-02-09.db");

@@ -5,10 +5,13 @@ use std::collections::VecDeque;
 
 use rusqlite::{Connection, params};
 
-use crate::server::storage::chunk::Effort;
+use crate::server::storage::StorageError;
+use crate::server::storage::chunks::codec;
+use crate::server::storage::chunks::codec::Effort;
+use crate::server::storage::chunks::pack;
 use crate::server::storage::day::Day;
-use crate::server::storage::reader::chunks::{self, Stored};
-use crate::server::storage::{StorageError, chunk, pack, partition};
+use crate::server::storage::day::file;
+use crate::server::storage::read::chunks::{self, Stored};
 
 /// Points merged in one transaction, at least one series.
 const STEP_POINTS: usize = 200_000;
@@ -46,7 +49,7 @@ impl Finishing {
         connection: &mut Connection,
         log_floor: i64,
     ) -> Result<Progress, StorageError> {
-        let sql = |error| partition::classify(error, &day.path);
+        let sql = |error| file::classify(error, &day.path);
         let Some(series) = &mut self.series else {
             let list = fragmented(connection).map_err(sql)?;
             self.series = Some(list);
@@ -85,7 +88,7 @@ impl Finishing {
         }
         if !self.truncated {
             self.truncated = true;
-            partition::empty_log(connection).map_err(sql)?;
+            file::empty_log(connection).map_err(sql)?;
             return Ok(Progress::More);
         }
         Ok(Progress::Settled)
@@ -105,7 +108,7 @@ fn merge_some(
     connection: &mut Connection,
     series: &mut VecDeque<u32>,
 ) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, &day.path);
+    let sql = |error| file::classify(error, &day.path);
     let transaction = connection.transaction().map_err(sql)?;
     let mut points = 0;
     while points < STEP_POINTS
@@ -127,14 +130,14 @@ fn merge_series(
     for stored in found {
         points.extend(stored.points(day)?);
     }
-    if found.len() < 2 || points.len() > chunk::CHUNK_POINTS_MAX {
+    if found.len() < 2 || points.len() > codec::CHUNK_POINTS_MAX {
         return Ok(0);
     }
     points.sort_by_key(|&(ts, _)| ts);
     points.dedup_by_key(|&mut (ts, _)| ts);
     let (times, values): (Vec<i64>, Vec<f64>) = points.into_iter().unzip();
     let lag = found.iter().map(|stored| stored.meta.lag).max().unwrap_or(0);
-    let merged = chunk::encode(id, &times, &values, lag, Effort::Thorough);
+    let merged = codec::encode(id, &times, &values, lag, Effort::Thorough);
     let write = || -> Result<(), rusqlite::Error> {
         let mut delete = connection.prepare_cached("DELETE FROM chunks WHERE id = ?1")?;
         for stored in found {
@@ -142,6 +145,6 @@ fn merge_series(
         }
         pack::insert(connection, &merged)
     };
-    write().map_err(|error| partition::classify(error, &day.path))?;
+    write().map_err(|error| file::classify(error, &day.path))?;
     Ok(times.len())
 }

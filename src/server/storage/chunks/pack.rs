@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, params};
 
-use crate::server::storage::chunk::{self, Chunk, Effort};
+use crate::server::storage::chunks::codec::{self, Chunk, Effort};
 use crate::server::storage::day::Cell;
-use crate::server::storage::head::{AgentDay, Tick};
-use crate::server::storage::intern::lock;
+use crate::server::storage::day::head::{AgentDay, Tick};
+use crate::server::storage::series::lock;
 
 /// An agent's head, packed, to be written with the next transaction.
 pub struct Packed {
@@ -51,7 +51,7 @@ pub fn pack(cell: &Cell, effort: Effort) -> Option<Packed> {
         .into_iter()
         .map(|column| {
             let Column { place, id, times, values, lag } = column;
-            (place, chunk::encode(id, &times, &values, lag, effort))
+            (place, codec::encode(id, &times, &values, lag, effort))
         })
         .collect();
     Some(Packed { cell: Arc::clone(cell), agent: id, newest_frame, chunks, span })

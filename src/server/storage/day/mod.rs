@@ -11,11 +11,17 @@ use rusqlite::Connection;
 
 use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
-use crate::server::storage::books::Books;
-use crate::server::storage::head::AgentDay;
-use crate::server::storage::intern::lock;
+use crate::server::storage::day::head::AgentDay;
+use crate::server::storage::day::ids::Books;
+use crate::server::storage::series::lock;
 use crate::server::storage::shared::{Done, Shared, again};
-use crate::server::storage::{ResolvedTick, StorageError, partition, writer};
+use crate::server::storage::write::writer;
+use crate::server::storage::{ResolvedTick, StorageError};
+
+pub mod file;
+pub mod head;
+pub mod head_values;
+pub mod ids;
 
 /// Connections kept for a day's readers; more readers than that open one for the call.
 const READERS_KEPT: usize = 2;
@@ -152,7 +158,7 @@ impl Day {
                 opened => opened?,
             },
         };
-        let sql = |error| partition::classify(error, &self.path);
+        let sql = |error| file::classify(error, &self.path);
         connection.execute_batch("BEGIN").map_err(sql)?;
         let outcome = body(&connection);
         connection.execute_batch("COMMIT").map_err(sql)?;
@@ -162,10 +168,10 @@ impl Day {
     }
 
     fn connect(&self) -> Result<Connection, StorageError> {
-        let opened = partition::open_reader(&self.path);
+        let opened = file::open_reader(&self.path);
         // Asked after the first page was read: whatever was opened before the file went is its own.
         if self.gone.load(Ordering::SeqCst) {
-            return Err(StorageError::Moved(partition::date_of(self.number)));
+            return Err(StorageError::Moved(file::date_of(self.number)));
         }
         opened
     }
@@ -181,7 +187,7 @@ impl Day {
         if slot.sender.is_some() || !ended {
             return Err(StorageError::DiskFull);
         }
-        body(&partition::open_at_rest(&self.path)?)
+        body(&file::open_at_rest(&self.path)?)
     }
 
     /// Whether the file is there and has its tables.
@@ -221,7 +227,7 @@ impl Day {
         let (sender, jobs) = bounded(shared.queue + JOBS_EXTRA);
         let before = slot.thread.take();
         let (day, shared) = (Arc::clone(self), Arc::clone(shared));
-        let name = format!("db-{}", partition::date_of(self.number));
+        let name = format!("db-{}", file::date_of(self.number));
         slot.thread = Some(crate::rt::thread::spawn(&name, move || {
             if let Some(before) = before {
                 // The file has one writer: the one before has been told to end.

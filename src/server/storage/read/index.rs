@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::server::storage::day::head::Entry;
 use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::head::Entry;
-use crate::server::storage::intern::lock;
-use crate::server::storage::reader::{gather, need_file, points, with_file};
+use crate::server::storage::read::{gather, need_file, points_of, with_file};
+use crate::server::storage::series::lock;
 use crate::server::storage::{AgentSeen, LatestRow, Listing, Page, Series, StorageError};
 
 /// Whether an entry has a point in a time, when that can be said without looking.
@@ -32,7 +32,7 @@ fn look(
     }
     with_file(day, need_file(&found, from), |connection| {
         for wanted in &found {
-            if !points(connection, day, wanted, from, to)?.is_empty() {
+            if !points_of(connection, day, wanted, from, to)?.is_empty() {
                 return Ok(true);
             }
         }

@@ -17,7 +17,7 @@
 use pco::standalone::{simple_compress, simple_decompress_into};
 use pco::{ChunkConfig, DeltaSpec};
 
-use crate::server::storage::frame;
+use crate::server::storage::write::wal;
 
 /// Values of fewer points are kept as they are: pco's header would be larger than what it saves.
 const RAW_POINTS_MAX: usize = 3;
@@ -82,7 +82,7 @@ impl Meta {
         let [min, max, sum, first, last] = floats;
         let series = self.series.into();
         let numbers = [series, self.start, self.end, count, min, max, sum, first, last, self.lag];
-        frame::checksum(&numbers, &[])
+        wal::checksum(&numbers, &[])
     }
 }
 

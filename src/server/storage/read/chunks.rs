@@ -2,9 +2,10 @@
 
 use rusqlite::{Connection, Row, params};
 
-use crate::server::storage::chunk::{self, Meta};
+use crate::server::storage::StorageError;
+use crate::server::storage::chunks::codec::{self, Meta};
 use crate::server::storage::day::Day;
-use crate::server::storage::{StorageError, partition};
+use crate::server::storage::day::file;
 
 /// A chunk's row.
 #[derive(Debug)]
@@ -39,10 +40,10 @@ pub fn load(
             .query_map(params![series, from, to], |row| Ok((stored(series, row)?, row.get(12)?)))?;
         rows.collect()
     };
-    let found = read().map_err(|error| partition::classify(error, &day.path))?;
+    let found = read().map_err(|error| file::classify(error, &day.path))?;
     if found.iter().any(|(stored, crc)| stored.meta.checksum() != *crc) {
         let what = format!("a chunk of series {series} is not what was written");
-        return Err(partition::damaged(&day.path, what));
+        return Err(file::damaged(&day.path, what));
     }
     Ok(found.into_iter().map(|(stored, _)| stored).collect())
 }
@@ -71,8 +72,8 @@ impl Stored {
     ///
     /// When the chunk is damaged.
     pub fn times(&self, day: &Day) -> Result<Vec<i64>, StorageError> {
-        chunk::decode_times(&self.meta, self.times.as_deref())
-            .map_err(|error| partition::damaged(&day.path, error.to_string()))
+        codec::decode_times(&self.meta, self.times.as_deref())
+            .map_err(|error| file::damaged(&day.path, error.to_string()))
     }
 
     /// The points, oldest first.
@@ -82,8 +83,8 @@ impl Stored {
     /// When the chunk is damaged.
     pub fn points(&self, day: &Day) -> Result<Vec<(i64, f64)>, StorageError> {
         let times = self.times(day)?;
-        let values = chunk::decode_values(&self.meta, &self.data)
-            .map_err(|error| partition::damaged(&day.path, error.to_string()))?;
+        let values = codec::decode_values(&self.meta, &self.data)
+            .map_err(|error| file::damaged(&day.path, error.to_string()))?;
         Ok(times.into_iter().zip(values).collect())
     }
 }

@@ -1,10 +1,13 @@
 //! Dropping days: those past the retention, and the oldest while all of them are too large.
 
 use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::server::storage::day::Day;
-use crate::server::storage::intern::lock;
-use crate::server::storage::partition::{companions, date_of, size_of};
+use crate::rt::stop::Stop;
+use crate::server::storage::day::file::{companions, date_of, size_of};
+use crate::server::storage::day::{Day, Job};
+use crate::server::storage::keep::open;
+use crate::server::storage::series::lock;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::{Cleanup, Partition, StorageError};
 
@@ -76,4 +79,48 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     out.freed_bytes += size_bytes;
     out.removed.push(Partition { date, size_bytes });
     Ok(())
+}
+
+/// How often days are looked at for packing by age.
+const EVERY: Duration = Duration::from_secs(5);
+/// How often the size of all days is compared with its bound.
+const SIZE_EVERY: Duration = Duration::from_secs(60);
+/// How often days are dropped by their age, and how long after the start: a clock that a machine
+/// started with is put right by then.
+const AGE_EVERY: Duration = Duration::from_secs(3_600);
+
+/// Looks after the days until it is told to stop.
+pub fn run(shared: &Arc<Shared>, stop: &Stop) {
+    let mut aged = Instant::now();
+    let mut sized: Option<Instant> = None;
+    loop {
+        if sized.is_none_or(|last| last.elapsed() >= SIZE_EVERY) {
+            sized = Some(Instant::now());
+            open::keep_reserve(&shared.data_dir);
+            let what = if aged.elapsed() >= AGE_EVERY { What::All } else { What::Excess };
+            if what == What::All {
+                aged = Instant::now();
+            }
+            if let Err(error) = clean_up(shared, what) {
+                log::error!("dropping old days: {error}");
+            }
+        }
+        wake_writers(shared);
+        if stop.wait(EVERY) {
+            return;
+        }
+    }
+}
+
+/// Wakes the writers of days in which something is due.
+pub fn wake_writers(shared: &Arc<Shared>) {
+    let now = shared.clock.now_ms();
+    for day in shared.days() {
+        if day.wants_upkeep(now, shared.storage.pack_age_secs)
+            && let Ok(writer) = day.writer(shared)
+        {
+            // A full queue means that the writer is awake, and this comes round again.
+            let _ = writer.try_send(Job::Maintain);
+        }
+    }
 }

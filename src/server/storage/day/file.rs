@@ -14,7 +14,7 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// No program will ever have written a higher version: the header is damaged.
 const VERSION_BELIEVED_MAX: u32 = 10_000;
 
-/// The tables and views of a day file. `frame.rs` and `chunk.rs` draw `samples` and `chunks`.
+/// The tables and views of a day file. `wal.rs` and `codec.rs` draw `samples` and `chunks`.
 pub const SCHEMA: &str = r"
 CREATE TABLE agents (
     id INTEGER PRIMARY KEY,

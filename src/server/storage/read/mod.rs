@@ -7,14 +7,14 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::head::AgentDay;
-use crate::server::storage::intern::lock;
+use crate::server::storage::series::lock;
 use crate::server::storage::{Series, StorageError};
 
 pub mod chunks;
-pub mod list;
-pub mod names;
+pub mod index;
+pub mod points;
 pub mod range;
 
 /// A series of a day, with what the head has of it.
@@ -102,7 +102,7 @@ fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f6
 /// # Errors
 ///
 /// When the file can't be read.
-pub fn points(
+pub fn points_of(
     connection: Option<&Connection>,
     day: &Day,
     wanted: &Wanted,

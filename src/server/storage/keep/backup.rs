@@ -14,7 +14,9 @@ use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::Stop;
 use crate::server::config::ServerConfig;
 use crate::server::control;
-use crate::server::storage::{StorageError, folder, partition};
+use crate::server::storage::StorageError;
+use crate::server::storage::day::file;
+use crate::server::storage::keep::open;
 
 /// Pages copied before a writer gets its turn.
 const STEP_PAGES: i32 = 2_000;
@@ -41,7 +43,7 @@ pub fn restore(config: &Path, source: &Path) -> Result<(), Fatal> {
     let dest = ServerConfig::load(config)?.data_dir;
     let files = databases(source)?;
     // Held until the end, so that no server starts on half of it.
-    let _lock = folder::take(&dest).map_err(|error| match error {
+    let _lock = open::lock_folder(&dest).map_err(|error| match error {
         StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
         error => failed(&dest, error),
     })?;
@@ -62,7 +64,7 @@ fn databases(dir: &Path) -> Result<Vec<String>, Fatal> {
     for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
         let entry = entry.map_err(|error| failed(dir, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == control::FILE || partition::day_of_file(&name).is_some() {
+        if name == control::FILE || file::day_of_file(&name).is_some() {
             names.push(name);
         }
     }

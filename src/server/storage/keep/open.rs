@@ -1,14 +1,15 @@
 //! The data folder: its lock, its size, and the days that are found in it.
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use rustix::fs::FlockOperation;
 
-use crate::server::storage::day::Day;
+use crate::server::storage::StorageError;
+use crate::server::storage::day::{Day, file};
+use crate::server::storage::keep::{damage, recover};
 use crate::server::storage::shared::Shared;
-use crate::server::storage::{StorageError, damage, partition, recover, reserve};
 
 /// The file that says that a server runs on this folder.
 const LOCK_FILE: &str = ".lock";
@@ -19,7 +20,7 @@ const LOCK_FILE: &str = ".lock";
 /// # Errors
 ///
 /// [`StorageError::Locked`] when somebody has it, or why the folder can't be written.
-pub fn take(folder: &Path) -> Result<File, StorageError> {
+pub fn lock_folder(folder: &Path) -> Result<File, StorageError> {
     let named = |error: std::io::Error| {
         let shown = folder.display();
         std::io::Error::new(
@@ -48,11 +49,11 @@ pub fn take(folder: &Path) -> Result<File, StorageError> {
 /// # Errors
 ///
 /// When it can't be listed.
-pub fn bytes(folder: &Path) -> Result<u64, StorageError> {
+pub fn folder_bytes(folder: &Path) -> Result<u64, StorageError> {
     let mut sum = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
-        if entry.file_name() == reserve::FILE {
+        if entry.file_name() == RESERVE_FILE {
             continue;
         }
         // A file that goes between the two has no size.
@@ -70,11 +71,11 @@ pub fn bytes(folder: &Path) -> Result<u64, StorageError> {
 pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
     let mut numbers: Vec<i64> = std::fs::read_dir(&shared.data_dir)?
         .flatten()
-        .filter_map(|entry| partition::day_of_file(&entry.file_name().to_string_lossy()))
+        .filter_map(|entry| file::day_of_file(&entry.file_name().to_string_lossy()))
         .collect();
     numbers.sort_unstable();
     for number in numbers {
-        let path = partition::path_of(&shared.data_dir, number);
+        let path = file::path_of(&shared.data_dir, number);
         let day = Arc::new(Day::new(number, path));
         match recover::load(&day, &shared.interner) {
             Ok(bytes) => {
@@ -89,4 +90,55 @@ pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
         }
     }
     Ok(())
+}
+
+/// Its name in `data_dir`.
+pub const RESERVE_FILE: &str = ".reserve";
+
+/// Its size: an index of 32 KB for every file that is open at a time, and a few commits.
+const RESERVE_BYTES: u64 = 1 << 20;
+/// With less than this left the server could not start.
+const NEEDED_BYTES: u64 = RESERVE_BYTES / 2;
+/// It is made only while this much is left, so that it is not what fills a small disk.
+const PLENTY_BYTES: u64 = 8 << 20;
+
+/// Makes the file when it is not there and the disk has room. Without it a start on a full disk
+/// fails, which is no reason to fail now.
+pub fn keep_reserve(data_dir: &Path) {
+    let path = data_dir.join(RESERVE_FILE);
+    if path.exists() || file::room(data_dir).is_none_or(|room| room < PLENTY_BYTES) {
+        return;
+    }
+    if let Err(error) = make_reserve(&path) {
+        log::debug!("cannot set room aside in {}: {error}", path.display());
+        // Half of it would be taken for the whole.
+        let _ = std::fs::remove_file(&path);
+    }
+}
+
+fn make_reserve(path: &PathBuf) -> std::io::Result<()> {
+    let file = File::create(path)?;
+    // Blocks and not a hole; where a file system has no such call, bytes are written.
+    if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE_BYTES).is_ok() {
+        return Ok(());
+    }
+    let mut noise = fastrand::Rng::with_seed(RESERVE_BYTES);
+    // Zeros would take no room where the file system packs them.
+    let bytes: Vec<u8> =
+        std::iter::repeat_with(|| noise.u8(..)).take(RESERVE_BYTES as usize).collect();
+    std::fs::write(path, bytes)
+}
+
+/// Gives the room back when there is too little to start.
+pub fn spend_reserve_if_needed(data_dir: &Path) {
+    if file::room(data_dir).is_none_or(|room| room >= NEEDED_BYTES) {
+        return;
+    }
+    if std::fs::remove_file(data_dir.join(RESERVE_FILE)).is_ok() {
+        log::warn!(
+            "the disk that holds data_dir is full: gave up the {} KiB that were set aside to \
+             start on; free some more, or lower retention_days or retention_max_bytes",
+            RESERVE_BYTES / 1024
+        );
+    }
 }

@@ -8,7 +8,9 @@ use rusqlite::Connection;
 use crate::base::limits::RANGE_ROWS_MAX;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::Day;
-use crate::server::storage::reader::{Wanted, cells, chunks, gather, need_file, points, with_file};
+use crate::server::storage::read::{
+    Wanted, cells, chunks, gather, need_file, points_of, with_file,
+};
 use crate::server::storage::{
     Bucket, RangeQuery, RangeSeries, Series, StorageError, Summary, Visit,
 };
@@ -231,7 +233,10 @@ pub fn scan(
             for cell in cells(day, Some(&key.agent)) {
                 let found = gather(&cell, &is_one, from, to);
                 let all = with_file(day, need_file(&found, from), |connection| {
-                    found.iter().map(|wanted| points(connection, day, wanted, from, to)).collect()
+                    found
+                        .iter()
+                        .map(|wanted| points_of(connection, day, wanted, from, to))
+                        .collect()
                 });
                 let all: Vec<Vec<(i64, f64)>> = all?;
                 all.iter()

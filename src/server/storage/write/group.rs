@@ -1,6 +1,6 @@
 //! One transaction's worth of batches: which of their points are new, and the rows for them.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
@@ -8,17 +8,15 @@ use std::time::Instant;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
-use crate::server::storage::books::{Books, Row};
-use crate::server::storage::chunk::Meta;
-use crate::server::storage::day::{Cell, Day, Write};
-use crate::server::storage::head::{AgentDay, DayLayout, Tick};
-use crate::server::storage::intern::lock;
-use crate::server::storage::known::KnownTimes;
+use crate::server::storage::chunks::codec::{self, Meta};
+use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
+use crate::server::storage::day::head_values::Values;
+use crate::server::storage::day::ids::{Books, Row};
+use crate::server::storage::day::{Cell, Day, Write, file};
+use crate::server::storage::series::lock;
 use crate::server::storage::shared::Done;
-use crate::server::storage::values::Values;
-use crate::server::storage::{
-    NewTick, ResolvedTick, SeriesList, StorageError, Stored, frame, partition,
-};
+use crate::server::storage::write::wal;
+use crate::server::storage::{NewTick, ResolvedTick, SeriesList, StorageError, Stored};
 
 /// Batches that share a transaction, with the rows that it will write.
 pub struct Group {
@@ -162,11 +160,11 @@ impl Group {
         let id = books.next_frame;
         books.next_frame += 1;
         let from = self.text.len();
-        frame::encode_values(&mut self.text, &values);
+        wal::encode_values(&mut self.text, &values);
         let mut agent = lock(context.cell);
         let series = match layout.row.get() {
             Some(&row) => Listed::Layout(row),
-            None => Listed::Inline(frame::encode_ids(ids_of(&agent, &layout))),
+            None => Listed::Inline(wal::encode_ids(ids_of(&agent, &layout))),
         };
         let text = from..self.text.len();
         let received = context.received_ms;
@@ -198,7 +196,7 @@ impl Group {
                 Listed::Layout(row) => ValueRef::Integer(*row),
                 Listed::Inline(list) => ValueRef::Text(list.as_bytes()),
             };
-            let crc = frame::row_sum([id, agent.into(), ts, received], series, bytes);
+            let crc = wal::row_sum([id, agent.into(), ts, received], series, bytes);
             let series = ToSqlOutput::Borrowed(series);
             insert.execute(params![id, agent, ts, received, series, text, crc])?;
         }
@@ -260,7 +258,7 @@ fn fit(
             // It came before: from now on frames name its row.
             let row = books.next_layout;
             books.next_layout += 1;
-            let list = frame::encode_ids(ids_of(agent, &layout));
+            let list = wal::encode_ids(ids_of(agent, &layout));
             books.unsaved.push(Row::Layout(row, agent.id, list));
             let _ = layout.row.set(row);
         }
@@ -322,7 +320,7 @@ impl Context<'_> {
         ids: &[u32],
         found: &mut [bool],
     ) -> Result<(), StorageError> {
-        let sql = |error| partition::classify(error, &self.day.path);
+        let sql = |error| file::classify(error, &self.day.path);
         let mut query = self
             .connection
             .prepare_cached(
@@ -352,4 +350,52 @@ impl Context<'_> {
 fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
     let count = usize::try_from(count).unwrap_or(0);
     Meta { series, start, end, count, min: 0.0, max: 0.0, sum: 0.0, first: 0.0, last: 0.0, lag: 0 }
+}
+
+/// Times of chunks that were looked into for points that come again.
+#[derive(Default)]
+pub struct KnownTimes {
+    by_chunk: HashMap<i64, Arc<[i64]>>,
+    times: usize,
+}
+
+/// Times remembered, 2 MB: a batch that comes again asks about the same chunks for every tick.
+const KNOWN_TIMES_MAX: usize = 256 * 1_024;
+
+impl KnownTimes {
+    /// The times of a chunk.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read.
+    pub fn of_chunk(
+        &mut self,
+        day: &Day,
+        connection: &Connection,
+        id: i64,
+        meta: &Meta,
+    ) -> Result<Arc<[i64]>, StorageError> {
+        if let Some(times) = self.by_chunk.get(&id) {
+            return Ok(Arc::clone(times));
+        }
+        let packed: Option<Vec<u8>> = connection
+            .prepare_cached("SELECT times FROM chunks WHERE id = ?1")
+            .and_then(|mut query| query.query_row([id], |row| row.get(0)))
+            .map_err(|error| file::classify(error, &day.path))?;
+        let times: Arc<[i64]> = codec::decode_times(meta, packed.as_deref())
+            .map_err(|error| file::damaged(&day.path, error.to_string()))?
+            .into();
+        if self.times + times.len() > KNOWN_TIMES_MAX {
+            self.clear();
+        }
+        self.times += times.len();
+        self.by_chunk.insert(id, Arc::clone(&times));
+        Ok(times)
+    }
+
+    /// Forgets all: chunks are about to be replaced, and ids may come again.
+    pub fn clear(&mut self) {
+        self.by_chunk.clear();
+        self.times = 0;
+    }
 }

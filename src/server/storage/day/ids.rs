@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, Row as SqlRow, params};
 
-use crate::server::storage::{Series, StorageError, frame, partition};
+use crate::server::storage::day::file;
+use crate::server::storage::write::wal;
+use crate::server::storage::{Series, StorageError};
 
 /// What the writer must know to name rows, kept while no writer runs.
 #[derive(Debug, Default)]
@@ -176,13 +178,13 @@ fn each<T>(
     read: impl Fn(&SqlRow<'_>) -> Result<(T, bool), rusqlite::Error>,
     mut take: impl FnMut(T) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, path);
+    let sql = |error| file::classify(error, path);
     let mut query = connection.prepare(query).map_err(sql)?;
     let mut rows = query.query([only]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
         let (row, is_whole) = read(row).map_err(sql)?;
         if !is_whole {
-            return Err(partition::damaged(
+            return Err(file::damaged(
                 path,
                 "a row of agents, series or layouts is not what was written",
             ));
@@ -194,15 +196,15 @@ fn each<T>(
 
 /// `agents.crc`. What is packed goes on, and is not in it.
 fn agent_sum(id: u32, name: &str) -> i32 {
-    frame::checksum(&[id.into()], &[name.as_bytes()])
+    wal::checksum(&[id.into()], &[name.as_bytes()])
 }
 
 /// `series.crc`.
 fn series_sum(id: u32, agent: u32, metric: &str, labels: &str) -> i32 {
-    frame::checksum(&[id.into(), agent.into()], &[metric.as_bytes(), labels.as_bytes()])
+    wal::checksum(&[id.into(), agent.into()], &[metric.as_bytes(), labels.as_bytes()])
 }
 
 /// `layouts.crc`.
 fn layout_sum(id: i64, agent: u32, list: &str) -> i32 {
-    frame::checksum(&[id, agent.into()], &[list.as_bytes()])
+    wal::checksum(&[id, agent.into()], &[list.as_bytes()])
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
+use crate::server::storage::day::file::date_of;
 use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::intern::lock;
-use crate::server::storage::partition::date_of;
-use crate::server::storage::reader::{Wanted, cells, chunks, gather_some, need_file, with_file};
+use crate::server::storage::read::{Wanted, cells, chunks, gather_some, need_file, with_file};
+use crate::server::storage::series::lock;
 use crate::server::storage::{Listing, Page, PointFilter, PointRow, Series, StorageError};
 
 /// A point's place in the list: time, then series. Later is newer.

@@ -7,10 +7,11 @@ use std::sync::PoisonError;
 
 use rusqlite::ErrorCode;
 
+use crate::server::storage::day::file;
 use crate::server::storage::day::{Day, Job, Write};
-use crate::server::storage::intern::lock;
+use crate::server::storage::series::lock;
 use crate::server::storage::shared::{Done, Permit, Shared};
-use crate::server::storage::{ResolvedTick, StorageError, Stored, partition};
+use crate::server::storage::{ResolvedTick, StorageError, Stored};
 
 /// Between the name of a day file and a number.
 const MARK: &str = ".db.damaged-";
@@ -61,7 +62,7 @@ pub fn rename(path: &Path, why: &str) -> Option<String> {
     let target = (1..).map(|number| path.with_extension(format!("db.damaged-{number}")));
     let target = target.into_iter().find(|target| !target.exists())?;
     // The file itself goes last: a crash before that leaves its name to be found damaged again.
-    let pairs = partition::companions(path).into_iter().zip(partition::companions(&target));
+    let pairs = file::companions(path).into_iter().zip(file::companions(&target));
     for (from, to) in pairs {
         if let Err(error) = std::fs::rename(&from, &to)
             && error.kind() != std::io::ErrorKind::NotFound
@@ -112,7 +113,7 @@ fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
     }
 }
 
-fn salvage(agent: &crate::server::storage::head::AgentDay) -> Option<Write> {
+fn salvage(agent: &crate::server::storage::day::head::AgentDay) -> Option<Write> {
     let received_ms = agent.ticks.last()?.received;
     let ticks = agent
         .ticks

@@ -8,11 +8,14 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
 use crate::model::series::{Labels, SeriesKey};
+use crate::server::storage::day::file;
+use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
+use crate::server::storage::day::head_values::Values;
+use crate::server::storage::day::ids;
 use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::head::{AgentDay, DayLayout, Tick};
-use crate::server::storage::intern::{Interner, lock};
-use crate::server::storage::values::Values;
-use crate::server::storage::{SeriesList, StorageError, books, frame, partition};
+use crate::server::storage::series::{Interner, lock};
+use crate::server::storage::write::wal;
+use crate::server::storage::{SeriesList, StorageError};
 
 /// Agents and series of the file by their ids.
 #[derive(Default)]
@@ -27,9 +30,9 @@ struct Known {
 ///
 /// When the file is damaged or can't be read.
 pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
-    let connection = partition::open_writer(&day.path)?;
+    let connection = file::open_writer(&day.path)?;
     day.made();
-    let sql = |error| partition::classify(error, &day.path);
+    let sql = |error| file::classify(error, &day.path);
     let mut known = Known::default();
     load_agents(&connection, day, &mut known)?;
     load_series(&connection, day, interner, &mut known)?;
@@ -41,7 +44,7 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
     };
     let small = |id: i64| {
         u32::try_from(id.saturating_add(1))
-            .map_err(|_| partition::damaged(&day.path, "an id is out of range"))
+            .map_err(|_| file::damaged(&day.path, "an id is out of range"))
     };
     let newest_packed = known.agents.values().map(|(_, packed)| *packed).max().unwrap_or(0);
     let first: i64 = connection
@@ -57,7 +60,7 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
 }
 
 fn load_agents(connection: &Connection, day: &Day, known: &mut Known) -> Result<(), StorageError> {
-    books::agents(connection, &day.path, None, |agent| {
+    ids::agents(connection, &day.path, None, |agent| {
         let cell = day.add_agent(AgentDay::new(agent.id, agent.name.into()));
         known.agents.insert(agent.id, (cell, agent.packed));
         Ok(())
@@ -70,13 +73,13 @@ fn load_series(
     interner: &Interner,
     known: &mut Known,
 ) -> Result<(), StorageError> {
-    books::series(connection, &day.path, None, |row| {
+    ids::series(connection, &day.path, None, |row| {
         let labels = Labels::from_json(&row.labels)
-            .ok_or_else(|| partition::damaged(&day.path, "a series' labels are no labels"))?;
+            .ok_or_else(|| file::damaged(&day.path, "a series' labels are no labels"))?;
         let (cell, _) = known
             .agents
             .get(&row.agent)
-            .ok_or_else(|| partition::damaged(&day.path, "a series has no agent"))?;
+            .ok_or_else(|| file::damaged(&day.path, "a series has no agent"))?;
         let mut agent = lock(cell);
         let key = SeriesKey { agent: (&*agent.name).into(), metric: row.metric.into(), labels };
         let series = interner.resolve(key)?;
@@ -88,7 +91,7 @@ fn load_series(
 
 /// Counts and bounds, from the index alone.
 fn load_chunks(connection: &Connection, day: &Day, known: &Known) -> Result<(), StorageError> {
-    let sql = |error| partition::classify(error, &day.path);
+    let sql = |error| file::classify(error, &day.path);
     let mut query = connection
         .prepare("SELECT series, start, end, count, last FROM chunks ORDER BY series, start")
         .map_err(sql)?;
@@ -102,7 +105,7 @@ fn load_chunks(connection: &Connection, day: &Day, known: &Known) -> Result<(), 
             known.agents.get(agent).map(|(cell, _)| (cell, *place as usize))
         });
         let (cell, place) =
-            found.ok_or_else(|| partition::damaged(&day.path, "a chunk has no series"))?;
+            found.ok_or_else(|| file::damaged(&day.path, "a chunk has no series"))?;
         let mut agent = lock(cell);
         if let Some(entry) = agent.entries.get_mut(place) {
             entry.count = entry.count.saturating_add(count);
@@ -125,9 +128,9 @@ fn load_layouts(
     day: &Day,
     known: &Known,
 ) -> Result<HashMap<i64, Arc<DayLayout>>, StorageError> {
-    let bad = || partition::damaged(&day.path, "a layout's row makes no sense");
+    let bad = || file::damaged(&day.path, "a layout's row makes no sense");
     let mut lists = HashMap::new();
-    books::layouts(connection, &day.path, |id, agent, list| {
+    ids::layouts(connection, &day.path, |id, agent, list| {
         let (cell, _) = known.agents.get(&agent).ok_or_else(bad)?;
         let layout = layout_of(&lock(cell), known, list).ok_or_else(bad)?;
         let _ = layout.row.set(id);
@@ -138,11 +141,11 @@ fn load_layouts(
 }
 
 fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usize, StorageError> {
-    let sql = |error| partition::classify(error, &day.path);
-    let bad = || partition::damaged(&day.path, "a frame is not what was written");
+    let sql = |error| file::classify(error, &day.path);
+    let bad = || file::damaged(&day.path, "a frame is not what was written");
     let lists = load_layouts(connection, day, known)?;
     let mut bytes = 0;
-    let query = format!("SELECT {} FROM samples ORDER BY id", frame::COLUMNS);
+    let query = format!("SELECT {} FROM samples ORDER BY id", wal::COLUMNS);
     let mut frames = connection.prepare(&query).map_err(sql)?;
     let mut rows = frames.query([]).map_err(sql)?;
     while let Some(row) = rows.next().map_err(sql)? {
@@ -151,7 +154,7 @@ fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usiz
         if id <= *packed {
             continue;
         }
-        let stored = frame::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
+        let stored = wal::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
         let mut agent = lock(cell);
         let layout = match stored.series {
             ValueRef::Integer(row) => Arc::clone(lists.get(&row).ok_or_else(bad)?),
@@ -161,7 +164,7 @@ fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usiz
             }
         };
         let ts = stored.timestamp;
-        if stored.values.len() != layout.entries.len() || partition::day_of(ts) != day.number {
+        if stored.values.len() != layout.entries.len() || file::day_of(ts) != day.number {
             return Err(bad());
         }
         let values = Values::new(&stored.values);
@@ -173,7 +176,7 @@ fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usiz
 }
 
 fn layout_of(agent: &AgentDay, known: &Known, list: &str) -> Option<DayLayout> {
-    let ids = frame::decode_ids(list)?;
+    let ids = wal::decode_ids(list)?;
     let place = |id: &u32| {
         known.series.get(id).filter(|(owner, _)| *owner == agent.id).map(|&(_, place)| place)
     };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
-use crate::server::storage::values::Values;
+use crate::server::storage::day::head_values::Values;
 use crate::server::storage::{Series, SeriesList};
 
 /// One series in one day.

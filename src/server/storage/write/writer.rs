@@ -10,14 +10,19 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rusqlite::Connection;
 
 use crate::model::alert::AlertEvent;
-use crate::server::storage::books::Books;
+use crate::server::storage::StorageError;
+use crate::server::storage::chunks::codec;
+use crate::server::storage::chunks::compact;
+use crate::server::storage::chunks::pack::{self, Packed};
+use crate::server::storage::day::file;
+use crate::server::storage::day::ids::Books;
 use crate::server::storage::day::{Cell, Day, Job, Write};
-use crate::server::storage::group::Group;
-use crate::server::storage::intern::lock;
-use crate::server::storage::known::KnownTimes;
-use crate::server::storage::pack::{self, Packed};
+use crate::server::storage::events;
+use crate::server::storage::keep::damage;
+use crate::server::storage::series::lock;
 use crate::server::storage::shared::{Shared, again};
-use crate::server::storage::{StorageError, chunk, damage, events, merge, partition};
+use crate::server::storage::write::group::Group;
+use crate::server::storage::write::group::KnownTimes;
 
 /// A writer with nothing to do for so long closes its file.
 const IDLE: Duration = Duration::from_secs(60);
@@ -41,7 +46,7 @@ pub struct Writer<'a> {
     /// First frame that some head still needs.
     log_floor: i64,
     packed_since_floor: usize,
-    finishing: Option<merge::Finishing>,
+    finishing: Option<compact::Finishing>,
     lost: bool,
 }
 
@@ -76,7 +81,7 @@ pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
     }
     if let Some(connection) = writer.connection.take() {
         // Best effort: what stays in the log is read from there.
-        let _ = partition::empty_log(&connection);
+        let _ = file::empty_log(&connection);
     }
     *lock(&day.books) = writer.books;
 }
@@ -103,7 +108,7 @@ impl Writer<'_> {
                 Job::Write(write) => failed = self.add(&mut group, write).err(),
                 Job::Events(events, reply) => pending_events.push((events, reply)),
                 Job::Maintain => self.maintain(),
-                Job::SetAside(what) => failed = Some(partition::damaged(&self.day.path, what)),
+                Job::SetAside(what) => failed = Some(file::damaged(&self.day.path, what)),
             }
             if failed.is_some()
                 || group.size_bytes() >= max_bytes
@@ -138,10 +143,10 @@ impl Writer<'_> {
 
     fn open(&mut self) -> Result<(), StorageError> {
         if self.lost {
-            return Err(partition::damaged(&self.day.path, "it was set aside"));
+            return Err(file::damaged(&self.day.path, "it was set aside"));
         }
         if self.connection.is_none() {
-            self.connection = Some(partition::open_writer(&self.day.path)?);
+            self.connection = Some(file::open_writer(&self.day.path)?);
             self.day.made();
         }
         Ok(())
@@ -211,7 +216,7 @@ impl Writer<'_> {
             self.shared.at("written");
             transaction.commit()
         };
-        write(connection).map_err(|error| partition::classify(error, &self.day.path))?;
+        write(connection).map_err(|error| file::classify(error, &self.day.path))?;
         Ok(delete_to)
     }
 
@@ -259,7 +264,7 @@ impl Writer<'_> {
             if out.iter().any(|one| one.is_of(&cell)) {
                 continue;
             }
-            if let Some(packed) = pack::pack(&cell, chunk::Effort::Quick) {
+            if let Some(packed) = pack::pack(&cell, codec::Effort::Quick) {
                 points += packed.points();
                 out.push(packed);
             }
@@ -348,10 +353,10 @@ impl Writer<'_> {
         let outcome = finishing.step(self.day, connection, self.log_floor);
         self.shared.at("finishing");
         match outcome {
-            Ok(merge::Progress::More) => self.finishing = Some(finishing),
+            Ok(compact::Progress::More) => self.finishing = Some(finishing),
             // What came meanwhile is for the next upkeep to see.
-            Ok(merge::Progress::Settled) if finishing.overtaken => {}
-            Ok(merge::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
+            Ok(compact::Progress::Settled) if finishing.overtaken => {}
+            Ok(compact::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
             Err(error) => {
                 log::error!("packing {}: {error}", self.day.path.display());
                 self.shared.found_room(!matches!(error, StorageError::DiskFull));

@@ -14,6 +14,12 @@ run: ## Set up, build, and run a server and an agent of this machine in ./data
 test: ## Set up what the tests need and run them all
 	@scripts/test.sh
 
+.PHONY: quick
+quick: ## The tests for while writing code: within two minutes once built
+	@. scripts/env.sh && if cargo nextest --version >/dev/null 2>&1; then cargo nextest run --locked --profile quick; \
+	  else echo "make: cargo-nextest is not installed (cargo install --locked cargo-nextest): the unit tests alone"; \
+	  cargo test --locked --lib; fi
+
 .PHONY: setup
 setup: ## Install what a build needs
 	@scripts/setup.sh build
@@ -48,7 +54,7 @@ $(TRIPLES_CROSS):
 	cross build --locked --release --target $@ --features vendored --bins
 
 $(TRIPLES_NATIVE):
-	cargo build --locked --release --target $@ --features vendored --bins
+	GRPCIO_SYS_USE_PKG_CONFIG=0 cargo build --locked --release --target $@ --features vendored --bins
 
 .PHONY: package
 package: ## Tarballs of one built target: make package TARGET=x86_64-unknown-linux-gnu

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what is missing for a build (`scripts/setup.sh build`), for the tests too
-# (`scripts/setup.sh test`), or for a static build from source (`scripts/setup.sh static`): says what it is about to install, uses the system's package manager,
-# and asks for sudo only when it has something to install and is not root.
+# (`scripts/setup.sh test`), or for a static build from source (`scripts/setup.sh static`). It names the
+# packages first, uses the system's package manager, and calls sudo only when there is something to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,15 +16,15 @@ as_root() {
   else say "not root and no sudo: run this as root: $*" >&2; exit 1; fi
 }
 
-command -v cargo >/dev/null || { say "cargo is missing: install Rust from https://rustup.rs first" >&2; exit 1; }
+command -v cargo >/dev/null || { say "cargo not found: install Rust from https://rustup.rs first" >&2; exit 1; }
 
 manager=none
 for candidate in apt-get dnf apk pacman; do
   if command -v "$candidate" >/dev/null; then manager=$candidate; break; fi
 done
 
-# One row a tool: what shows that it is there | its package with apt | dnf | apk | pacman; `-` where
-# there is none, and the tests that need it say that they did not run.
+# One row a tool: a command that succeeds when it is installed | its package with apt | dnf | apk | pacman;
+# `-` where there is none, and the tests that need it print that they did not run.
 # The distribution's gRPC (libgrpc-dev) spares the long build of the C++ core.
 build_rows='
 command -v cc|gcc|gcc|gcc|gcc
@@ -95,10 +95,10 @@ if [ ${#missing[@]} -gt 0 ]; then
     dnf) as_root dnf install -y -q "${missing[@]}" ;;
     apk) as_root apk add --quiet "${missing[@]}" ;;
     pacman) as_root pacman -S --needed --noconfirm --quiet "${missing[@]}" ;;
-    none) say "no package manager that is known here; install these by hand: ${missing[*]}" >&2; exit 1 ;;
+    none) say "unknown package manager; install these by hand: ${missing[*]}" >&2; exit 1 ;;
   esac
 else
-  say "nothing is missing for: $what"
+  say "$what: everything is installed"
 fi
 
 # Without the distribution's gRPC the C++ core is built from source, which needs cmake.
@@ -110,6 +110,7 @@ if [ "$what" != static ] && ! pkg-config --exists grpc; then
     pacman) as_root pacman -S --needed --noconfirm --quiet cmake ;;
   esac; }
   say "no gRPC package on this system: its core is built from source once, which takes 10 to 20 minutes"
+  say "plain cargo then needs: export GRPCIO_SYS_USE_PKG_CONFIG=0"
 fi
 
 if [ "$what" = test ]; then

@@ -11,18 +11,15 @@ use serde_json::{Value, json};
 use crate::support::agent::Agent;
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
+use crate::support::tools::find;
 use crate::support::{free_port, wait_for};
 
-/// A program that the set-up of the tests puts into its own environment, or that the system has.
-/// Where the set-up has run, as it has in CI, a judge that is missing is a failure: otherwise its
-/// test would pass without having judged.
+/// A program that `scripts/setup.sh test` installs, or that the system has. Where the set-up has
+/// run, as it has in CI, a missing program fails the test, which would otherwise pass without
+/// having checked anything.
 fn tool(name: &str) -> Option<PathBuf> {
     let venv = std::env::var_os("OXMON_VENV");
-    let own = venv.as_ref().map(|venv| PathBuf::from(venv).join("bin").join(name));
-    let found = own.filter(|path| path.exists()).or_else(|| {
-        let path = std::env::var_os("PATH")?;
-        std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| path.exists())
-    });
+    let found = find(name);
     if found.is_none() {
         let is_ci = std::env::var_os("CI").is_some_and(|value| !value.is_empty());
         assert!(venv.is_none() && !is_ci, "no {name}, which scripts/setup.sh installs");

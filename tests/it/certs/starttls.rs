@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::server_with;
 use crate::support::pki::Pki;
 use crate::support::server::Server;
+use crate::support::tools::venv;
 
 fn check(server: &mut Server, protocol: &str, port: u16) -> Value {
     let body = json!({"domain": "localhost", "port": port, "starttls": protocol});
@@ -56,9 +57,9 @@ struct Mail(Child, u16);
 
 impl Mail {
     fn start(arguments: &[&str]) -> Option<Self> {
-        let venv = std::env::var_os("OXMON_VENV").map(PathBuf::from)?;
+        let python = Some(venv().join("bin/python")).filter(|python| python.exists())?;
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/smtp_server.py");
-        let mut child = Command::new(venv.join("bin/python"))
+        let mut child = Command::new(python)
             .arg(script)
             .args(arguments)
             .stdin(Stdio::piped())

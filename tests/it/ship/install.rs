@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use crate::support::tools::{must, or_excuse, root, stripped, there};
+use crate::support::tools::{must, or_excuse, root, stripped, there, venv};
 use crate::support::{free_port, wait_for};
 
 /// A release's files, served as a mirror would.
@@ -262,15 +262,14 @@ fn systemd_gets_the_unit_of_the_packages_with_the_folders_that_were_asked_for() 
 
 /// The folder with a pm2 of the npm registry, put there once by the set-up of the tests.
 fn pm2() -> Option<PathBuf> {
-    let cache = std::env::var_os("OXMON_VENV").map(PathBuf::from)?;
-    let bin = cache.parent()?.join("npm/node_modules/.bin");
+    let bin = venv().parent()?.join("npm/node_modules/.bin");
     bin.join("pm2").exists().then_some(bin)
 }
 
 #[test]
 fn pm2_starts_what_was_installed() {
     let bin = pm2();
-    or_excuse(bin.is_some(), "there is no pm2 beside OXMON_VENV");
+    or_excuse(bin.is_some(), "pm2 is not installed");
     let Some(bin) = bin else { return };
     let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap_or_default());
     let mirror = Mirror::new();

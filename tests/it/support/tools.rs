@@ -25,9 +25,25 @@ pub fn stripped(to: &Path) -> String {
     to.display().to_string()
 }
 
+/// The folder into which `scripts/setup.sh test` installs Python packages.
+pub fn venv() -> PathBuf {
+    let home = || std::env::var_os("HOME").map(PathBuf::from).unwrap_or_default();
+    let cache = || std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+    let usual = || cache().unwrap_or_else(|| home().join(".cache")).join("oxmon/venv");
+    std::env::var_os("OXMON_VENV").map_or_else(usual, PathBuf::from)
+}
+
+/// Where a program is: in the set-up's folder, or on `PATH`; `None` when it is in neither.
+pub fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own = std::iter::once(venv().join("bin"));
+    let mut folders = own.chain(std::env::split_paths(&path));
+    folders.find_map(|folder| Some(folder.join(program)).filter(|file| file.is_file()))
+}
+
 /// Runs a program in the checkout.
 pub fn run(program: &str, arguments: &[&str]) -> Output {
-    let out = Command::new(program)
+    let out = Command::new(find(program).unwrap_or_else(|| program.into()))
         .args(arguments)
         .current_dir(root())
         // Packages of a test are thrown away, so they need not be small.
@@ -48,10 +64,7 @@ pub fn must(program: &str, arguments: &[&str]) -> String {
 /// Whether a program is there. Where it is not, the test says that it did not run; in CI, where
 /// `scripts/setup.sh test` has put everything in place, it fails.
 pub fn there(program: &str) -> bool {
-    let found = std::env::var_os("PATH").is_some_and(|path| {
-        std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
-    });
-    or_excuse(found, &format!("there is no {program}"))
+    or_excuse(find(program).is_some(), &format!("{program} is not installed"))
 }
 
 /// `found`, with a word on what did not run where it is not; fails the test in CI.

@@ -18,13 +18,13 @@ const TOUCH_EVERY: Duration = Duration::from_secs(30);
 /// A file that is older was left by an agent that does nothing any more.
 const OLD_AFTER: Duration = Duration::from_secs(100);
 
-/// Tells that the agent is alive, as long as both of its loops turn.
+/// Notifies whoever watches the agent, as long as both of its loops turn.
 pub(crate) struct Alive {
     stats: Arc<Stats>,
     turned: Turned,
     watchdog: bool,
     file: Option<PathBuf>,
-    /// The time between two calls of [`Self::tell`]; `None` when nobody watches.
+    /// The time between two calls of [`Self::notify`]; `None` when nobody watches.
     pub(crate) pause: Option<Duration>,
 }
 
@@ -42,8 +42,8 @@ impl Alive {
         Self { stats, turned, watchdog: watchdog.is_some(), file, pause }
     }
 
-    /// Says it once more, where both loops have turned since it was last said.
-    pub(crate) fn tell(&mut self) {
+    /// Notifies once more, where both loops have turned since the last time.
+    pub(crate) fn notify(&mut self) {
         if !self.turned.both(self.stats.turns()) {
             return;
         }
@@ -56,7 +56,7 @@ impl Alive {
     }
 }
 
-/// Tells the service manager something; without one there is nobody to tell.
+/// Notifies the service manager; does nothing without one.
 pub(crate) fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         log::debug!("cannot notify the service manager: {error}");

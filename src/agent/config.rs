@@ -25,7 +25,7 @@ pub struct AgentConfig {
     /// The token that the server asks for.
     #[serde(skip_serializing)]
     pub auth_token: Option<String>,
-    /// Seconds between two ticks.
+    /// Seconds between two collections.
     pub collection_interval_secs: u64,
     /// Batches kept while the server is away.
     pub buffer_max_size: usize,

@@ -7,7 +7,7 @@ pub const KEYS: &[Key] = &[
     text("agent_id", "This host's name on the server. Default: the host name."),
     text("server_endpoint", "The server's gRPC address, `host:port`."),
     text("auth_token", "The token that the server asks for, as the whitelist gave it."),
-    number("collection_interval_secs", "seconds", (1, 3_600), "Time between two ticks."),
+    number("collection_interval_secs", "seconds", (1, 3_600), "Time between two collections."),
     number(
         "buffer_max_size",
         "batches",

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use crate::agent::collectors::{Collectors, Metric, OWN_METRICS, SPECS};
+use crate::agent::collectors::{Collectors, metric};
 use crate::agent::config::AgentConfig;
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::rt::stop::Stop;
@@ -28,14 +28,10 @@ pub fn run(config: &AgentConfig) -> String {
         "unit"
     );
     for point in &points {
-        let unit = find(&point.metric).map_or("", |metric| metric.unit);
+        let unit = metric(&point.metric).map_or("", |metric| metric.unit);
         let labels = point.labels.to_string();
         // Writing to a string can't fail.
         let _ = writeln!(out, "{:<24} {labels:<28} {:>20} {unit}", point.metric, point.value);
     }
     out
-}
-
-fn find(name: &str) -> Option<&'static Metric> {
-    SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS).find(|spec| spec.name == name)
 }

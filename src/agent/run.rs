@@ -4,22 +4,23 @@
 //! signals ─→ main: reload, watchdog, stop
 //!                    │ reload           │ reload
 //!                    ▼                  ▼
-//!            collector ─ ticks (8) ─→ reporter ─→ buffer, gRPC
+//!            collector ─ sets (8) ──→ reporter ─→ buffer, gRPC
 //! ```
 //!
-//! The collector is never blocked: where the queue is full, its oldest tick goes and is counted.
+//! The collector is never blocked: where the queue is full, its oldest sample set goes and is
+//! counted.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use sd_notify::NotifyState;
 
 use crate::agent::alive::{Alive, notify};
-use crate::agent::buffer::{Buffer, Tick};
-use crate::agent::collect::Collecting;
+use crate::agent::buffer::Buffer;
+use crate::agent::collect::{CollectLoop, SampleQueue};
 use crate::agent::config::AgentConfig;
 use crate::agent::reporter::target::Target;
 use crate::agent::reporter::{Inputs, Reload, Reporter, Stats};
@@ -30,8 +31,6 @@ use crate::base::logging;
 use crate::rt::stop::{Ask, StopSource, signals};
 use crate::rt::thread;
 
-/// Ticks between collector and reporter. When it is full the oldest goes.
-const TICKS_MAX: usize = 8;
 /// How long the end may take before the process leaves anyway.
 const END_WITHIN: Duration = Duration::from_millis(1_800);
 
@@ -78,7 +77,7 @@ impl Agent {
         let stats = Arc::new(Stats::default());
         let stop = StopSource::new();
         let (end, ended) = bounded(0);
-        let (tick_in, ticks) = bounded(TICKS_MAX);
+        let (queue, sets) = SampleQueue::new(Arc::clone(&stats));
         // Room for one: a reload that comes before the last one was seen waits in `serve`.
         let (reporter_reloads, reloads) = bounded(1);
         let (collector_reloads, collector_reload) = bounded(1);
@@ -86,20 +85,19 @@ impl Agent {
         let dir = config.buffer_dir.as_deref();
         let buffer = Buffer::open(dir, config.buffer_max_size, SystemClock.now_ms());
         let reporter = Reporter::new(Target::of(config), buffer, Arc::clone(&stats));
-        let overflow = ticks.clone();
-        let inputs = Inputs { ticks, reloads, stop: stop.stop() };
+        let inputs = Inputs { sets, reloads, stop: stop.stop() };
         let alive: Sender<()> = end.clone();
         let reporter = thread::spawn("reporter", move || {
             let _alive = alive;
             reporter.run(&inputs)
         });
 
-        let mut collecting = Collecting {
+        let mut collecting = CollectLoop {
             config: config.clone(),
             reloads: collector_reload,
             stop: stop.stop(),
             stats: Arc::clone(&stats),
-            ticks: Ticks { tick_in, overflow, stats: Arc::clone(&stats) },
+            queue,
         };
         let collector = thread::spawn("collector", move || {
             let _alive = end;
@@ -122,7 +120,7 @@ impl Agent {
                 Err(error) if error.is_disconnected() => return,
                 Err(_) => {
                     next = Instant::now() + pause;
-                    alive.tell();
+                    alive.notify();
                 }
             }
         }
@@ -144,18 +142,21 @@ impl Agent {
                 // Both loops look at least every few seconds; only an end leaves these unread.
                 let _ = self.reporter_reloads.send(reload);
                 let _ = self.collector_reloads.send(config);
-                log::info!("read {} again", path.display());
+                log::info!("reloaded {}", path.display());
             }
-            Err(error) => log::error!("kept the configuration as it was: {error}"),
+            Err(error) => log::error!("cannot reload, keeping the old configuration: {error}"),
         }
         notify(&[NotifyState::Ready]);
     }
 
-    /// The collector ends first, then the reporter, which sends or keeps the last tick.
+    /// The collector ends first, then the reporter, which sends or keeps the last sample set.
     fn stop(self) {
         drop(self.stop);
         if self.ended.recv_timeout(END_WITHIN).is_err_and(|error| error.is_timeout()) {
-            log::warn!("a loop did not end in time; the process ends without it");
+            log::warn!(
+                "a loop did not stop within {} ms; exiting without it",
+                END_WITHIN.as_millis()
+            );
             return;
         }
         for thread in self.threads {
@@ -165,43 +166,6 @@ impl Agent {
     }
 }
 
-/// The collector's end of the queue of ticks.
-pub(crate) struct Ticks {
-    tick_in: Sender<Tick>,
-    overflow: Receiver<Tick>,
-    stats: Arc<Stats>,
-}
-
-impl Ticks {
-    /// Hands a tick on; where the queue is full the oldest one goes for it.
-    pub(crate) fn put(&self, mut tick: Tick) {
-        while let Err(TrySendError::Full(back)) = self.tick_in.try_send(tick) {
-            if self.overflow.try_recv().is_ok() {
-                self.stats.count_overflow();
-            }
-            tick = back;
-        }
-    }
-}
-
 fn set_log_level(config: &AgentConfig) {
     logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used)]
-    use super::*;
-
-    #[test]
-    fn a_full_queue_gives_up_its_oldest_tick() {
-        let (tick_in, overflow) = bounded(2);
-        let stats = Arc::new(Stats::default());
-        let ticks = Ticks { tick_in, overflow: overflow.clone(), stats };
-        for timestamp_ms in 0..5 {
-            ticks.put(Tick { timestamp_ms, points: Vec::new() });
-        }
-        let left: Vec<i64> = overflow.try_iter().map(|tick| tick.timestamp_ms).collect();
-        assert_eq!(left, [3, 4]);
-    }
 }

@@ -109,8 +109,8 @@ pub const NOTIFICATION_EVENTS_MAX: usize = 10_000;
 pub const CHANNELS_MAX: u64 = 200;
 /// Silence windows.
 pub const SILENCE_WINDOWS_MAX: u64 = 500;
-/// Bytes kept of a far side's answer in the delivery log.
-pub const FAR_ANSWER_BYTES_MAX: usize = 2_048;
+/// Bytes of a receiver's response kept in the delivery log.
+pub const RESPONSE_BYTES_KEPT_MAX: usize = 2_048;
 /// Bytes read of a configuration or seed file.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

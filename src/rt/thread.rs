@@ -37,47 +37,45 @@ pub fn spawn(name: &str, body: impl FnOnce() -> Outcome + Send + 'static) -> Joi
 /// Enough for SQLite's and OpenSSL's deepest calls; untouched pages cost nothing.
 const STACK_BYTES: usize = 2 * 1024 * 1024;
 
-/// Runs `body` so that the threads that start meanwhile, and those that they start, may be woken by
-/// a timer up to `slack` late. A library that looks every second whether something is due then
-/// wakes when it suits the system, together with others (PR_SET_TIMERSLACK of prctl(2)). A thread
-/// among them that has work of its own takes the [`Punctual`] that `body` is given. Other systems
-/// than Linux have no such thing.
-pub fn patient<T>(slack: Duration, body: impl FnOnce(Punctual) -> T) -> T {
+/// Runs `body` with a larger timer slack, which the threads that it starts inherit: their timers
+/// may fire up to `slack` late, together with others (PR_SET_TIMERSLACK of prctl(2), Linux only). A
+/// thread among them that must be on time restores the [`TimerSlack`] that `body` is given.
+pub fn with_timer_slack<T>(slack: Duration, body: impl FnOnce(TimerSlack) -> T) -> T {
     #[cfg(target_os = "linux")]
     let usual = {
         let usual = rustix::thread::current_timer_slack().ok().and_then(NonZeroU64::new);
         let wanted = u64::try_from(slack.as_nanos()).ok().and_then(NonZeroU64::new);
-        // Refused, it is as if nobody had asked.
+        // A refusal only costs some more wake-ups.
         let _ = rustix::thread::set_current_timer_slack(wanted);
-        Punctual(usual)
+        TimerSlack(usual)
     };
     #[cfg(not(target_os = "linux"))]
     let usual = {
         let _ = slack;
-        Punctual()
+        TimerSlack()
     };
-    let _again = Again(usual);
+    let _restore = RestoreOnDrop(usual);
     body(usual)
 }
 
-/// The slack of a thread that is as punctual as the system makes it.
+/// The timer slack that a thread had before [`with_timer_slack`].
 #[derive(Clone, Copy)]
-pub struct Punctual(#[cfg(target_os = "linux")] Option<NonZeroU64>);
+pub struct TimerSlack(#[cfg(target_os = "linux")] Option<NonZeroU64>);
 
-impl Punctual {
-    /// Makes the thread that calls this punctual.
-    pub fn take(self) {
+impl TimerSlack {
+    /// Sets this slack for the calling thread.
+    pub fn restore(self) {
         #[cfg(target_os = "linux")]
         let _ = rustix::thread::set_current_timer_slack(self.0);
     }
 }
 
-/// Makes its thread punctual again when it goes.
-struct Again(Punctual);
+/// Restores the slack when it is dropped.
+struct RestoreOnDrop(TimerSlack);
 
-impl Drop for Again {
+impl Drop for RestoreOnDrop {
     fn drop(&mut self) {
-        self.0.take();
+        self.0.restore();
     }
 }
 
@@ -102,6 +100,6 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 }
 
 fn die(thread: &str, reason: &str) -> ! {
-    log::error!("worker `{thread}` died: {reason}; the process ends so that it can be restarted");
+    log::error!("thread `{thread}` failed: {reason}; exiting so that the process is restarted");
     std::process::exit(Exit::WorkerDied as i32);
 }

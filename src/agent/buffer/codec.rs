@@ -1,34 +1,35 @@
-//! One tick as bytes: complete in itself, so that a lost neighbour takes nothing with it.
+//! One sample set as bytes: complete in itself, so that a lost neighbour takes nothing with it.
 //!
 //! ```text
-//! tick   = time:zigzag  count:varint  point*
+//! sample set   = time:zigzag  count:varint  point*
 //! point  = shared:varint  suffix:text  labels:varint  (name:text  value:text)*
 //!          delta:zigzag  value:8 bytes, IEEE 754, little endian
 //! text   = length:varint  UTF-8 bytes
 //! ```
 //!
 //! `shared` is how many bytes of the metric's name are those of the point before, and `delta` is
-//! the point's time less the tick's. A varint is LEB128; zigzag folds the sign into its low bit.
+//! the point's time less the sample set's. A varint is LEB128; zigzag folds the sign into its low
+//! bit.
 
 use crate::base::limits::{BATCH_POINTS_MAX, LABELS_MAX};
 use crate::model::point::Point;
 use crate::model::series::Labels;
 
-/// What one tick collected.
+/// What one sample set collected.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Tick {
+pub struct SampleSet {
     /// Unix milliseconds that all of its collectors were given.
     pub timestamp_ms: i64,
     /// The points, in the collectors' order.
     pub points: Vec<Point>,
 }
 
-/// Appends `tick` to `out`.
-pub(super) fn encode(tick: &Tick, out: &mut Vec<u8>) {
-    put_varint(out, zigzag(tick.timestamp_ms));
-    put_varint(out, tick.points.len() as u64);
+/// Appends `sample set` to `out`.
+pub(super) fn encode(set: &SampleSet, out: &mut Vec<u8>) {
+    put_varint(out, zigzag(set.timestamp_ms));
+    put_varint(out, set.points.len() as u64);
     let mut before = "";
-    for point in &tick.points {
+    for point in &set.points {
         let shared = shared_prefix(before, &point.metric);
         put_varint(out, shared as u64);
         put_text(out, point.metric.get(shared..).unwrap_or_default());
@@ -37,14 +38,14 @@ pub(super) fn encode(tick: &Tick, out: &mut Vec<u8>) {
             put_text(out, name);
             put_text(out, value);
         }
-        put_varint(out, zigzag(point.timestamp_ms.wrapping_sub(tick.timestamp_ms)));
+        put_varint(out, zigzag(point.timestamp_ms.wrapping_sub(set.timestamp_ms)));
         out.extend_from_slice(&point.value.to_le_bytes());
         before = &point.metric;
     }
 }
 
 /// Reads back what [`encode`] wrote; `None` for anything else.
-pub(super) fn decode(bytes: &[u8]) -> Option<Tick> {
+pub(super) fn decode(bytes: &[u8]) -> Option<SampleSet> {
     let mut left = bytes;
     let timestamp_ms = unzigzag(take_varint(&mut left)?);
     let count = usize::try_from(take_varint(&mut left)?).ok()?;
@@ -76,10 +77,10 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Tick> {
             value: f64::from_le_bytes(*value),
         });
     }
-    left.is_empty().then_some(Tick { timestamp_ms, points })
+    left.is_empty().then_some(SampleSet { timestamp_ms, points })
 }
 
-/// How many points an encoded tick has, from its first bytes alone.
+/// How many points an encoded sample set has, from its first bytes alone.
 pub(super) fn count(bytes: &[u8]) -> Option<usize> {
     let mut left = bytes;
     take_varint(&mut left)?;
@@ -154,13 +155,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tick_survives(timestamp_ms in any::<i64>(),
+        fn a_set_survives(timestamp_ms in any::<i64>(),
                            points in proptest::collection::vec(any_point(), 0..30)) {
-            let tick = Tick { timestamp_ms, points };
+            let set = SampleSet { timestamp_ms, points };
             let mut bytes = Vec::new();
-            encode(&tick, &mut bytes);
-            prop_assert_eq!(count(&bytes), Some(tick.points.len()));
-            prop_assert_eq!(decode(&bytes), Some(tick));
+            encode(&set, &mut bytes);
+            prop_assert_eq!(count(&bytes), Some(set.points.len()));
+            prop_assert_eq!(decode(&bytes), Some(set));
         }
 
         #[test]
@@ -172,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn a_usual_tick_is_small() {
+    fn a_usual_set_is_small() {
         let points = (0..32)
             .map(|core| Point::labelled("cpu.core_usage", "core", &core.to_string(), 7, 1.5))
             .collect();
         let mut bytes = Vec::new();
-        encode(&Tick { timestamp_ms: 7, points }, &mut bytes);
+        encode(&SampleSet { timestamp_ms: 7, points }, &mut bytes);
         assert!(bytes.len() < 32 * 21, "{}", bytes.len());
     }
 }

@@ -1,5 +1,5 @@
 //! The buffer's files: segments that are only appended to, and deleted oldest first once every
-//! tick in them is done with. A start never appends to a segment of an earlier one, so that
+//! sample set in them is done with. A start never appends to a segment of an earlier one, so that
 //! whatever its end looks like stays as it is.
 
 use std::collections::{BTreeSet, VecDeque};
@@ -18,7 +18,7 @@ const SEGMENT_BYTES_MAX: u64 = 64 * 1024 * 1024;
 const EXTENSION: &str = "oxb";
 const LOCK_NAME: &str = "lock";
 
-/// Where a tick stands.
+/// Where a sample set stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Spot {
     segment: u64,
@@ -26,7 +26,7 @@ pub(super) struct Spot {
     size: u32,
 }
 
-/// A tick that was found in the files.
+/// A sample set that was found in the files.
 pub(super) struct Found {
     pub(super) sequence: u64,
     pub(super) points: usize,
@@ -51,14 +51,14 @@ pub(super) struct Disk {
 struct Segment {
     number: u64,
     size_bytes: u64,
-    /// Ticks in it that are not done with.
+    /// Sample sets in it that are not done with.
     waiting: usize,
 }
 
 /// What an opened folder holds.
 pub(super) struct Opened {
     pub(super) disk: Disk,
-    /// The ticks that wait, in their order.
+    /// The sample sets that wait, in their order.
     pub(super) found: Vec<Found>,
     /// Above every sequence number in the files.
     pub(super) next_sequence: u64,
@@ -97,11 +97,11 @@ impl Disk {
             disk.scan(number, &mut scan)?;
         }
         let Scan { mut found, done, next_sequence, skipped_bytes } = scan;
-        found.retain(|tick| !done.iter().any(|(from, to)| (*from..=*to).contains(&tick.sequence)));
-        found.sort_by_key(|tick| tick.sequence);
-        found.dedup_by_key(|tick| tick.sequence);
-        for tick in &found {
-            disk.count(tick.spot.segment, 1);
+        found.retain(|set| !done.iter().any(|(from, to)| (*from..=*to).contains(&set.sequence)));
+        found.sort_by_key(|set| set.sequence);
+        found.dedup_by_key(|set| set.sequence);
+        for set in &found {
+            disk.count(set.spot.segment, 1);
         }
         disk.prune();
         Ok(Opened { disk, found, next_sequence, skipped_bytes })
@@ -124,11 +124,11 @@ impl Disk {
         Ok(())
     }
 
-    /// Appends an encoded tick.
+    /// Appends an encoded sample set.
     pub(super) fn append(&mut self, sequence: u64, body: &[u8]) -> io::Result<Spot> {
         let mut bytes = std::mem::take(&mut self.scratch);
         bytes.clear();
-        record::put_tick(&mut bytes, sequence, body);
+        record::put_set(&mut bytes, sequence, body);
         let written = self.write(&bytes);
         let size = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         self.scratch = bytes;
@@ -137,7 +137,7 @@ impl Disk {
         Ok(Spot { segment, offset, size })
     }
 
-    /// Notes that the ticks of these numbers are done with, and deletes what is not needed.
+    /// Notes that the sample sets of these numbers are done with, and deletes what is not needed.
     pub(super) fn done(&mut self, from: u64, to: u64, spots: &[Spot]) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(record::FRAME_BYTES + 9);
         record::put_done(&mut bytes, from, to);
@@ -149,7 +149,7 @@ impl Disk {
         written.map(|_| ())
     }
 
-    /// The encoded tick at `spot`.
+    /// The encoded sample set at `spot`.
     pub(super) fn read(&mut self, sequence: u64, spot: Spot) -> io::Result<Vec<u8>> {
         if self.reader.as_ref().is_none_or(|(number, _)| *number != spot.segment) {
             self.reader = Some((spot.segment, File::open(self.path(spot.segment))?));
@@ -159,7 +159,7 @@ impl Disk {
             file.read_exact_at(&mut bytes, spot.offset)?;
         }
         match record::parse(&bytes) {
-            Some((Record::Tick { sequence: found, body }, _)) if found == sequence => {
+            Some((Record::SampleSet { sequence: found, body }, _)) if found == sequence => {
                 Ok(body.to_vec())
             }
             _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the record is damaged")),
@@ -256,7 +256,7 @@ impl Default for Scan {
 impl Scan {
     fn read(&mut self, segment: u64, bytes: &[u8]) {
         let skipped = record::scan(bytes, |offset, size, record| match record {
-            Record::Tick { sequence, body } => {
+            Record::SampleSet { sequence, body } => {
                 self.next_sequence = self.next_sequence.max(sequence.saturating_add(1));
                 if let Some(points) = codec::count(body) {
                     let size = u32::try_from(size).unwrap_or(u32::MAX);

@@ -1,15 +1,16 @@
-//! What could not be sent yet: a first-in, first-out queue of ticks, in memory and, with
+//! What could not be sent yet: a first-in, first-out queue of sample sets, in memory and, with
 //! `buffer_dir`, in files that outlive the process.
 //!
-//! A tick that the server stores at once never comes here. One that it does not, or that comes
-//! while the server is known to be away, is written before anything else is tried, and from then
-//! on it survives SIGKILL. It is not flushed to the device: what the last seconds before a power
-//! cut wrote may be torn, which its checksum shows.
+//! A sample set that the server stores at once never comes here. One that it does not, or that
+//! comes while the server is known to be away, is written before anything else is tried, and from
+//! then on it survives SIGKILL. It is not flushed to the device: what the last seconds before a
+//! power cut wrote may be torn, which its checksum shows.
 //!
-//! - A buffer that is full gives up its oldest tick and counts it.
-//! - A folder that can't be written never stops the agent: ticks stay in memory, each new one
+//! - A buffer that is full gives up its oldest sample set and counts it.
+//! - A folder that can't be written never stops the agent: sample sets stay in memory, each new one
 //!   tries again, and what waited in memory moves to the files as soon as they take it.
-//! - Ticks have no agent id. They belong to this host, and are sent under the id that it has then.
+//! - Sample sets have no agent id. They belong to this host, and are sent under the id that it has
+//!   then.
 
 mod codec;
 mod disk;
@@ -20,7 +21,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-pub use codec::Tick;
+pub use codec::SampleSet;
 use disk::{Disk, Spot};
 
 /// Bytes that the files may take at the most, whatever `buffer_max_size` says.
@@ -33,7 +34,7 @@ pub struct Buffer {
     /// How many of the entries are in memory.
     in_memory: usize,
     next_sequence: u64,
-    ticks_max: usize,
+    sets_max: usize,
     store: Store,
     dropped: u64,
     scratch: Vec<u8>,
@@ -53,7 +54,7 @@ enum Place {
 enum Store {
     /// No `buffer_dir`.
     Memory,
-    /// The folder could not be opened, as was said once; it is tried again with each tick.
+    /// The folder could not be opened, as was said once; it is tried again with each sample set.
     Closed(PathBuf),
     Open {
         disk: Box<Disk>,
@@ -62,28 +63,28 @@ enum Store {
     },
 }
 
-/// The oldest ticks of a buffer, read for one call.
+/// The oldest sample sets of a buffer, read for one call.
 #[derive(Debug, Default, PartialEq)]
 pub struct Front {
     /// The first sequence number.
     pub from: u64,
     /// The last sequence number.
     pub to: u64,
-    /// The ticks, oldest first.
-    pub ticks: Vec<Tick>,
+    /// The sample sets, oldest first.
+    pub sets: Vec<SampleSet>,
 }
 
 impl Buffer {
-    /// A buffer of at most `ticks_max` ticks with what an earlier run left in `dir`. A folder that
-    /// can't be used is logged, and the buffer is in memory until it can.
-    pub fn open(dir: Option<&Path>, ticks_max: usize, now_ms: i64) -> Self {
+    /// A buffer of at most `sets_max` sample sets with what an earlier run left in `dir`. A folder
+    /// that can't be used is logged, and the buffer is in memory until it can.
+    pub fn open(dir: Option<&Path>, sets_max: usize, now_ms: i64) -> Self {
         let mut buffer = Self {
             entries: VecDeque::new(),
             in_memory: 0,
-            // From the clock, so that ticks kept in memory while the folder can't be read come
-            // after those in it, and never have the number of one of them.
+            // From the clock, so that sample sets kept in memory while the folder can't be read
+            // come after those in it, and never have the number of one of them.
             next_sequence: u64::try_from(now_ms).unwrap_or(0).saturating_mul(1 << 16).max(1),
-            ticks_max: ticks_max.max(1),
+            sets_max: sets_max.max(1),
             store: dir.map_or(Store::Memory, |dir| Store::Closed(dir.to_owned())),
             dropped: 0,
             scratch: Vec::new(),
@@ -95,7 +96,7 @@ impl Buffer {
         buffer
     }
 
-    /// How many ticks wait.
+    /// How many sample sets wait.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
@@ -110,68 +111,69 @@ impl Buffer {
         self.in_memory == 0 && matches!(self.store, Store::Open { failing: false, .. })
     }
 
-    /// How many ticks were given up since the start.
+    /// How many sample sets were given up since the start.
     pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Keeps a tick and returns its sequence number.
-    pub fn push(&mut self, tick: &Tick) -> u64 {
+    /// Keeps a sample set and returns its sequence number.
+    pub fn push(&mut self, set: &SampleSet) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let mut body = std::mem::take(&mut self.scratch);
         body.clear();
-        codec::encode(tick, &mut body);
+        codec::encode(set, &mut body);
         let place = Place::Memory(body.as_slice().into());
         self.in_memory += 1;
-        self.entries.push_back(Entry { sequence, points: tick.points.len(), place });
+        self.entries.push_back(Entry { sequence, points: set.points.len(), place });
         self.scratch = body;
         self.settle();
         self.shrink();
         sequence
     }
 
-    /// The oldest ticks with at most `points_max` points together, but at least one tick; `None`
-    /// when the buffer is empty. They stay until [`Buffer::done`].
+    /// The oldest sample sets with at most `points_max` points together, but at least one sample
+    /// set; `None` when the buffer is empty. They stay until [`Buffer::done`].
     pub fn front(&mut self, points_max: usize) -> Option<Front> {
         let mut front = Front::default();
         let mut points = 0;
         let mut at = 0;
         while let Some(entry) = self.entries.get(at) {
-            if !front.ticks.is_empty() && points + entry.points > points_max {
+            if !front.sets.is_empty() && points + entry.points > points_max {
                 break;
             }
             let sequence = entry.sequence;
             let count = entry.points;
             match self.read(at) {
-                Some(tick) => {
-                    if front.ticks.is_empty() {
+                Some(set) => {
+                    if front.sets.is_empty() {
                         front.from = sequence;
                     }
                     front.to = sequence;
-                    front.ticks.push(tick);
+                    front.sets.push(set);
                     points += count;
                     at += 1;
                 }
                 None => self.give_up(at),
             }
         }
-        (!front.ticks.is_empty()).then_some(front)
+        (!front.sets.is_empty()).then_some(front)
     }
 
-    /// The newest tick with its sequence number.
-    pub fn newest(&mut self) -> Option<(u64, Tick)> {
+    /// The newest sample set with its sequence number.
+    pub fn newest(&mut self) -> Option<(u64, SampleSet)> {
         while let Some(at) = self.entries.len().checked_sub(1) {
             let sequence = self.entries.get(at)?.sequence;
             match self.read(at) {
-                Some(tick) => return Some((sequence, tick)),
+                Some(set) => return Some((sequence, set)),
                 None => self.give_up(at),
             }
         }
         None
     }
 
-    /// The ticks `from` to `to` are with the server, or refused by it: they are not needed again.
+    /// The sample sets `from` to `to` are with the server, or refused by it: they are not needed
+    /// again.
     pub fn done(&mut self, from: u64, to: u64) {
         let start = self.entries.partition_point(|entry| entry.sequence < from);
         let end = self.entries.partition_point(|entry| entry.sequence <= to);
@@ -193,16 +195,17 @@ impl Buffer {
         }
     }
 
-    /// Counts a tick that never got here as given up.
-    pub fn count_dropped(&mut self, ticks: u64) {
-        self.dropped += ticks;
+    /// Counts a sample set that never got here as given up.
+    pub fn count_dropped(&mut self, sets: u64) {
+        self.dropped += sets;
     }
 
     /// Takes a new size and folder; what waits comes along.
-    pub fn reconfigure(&mut self, dir: Option<&Path>, ticks_max: usize) {
-        self.ticks_max = ticks_max.max(1);
+    pub fn reconfigure(&mut self, dir: Option<&Path>, sets_max: usize) {
+        self.sets_max = sets_max.max(1);
         if self.dir() != dir {
-            let ticks: Vec<Tick> = (0..self.entries.len()).filter_map(|at| self.read(at)).collect();
+            let sets: Vec<SampleSet> =
+                (0..self.entries.len()).filter_map(|at| self.read(at)).collect();
             if let (Some(first), Some(last)) = (self.entries.front(), self.entries.back()) {
                 self.done(first.sequence, last.sequence);
             }
@@ -210,8 +213,8 @@ impl Buffer {
             if let Err(error) = self.open_store() {
                 self.say_in_memory(&error);
             }
-            for tick in ticks {
-                self.push(&tick);
+            for set in sets {
+                self.push(&set);
             }
         }
         self.shrink();
@@ -224,7 +227,7 @@ impl Buffer {
         }
     }
 
-    fn read(&mut self, at: usize) -> Option<Tick> {
+    fn read(&mut self, at: usize) -> Option<SampleSet> {
         let entry = self.entries.get(at)?;
         match (&entry.place, &mut self.store) {
             (Place::Memory(body), _) => codec::decode(body),
@@ -250,7 +253,7 @@ impl Buffer {
     }
 
     fn shrink(&mut self) {
-        while self.entries.len() > self.ticks_max
+        while self.entries.len() > self.sets_max
             || (self.disk_bytes() > DISK_BYTES_MAX && self.entries.len() > 1)
         {
             self.give_up(0);
@@ -339,7 +342,7 @@ impl Buffer {
             "cannot write to the buffer folder {}: {error}; up to {} batches stay in memory until \
              it can be written",
             dir.display(),
-            self.ticks_max
+            self.sets_max
         );
     }
 }

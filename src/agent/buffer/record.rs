@@ -10,8 +10,8 @@
 //! ```
 //!
 //! Numbers are little endian. `length` is that of kind and body; the checksum covers length,
-//! sequence, kind and body. Kind 1 is a tick. Kind 2 says that the ticks `sequence` to the one in
-//! its body (u64) are done with: stored by the server, or given up.
+//! sequence, kind and body. Kind 1 is a sample set. Kind 2 says that the sample sets `sequence` to
+//! the one in its body (u64) are done with: stored by the server, or given up.
 
 /// The first bytes of a segment: what it is, and the version of its format.
 pub(super) const HEADER: [u8; 8] = *b"OXMBUF\x01\x00";
@@ -19,26 +19,26 @@ pub(super) const HEADER: [u8; 8] = *b"OXMBUF\x01\x00";
 pub(super) const FRAME_BYTES: usize = 20;
 
 const MARK: [u8; 4] = *b"OXR\n";
-const KIND_TICK: u8 = 1;
+const KIND_SET: u8 = 1;
 const KIND_DONE: u8 = 2;
-/// A tick of the most points with the longest names stays below it.
+/// A sample set of the most points with the longest names stays below it.
 const LENGTH_MAX: usize = 16 * 1024 * 1024;
 
 /// What a record says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Record<'a> {
-    /// An encoded tick.
-    Tick { sequence: u64, body: &'a [u8] },
-    /// The ticks `from` to `to`, both included, are done with.
+    /// An encoded sample set.
+    SampleSet { sequence: u64, body: &'a [u8] },
+    /// The sample sets `from` to `to`, both included, are done with.
     Done { from: u64, to: u64 },
 }
 
-/// Appends the record of a tick, given its encoding.
-pub(super) fn put_tick(out: &mut Vec<u8>, sequence: u64, body: &[u8]) {
-    put(out, sequence, KIND_TICK, body);
+/// Appends the record of a sample set, given its encoding.
+pub(super) fn put_set(out: &mut Vec<u8>, sequence: u64, body: &[u8]) {
+    put(out, sequence, KIND_SET, body);
 }
 
-/// Appends the record that the ticks `from` to `to` are done with.
+/// Appends the record that the sample sets `from` to `to` are done with.
 pub(super) fn put_done(out: &mut Vec<u8>, from: u64, to: u64) {
     put(out, from, KIND_DONE, &to.to_le_bytes());
 }
@@ -81,7 +81,7 @@ pub(super) fn parse(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     let sequence = u64::from_le_bytes(*frame.last_chunk()?);
     let (kind, body) = whole.get(FRAME_BYTES..)?.split_first()?;
     let record = match *kind {
-        KIND_TICK => Record::Tick { sequence, body },
+        KIND_SET => Record::SampleSet { sequence, body },
         KIND_DONE => Record::Done { from: sequence, to: u64::from_le_bytes(body.try_into().ok()?) },
         _ => return None,
     };
@@ -118,7 +118,7 @@ mod tests {
         let mut bytes = HEADER.to_vec();
         let mut ends = Vec::new();
         for sequence in 1..=5_u64 {
-            put_tick(&mut bytes, sequence, &[sequence as u8; 30]);
+            put_set(&mut bytes, sequence, &[sequence as u8; 30]);
             ends.push(bytes.len());
         }
         put_done(&mut bytes, 1, 2);
@@ -129,7 +129,7 @@ mod tests {
     fn sequences(bytes: &[u8]) -> Vec<u64> {
         let mut all = Vec::new();
         scan(bytes, |_, _, record| {
-            if let Record::Tick { sequence, .. } = record {
+            if let Record::SampleSet { sequence, .. } = record {
                 all.push(sequence);
             }
         });

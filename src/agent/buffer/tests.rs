@@ -7,23 +7,23 @@ use std::os::unix::fs::FileExt as _;
 
 const NOW_MS: i64 = 1_770_625_800_000;
 
-fn tick(number: i64) -> Tick {
+fn set(number: i64) -> SampleSet {
     let timestamp_ms = NOW_MS + number * 10_000;
     let points = vec![
         Point::plain("load.load_1", timestamp_ms, number as f64),
         Point::labelled("disk.total", "mount", "/", timestamp_ms, 1e12),
     ];
-    Tick { timestamp_ms, points }
+    SampleSet { timestamp_ms, points }
 }
 
-fn open(dir: &Path, ticks_max: usize) -> Buffer {
-    Buffer::open(Some(dir), ticks_max, NOW_MS)
+fn open(dir: &Path, sets_max: usize) -> Buffer {
+    Buffer::open(Some(dir), sets_max, NOW_MS)
 }
 
-/// All that waits, by the numbers of [`tick`], in order.
+/// All that waits, by the numbers of [`sample set`], in order.
 fn waiting(buffer: &mut Buffer) -> Vec<i64> {
     let Some(front) = buffer.front(usize::MAX) else { return Vec::new() };
-    front.ticks.iter().map(|tick| (tick.timestamp_ms - NOW_MS) / 10_000).collect()
+    front.sets.iter().map(|set| (set.timestamp_ms - NOW_MS) / 10_000).collect()
 }
 
 fn segments(dir: &Path) -> Vec<PathBuf> {
@@ -40,12 +40,12 @@ fn segments(dir: &Path) -> Vec<PathBuf> {
 fn memory_alone_keeps_order_and_gives_up_the_oldest() {
     let mut buffer = Buffer::open(None, 3, NOW_MS);
     for number in 0..5 {
-        buffer.push(&tick(number));
+        buffer.push(&set(number));
     }
     assert_eq!((buffer.len(), buffer.dropped()), (3, 2));
     assert_eq!(waiting(&mut buffer), [2, 3, 4]);
     let front = buffer.front(4).unwrap();
-    assert_eq!(front.ticks, [tick(2), tick(3)]);
+    assert_eq!(front.sets, [set(2), set(3)]);
     buffer.done(front.from, front.to);
     assert_eq!(waiting(&mut buffer), [4]);
 }
@@ -55,7 +55,7 @@ fn what_was_pushed_is_there_after_a_restart_and_gone_once_done() {
     let dir = tempfile::tempdir().unwrap();
     let mut buffer = open(dir.path(), 100);
     for number in 0..5 {
-        buffer.push(&tick(number));
+        buffer.push(&set(number));
     }
     let front = buffer.front(6).unwrap();
     buffer.done(front.from, front.to);
@@ -63,7 +63,7 @@ fn what_was_pushed_is_there_after_a_restart_and_gone_once_done() {
     let mut buffer = open(dir.path(), 100);
     assert_eq!(waiting(&mut buffer), [3, 4]);
     let (sequence, newest) = buffer.newest().unwrap();
-    assert_eq!(newest, tick(4));
+    assert_eq!(newest, set(4));
     buffer.done(sequence, sequence);
     drop(buffer);
     let mut buffer = open(dir.path(), 100);
@@ -80,7 +80,7 @@ fn the_files_stay_small_however_long_the_outage() {
     let points = (0..400)
         .map(|n| Point::labelled("network.bytes_recv", "interface", &n.to_string(), NOW_MS, 1.0))
         .collect();
-    let big = Tick { timestamp_ms: NOW_MS, points };
+    let big = SampleSet { timestamp_ms: NOW_MS, points };
     for _ in 0..400 {
         buffer.push(&big);
     }
@@ -94,7 +94,7 @@ fn damage_in_the_middle_costs_one_batch() {
     let dir = tempfile::tempdir().unwrap();
     let mut buffer = open(dir.path(), 100);
     for number in 0..9 {
-        buffer.push(&tick(number));
+        buffer.push(&set(number));
     }
     drop(buffer);
     let file = segments(dir.path()).remove(0);
@@ -113,11 +113,11 @@ fn a_folder_that_can_not_be_used_is_used_once_it_can() {
     let dir = base.path().join("buffer");
     fs::write(&dir, "in the way").unwrap();
     let mut buffer = open(&dir, 100);
-    buffer.push(&tick(0));
-    buffer.push(&tick(1));
+    buffer.push(&set(0));
+    buffer.push(&set(1));
     assert_eq!(waiting(&mut buffer), [0, 1]);
     fs::remove_file(&dir).unwrap();
-    buffer.push(&tick(2));
+    buffer.push(&set(2));
     drop(buffer);
     assert_eq!(waiting(&mut open(&dir, 100)), [0, 1, 2]);
 }
@@ -126,13 +126,13 @@ fn a_folder_that_can_not_be_used_is_used_once_it_can() {
 fn a_folder_in_use_by_another_agent_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let mut first = open(dir.path(), 100);
-    first.push(&tick(0));
+    first.push(&set(0));
     let mut second = Buffer::open(Some(dir.path()), 100, NOW_MS + 1);
-    second.push(&tick(7));
+    second.push(&set(7));
     assert_eq!(waiting(&mut second), [7]);
     assert_eq!(waiting(&mut first), [0]);
     drop(first);
-    second.push(&tick(8));
+    second.push(&set(8));
     assert_eq!(waiting(&mut second), [0, 7, 8]);
 }
 
@@ -142,7 +142,7 @@ fn a_file_of_another_version_is_left_alone() {
     let path = dir.path().join("0000000000000001.oxb");
     fs::write(&path, b"OXMBUF\x02\x00something new").unwrap();
     let mut buffer = open(dir.path(), 100);
-    let sequence = buffer.push(&tick(0));
+    let sequence = buffer.push(&set(0));
     buffer.done(sequence, sequence);
     assert!(path.exists());
 }
@@ -152,7 +152,7 @@ fn a_new_folder_takes_what_waits() {
     let (old, new) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut buffer = open(old.path(), 100);
     for number in 0..4 {
-        buffer.push(&tick(number));
+        buffer.push(&set(number));
     }
     buffer.reconfigure(Some(new.path()), 3);
     assert_eq!(waiting(&mut buffer), [1, 2, 3]);
@@ -195,7 +195,7 @@ fn newest(dir: &Path) -> (PathBuf, u64, Option<PathBuf>) {
 fn apply(step: &Step, buffer: &mut Buffer, model: &mut Model, number: &mut i64) {
     let gone = match step {
         Step::Push => {
-            model.push((*number, buffer.push(&tick(*number))));
+            model.push((*number, buffer.push(&set(*number))));
             *number += 1;
             return;
         }

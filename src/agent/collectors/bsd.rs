@@ -6,7 +6,7 @@ use sysctl::{Ctl, CtlValue, Sysctl as _};
 
 use crate::agent::collectors::rate::growth;
 use crate::agent::collectors::statfs::statvfs;
-use crate::agent::collectors::{CollectError, Collector, Metric, Spec, Tick, percent};
+use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Spec, percent};
 use crate::model::point::Point;
 
 const fn metric(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
@@ -19,7 +19,7 @@ pub const CPU: Spec = Spec {
     metrics: &[metric(
         "cpu.usage",
         "%",
-        "Time that was not idle since the tick before (kern.cp_time).",
+        "Time that was not idle since the collection before (kern.cp_time).",
     )],
     make: |_| Box::new(Cpu { before: None }),
 };
@@ -102,7 +102,7 @@ struct Cpu {
 }
 
 impl Collector for Cpu {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         // user, nice, system, interrupt, idle (sys/resource.h: CPUSTATES).
         let times: Vec<u64> = words::<8>(&bytes("kern.cp_time")?).take(5).collect();
         let [user, nice, system, interrupt, idle] = times[..] else {
@@ -115,7 +115,7 @@ impl Collector for Cpu {
             && total > 0
         {
             let usage = percent(busy as f64, total as f64);
-            out.push(Point::plain("cpu.usage", tick.now_ms, usage));
+            out.push(Point::plain("cpu.usage", moment.timestamp_ms, usage));
         }
         Ok(())
     }
@@ -124,7 +124,7 @@ impl Collector for Cpu {
 struct Memory;
 
 impl Collector for Memory {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         let page = number("hw.pagesize")?;
         #[cfg(target_os = "macos")]
         let (total, free) = (
@@ -138,7 +138,7 @@ impl Collector for Memory {
         );
         let available = free.saturating_mul(page).min(total);
         let used = total - available;
-        let plain = |name, value: f64| Point::plain(name, tick.now_ms, value);
+        let plain = |name, value: f64| Point::plain(name, moment.timestamp_ms, value);
         out.push(plain("memory.total", total as f64));
         out.push(plain("memory.used", used as f64));
         out.push(plain("memory.available", available as f64));
@@ -150,7 +150,7 @@ impl Collector for Memory {
 struct Load;
 
 impl Collector for Load {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         // struct loadavg { fixpt_t ldavg[3]; long fscale; } (sys/resource.h): three 32-bit numbers,
         // padding, and the scale.
         let load = bytes("vm.loadavg")?;
@@ -159,11 +159,11 @@ impl Collector for Load {
         let names = ["load.load_1", "load.load_5", "load.load_15"];
         for (name, average) in names.into_iter().zip(averages) {
             let value = average as f64 / scale.max(1) as f64;
-            out.push(Point::plain(name, tick.now_ms, (value * 100.0).round() / 100.0));
+            out.push(Point::plain(name, moment.timestamp_ms, (value * 100.0).round() / 100.0));
         }
         let boot = words::<8>(&bytes("kern.boottime")?).next().unwrap_or(0);
-        let uptime = (tick.now_ms / 1_000).saturating_sub(i64::try_from(boot).unwrap_or(0));
-        out.push(Point::plain("load.uptime", tick.now_ms, uptime as f64));
+        let uptime = (moment.timestamp_ms / 1_000).saturating_sub(i64::try_from(boot).unwrap_or(0));
+        out.push(Point::plain("load.uptime", moment.timestamp_ms, uptime as f64));
         Ok(())
     }
 }
@@ -171,11 +171,11 @@ impl Collector for Load {
 struct Disk;
 
 impl Collector for Disk {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         let path = std::path::Path::new("/");
         let sizes =
             statvfs(path).map_err(|error| CollectError::Read { path: path.to_owned(), error })?;
-        super::statfs::push("/", sizes, tick.now_ms, out);
+        super::statfs::push("/", sizes, moment.timestamp_ms, out);
         Ok(())
     }
 }

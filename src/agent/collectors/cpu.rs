@@ -1,10 +1,11 @@
-//! CPU usage from /proc/stat (proc(5)): the share of time that was not idle since the tick before.
+//! CPU usage from /proc/stat (proc(5)): the share of time that was not idle since the collection
+//! before.
 
 use std::collections::HashMap;
 
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::rate::growth;
-use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick, percent};
+use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec, percent};
 use crate::model::point::Point;
 
 const FILE: &str = "/proc/stat";
@@ -17,7 +18,7 @@ pub const SPEC: Spec = Spec {
             name: "cpu.usage",
             unit: "%",
             label: None,
-            help: "Time of all cores that was neither idle nor waiting for I/O, since the tick before (/proc/stat).",
+            help: "Time of all cores that was neither idle nor waiting for I/O, since the collection before (/proc/stat).",
         },
         Metric {
             name: "cpu.core_usage",
@@ -48,7 +49,7 @@ impl Cpu {
 }
 
 impl Collector for Cpu {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         let now = parse(&self.file.read()?)?;
         for (name, times) in &now {
             let Some(usage) = self.before.get(name.as_str()).and_then(|old| usage(*old, *times))
@@ -56,8 +57,10 @@ impl Collector for Cpu {
                 continue;
             };
             out.push(match name.strip_prefix("cpu") {
-                None | Some("") => Point::plain("cpu.usage", tick.now_ms, usage),
-                Some(core) => Point::labelled("cpu.core_usage", "core", core, tick.now_ms, usage),
+                None | Some("") => Point::plain("cpu.usage", moment.timestamp_ms, usage),
+                Some(core) => {
+                    Point::labelled("cpu.core_usage", "core", core, moment.timestamp_ms, usage)
+                }
             });
         }
         self.before = now.into_iter().map(|(name, times)| (name.into(), times)).collect();

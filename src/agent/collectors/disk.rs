@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::agent::collectors::mounts::Mounts;
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::statfs::{Asker, push, statvfs};
-use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick};
+use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec};
 use crate::model::point::Point;
 
 const fn bytes(name: &'static str, help: &'static str) -> Metric {
@@ -44,8 +44,8 @@ struct Disk {
 }
 
 impl Collector for Disk {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
-        let mounts = self.mounts.current(tick.at)?;
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+        let mounts = self.mounts.current(moment.at)?;
         self.asker.keep(|path| mounts.iter().any(|mount| below(&self.root, &mount.point) == path));
         for mount in mounts {
             let path = below(&self.root, &mount.point);
@@ -53,7 +53,7 @@ impl Collector for Disk {
                 if mount.remote { self.asker.remote(&path) } else { self.asker.local(&path) };
             match answer {
                 // File systems without a size are views of the kernel.
-                Ok(sizes) if sizes.total > 0 => push(&mount.point, sizes, tick.now_ms, out),
+                Ok(sizes) if sizes.total > 0 => push(&mount.point, sizes, moment.timestamp_ms, out),
                 Ok(_) => {}
                 // It went away between the list and the question, hangs, or is not ours to ask.
                 Err(error) => log::debug!("passed over {}: {error}", mount.point),

@@ -1,7 +1,7 @@
 //! Load averages from /proc/loadavg and uptime from /proc/uptime (proc(5)).
 
 use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick};
+use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec};
 use crate::model::point::Point;
 
 const fn load(name: &'static str, help: &'static str) -> Metric {
@@ -39,14 +39,14 @@ struct Load {
 }
 
 impl Collector for Load {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         // procfs reads load averages as f32, which turns 0.05 into 0.05000000074505806.
         let [one, five, fifteen] = numbers("/proc/loadavg", &self.loadavg.read()?)?;
         let [uptime] = numbers("/proc/uptime", &self.uptime.read()?)?;
-        out.push(Point::plain("load.load_1", tick.now_ms, one));
-        out.push(Point::plain("load.load_5", tick.now_ms, five));
-        out.push(Point::plain("load.load_15", tick.now_ms, fifteen));
-        out.push(Point::plain("load.uptime", tick.now_ms, uptime.floor()));
+        out.push(Point::plain("load.load_1", moment.timestamp_ms, one));
+        out.push(Point::plain("load.load_5", moment.timestamp_ms, five));
+        out.push(Point::plain("load.load_15", moment.timestamp_ms, fifteen));
+        out.push(Point::plain("load.uptime", moment.timestamp_ms, uptime.floor()));
         Ok(())
     }
 }

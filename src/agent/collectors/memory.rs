@@ -1,7 +1,7 @@
 //! Memory and swap from /proc/meminfo (proc(5)).
 
 use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick, percent};
+use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec, percent};
 use crate::model::point::Point;
 
 const FILE: &str = "/proc/meminfo";
@@ -35,15 +35,15 @@ pub const SPEC: Spec = Spec {
 struct Memory(ProcFile);
 
 impl Collector for Memory {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         let sizes = parse(&self.0.read()?)?;
-        let plain = |name, value: u64| Point::plain(name, tick.now_ms, value as f64);
+        let plain = |name, value: u64| Point::plain(name, moment.timestamp_ms, value as f64);
         let used = sizes.total.saturating_sub(sizes.available);
         out.push(plain("memory.total", sizes.total));
         out.push(plain("memory.used", used));
         out.push(plain("memory.available", sizes.available));
         let share = percent(used as f64, sizes.total as f64);
-        out.push(Point::plain("memory.used_percent", tick.now_ms, share));
+        out.push(Point::plain("memory.used_percent", moment.timestamp_ms, share));
         out.push(plain("memory.swap_total", sizes.swap_total));
         out.push(plain("memory.swap_used", sizes.swap_total.saturating_sub(sizes.swap_free)));
         Ok(())

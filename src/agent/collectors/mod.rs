@@ -73,22 +73,24 @@ impl Setup<'_> {
     }
 }
 
-/// One collector with what it remembers between ticks.
+/// One collector with what it remembers between collections.
 pub trait Collector: Send {
-    /// Appends the points of one tick, in an order that stays the same from tick to tick.
+    /// Appends the points of one collection, in an order that stays the same from collection to
+    /// collection.
     ///
     /// # Errors
     ///
-    /// When its source can't be read or makes no sense; it then gives no points for this tick.
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError>;
+    /// When its source can't be read or makes no sense; it then gives no points for this
+    /// collection.
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError>;
 }
 
-/// The time of one tick.
+/// The time of one collection.
 #[derive(Debug, Clone, Copy)]
-pub struct Tick {
+pub struct Moment {
     /// Timestamp of all of its points, Unix milliseconds.
-    pub now_ms: i64,
-    /// The monotonic time, for rates: a clock that is set does not distort them.
+    pub timestamp_ms: i64,
+    /// The monotonic time, for rates, which a step of the wall clock does not distort.
     pub at: Instant,
 }
 
@@ -104,7 +106,7 @@ pub enum CollectError {
         error: std::io::Error,
     },
     /// The file does not look as the kernel documents it.
-    #[error("cannot make sense of {file}: {what}")]
+    #[error("cannot parse {file}: {what}")]
     Parse {
         /// The file.
         file: &'static str,
@@ -186,23 +188,23 @@ impl Collectors {
         Self { rows }
     }
 
-    /// All points of one tick, each with the time `now_ms`, in an order that stays the same. A
+    /// All points of one collection, each at `timestamp_ms`, in an order that stays the same. A
     /// collector that fails costs its own points alone.
-    pub fn collect(&mut self, now_ms: i64) -> Vec<Point> {
+    pub fn collect(&mut self, timestamp_ms: i64) -> Vec<Point> {
         let mut out = Vec::with_capacity(64);
         let mut took = Vec::with_capacity(self.rows.len());
         for row in &mut self.rows {
-            let tick = Tick { now_ms, at: Instant::now() };
+            let moment = Moment { timestamp_ms, at: Instant::now() };
             let before = out.len();
-            if let Err(error) = row.collector.collect(&tick, &mut out) {
+            if let Err(error) = row.collector.collect(&moment, &mut out) {
                 out.truncate(before);
-                row.complain(&error, tick.at);
+                row.complain(&error, moment.at);
             }
-            took.push((row.name, tick.at.elapsed().as_secs_f64() * 1_000.0));
+            took.push((row.name, moment.at.elapsed().as_secs_f64() * 1_000.0));
         }
         for (name, ms) in took {
             let value = round(ms, 100.0);
-            out.push(Point::labelled("agent.collect_ms", "collector", name, now_ms, value));
+            out.push(Point::labelled("agent.collect_ms", "collector", name, timestamp_ms, value));
         }
         out
     }
@@ -214,7 +216,7 @@ impl Row {
             .complained
             .is_some_and(|last| now.duration_since(last).as_secs() < COMPLAIN_EVERY_SECS);
         if !quiet {
-            log::warn!("the collector `{}` gives nothing: {error}", self.name);
+            log::warn!("collector `{}` failed: {error}", self.name);
             self.complained = Some(now);
         }
     }

@@ -1,4 +1,4 @@
-//! Traffic of each interface from /proc/net/dev (proc(5)), as rates since the tick before.
+//! Traffic of each interface from /proc/net/dev (proc(5)), as rates since the collection before.
 
 use std::collections::BTreeMap;
 use std::time::Instant;
@@ -8,7 +8,7 @@ use procfs::net::InterfaceDeviceStatus;
 
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::rate::growth;
-use crate::agent::collectors::{CollectError, Collector, Metric, Setup, Spec, Tick, round};
+use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec, round};
 use crate::agent::filters::Patterns;
 use crate::model::point::Point;
 
@@ -22,10 +22,14 @@ const fn rate(name: &'static str, unit: &'static str, help: &'static str) -> Met
 pub const SPEC: Spec = Spec {
     name: "network",
     metrics: &[
-        rate("network.bytes_sent", "bytes/s", "Bytes sent, since the tick before (/proc/net/dev)."),
-        rate("network.bytes_recv", "bytes/s", "Bytes received, since the tick before."),
-        rate("network.packets_sent", "packets/s", "Packets sent, since the tick before."),
-        rate("network.packets_recv", "packets/s", "Packets received, since the tick before."),
+        rate(
+            "network.bytes_sent",
+            "bytes/s",
+            "Bytes sent, since the collection before (/proc/net/dev).",
+        ),
+        rate("network.bytes_recv", "bytes/s", "Bytes received, since the collection before."),
+        rate("network.packets_sent", "packets/s", "Packets sent, since the collection before."),
+        rate("network.packets_recv", "packets/s", "Packets received, since the collection before."),
     ],
     make: |setup: &Setup<'_>| {
         Box::new(Network {
@@ -54,19 +58,19 @@ struct Network {
 }
 
 impl Collector for Network {
-    fn collect(&mut self, tick: &Tick, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
         let mut now = parse(&self.file.read()?)?;
         now.retain(|name, _| self.wanted.take(name));
-        let secs = self.before_at.map(|before| tick.at.duration_since(before).as_secs_f64());
+        let secs = self.before_at.map(|before| moment.at.duration_since(before).as_secs_f64());
         if let Some(secs) = secs.filter(|secs| *secs > 0.0) {
             for (name, counters) in &now {
                 if let Some(before) = self.before.get(name) {
-                    push_rates(name, *before, *counters, secs, tick.now_ms, out);
+                    push_rates(name, *before, *counters, secs, moment.timestamp_ms, out);
                 }
             }
         }
         self.before = now;
-        self.before_at = Some(tick.at);
+        self.before_at = Some(moment.at);
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A file of /proc that is opened once and read again for every tick.
+//! A file of /proc that is opened once and read again for every collection.
 
 use std::fs::File;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Counters that only grow, and what they did since the tick before.
+//! Counters that only grow, and what they did since the collection before.
 
 /// How much a counter grew. One that is smaller than before was reset, or has wrapped: what it did
 /// in between is not known, so there is no growth rather than a spike.

@@ -141,7 +141,7 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(asker.remote(path).unwrap_err().kind(), io::ErrorKind::TimedOut);
         }
-        assert!(started.elapsed() < PATIENCE, "later ticks do not wait again");
+        assert!(started.elapsed() < PATIENCE, "later collections do not wait again");
         assert_eq!(ASKED.load(Ordering::SeqCst), 1);
     }
 

@@ -35,7 +35,7 @@ fn copy_fixtures(to: &Path) {
 }
 
 #[test]
-fn the_first_tick_has_no_rates_and_the_second_has() {
+fn the_first_collection_has_no_rates_and_the_second_has() {
     let dir = tempfile::tempdir().unwrap();
     copy_fixtures(dir.path());
     let mut collectors = Collectors::new(&config(dir.path()));

@@ -1,5 +1,5 @@
 //! One server and the calls to it. A call is started and its reply comes as a message, so that the
-//! reporter never waits for the network: while one call is under way it goes on taking ticks.
+//! reporter never waits for the network: while one call is under way it goes on taking sample sets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use grpcio::{ClientDuplexSender, Environment, RpcStatusCode, WriteFlags};
 
 use super::packed::Packer;
 use super::target::{CALL_TIMEOUT, Target};
-use crate::agent::buffer::Tick;
+use crate::agent::buffer::SampleSet;
 use crate::base::limits::{BATCH_POINTS_MAX, PACKED_POINTS_MAX};
 use crate::wire::pb::metrics::{PackedAck, PackedBatch, ReportResponse};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
@@ -110,13 +110,13 @@ impl Link {
         (link, receiver)
     }
 
-    /// Starts the call that brings `ticks`; its reply has the id that is returned.
-    pub(super) fn send(&mut self, ticks: &[Tick]) -> u64 {
+    /// Starts the call that brings `sample sets`; its reply has the id that is returned.
+    pub(super) fn send(&mut self, sets: &[SampleSet]) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         let started = match self.packed {
-            Packed::Offered => self.send_packed(id, ticks),
-            _ => self.send_plain(id, ticks),
+            Packed::Offered => self.send_packed(id, sets),
+            _ => self.send_plain(id, sets),
         };
         if let Err(failure) = started {
             let _ = self.replies.try_send(Reply { to: ReplyTo::Call(id), outcome: Err(failure) });
@@ -146,7 +146,7 @@ impl Link {
     }
 
     /// Points that the next call should carry at most. The first message of a stream, which names
-    /// its series, has one tick.
+    /// its series, has one sample set.
     pub(super) fn points_max(&self) -> usize {
         match (self.packed, &self.stream) {
             (Packed::Offered, None) => 1,
@@ -201,11 +201,11 @@ impl Link {
         Ok(client)
     }
 
-    fn send_plain(&mut self, id: u64, ticks: &[Tick]) -> Result<(), Failure> {
+    fn send_plain(&mut self, id: u64, sets: &[SampleSet]) -> Result<(), Failure> {
         let client = self.client()?;
         let option = self.target.call_option(Some(CALL_TIMEOUT)).map_err(local)?;
-        let timestamp_ms = ticks.last().map_or(0, |tick| tick.timestamp_ms);
-        let points = ticks.iter().flat_map(|tick| &tick.points);
+        let timestamp_ms = sets.last().map_or(0, |set| set.timestamp_ms);
+        let points = sets.iter().flat_map(|set| &set.points);
         let batch = points_to_proto(&self.target.agent_id, timestamp_ms, points);
         let call =
             client.report_metrics_async_opt(&batch, option).map_err(|error| failure(&error))?;
@@ -220,15 +220,15 @@ impl Link {
         Ok(())
     }
 
-    fn send_packed(&mut self, id: u64, ticks: &[Tick]) -> Result<(), Failure> {
+    fn send_packed(&mut self, id: u64, sets: &[SampleSet]) -> Result<(), Failure> {
         let agent = self.target.agent_id.clone();
-        let batch = self.stream()?.packer.pack(id, &agent, ticks);
+        let batch = self.stream()?.packer.pack(id, &agent, sets);
         let batch = match batch {
             Some(batch) => batch,
             None => {
                 // A stream's table of series is full; a new stream starts with an empty one.
                 self.stream = None;
-                let fresh = self.stream()?.packer.pack(id, &agent, ticks);
+                let fresh = self.stream()?.packer.pack(id, &agent, sets);
                 fresh.ok_or_else(|| local("a batch has too many series".to_owned()))?
             }
         };

@@ -1,22 +1,22 @@
-//! Brings ticks to the server: the live one first, then what waited, in its order and in large
-//! calls. One call is under way at a time, and the loop never waits for it alone.
+//! Sends sample sets to the server: the newest first, then the buffered ones in their order and in
+//! large calls. One call is under way at a time, and the loop never blocks on it.
 //!
-//! | the server says | what becomes of the ticks |
+//! | the server's answer | what happens to the sample sets |
 //! |---|---|
-//! | stored | done with |
-//! | refused (`success = false`) | given up, counted and logged; a merged call is split first |
-//! | queue full, denied, no answer, anything else | kept, and tried again after a growing pause |
+//! | stored | done |
+//! | rejected (`success = false`) | dropped, counted and logged; a merged call is split first |
+//! | queue full, denied, no answer, anything else | kept, and sent again after a growing pause |
 //!
-//! While the link is known to work, a tick is sent from memory and nothing is written. One that is
-//! not acknowledged when the next tick comes, or that comes while the link does not work, goes to
-//! the [`Buffer`] before anything else.
+//! While the link works, a sample set is sent from memory and nothing is written. One that is not
+//! acknowledged when the next one comes, or that comes while the link is down, goes to the
+//! [`Buffer`] first.
 
 mod backoff;
 mod link;
 mod packed;
+mod report_log;
 mod stats;
 pub(crate) mod target;
-mod tell;
 #[cfg(test)]
 mod tests;
 
@@ -25,39 +25,39 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, select};
 
-use crate::agent::buffer::{Buffer, Front, Tick};
+use crate::agent::buffer::{Buffer, Front, SampleSet};
 use crate::base::limits::BATCH_POINTS_MAX;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
 use backoff::Backoff;
 use link::{Answer, Failure, FailureKind, Link, Reply};
+use report_log::ReportLog;
 pub use stats::Stats;
 use target::{CALL_TIMEOUT, Target};
-use tell::Teller;
 
-/// How long an end waits for the last tick to arrive at the server.
+/// How long a stop waits for the last sample set to be acknowledged.
 const GOODBYE: Duration = Duration::from_millis(1_200);
-/// How often the loop turns at the least, which is also its sign of life.
+/// Longest time between two turns of the loop: the watchdog counts them.
 const TURN: Duration = Duration::from_secs(20);
 
-/// What the reporter's loop listens to.
+/// What the reporter's loop waits for.
 pub(crate) struct Inputs {
-    /// Its end, once what was queued is taken, is the reporter's end too.
-    pub(crate) ticks: Receiver<Tick>,
+    /// The reporter ends when it is closed and empty.
+    pub(crate) sets: Receiver<SampleSet>,
     /// A changed configuration.
     pub(crate) reloads: Receiver<Reload>,
-    /// The signal to come to an end.
+    /// The stop signal.
     pub(crate) stop: Stop,
 }
 
-/// What a changed configuration means to the reporter.
+/// The part of a changed configuration that concerns the reporter.
 pub(crate) struct Reload {
     pub(crate) target: Target,
     pub(crate) buffer_dir: Option<std::path::PathBuf>,
     pub(crate) buffer_max_size: usize,
 }
 
-/// What a gRPC error says, for people.
+/// A gRPC error as one line for people.
 pub(crate) fn explain(error: &grpcio::Error) -> String {
     link::failure(error).text
 }
@@ -72,11 +72,11 @@ pub(crate) struct Reporter {
     backoff: Backoff,
     /// Set while the link does not work: nothing is sent before.
     retry_at: Option<Instant>,
-    /// Whether the newest tick of the buffer goes before the older ones.
+    /// Whether the newest sample set of the buffer goes before the older ones.
     newest_first: bool,
     /// Points of a merged call. Halved where a call seems too large, doubled where one works.
     points_max: usize,
-    teller: Teller,
+    log: ReportLog,
 }
 
 /// What is under way.
@@ -87,15 +87,15 @@ struct Flight {
 }
 
 enum What {
-    /// A tick that is in memory alone.
-    Live(Tick),
-    /// So many ticks of the buffer; `newest` where it went before older ones.
-    Kept { from: u64, to: u64, ticks: usize, newest: bool },
+    /// A sample set that is in memory alone.
+    Live(SampleSet),
+    /// So many sample sets of the buffer; `newest` where it went before older ones.
+    Kept { from: u64, to: u64, sets: usize, newest: bool },
 }
 
 impl What {
     fn newest(sequence: u64) -> Self {
-        Self::Kept { from: sequence, to: sequence, ticks: 1, newest: true }
+        Self::Kept { from: sequence, to: sequence, sets: 1, newest: true }
     }
 }
 
@@ -113,13 +113,13 @@ impl Reporter {
             retry_at: None,
             newest_first: false,
             points_max: BATCH_POINTS_MAX,
-            teller: Teller::new(),
+            log: ReportLog::new(),
         };
         reporter.publish();
         reporter
     }
 
-    /// Works until the ticks end or the stop signal comes, then sends or keeps what is left.
+    /// Works until the sample sets end or the stop signal comes, then sends or keeps what is left.
     pub(crate) fn run(mut self, inputs: &Inputs) -> Outcome {
         // What an earlier run left goes out at once.
         self.pump(Instant::now());
@@ -128,8 +128,8 @@ impl Reporter {
             let wake = self.wake_at(now);
             let stopped = inputs.stop.receiver();
             select! {
-                recv(inputs.ticks) -> tick => match tick {
-                    Ok(tick) => self.on_tick(tick, Instant::now()),
+                recv(inputs.sets) -> set => match set {
+                    Ok(set) => self.on_set(set, Instant::now()),
                     Err(_) => break,
                 },
                 recv(self.replies) -> reply => if let Ok(reply) = reply {
@@ -144,7 +144,7 @@ impl Reporter {
             self.on_time(Instant::now());
             self.publish();
         }
-        self.finish(&inputs.ticks);
+        self.finish(&inputs.sets);
         Ok(())
     }
 
@@ -154,53 +154,53 @@ impl Reporter {
         [flight, retry].into_iter().flatten().fold(now + TURN, Instant::min)
     }
 
-    /// What the passing of time alone asks for.
+    /// Deadlines, retries and reports that are due.
     fn on_time(&mut self, now: Instant) {
         if self.flight.as_ref().is_some_and(|flight| flight.deadline <= now) {
             let text = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
             self.on_failure(&Failure { kind: FailureKind::Unreachable, text }, now);
         }
         self.pump(now);
-        self.teller.drops(self.buffer.dropped(), self.buffer.len(), now);
+        self.log.drops(self.buffer.dropped(), self.buffer.len(), now);
     }
 
-    fn on_tick(&mut self, tick: Tick, now: Instant) {
-        let works = self.teller.is_connected() && self.retry_at.is_none();
+    fn on_set(&mut self, set: SampleSet, now: Instant) {
+        let works = self.log.is_connected() && self.retry_at.is_none();
         if works && self.flight.is_none() && self.buffer.is_empty() {
-            let id = self.link.send(std::slice::from_ref(&tick));
-            self.launch(id, What::Live(tick), now);
+            let id = self.link.send(std::slice::from_ref(&set));
+            self.launch(id, What::Live(set), now);
             return;
         }
         self.keep_flight();
-        self.buffer.push(&tick);
+        self.buffer.push(&set);
         self.newest_first = true;
     }
 
-    /// Writes down a tick that is under way in memory alone.
+    /// Buffers a sample set that is under way and in memory only.
     fn keep_flight(&mut self) {
         if let Some(Flight { what, .. }) = &mut self.flight
-            && let What::Live(tick) = what
+            && let What::Live(set) = what
         {
-            let sequence = self.buffer.push(tick);
+            let sequence = self.buffer.push(set);
             *what = What::newest(sequence);
         }
     }
 
-    /// Sends the next ticks of the buffer, where it is time to.
+    /// Sends the next sample sets of the buffer, where it is time to.
     fn pump(&mut self, now: Instant) {
         if self.flight.is_some() || self.retry_at.is_some_and(|at| now < at) {
             return;
         }
         if std::mem::take(&mut self.newest_first)
-            && let Some((sequence, tick)) = self.buffer.newest()
+            && let Some((sequence, set)) = self.buffer.newest()
         {
-            let id = self.link.send(std::slice::from_ref(&tick));
+            let id = self.link.send(std::slice::from_ref(&set));
             self.launch(id, What::newest(sequence), now);
-        } else if let Some(Front { from, to, ticks }) =
+        } else if let Some(Front { from, to, sets }) =
             self.buffer.front(self.points_max.min(self.link.points_max()))
         {
-            let id = self.link.send(&ticks);
-            self.launch(id, What::Kept { from, to, ticks: ticks.len(), newest: false }, now);
+            let id = self.link.send(&sets);
+            self.launch(id, What::Kept { from, to, sets: sets.len(), newest: false }, now);
         }
     }
 
@@ -217,9 +217,9 @@ impl Reporter {
         match reply.outcome {
             Ok(Answer::Stored { message, features }) => {
                 self.link.learn(&features);
-                // A server of the first kind says something pleasant each time.
+                // The first servers answer with a friendly text each time.
                 if !message.is_empty() && self.link.knows_packed() {
-                    self.teller.remark(&message, now);
+                    self.log.remark(&message, now);
                 }
                 self.on_stored();
             }
@@ -232,10 +232,10 @@ impl Reporter {
     fn on_stored(&mut self) {
         self.works();
         let Some(flight) = self.flight.take() else { return };
-        if let What::Kept { from, to, ticks, .. } = flight.what {
+        if let What::Kept { from, to, sets, .. } = flight.what {
             self.buffer.done(from, to);
             self.points_max = (self.points_max * 2).min(BATCH_POINTS_MAX);
-            self.teller.backfilled(ticks, self.buffer.is_empty());
+            self.log.backfilled(sets, self.buffer.is_empty());
         }
     }
 
@@ -243,8 +243,8 @@ impl Reporter {
         self.works();
         let Some(flight) = self.flight.take() else { return };
         match flight.what {
-            What::Kept { ticks, .. } if ticks > 1 => {
-                // One of them may be at fault: each is sent by itself, so that it goes alone.
+            What::Kept { sets, .. } if sets > 1 => {
+                // One of them may be at fault: send each by itself.
                 self.points_max = 1;
                 return;
             }
@@ -252,20 +252,20 @@ impl Reporter {
             What::Live(_) => {}
         }
         self.buffer.count_dropped(1);
-        self.teller.refused(message, now);
+        self.log.refused(message, now);
     }
 
-    /// The link works.
+    /// Resets the backoff after a call that worked.
     fn works(&mut self) {
         self.backoff.reset();
         self.retry_at = None;
-        self.teller.connected(self.link.endpoint());
+        self.log.connected(self.link.endpoint());
     }
 
     fn on_failure(&mut self, failure: &Failure, now: Instant) {
         self.keep_flight();
         let Some(flight) = self.flight.take() else { return };
-        let merged = matches!(flight.what, What::Kept { ticks, .. } if ticks > 1);
+        let merged = matches!(flight.what, What::Kept { sets, .. } if sets > 1);
         // What was to go first still is.
         self.newest_first |= matches!(flight.what, What::Kept { newest: true, .. });
         match failure.kind {
@@ -276,7 +276,7 @@ impl Reporter {
         }
         self.stats.count_failure();
         self.retry_at = Some(now + self.backoff.after_failure());
-        self.teller.failed(self.link.endpoint(), failure);
+        self.log.failed(self.link.endpoint(), failure);
     }
 
     fn on_reload(&mut self, reload: Reload) {
@@ -285,18 +285,18 @@ impl Reporter {
         self.newest_first = false;
         self.buffer.reconfigure(reload.buffer_dir.as_deref(), reload.buffer_max_size);
         if self.link.retarget(reload.target) {
-            self.teller.starting();
+            self.log.starting();
         }
         self.backoff.reset();
         self.retry_at = None;
     }
 
     /// Sends or keeps what is left, within [`GOODBYE`].
-    fn finish(&mut self, ticks: &Receiver<Tick>) {
+    fn finish(&mut self, sets: &Receiver<SampleSet>) {
         let deadline = Instant::now() + GOODBYE;
-        // The collector's last tick may still be on its way here.
-        while let Ok(tick) = ticks.recv_deadline(Instant::now() + GOODBYE / 4) {
-            self.on_tick(tick, Instant::now());
+        // The collector's last sample set may still be on its way here.
+        while let Ok(set) = sets.recv_deadline(Instant::now() + GOODBYE / 4) {
+            self.on_set(set, Instant::now());
         }
         if !self.buffer.is_lasting() {
             // Nothing outlives the process, so this is the last chance, whatever the pause says.
@@ -316,8 +316,9 @@ impl Reporter {
         }
         self.keep_flight();
         if !self.buffer.is_empty() {
-            let fate = if self.buffer.is_lasting() { "wait on disk" } else { "are lost" };
-            log::info!("{} batches {fate} at the end", self.buffer.len());
+            let fate =
+                if self.buffer.is_lasting() { "stay in the buffer folder" } else { "are lost" };
+            log::info!("stopping: {} batches {fate}", self.buffer.len());
         }
     }
 

@@ -1,9 +1,9 @@
-//! Ticks as `ReportPacked` takes them: each series is named once a stream, and a tick like the one
-//! before is its time and its values alone.
+//! Sample sets as `ReportPacked` takes them: each series is named once a stream, and a sample set
+//! like the one before is its time and its values alone.
 
 use std::collections::HashMap;
 
-use crate::agent::buffer::Tick;
+use crate::agent::buffer::SampleSet;
 use crate::base::limits::STREAM_SERIES_MAX;
 use crate::model::point::Point;
 use crate::model::series::Labels;
@@ -16,7 +16,7 @@ type Series = (Box<str>, Labels);
 pub(super) struct Packer {
     numbers: HashMap<Series, u32>,
     names: Vec<Series>,
-    /// The numbers of the last tick.
+    /// The numbers of the last sample set.
     last: Vec<u32>,
 }
 
@@ -27,18 +27,19 @@ impl Packer {
         &mut self,
         sequence: u64,
         agent: &str,
-        ticks: &[Tick],
+        sets: &[SampleSet],
     ) -> Option<PackedBatch> {
         let mut batch = PackedBatch::new();
         batch.sequence = sequence;
         if self.names.is_empty() {
             batch.agent_id = agent.to_owned();
         }
-        for tick in ticks {
-            // Points of a tick share its time; should they not, they are ticks of their own.
-            for points in tick.points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms) {
+        for set in sets {
+            // Points of a sample set share its time; should they not, they are sample sets of their
+            // own.
+            for points in set.points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms) {
                 let mut packed = PackedTick::new();
-                packed.timestamp_ms = points.first().map_or(tick.timestamp_ms, |p| p.timestamp_ms);
+                packed.timestamp_ms = points.first().map_or(set.timestamp_ms, |p| p.timestamp_ms);
                 packed.values = points.iter().map(|point| point.value).collect();
                 if !self.is_like_last(points) {
                     packed.series = self.number(points, &mut batch.new_series)?;
@@ -89,31 +90,31 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    fn tick(timestamp_ms: i64, cores: i64) -> Tick {
+    fn set(timestamp_ms: i64, cores: i64) -> SampleSet {
         let points = (0..cores)
             .map(|c| Point::labelled("cpu.core_usage", "core", &c.to_string(), timestamp_ms, 1.0))
             .collect();
-        Tick { timestamp_ms, points }
+        SampleSet { timestamp_ms, points }
     }
 
     #[test]
-    fn a_series_is_named_once_and_a_like_tick_names_none() {
+    fn a_series_is_named_once_and_a_like_set_names_none() {
         let mut packer = Packer::default();
-        let first = packer.pack(1, "web-01", &[tick(1, 2)]).unwrap();
+        let first = packer.pack(1, "web-01", &[set(1, 2)]).unwrap();
         assert_eq!((first.agent_id.as_str(), first.new_series.len()), ("web-01", 2));
         assert_eq!(first.ticks[0].series, [0, 1]);
-        let second = packer.pack(2, "web-01", &[tick(2, 2), tick(3, 3)]).unwrap();
+        let second = packer.pack(2, "web-01", &[set(2, 2), set(3, 3)]).unwrap();
         assert_eq!((second.agent_id.as_str(), second.new_series.len()), ("", 1));
         assert!(second.ticks[0].series.is_empty());
         assert_eq!(second.ticks[1].series, [0, 1, 2]);
-        let third = packer.pack(3, "web-01", &[tick(4, 1)]).unwrap();
+        let third = packer.pack(3, "web-01", &[set(4, 1)]).unwrap();
         assert_eq!(third.ticks[0].series, [0]);
     }
 
     #[test]
     fn a_stream_that_has_named_too_many_series_is_full() {
         let mut packer = Packer::default();
-        assert!(packer.pack(1, "a", &[tick(1, STREAM_SERIES_MAX as i64)]).is_some());
-        assert!(packer.pack(2, "a", &[tick(2, STREAM_SERIES_MAX as i64 + 1)]).is_none());
+        assert!(packer.pack(1, "a", &[set(1, STREAM_SERIES_MAX as i64)]).is_some());
+        assert!(packer.pack(2, "a", &[set(2, STREAM_SERIES_MAX as i64 + 1)]).is_none());
     }
 }

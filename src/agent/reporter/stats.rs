@@ -10,7 +10,7 @@ pub struct Stats {
     batches: AtomicU64,
     dropped: AtomicU64,
     send_failures: AtomicU64,
-    /// Ticks that never came into the buffer, since they were last counted.
+    /// Sample sets that never came into the buffer, since they were last counted.
     overflow: AtomicU64,
     collector_turns: AtomicU64,
     reporter_turns: AtomicU64,
@@ -39,7 +39,7 @@ impl Stats {
         self.collector_turns.fetch_add(1, Relaxed);
     }
 
-    /// A tick was given up before it came into the buffer.
+    /// A sample set was given up before it came into the buffer.
     pub fn count_overflow(&self) {
         self.overflow.fetch_add(1, Relaxed);
     }

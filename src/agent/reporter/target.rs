@@ -12,7 +12,7 @@ use grpcio::{
 
 use crate::agent::config::AgentConfig;
 use crate::base::cli::VERSION;
-use crate::rt::thread::{self, Punctual};
+use crate::rt::thread::{self, TimerSlack};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
 use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
 
@@ -30,7 +30,7 @@ const CHANNEL_ARGS: [(&CStr, i32); 3] = [
     (c"grpc.service_config_disable_resolution", 1),
     // Statistics that nobody asks for.
     (c"grpc.enable_channelz", 0),
-    // No thread is needed to notice that nothing is sent: a tick comes each interval.
+    // No thread is needed to notice that nothing is sent: a sample set comes each interval.
     (c"grpc.client_idle_timeout_ms", i32::MAX),
 ];
 
@@ -78,8 +78,8 @@ impl Target {
     pub(crate) fn environment() -> Arc<Environment> {
         let env = EnvBuilder::new().cq_count(1).name_prefix("grpc");
         // Not the thread of the network: the library sleeps for moments in it, and others wait.
-        let build = |punctual: Punctual| env.after_start(move || punctual.take()).build();
-        Arc::new(thread::patient(TIMER_SLACK, build))
+        let build = |usual: TimerSlack| env.after_start(move || usual.restore()).build();
+        Arc::new(thread::with_timer_slack(TIMER_SLACK, build))
     }
 
     /// A client on a new channel. Nothing is connected before the first call.
@@ -108,7 +108,7 @@ impl Target {
             }
             builder = builder.set_credentials(tls.credentials()?);
         }
-        let channel = thread::patient(TIMER_SLACK, |_| builder.connect(&endpoint));
+        let channel = thread::with_timer_slack(TIMER_SLACK, |_| builder.connect(&endpoint));
         Ok(MetricServiceClient::new(channel))
     }
 

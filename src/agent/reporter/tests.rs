@@ -15,18 +15,18 @@ use server::{FakeServer, Say, Seen};
 
 const NOW_MS: i64 = 1_770_625_800_000;
 
-fn tick(number: i64) -> Tick {
+fn set(number: i64) -> SampleSet {
     let timestamp_ms = NOW_MS + number * 1_000;
     let points = vec![
         Point::plain("load.load_1", timestamp_ms, number as f64),
         Point::labelled("disk.total", "mount", "/", timestamp_ms, 1e12),
     ];
-    Tick { timestamp_ms, points }
+    SampleSet { timestamp_ms, points }
 }
 
 /// A reporter at work.
 struct Rig {
-    ticks: Option<Sender<Tick>>,
+    sets: Option<Sender<SampleSet>>,
     reloads: Sender<Reload>,
     stats: Arc<Stats>,
     stop: Option<crate::rt::stop::StopSource>,
@@ -48,20 +48,20 @@ impl Rig {
     }
 
     fn start_to(target: Target, dir: Option<&Path>) -> Self {
-        let (ticks, receiver) = bounded(100);
+        let (sets, receiver) = bounded(100);
         let (reloads, reload) = bounded(1);
         let stop = crate::rt::stop::StopSource::new();
         let stats = Arc::new(Stats::default());
         let buffer = Buffer::open(dir, 1_000, NOW_MS);
         let reporter = Reporter::new(target, buffer, Arc::clone(&stats));
-        let inputs = Inputs { ticks: receiver, reloads: reload, stop: stop.stop() };
+        let inputs = Inputs { sets: receiver, reloads: reload, stop: stop.stop() };
         let thread = crate::rt::thread::spawn("reporter", move || reporter.run(&inputs));
-        Self { ticks: Some(ticks), reloads, stats, stop: Some(stop), thread: Some(thread) }
+        Self { sets: Some(sets), reloads, stats, stop: Some(stop), thread: Some(thread) }
     }
 
     fn send(&self, numbers: std::ops::Range<i64>) {
         for number in numbers {
-            self.ticks.as_ref().unwrap().send(tick(number)).unwrap();
+            self.sets.as_ref().unwrap().send(set(number)).unwrap();
         }
     }
 
@@ -72,7 +72,7 @@ impl Rig {
 
     fn stop(mut self) {
         self.stop = None;
-        self.ticks = None;
+        self.sets = None;
         self.thread.take().unwrap().join().unwrap();
     }
 }
@@ -86,20 +86,20 @@ fn wait(what: &str, mut condition: impl FnMut() -> bool) {
     }
 }
 
-/// The numbers of the ticks that the server stored, in the order in which they came.
+/// The numbers of the sample sets that the server stored, in the order in which they came.
 fn numbers(seen: &[Seen]) -> Vec<i64> {
     let times = seen.iter().filter(|seen| seen.stored).flat_map(|seen| &seen.times);
     times.map(|time| (time - NOW_MS) / 1_000).collect()
 }
 
 #[test]
-fn a_live_tick_arrives_with_id_and_token_and_nothing_is_written() {
+fn a_live_set_arrives_with_id_and_token_and_nothing_is_written() {
     let server = FakeServer::start(&[]);
     let dir = tempfile::tempdir().unwrap();
     let rig = Rig::start(server.port(), Some(dir.path()));
     for number in 0..3 {
         rig.send(number..number + 1);
-        wait("the tick", || server.seen().len() as i64 == number + 1);
+        wait("the set", || server.seen().len() as i64 == number + 1);
     }
     assert_eq!(numbers(&server.seen()), [0, 1, 2]);
     let first = &server.seen()[0];
@@ -115,7 +115,7 @@ fn a_server_that_was_away_gets_the_newest_first_and_then_all_in_order() {
     let mut server = FakeServer::start(&[]);
     let rig = Rig::start(server.port(), None);
     rig.send(0..1);
-    wait("the first tick", || server.seen().len() == 1);
+    wait("the first set", || server.seen().len() == 1);
     server.stop();
     rig.send(1..2);
     wait("a failure", || rig.counters()[2] >= 1);
@@ -157,7 +157,7 @@ fn a_refused_batch_is_dropped_and_counted() {
     let rig = Rig::start(server.port(), None);
     for number in 0..3 {
         rig.send(number..number + 1);
-        wait("the tick", || server.seen().len() as i64 == number + 1);
+        wait("the set", || server.seen().len() as i64 == number + 1);
     }
     assert_eq!(numbers(&server.seen()), [0, 2]);
     wait("the count", || rig.counters() == [0, 1, 0]);
@@ -185,7 +185,7 @@ fn packed_batches_are_used_where_offered_and_left_where_unknown() {
     let rig = Rig::start(server.port(), None);
     for number in 0..4 {
         rig.send(number..number + 1);
-        wait("the tick", || server.seen().len() as i64 == number + 1);
+        wait("the set", || server.seen().len() as i64 == number + 1);
     }
     let packed: Vec<bool> = server.seen().iter().map(|seen| seen.packed).collect();
     assert_eq!(packed, [false, true, true, true]);
@@ -198,7 +198,7 @@ fn packed_batches_are_used_where_offered_and_left_where_unknown() {
     let rig = Rig::start(server.port(), None);
     for number in 0..4 {
         rig.send(number..number + 1);
-        wait("the tick", || server.seen().len() as i64 == number + 1);
+        wait("the set", || server.seen().len() as i64 == number + 1);
     }
     assert!(server.seen().iter().all(|seen| !seen.packed));
     assert_eq!(numbers(&server.seen()), [0, 1, 2, 3]);
@@ -212,11 +212,11 @@ fn a_packed_stream_that_breaks_or_is_told_to_wait_loses_nothing() {
     let rig = Rig::start(server.port(), None);
     for number in 0..3 {
         rig.send(number..number + 1);
-        wait("the tick", || server.seen().len() as i64 == number + 1);
+        wait("the set", || server.seen().len() as i64 == number + 1);
     }
     server.say(Say::Status(RpcStatusCode::RESOURCE_EXHAUSTED));
     rig.send(3..5);
-    wait("the tick after a pause", || numbers(&server.seen()).len() == 5);
+    wait("the set after a pause", || numbers(&server.seen()).len() == 5);
     server.stop();
     rig.send(5..8);
     wait("failures", || rig.counters()[2] >= 2);
@@ -247,7 +247,7 @@ fn an_end_keeps_what_was_not_sent_and_the_next_start_sends_it() {
 }
 
 #[test]
-fn the_last_tick_is_sent_at_the_end() {
+fn the_last_set_is_sent_at_the_end() {
     let server = FakeServer::start(&[]);
     let rig = Rig::start(server.port(), None);
     rig.send(0..5);
@@ -267,7 +267,7 @@ fn a_reload_moves_to_another_server() {
     rig.reloads.send(reload).unwrap();
     wait("the reload", || rig.reloads.is_empty());
     rig.send(1..2);
-    // With the first tick before it, where the reload came before that one's answer.
+    // With the first sample set before it, where the reload came before that one's answer.
     wait("the second", || numbers(&second.seen()).contains(&1));
     assert_eq!(first.seen().len(), 1);
     rig.stop();

@@ -18,7 +18,7 @@ use super::take::Intake;
 use super::tls::Certificates;
 use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};
-use crate::rt::thread::{self, Punctual};
+use crate::rt::thread::{self, TimerSlack};
 use crate::server::config::ServerConfig;
 
 /// How long calls may go on after the port has closed.
@@ -52,8 +52,8 @@ impl GrpcServer {
     ) -> Result<Self, Fatal> {
         let env = EnvBuilder::new().cq_count(config.pools.ingest_workers).name_prefix("ingest");
         // Not the workers: the library sleeps for moments in them while others wait for its locks.
-        let build = |punctual: Punctual| env.after_start(move || punctual.take()).build();
-        let env = Arc::new(thread::patient(TIMER_SLACK, build));
+        let build = |usual: TimerSlack| env.after_start(move || usual.restore()).build();
+        let env = Arc::new(thread::with_timer_slack(TIMER_SLACK, build));
         let under_way = Arc::new(UnderWay::default());
         let handler = Handler::new(Arc::clone(&intake), Arc::clone(&under_way));
         let mut server = ServerBuilder::new(Arc::clone(&env))

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::base::ids::new_id;
-use crate::base::limits::FAR_ANSWER_BYTES_MAX;
+use crate::base::limits::RESPONSE_BYTES_KEPT_MAX;
 use crate::server::control::notify::channels::ChannelRow;
 use crate::server::control::notify::logs::{LogRow, Status};
 use crate::server::notify::far::Outcome;
@@ -52,7 +52,7 @@ impl Report {
         let error = shown.and_then(|outcome| outcome.error.clone());
         let text = |of: fn(&Outcome) -> &str| {
             let text = shown.map(of).filter(|text| !text.is_empty());
-            text.map(|text| cut(text, FAR_ANSWER_BYTES_MAX).to_owned())
+            text.map(|text| cut(text, RESPONSE_BYTES_KEPT_MAX).to_owned())
         };
         LogRow {
             id: new_id(),
@@ -68,7 +68,7 @@ impl Report {
             status: if self.is_success() { Status::Success } else { Status::Failed }
                 .name()
                 .to_owned(),
-            error_message: error.map(|error| cut(&error, FAR_ANSWER_BYTES_MAX).to_owned()),
+            error_message: error.map(|error| cut(&error, RESPONSE_BYTES_KEPT_MAX).to_owned()),
             duration_ms: i64::try_from(self.took.as_millis()).unwrap_or(i64::MAX),
             recipient_count: self.outcomes.len() as i64,
             retry_count: i64::from(attempts),

@@ -26,7 +26,7 @@ pub enum Say {
 pub struct Seen {
     pub agent: String,
     pub token: String,
-    /// The times of its ticks.
+    /// The times of its sample sets.
     pub times: Vec<i64>,
     pub stored: bool,
     pub packed: bool,
@@ -109,7 +109,7 @@ impl FakeServer {
         self.fake.lock().script.push_back(say);
     }
 
-    /// Refuses every call that has a tick of this time.
+    /// Refuses every call that has a sample set of this time.
     pub fn refuse(&self, time_ms: i64) {
         self.fake.lock().refused_ms = Some(time_ms);
     }
@@ -206,7 +206,7 @@ impl MetricService for Fake {
         let fake = self.clone();
         ctx.spawn(async move {
             while let Some(Ok(batch)) = batches.next().await {
-                let times = batch.ticks.iter().map(|tick| tick.timestamp_ms).collect();
+                let times = batch.ticks.iter().map(|set| set.timestamp_ms).collect();
                 let mut ack = PackedAck::new();
                 ack.sequence = batch.sequence;
                 match fake.judge(who.clone(), times, true) {

@@ -1,16 +1,16 @@
-//! What the reporter says in the log: changes, not each tick.
+//! What the reporter logs: changes of state, not each call.
 
 use std::time::{Duration, Instant};
 
 use super::link::{Failure, FailureKind};
 
-/// Drops are told once in so long, with their number; so is why the server refuses batches.
+/// Least time between two lines about dropped or refused batches.
 const DROPS_EVERY: Duration = Duration::from_secs(60);
-/// What the server remarks on stored batches is told once in so long.
+/// Least time between two lines about what the server remarks on stored batches.
 const REMARKS_EVERY: Duration = Duration::from_secs(600);
 
-/// What was said last.
-pub(super) struct Teller {
+/// What was logged last.
+pub(super) struct ReportLog {
     state: State,
     drops: u64,
     drops_at: Option<Instant>,
@@ -26,7 +26,7 @@ enum State {
     Failing(FailureKind),
 }
 
-impl Teller {
+impl ReportLog {
     pub(super) fn new() -> Self {
         Self {
             state: State::Starting,
@@ -51,7 +51,7 @@ impl Teller {
         }
     }
 
-    /// Nothing is known of the link any more.
+    /// The state of the link is unknown.
     pub(super) fn starting(&mut self) {
         self.state = State::Starting;
     }
@@ -60,14 +60,14 @@ impl Teller {
     pub(super) fn failed(&mut self, endpoint: &str, failure: &Failure) {
         let state = State::Failing(failure.kind);
         if std::mem::replace(&mut self.state, state) == state {
-            log::debug!("{endpoint} again: {}", failure.text);
+            log::debug!("{endpoint} failed again: {}", failure.text);
             return;
         }
         let what = match failure.kind {
             FailureKind::Unreachable => "cannot reach",
-            FailureKind::Busy => "asked to wait by",
-            FailureKind::Denied => "not accepted by",
-            FailureKind::Unimplemented => "no oxmon server behind",
+            FailureKind::Busy => "server busy:",
+            FailureKind::Denied => "rejected by",
+            FailureKind::Unimplemented => "not an oxmon server:",
             FailureKind::Local => "cannot report to",
         };
         let advice = match failure.kind {
@@ -78,43 +78,43 @@ impl Teller {
             FailureKind::Unimplemented => "; check server_endpoint",
             _ => "",
         };
-        log::warn!("{what} {endpoint}: {}{advice}; batches wait in the buffer", failure.text);
+        log::warn!("{what} {endpoint}: {}{advice}; batches are buffered", failure.text);
     }
 
-    /// The server refused a batch for good.
+    /// The server rejected a batch for good.
     pub(super) fn refused(&mut self, message: &str, now: Instant) {
         let due = self.refused_at.is_none_or(|at| now.duration_since(at) >= DROPS_EVERY);
         if due {
             self.refused_at = Some(now);
-            log::warn!("the server refused a batch, which is dropped: {message}");
+            log::warn!("the server rejected a batch, which is dropped: {message}");
         }
     }
 
-    /// The server stored a batch and had something to say, such as how many points it left out.
+    /// The server stored a batch with a remark, such as how many points it rejected.
     pub(super) fn remark(&mut self, message: &str, now: Instant) {
         let due = self.remark_at.is_none_or(|at| now.duration_since(at) >= REMARKS_EVERY);
         if due {
             self.remark_at = Some(now);
-            log::warn!("the server says of a batch that it stored: {message}");
+            log::warn!("the server stored a batch with a remark: {message}");
         }
     }
 
-    /// So many batches that waited are stored, and whether none waits now.
+    /// `batches` buffered batches were stored; `is_last` when none is left.
     pub(super) fn backfilled(&mut self, batches: usize, is_last: bool) {
         self.backfilled += batches;
         if is_last {
             let count = std::mem::take(&mut self.backfilled);
             if count > 1 {
-                log::info!("{count} batches that waited are with the server");
+                log::info!("delivered {count} buffered batches");
             }
         }
     }
 
-    /// So many batches were dropped since the start, and so many wait.
+    /// Counts since the start of dropped batches, and of those in the buffer now.
     pub(super) fn drops(&mut self, dropped: u64, waiting: usize, now: Instant) {
         let due = self.drops_at.is_none_or(|at| now.duration_since(at) >= DROPS_EVERY);
         if dropped > self.drops && due {
-            log::warn!("{} batches were dropped; {waiting} wait", dropped - self.drops);
+            log::warn!("dropped {} batches; {waiting} are buffered", dropped - self.drops);
             self.drops = dropped;
             self.drops_at = Some(now);
         }

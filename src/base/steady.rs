@@ -2,8 +2,9 @@
 //! hand or by a bad time server, is believed only once it has stood for an hour; until then both
 //! times are possible, and who would lose something by the wrong one asks for both.
 
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, HOUR_MS, MINUTE_MS, rfc3339};
 
@@ -33,7 +34,7 @@ impl<C: Clock> Clock for SteadyClock<C> {
     }
 
     fn possible_ms(&self) -> (i64, i64) {
-        let mut watch = self.watch.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watch = self.watch.lock();
         watch.look(self.clock.now_ms(), millis(self.started.elapsed()))
     }
 

@@ -27,7 +27,7 @@ pub fn register(registry: &Registry, started_ms: i64) -> Result<(), prometheus::
 
 #[cfg(target_os = "linux")]
 mod linux {
-    use std::sync::{Mutex, PoisonError};
+    use parking_lot::Mutex;
 
     use prometheus::core::{Collector, Desc};
     use prometheus::proto::MetricFamily;
@@ -68,7 +68,7 @@ mod linux {
         }
 
         fn collect(&self) -> Vec<MetricFamily> {
-            let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+            let _turn = self.turn.lock();
             // Without /proc there is nothing to say.
             let stat = std::fs::read_to_string("/proc/self/stat").ok();
             let Some(seen) = stat.as_deref().and_then(parse) else { return Vec::new() };

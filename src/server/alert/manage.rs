@@ -14,7 +14,7 @@ use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::severity::Severity;
 use crate::server::alert::fields::FieldError;
 use crate::server::alert::history::Warm;
-use crate::server::alert::pool::{Job, lock, shard_key};
+use crate::server::alert::pool::{Job, shard_key};
 use crate::server::alert::rule::{Draft, Origin, Rule};
 use crate::server::alert::ruleset::{RuleSet, file_rules};
 use crate::server::alert::shard::Act;
@@ -183,7 +183,7 @@ impl Alerts {
     fn save(&self, rule: Rule) -> Result<Arc<Rule>, AlertError> {
         let name = rule.draft.name.clone();
         let taken = |name: &str| AlertError::Conflict(format!("there is a rule `{name}` already"));
-        if lock(&self.file_rules).iter().any(|other| other.draft.name == name) {
+        if self.file_rules.lock().iter().any(|other| other.draft.name == name) {
             return Err(taken(&name));
         }
         let row = to_row(&rule);
@@ -210,7 +210,7 @@ impl Alerts {
         let mut rules =
             read.map_err(|(index, error)| AlertError::Conflict(rule_fatal(index, &error).message))?;
         let new = {
-            let mut current = lock(&self.file_rules);
+            let mut current = self.file_rules.lock();
             for rule in &mut rules {
                 // What has not changed keeps its times.
                 if let Some(same) = current.iter().find(|old| old.draft == rule.draft) {
@@ -230,7 +230,7 @@ impl Alerts {
         let mut change = self.next_change();
         loop {
             let api = stored_rules(&self.shared.control)?;
-            let rules = RuleSet::new(&lock(&self.file_rules).clone(), api);
+            let rules = RuleSet::new(&self.file_rules.lock().clone(), api);
             if self.shared.put_rules(rules, || self.changes.load(Ordering::SeqCst) == change) {
                 break;
             }

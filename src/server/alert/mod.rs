@@ -5,12 +5,13 @@
 //! and every change is one transaction of `cert.db` with its events and notices (`journal`). After
 //! a restart everything goes on where it stood (`resume`).
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::base::exit::{Exit, Fatal};
@@ -19,7 +20,7 @@ use crate::rt::pool::Pool;
 use crate::rt::stop::{Stop, StopSource};
 use crate::rt::thread;
 use crate::server::alert::metrics::Metrics;
-use crate::server::alert::pool::{Job, Shared, lock, shard_key};
+use crate::server::alert::pool::{Job, Shared, shard_key};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::tell::Tell;
@@ -138,13 +139,13 @@ impl Alerts {
     /// Judges what is queued, writes it, copies its events and ends the workers. The store must
     /// still be open. Points that are stored later are judged after the next start.
     pub fn stop(&self) {
-        let Some(running) = lock(&self.running).take() else { return };
+        let Some(running) = self.running.lock().take() else { return };
         drop(running.timers);
         for thread in running.threads {
             // A thread that panicked has ended the process already.
             let _ = thread.join();
         }
-        if let Some(pool) = lock(&self.pool).take() {
+        if let Some(pool) = self.pool.lock().take() {
             let drained = barrier(&pool).recv_timeout(DRAIN_MAX);
             if drained == Err(RecvTimeoutError::Timeout) {
                 log::error!("alert changes can't be written; they are found again at the start");
@@ -176,7 +177,7 @@ impl Alerts {
     }
 
     fn pool(&self) -> Option<Arc<Pool<Job>>> {
-        lock(&self.pool).clone()
+        self.pool.lock().clone()
     }
 
     fn next_change(&self) -> u64 {
@@ -222,7 +223,7 @@ fn workers_of(shared: &Arc<Shared>, shards: Vec<shard::Shard>, config: &ServerCo
     let slots: Vec<_> = shards.into_iter().map(|shard| Mutex::new(Some(shard))).collect();
     // A full queue makes the storage writer wait, and ingest with it.
     Pool::sharded("alert", count, config.pools.alert_queue, |index| {
-        let shard = slots.get(index).and_then(|slot| lock(slot).take());
+        let shard = slots.get(index).and_then(|slot| slot.lock().take());
         let shared = Arc::clone(shared);
         move |jobs: Receiver<Job>| {
             let shard = shard.ok_or("a worker starts once")?;
@@ -258,7 +259,7 @@ fn timer(shared: Arc<Shared>, pool: Arc<PoolSlot>, stop: Stop) -> JoinHandle<()>
     thread::spawn("alert-timer", move || {
         let mut ticks = 0_u32;
         while !stop.wait(TICK) {
-            let Some(pool) = lock(&pool).clone() else { return Ok(()) };
+            let Some(pool) = pool.lock().clone() else { return Ok(()) };
             shared.metrics.queued.set(i64::try_from(pool.depth()).unwrap_or(i64::MAX));
             let now = shared.clock.now();
             for index in 0..pool.shards() {

@@ -3,11 +3,12 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
+use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
@@ -112,12 +113,12 @@ impl Shared {
 
     /// The rules in force.
     pub fn rules(&self) -> Arc<RuleSet> {
-        Arc::clone(&lock(&self.rules))
+        Arc::clone(&self.rules.lock())
     }
 
     /// Puts `rules` in force if `still` holds: workers take them with the next `Job::Rules`.
     pub fn put_rules(&self, rules: RuleSet, still: impl Fn() -> bool) -> bool {
-        let mut current = lock(&self.rules);
+        let mut current = self.rules.lock();
         let good = still();
         if good {
             *current = Arc::new(rules);
@@ -127,14 +128,14 @@ impl Shared {
 
     /// Alerts that fire, newest first.
     pub fn active(&self) -> Vec<AlertEvent> {
-        let mut active: Vec<AlertEvent> = lock(&self.active).values().cloned().collect();
+        let mut active: Vec<AlertEvent> = self.active.lock().values().cloned().collect();
         active.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.id.cmp(&b.id)));
         active
     }
 
     /// Notes an alert that fires since before this process.
     pub fn note_active(&self, key: [String; 4], event: AlertEvent) {
-        lock(&self.active).insert(key, event);
+        self.active.lock().insert(key, event);
     }
 
     /// Writes changes, trying again until it succeeds or the server stops. What is given up on
@@ -167,7 +168,7 @@ impl Shared {
 
     fn publish(&self, changes: &[Change]) {
         {
-            let mut active = lock(&self.active);
+            let mut active = self.active.lock();
             for change in changes {
                 match &change.active {
                     Some(event) => drop(active.insert(change.key.clone(), event.clone())),
@@ -269,9 +270,4 @@ impl Turn {
             mine.store(judged_ms, Ordering::Relaxed);
         }
     }
-}
-
-/// The lock; what a thread that panicked left is good, since no step leaves it half changed.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

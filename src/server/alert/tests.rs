@@ -36,12 +36,12 @@ impl Tell for Teller {
         event: &AlertEvent,
         kind: NoticeKind,
     ) -> Result<(), rusqlite::Error> {
-        lock(&self.told).push((event.message.clone(), kind));
+        self.told.lock().push((event.message.clone(), kind));
         Ok(())
     }
 
     fn forget(&self, _tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
-        lock(&self.forgotten).push(event.id.clone());
+        self.forgotten.lock().push(event.id.clone());
         Ok(())
     }
 
@@ -90,7 +90,7 @@ impl World {
     }
 
     fn told(&self) -> Vec<String> {
-        lock(&self.teller.told).iter().map(|(message, _)| message.clone()).collect()
+        self.teller.told.lock().iter().map(|(message, _)| message.clone()).collect()
     }
 
     fn store_only(&self, secs: i64, value: f64) {

@@ -2,9 +2,10 @@
 //! once at a time: whoever asks meanwhile is told of the check that goes on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use crossbeam_channel::Sender;
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::server::control::certs::checks::CheckRow;
 
@@ -44,7 +45,7 @@ struct Flight {
 
 impl Board {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     /// Asks for a check of a domain, before the others that are asked for or behind them. `waiter`

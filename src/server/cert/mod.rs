@@ -6,12 +6,13 @@
 //! history and the newest certificate in `cert.db`. Domains are read from the database whenever
 //! they are needed, so a change is in force at once.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{RecvTimeoutError, Sender, bounded};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use crate::base::clock::{Clock, DAY_MS};
@@ -180,7 +181,7 @@ impl Certs {
 
     /// Ends the checks: those under way are cut short, and their domains stay due.
     pub fn stop(&self) {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self.running.lock().take();
         if let Some((source, handle)) = running {
             drop(source);
             // A scheduler that panicked has ended the process already.

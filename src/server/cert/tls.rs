@@ -5,13 +5,14 @@
 //! one without verification, as native-tls would need, might meet another certificate.
 
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{HandshakeError, MidHandshakeSslStream, Ssl, SslContext, SslMethod, SslRef};
 use openssl::ssl::{SslContextBuilder, SslVerifyMode};
 use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
 use openssl::x509::{X509, X509NameRef, X509StoreContextRef};
+use parking_lot::Mutex;
 
 use crate::base::clock::{SECOND_MS, rfc3339};
 use crate::server::cert::fault::{Fault, Kind};
@@ -117,7 +118,7 @@ pub fn shake(context: &SslContext, host: &str, now_ms: i64, link: Link) -> Resul
         |error: ErrorStack| Fault::new(Kind::HandshakeRefused, format!("OpenSSL: {error}"));
     let found: Arc<Mutex<Vec<Finding>>> = Arc::default();
     let ssl = prepare(context, host, now_ms, &found).map_err(broken)?;
-    let findings = || found.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let findings = || found.lock().clone();
     match ssl.connect(link) {
         Ok(mut stream) => {
             // A word of farewell; the far side's own is not waited for.
@@ -159,7 +160,7 @@ fn prepare(
     let found = Arc::clone(found);
     ssl.set_verify_callback(SslVerifyMode::PEER, move |good, at| {
         if !good {
-            found.lock().unwrap_or_else(PoisonError::into_inner).push(finding(at));
+            found.lock().push(finding(at));
         }
         true
     });

@@ -62,9 +62,9 @@ impl Control {
         let mut connection = Connection::open(&path)?;
         prepare(&connection)?;
         migrate(&mut connection)?;
-        let slot = std::sync::Mutex::new(Some(connection));
+        let slot = parking_lot::Mutex::new(Some(connection));
         let writer = Pool::shared("control", 1, WRITE_QUEUE, |_| {
-            let connection = slot.lock().ok().and_then(|mut slot| slot.take());
+            let connection = slot.lock().take();
             move |jobs: Receiver<Job>| {
                 let mut connection = connection.ok_or("the writer starts once")?;
                 for job in jobs {

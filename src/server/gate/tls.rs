@@ -1,12 +1,11 @@
 //! The certificate of the HTTPS port, read again when it is asked for: connections that stand keep
 //! what they have, new ones get the new one.
 
-use std::sync::{PoisonError, RwLock};
-
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
 use openssl::ssl::{SslAcceptor, SslMethod, SslMode, SslOptions};
 use openssl::x509::X509;
+use parking_lot::RwLock;
 
 use crate::server::config::Tls;
 use crate::server::ingest::tls::{Pem, read};
@@ -34,13 +33,13 @@ impl Acceptor {
     /// When they can't be used now; what was read before stays in force.
     pub fn reload(&self) -> Result<(), String> {
         let fresh = load(&self.tls)?;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        *self.current.write() = fresh;
         Ok(())
     }
 
     /// What a new connection is to use.
     pub fn current(&self) -> SslAcceptor {
-        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.current.read().clone()
     }
 }
 

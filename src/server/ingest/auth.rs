@@ -2,9 +2,10 @@
 //! memory, published after each commit, so that no report waits for the database.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
 
+use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
@@ -251,7 +252,7 @@ impl Whitelist {
     /// As [`Self::allows`], for a token whose hash was kept: a long stream asks at each message, so
     /// that a token that is cut off ends it.
     pub fn allows_hash(&self, agent_id: &str, token_hash: &TokenHash) -> bool {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let published = self.published.read();
         match published.hashes.get(agent_id) {
             Some(stored) => stored.ct_eq(token_hash).into(),
             None => false,
@@ -260,7 +261,7 @@ impl Whitelist {
 
     /// Agents on the list that are not among `known`, sorted.
     pub fn agent_ids_without(&self, known: &HashSet<&str>) -> Vec<String> {
-        let published = self.published.read().unwrap_or_else(PoisonError::into_inner);
+        let published = self.published.read();
         let others = published.hashes.keys().filter(|agent| !known.contains(&***agent));
         let mut others: Vec<String> = others.map(|agent| agent.to_string()).collect();
         others.sort_unstable();
@@ -269,7 +270,7 @@ impl Whitelist {
 
     /// How many agents are on the list.
     pub fn len(&self) -> usize {
-        self.published.read().unwrap_or_else(PoisonError::into_inner).hashes.len()
+        self.published.read().hashes.len()
     }
 
     /// Whether nobody is on the list.
@@ -291,7 +292,7 @@ impl Whitelist {
             let version = versions.fetch_add(1, Ordering::SeqCst) + 1;
             Ok((value, Published { version, hashes }))
         })?;
-        let mut published = self.published.write().unwrap_or_else(PoisonError::into_inner);
+        let mut published = self.published.write();
         if next.version > published.version {
             *published = next;
         }

@@ -3,7 +3,9 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::admit::{LeftOut, Reason, Window, check_series};
 use super::decode::RawPoint;
@@ -43,13 +45,13 @@ impl Shapes {
     pub fn of<'a>(&self, store: &'a dyn Store, agent_id: &'a str, now_ms: i64) -> Resolver<'a> {
         let mut hasher = DefaultHasher::new();
         agent_id.hash(&mut hasher);
-        let mut shard = lock(&self.0[hasher.finish() as usize % SHARDS]);
+        let mut shard = self.0[hasher.finish() as usize % SHARDS].lock();
         let agent = match shard.get(agent_id) {
             Some(agent) => Arc::clone(agent),
             None => Arc::clone(shard.entry(agent_id.into()).or_default()),
         };
         drop(shard);
-        lock(&agent).used_ms = now_ms;
+        agent.lock().used_ms = now_ms;
         Resolver { store, agent_id, agent }
     }
 
@@ -57,8 +59,8 @@ impl Shapes {
     pub fn sweep(&self, now_ms: i64) {
         for shard in &self.0 {
             let keep =
-                |agent: &Arc<Mutex<Agent>>| (now_ms - lock(agent).used_ms).abs() < FORGET_AFTER_MS;
-            lock(shard).retain(|_, agent| keep(agent));
+                |agent: &Arc<Mutex<Agent>>| (now_ms - agent.lock().used_ms).abs() < FORGET_AFTER_MS;
+            shard.lock().retain(|_, agent| keep(agent));
         }
     }
 }
@@ -73,7 +75,7 @@ impl Resolver<'_> {
     ) -> Option<ResolvedTick> {
         let timestamp_ms = run.first()?.timestamp_ms();
         let whole = run.iter().all(|point| window.check(timestamp_ms, point.value()).is_ok());
-        if whole && let Some(series) = lock(&self.agent).shape_of(run) {
+        if whole && let Some(series) = self.agent.lock().shape_of(run) {
             let values = run.iter().map(RawPoint::value).collect();
             return Some(ResolvedTick { timestamp_ms, series, values });
         }
@@ -97,7 +99,7 @@ impl Resolver<'_> {
         }
         let series: SeriesList = series.into();
         if series.len() == run.len() {
-            lock(&self.agent).remember(&series);
+            self.agent.lock().remember(&series);
         }
         Some(ResolvedTick { timestamp_ms, series, values: values.into() })
     }
@@ -160,8 +162,4 @@ fn is_of(point: &RawPoint<'_>, key: &SeriesKey) -> bool {
         }
     }
     true
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

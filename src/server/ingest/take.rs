@@ -1,11 +1,12 @@
 //! From a report to the store: who it is from, what of it is taken, and what its sender is told.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use futures_channel::oneshot;
+use parking_lot::Mutex;
 
 use super::admit::{LeftOut, Reason, Window, check_agent_id, check_batch};
 use super::auth::{TokenHash, Whitelist, hash};
@@ -315,7 +316,7 @@ impl Join {
 
     fn done(&self, result: Result<Stored, StorageError>) {
         let told = {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.state.lock();
             match (&mut state.1, result) {
                 (Ok(sum), Ok(stored)) => {
                     sum.new += stored.new;

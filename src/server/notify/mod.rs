@@ -6,12 +6,13 @@
 //! windows are read from the database whenever they are needed, so a change is in force at once.
 
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use jiff::tz::TimeZone;
+use parking_lot::Mutex;
 use rusqlite::Transaction;
 
 use crate::base::clock::{Clock, DAY_MS, SECOND_MS};
@@ -142,7 +143,7 @@ impl Notifier {
 
     /// Ends the senders; each finishes the message that it is at. What is left waits in the outbox.
     pub fn stop(&self) {
-        let running = lock(&self.running).take();
+        let running = self.running.lock().take();
         if let Some((source, handle)) = running {
             drop(source);
             // A dispatcher that panicked has ended the process already.
@@ -222,7 +223,7 @@ struct Testing<'a>(&'a Notifier, String);
 
 impl<'a> Testing<'a> {
     fn begin(notifier: &'a Notifier, id: &str) -> Result<Self, NotifyError> {
-        let mut testing = lock(&notifier.testing);
+        let mut testing = notifier.testing.lock();
         if testing.contains(id) {
             return Err(NotifyError::Conflict("a test of this channel is under way".to_owned()));
         }
@@ -237,13 +238,8 @@ impl<'a> Testing<'a> {
 
 impl Drop for Testing<'_> {
     fn drop(&mut self) {
-        lock(&self.0.testing).remove(&self.1);
+        self.0.testing.lock().remove(&self.1);
     }
-}
-
-/// The lock; what a thread that panicked left is good, since no step leaves it half changed.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn millis(secs: u64) -> i64 {

@@ -1,16 +1,17 @@
 //! The dispatcher: routes what is due, and gives the senders one row for each channel at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
+use parking_lot::Mutex;
 
 use crate::rt::pool::Pool;
 use crate::server::control::notify::{logs, notices, outbox};
+use crate::server::notify::NotifyError;
 use crate::server::notify::deliver::Deliverer;
 use crate::server::notify::router::Routing;
-use crate::server::notify::{NotifyError, lock};
 
 /// The dispatcher's parts.
 pub struct Dispatcher {
@@ -136,7 +137,7 @@ impl Dispatcher {
                     }
                     let took = deliverer.deliver(job.row);
                     let slow = took * 2 >= deliverer.far.timeout();
-                    lock(&flights).end(&job.channel_id, slow);
+                    flights.lock().end(&job.channel_id, slow);
                     let _ = done.try_send(());
                 }
                 Ok(())
@@ -158,13 +159,13 @@ impl Dispatcher {
             self.route(now_ms)?;
         }
         let mut due = control.read(|db| outbox::due_rows(db, now_ms))?;
-        lock(flights).order(&mut due);
+        flights.lock().order(&mut due);
         for (channel_id, row) in due {
-            if !lock(flights).begin(&channel_id, self.workers) {
+            if !flights.lock().begin(&channel_id, self.workers) {
                 continue;
             }
             if let Err(job) = pool.offer(0, Job { channel_id, row }) {
-                lock(flights).in_flight.remove(&job.channel_id);
+                flights.lock().in_flight.remove(&job.channel_id);
                 break;
             }
         }

@@ -2,13 +2,13 @@
 //! which sends a byte now and then, and never the end, would hold a sender for ever.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::bounded;
+use parking_lot::Mutex;
 
 use crate::rt::thread;
-use crate::server::notify::lock;
 
 /// Works that are beyond their time, by far side.
 #[derive(Default)]
@@ -37,14 +37,14 @@ impl Timed {
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Late> {
-        if lock(&self.0).contains_key(far_side) {
+        if self.0.lock().contains_key(far_side) {
             return Err(Late::Busy);
         }
         let (give, given) = bounded(1);
         let (late, name) = (Arc::clone(&self.0), far_side.to_owned());
         thread::spawn("notify-mail", move || {
             let result = work();
-            let mut late = lock(&late);
+            let mut late = late.lock();
             // The receiver goes under the same lock, so that one of the two sides knows of this.
             if give.send(result).is_err()
                 && let Some(count) = late.get_mut(&name)
@@ -59,7 +59,7 @@ impl Timed {
         if let Ok(result) = given.recv_timeout(limit) {
             return Ok(result);
         }
-        let mut late = lock(&self.0);
+        let mut late = self.0.lock();
         match given.try_recv() {
             Ok(result) => Ok(result),
             Err(_) => {

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::bounded;
+use parking_lot::{Mutex, RwLock};
 
 use crate::base::clock::Clock;
 use crate::model::alert::AlertEvent;
@@ -24,7 +25,7 @@ use crate::server::storage::keep::retention;
 use crate::server::storage::keep::retention::What;
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::read::{index, points, range};
-use crate::server::storage::series::{Interner, lock};
+use crate::server::storage::series::Interner;
 use crate::server::storage::shared::{Done, Permit, Shared};
 use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
@@ -306,7 +307,7 @@ impl Store for Engine {
             let has_head =
                 |agent: &crate::server::storage::day::head::AgentDay| agent.head_points > 0;
             let cells = day.agents();
-            let agents = cells.iter().map(|cell| lock(cell));
+            let agents = cells.iter().map(|cell| cell.lock());
             series += agents.filter(|a| has_head(a)).map(|a| a.entries.len()).sum::<usize>();
             if day.is_made() {
                 let date = file::date_of(day.number);
@@ -316,7 +317,7 @@ impl Store for Engine {
         Ok(StorageReport {
             partitions,
             total_bytes: open::folder_bytes(&shared.data_dir)?,
-            damaged: lock(&shared.set_aside).clone(),
+            damaged: shared.set_aside.lock().clone(),
             disk_full: shared.disk_full.load(Ordering::Relaxed),
             head_bytes: u64::try_from(shared.head_bytes.load(Ordering::Relaxed)).unwrap_or(0),
             head_series: series as u64,
@@ -335,7 +336,7 @@ impl Store for Engine {
 
     fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
-        if let Some((source, thread)) = lock(&self.background).take() {
+        if let Some((source, thread)) = self.background.lock().take() {
             drop(source);
             let _ = thread.join();
         }

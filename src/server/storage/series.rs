@@ -5,18 +5,15 @@
 use std::borrow::Borrow;
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
 use crate::model::point::{Batch, Point};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::{ResolvedTick, Series, SeriesList, StorageError};
-
-/// Locks, whatever became of the thread that held it before: a panic ends the process anyway.
-pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// Maps of agents, each behind its own lock, so that callers seldom meet.
 const SHARDS: usize = 16;
@@ -110,7 +107,7 @@ impl Interner {
     fn agent(&self, agent: &str) -> Arc<Mutex<AgentSeries>> {
         let mut hasher = DefaultHasher::new();
         agent.hash(&mut hasher);
-        let mut shard = lock(&self.shards[hasher.finish() as usize % SHARDS]);
+        let mut shard = self.shards[hasher.finish() as usize % SHARDS].lock();
         if let Some(found) = shard.get(agent) {
             return Arc::clone(found);
         }
@@ -126,7 +123,7 @@ impl Interner {
     /// When its agent has too many.
     pub fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
         let agent = self.agent(&key.agent);
-        let mut agent = lock(&agent);
+        let mut agent = agent.lock();
         self.resolve_in(&mut agent, key)
     }
 
@@ -165,7 +162,7 @@ impl Interner {
         if labels.is_empty() {
             return labels;
         }
-        let mut sets = lock(&self.labels);
+        let mut sets = self.labels.lock();
         if let Some(there) = sets.known.get(&labels) {
             return there.clone();
         }
@@ -178,7 +175,7 @@ impl Interner {
 
     /// The metric's name, kept once, and its number.
     fn metric(&self, metric: Arc<str>) -> (Arc<str>, u32) {
-        let mut metrics = lock(&self.metrics);
+        let mut metrics = self.metrics.lock();
         if let Some((name, &number)) = metrics.get_key_value(&metric) {
             return (Arc::clone(name), number);
         }
@@ -196,17 +193,20 @@ impl Interner {
     pub fn sweep(&self) {
         let mut metrics = HashSet::new();
         for shard in &self.shards {
-            let agents: Vec<_> =
-                lock(shard).iter().map(|(name, agent)| (name.clone(), Arc::clone(agent))).collect();
+            let agents: Vec<_> = shard
+                .lock()
+                .iter()
+                .map(|(name, agent)| (name.clone(), Arc::clone(agent)))
+                .collect();
             for (name, agent) in agents {
-                let mut series = lock(&agent);
+                let mut series = agent.lock();
                 series.shapes.clear();
                 series.known.retain(|series| Arc::strong_count(&series.0) > 1);
                 metrics.extend(series.known.iter().map(|series| series.0.key.metric.clone()));
                 let empty = series.known.is_empty();
                 drop(series);
                 if empty {
-                    let mut shard = lock(shard);
+                    let mut shard = shard.lock();
                     // Two: the map's and ours. With more, somebody is about to add to it.
                     if shard.get(&name).is_some_and(|agent| Arc::strong_count(agent) <= 2) {
                         shard.remove(&name);
@@ -214,8 +214,8 @@ impl Interner {
                 }
             }
         }
-        lock(&self.metrics).retain(|name, _| metrics.contains(name));
-        lock(&self.labels).sweep();
+        self.metrics.lock().retain(|name, _| metrics.contains(name));
+        self.labels.lock().sweep();
     }
 
     /// Looks up every point of a batch and sorts them into ticks.
@@ -229,7 +229,7 @@ impl Interner {
             points.sort_by_key(|point| point.timestamp_ms);
         }
         let agent = self.agent(&batch.agent_id);
-        let mut agent = lock(&agent);
+        let mut agent = agent.lock();
         for run in points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms) {
             if let Some(series) = agent.shape_of(run) {
                 let values = run.iter().map(|point| point.value).collect();
@@ -337,11 +337,11 @@ mod tests {
             let key = SeriesKey { agent: "a".into(), metric, labels };
             interner.resolve(key).unwrap();
         }
-        assert!(lock(&interner.agent("a")).known.len() <= SERIES_PER_AGENT_MAX + 1);
-        assert!(lock(&interner.labels).known.len() <= 2 * SERIES_PER_AGENT_MAX + 1);
+        assert!(interner.agent("a").lock().known.len() <= SERIES_PER_AGENT_MAX + 1);
+        assert!(interner.labels.lock().known.len() <= 2 * SERIES_PER_AGENT_MAX + 1);
         interner.sweep();
-        assert!(lock(&interner.metrics).is_empty());
-        assert!(lock(&interner.labels).known.is_empty());
-        assert!(interner.shards.iter().all(|shard| lock(shard).is_empty()));
+        assert!(interner.metrics.lock().is_empty());
+        assert!(interner.labels.lock().known.is_empty());
+        assert!(interner.shards.iter().all(|shard| shard.lock().is_empty()));
     }
 }

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
+
+use parking_lot::{Mutex, RwLock};
 
 use crate::base::clock::Clock;
 use crate::base::limits::FUTURE_MS_MAX;
@@ -11,7 +13,7 @@ use crate::server::config;
 use crate::server::storage::day::Day;
 use crate::server::storage::day::file::{day_of, path_of};
 use crate::server::storage::metrics::Metrics;
-use crate::server::storage::series::{Interner, lock};
+use crate::server::storage::series::Interner;
 use crate::server::storage::{Ack, Observer, StorageError, Stored};
 
 /// Told the name of each step that a crash may come after.
@@ -60,12 +62,12 @@ pub struct Shared {
 impl Shared {
     /// Every day, oldest first.
     pub fn days(&self) -> Vec<Arc<Day>> {
-        self.days.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.days.read().values().cloned().collect()
     }
 
     /// A day that there is.
     pub fn known_day(&self, number: i64) -> Option<Arc<Day>> {
-        self.days.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+        self.days.read().get(&number).cloned()
     }
 
     /// A day, which is made when there is none and it is one that is kept.
@@ -77,7 +79,7 @@ impl Shared {
         if number < first || number > last {
             return None;
         }
-        let mut days = self.days.write().unwrap_or_else(PoisonError::into_inner);
+        let mut days = self.days.write();
         let made = || Arc::new(Day::new(number, path_of(&self.data_dir, number)));
         Some(Arc::clone(days.entry(number).or_insert_with(made)))
     }
@@ -184,7 +186,7 @@ impl Drop for Done {
 
 fn finish(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
     let last = {
-        let mut state = lock(&parts.state);
+        let mut state = parts.state.lock();
         state.left = state.left.saturating_sub(1);
         match (&mut state.outcome, outcome) {
             (Ok(sum), Ok(part)) => {

@@ -1,7 +1,7 @@
 //! A gRPC server that stores nothing but remembers what came.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use grpcio::{
@@ -9,6 +9,7 @@ use grpcio::{
     RpcStatusCode, Server, ServerBuilder, ServerCredentials, ServerCredentialsBuilder, UnarySink,
     WriteFlags,
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::wire::pb::metrics::{MetricBatchProto, PackedAck, PackedBatch, ReportResponse};
 use crate::wire::pb::metrics_grpc::{MetricService, create_metric_service};
@@ -137,7 +138,7 @@ fn futures_executor_wait(future: impl Future) {
 
 impl Fake {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn judge(&self, ctx_meta: (String, String), mut times: Vec<i64>, packed: bool) -> Say {

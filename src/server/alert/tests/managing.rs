@@ -32,7 +32,7 @@ fn a_rule_of_the_api_is_in_force_at_once_and_outlives_the_process() {
     assert_eq!(process.alerts.rule("low-disk").unwrap().id, rule.id);
     let fired = process.alerts.active()[0].id.clone();
     process.alerts.delete_rule(&rule.id).unwrap();
-    assert_eq!(*lock(&world.teller.forgotten), [fired], "what waits to be told is dropped");
+    assert_eq!(*world.teller.forgotten.lock(), [fired], "what waits to be told is dropped");
     assert!(process.alerts.active().is_empty(), "its alert ends with it");
     assert_eq!(world.told().len(), 1, "and nobody is told");
     assert!(matches!(process.alerts.rule("low-disk"), Err(AlertError::NotFound(..))));

@@ -1,12 +1,13 @@
 //! A store in memory that outlives a "process": what evaluation reads and writes, and no more.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::model::alert::AlertEvent;
 use crate::model::point::Batch;
 use crate::model::series::SeriesKey;
-use crate::server::alert::pool::lock;
 use crate::server::storage::*;
 
 type Known = (Arc<Series>, BTreeMap<i64, f64>);
@@ -21,7 +22,7 @@ pub struct MemStore {
 impl MemStore {
     /// Stores a point and gives what observers are told of it.
     pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> NewTick {
-        let mut all = lock(&self.series);
+        let mut all = self.series.lock();
         let number = all.len() as u32;
         let series = || Arc::new(Series { number, metric_number: 0, key: key.clone() });
         let (series, points) =
@@ -32,7 +33,7 @@ impl MemStore {
 
     /// Events, oldest first.
     pub fn history(&self) -> Vec<AlertEvent> {
-        let mut events: Vec<AlertEvent> = lock(&self.events).values().cloned().collect();
+        let mut events: Vec<AlertEvent> = self.events.lock().values().cloned().collect();
         events.sort_by_key(|event| (event.timestamp_ms, event.resolved_at_ms));
         events
     }
@@ -67,7 +68,7 @@ impl Store for MemStore {
     }
 
     fn latest_all(&self) -> Result<Vec<LatestRow>, StorageError> {
-        let all = lock(&self.series);
+        let all = self.series.lock();
         let rows = all.iter().filter_map(|(key, (_, points))| {
             let (at, value) = points.last_key_value()?;
             Some(LatestRow { key: key.clone(), timestamp_ms: *at, value: *value })
@@ -89,7 +90,7 @@ impl Store for MemStore {
 
     fn names(&self, _: i64, _: i64, page: Page) -> Result<Listing<String>, StorageError> {
         let mut names: Vec<String> =
-            lock(&self.series).keys().map(|key| key.metric.to_string()).collect();
+            self.series.lock().keys().map(|key| key.metric.to_string()).collect();
         names.sort();
         names.dedup();
         Ok(listing(names, page))
@@ -117,7 +118,7 @@ impl Store for MemStore {
         to_ms: i64,
         visit: Visit<'_>,
     ) -> Result<(), StorageError> {
-        let all = lock(&self.series);
+        let all = self.series.lock();
         for (key, (_, points)) in all.iter().filter(|(key, _)| &*key.metric == metric) {
             if wanted(key) && from_ms <= to_ms {
                 let range = points.range(from_ms..=to_ms);
@@ -130,7 +131,7 @@ impl Store for MemStore {
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {
-        lock(&self.events).insert(event.id.clone(), event.clone());
+        self.events.lock().insert(event.id.clone(), event.clone());
         Ok(())
     }
 
@@ -139,7 +140,7 @@ impl Store for MemStore {
     }
 
     fn event(&self, id: &str) -> Result<Option<AlertEvent>, StorageError> {
-        Ok(lock(&self.events).get(id).cloned())
+        Ok(self.events.lock().get(id).cloned())
     }
 
     fn events(

@@ -2,7 +2,8 @@
 //! as long after each further one. Kept in memory, for a bounded number of both.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+
+use parking_lot::Mutex;
 
 use crate::base::clock::MINUTE_MS;
 use crate::base::limits::{
@@ -33,7 +34,7 @@ pub struct Throttle(Mutex<HashMap<Who, Record>>);
 impl Throttle {
     /// How many seconds a login from `address` as `user` must wait; `None`: it may be tried.
     pub fn wait_secs(&self, address: &str, user: &str, now_ms: i64) -> Option<u64> {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.0.lock();
         let until_ms = keys(address, user)
             .iter()
             .filter_map(|who| table.get(who))
@@ -46,7 +47,7 @@ impl Throttle {
 
     /// Notes a failed login.
     pub fn failed(&self, address: &str, user: &str, now_ms: i64) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         for who in keys(address, user) {
             let free = match who {
                 Who::Address(_) => LOGIN_FAILURES_ADDRESS_FREE,
@@ -72,7 +73,7 @@ impl Throttle {
     /// Forgets a user's failures after a login. Those of the address stay: it may own a user and
     /// guess at another.
     pub fn succeeded(&self, user: &str) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.0.lock();
         table.remove(&Who::User(user.to_owned()));
     }
 }
@@ -144,7 +145,7 @@ mod tests {
         for number in 0..(LOGIN_THROTTLE_ENTRIES_MAX as i64 * 2) {
             throttle.failed(&format!("a{number}"), "x", number);
         }
-        let table = throttle.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = throttle.0.lock();
         assert!(table.len() <= LOGIN_THROTTLE_ENTRIES_MAX);
     }
 }

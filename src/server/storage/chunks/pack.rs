@@ -10,7 +10,6 @@ use rusqlite::{Connection, params};
 use crate::server::storage::chunks::codec::{self, Chunk, Effort};
 use crate::server::storage::day::Cell;
 use crate::server::storage::day::head::{AgentDay, Tick};
-use crate::server::storage::series::lock;
 
 /// An agent's head, packed, to be written with the next transaction.
 pub struct Packed {
@@ -40,7 +39,7 @@ pub fn threshold(name: &str, points: usize) -> usize {
 
 /// Packs what an agent has in the head; `None` when that is nothing.
 pub fn pack(cell: &Cell, effort: Effort) -> Option<Packed> {
-    let agent = lock(cell);
+    let agent = cell.lock();
     let (first, last) = (agent.ticks.first()?, agent.ticks.last()?);
     let span = (first.ts, last.ts);
     let newest_frame = agent.ticks.iter().map(|tick| tick.frame).max()?;
@@ -131,7 +130,7 @@ impl Packed {
 
     /// Takes the packed points out of the head, after the commit. Gives the bytes freed.
     pub fn apply(self) -> usize {
-        let mut agent = lock(&self.cell);
+        let mut agent = self.cell.lock();
         for (place, chunk) in &self.chunks {
             if let Some(entry) = agent.entries.get_mut(*place as usize) {
                 entry.packed_last = entry.packed_last.max(chunk.meta.end);

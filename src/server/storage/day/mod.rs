@@ -2,18 +2,18 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Mutex, RwLock};
 use rusqlite::Connection;
 
 use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::ids::Books;
-use crate::server::storage::series::lock;
 use crate::server::storage::shared::{Done, Shared, again};
 use crate::server::storage::write::writer;
 use crate::server::storage::{ResolvedTick, StorageError};
@@ -125,19 +125,19 @@ impl Day {
 
     /// An agent of this day.
     pub fn agent(&self, name: &str) -> Option<Cell> {
-        self.agents.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.agents.read().get(name).cloned()
     }
 
     /// Every agent of this day, in no order.
     pub fn agents(&self) -> Vec<Cell> {
-        self.agents.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.agents.read().values().cloned().collect()
     }
 
     /// Adds an agent.
     pub fn add_agent(&self, agent: AgentDay) -> Cell {
         let name = Arc::clone(&agent.name);
         let cell: Cell = Arc::new(Mutex::new(agent));
-        let mut agents = self.agents.write().unwrap_or_else(PoisonError::into_inner);
+        let mut agents = self.agents.write();
         agents.insert(name, Arc::clone(&cell));
         cell
     }
@@ -182,7 +182,7 @@ impl Day {
         &self,
         body: impl FnOnce(&Connection) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let slot = lock(&self.slot);
+        let slot = self.slot.lock();
         let ended = slot.thread.as_ref().is_none_or(JoinHandle::is_finished);
         if slot.sender.is_some() || !ended {
             return Err(StorageError::DiskFull);
@@ -207,7 +207,7 @@ impl Day {
 
     /// Keeps writers from starting while it is held.
     pub fn gate(&self) -> impl Drop + '_ {
-        lock(&self.slot)
+        self.slot.lock()
     }
 
     /// The queue of the day's writer, which is started when none runs.
@@ -216,7 +216,7 @@ impl Day {
     ///
     /// When the day is being dropped or the server stops.
     pub fn writer(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Sender<Job>, StorageError> {
-        let mut slot = lock(&self.slot);
+        let mut slot = self.slot.lock();
         if slot.closed {
             return Err(StorageError::Stopping);
         }
@@ -242,13 +242,13 @@ impl Day {
 
     /// Lets the writer end once it has done what was queued. The next job starts another.
     pub fn rest(&self) {
-        lock(&self.slot).sender = None;
+        self.slot.lock().sender = None;
     }
 
     /// Ends the writer for good and waits for it.
     pub fn close(&self) {
         let thread = {
-            let mut slot = lock(&self.slot);
+            let mut slot = self.slot.lock();
             slot.closed = true;
             slot.sender = None;
             slot.thread.take()
@@ -261,7 +261,7 @@ impl Day {
 
     /// Lets no new jobs in; for the writer itself, which can't wait for its own end.
     pub fn shut(&self) {
-        let mut slot = lock(&self.slot);
+        let mut slot = self.slot.lock();
         slot.closed = true;
         slot.sender = None;
     }
@@ -272,7 +272,7 @@ impl Day {
         let limit = self.head_age_ms(now, pack_age_secs);
         over && !self.settled.load(Ordering::Relaxed)
             || self.agents().iter().any(|cell| {
-                let agent = lock(cell);
+                let agent = cell.lock();
                 agent.head_points > 0 && now.saturating_sub(agent.oldest_received) >= limit
             })
     }

@@ -3,13 +3,11 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::PoisonError;
 
 use rusqlite::ErrorCode;
 
 use crate::server::storage::day::file;
 use crate::server::storage::day::{Day, Job, Write};
-use crate::server::storage::series::lock;
 use crate::server::storage::shared::{Done, Permit, Shared};
 use crate::server::storage::{ResolvedTick, StorageError, Stored};
 
@@ -52,7 +50,7 @@ pub fn found_in(error: &StorageError) -> Option<String> {
 pub fn note(shared: &Shared, name: Option<String>) {
     if let Some(name) = name {
         shared.metrics.damaged.inc();
-        lock(&shared.set_aside).push(name);
+        shared.set_aside.lock().push(name);
     }
 }
 
@@ -94,7 +92,7 @@ pub fn set_aside(shared: &Arc<Shared>, day: &Arc<Day>, why: &str) {
     note(shared, Some(name));
     let mut bytes = 0;
     for cell in day.agents() {
-        let mut agent = lock(&cell);
+        let mut agent = cell.lock();
         let write = salvage(&agent);
         bytes += agent.drop_packed(i64::MAX);
         drop(agent);
@@ -107,7 +105,7 @@ pub fn set_aside(shared: &Arc<Shared>, day: &Arc<Day>, why: &str) {
 }
 
 fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
-    let mut days = shared.days.write().unwrap_or_else(PoisonError::into_inner);
+    let mut days = shared.days.write();
     if days.get(&day.number).is_some_and(|there| Arc::ptr_eq(there, day)) {
         days.insert(day.number, Arc::clone(fresh));
     }

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
@@ -80,7 +80,7 @@ pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
         match recover::load(&day, &shared.interner) {
             Ok(bytes) => {
                 shared.head_changed(i64::try_from(bytes).unwrap_or(i64::MAX));
-                let mut days = shared.days.write().unwrap_or_else(PoisonError::into_inner);
+                let mut days = shared.days.write();
                 days.insert(number, day);
             }
             Err(error) => match damage::found_in(&error) {

@@ -13,7 +13,7 @@ use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::day::head_values::Values;
 use crate::server::storage::day::ids;
 use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::series::{Interner, lock};
+use crate::server::storage::series::Interner;
 use crate::server::storage::write::wal;
 use crate::server::storage::{SeriesList, StorageError};
 
@@ -50,7 +50,7 @@ pub fn load(day: &Day, interner: &Interner) -> Result<usize, StorageError> {
     let first: i64 = connection
         .query_row("SELECT coalesce(min(id), 1) FROM samples", [], |row| row.get(0))
         .map_err(sql)?;
-    let mut books = lock(&day.books);
+    let mut books = day.books.lock();
     books.next_agent = small(max("agents")?)?;
     books.next_series = small(max("series")?)?;
     books.next_layout = max("layouts")?.saturating_add(1);
@@ -80,7 +80,7 @@ fn load_series(
             .agents
             .get(&row.agent)
             .ok_or_else(|| file::damaged(&day.path, "a series has no agent"))?;
-        let mut agent = lock(cell);
+        let mut agent = cell.lock();
         let key = SeriesKey { agent: (&*agent.name).into(), metric: row.metric.into(), labels };
         let series = interner.resolve(key)?;
         let place = agent.add_entry(series, row.id);
@@ -106,7 +106,7 @@ fn load_chunks(connection: &Connection, day: &Day, known: &Known) -> Result<(), 
         });
         let (cell, place) =
             found.ok_or_else(|| file::damaged(&day.path, "a chunk has no series"))?;
-        let mut agent = lock(cell);
+        let mut agent = cell.lock();
         if let Some(entry) = agent.entries.get_mut(place) {
             entry.count = entry.count.saturating_add(count);
             entry.first = entry.first.min(start);
@@ -132,7 +132,7 @@ fn load_layouts(
     let mut lists = HashMap::new();
     ids::layouts(connection, &day.path, |id, agent, list| {
         let (cell, _) = known.agents.get(&agent).ok_or_else(bad)?;
-        let layout = layout_of(&lock(cell), known, list).ok_or_else(bad)?;
+        let layout = layout_of(&cell.lock(), known, list).ok_or_else(bad)?;
         let _ = layout.row.set(id);
         lists.insert(id, Arc::new(layout));
         Ok(())
@@ -155,7 +155,7 @@ fn load_frames(connection: &Connection, day: &Day, known: &Known) -> Result<usiz
             continue;
         }
         let stored = wal::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
-        let mut agent = lock(cell);
+        let mut agent = cell.lock();
         let layout = match stored.series {
             ValueRef::Integer(row) => Arc::clone(lists.get(&row).ok_or_else(bad)?),
             other => {

@@ -1,13 +1,12 @@
 //! Dropping days: those past the retention, and the oldest while all of them are too large.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::rt::stop::Stop;
 use crate::server::storage::day::file::{companions, date_of, size_of};
 use crate::server::storage::day::{Day, Job};
 use crate::server::storage::keep::open;
-use crate::server::storage::series::lock;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::{Cleanup, Partition, StorageError};
 
@@ -27,7 +26,7 @@ pub enum What {
 ///
 /// When a file can't be removed.
 pub fn clean_up(shared: &Shared, what: What) -> Result<Cleanup, StorageError> {
-    let _one_at_a_time = lock(&shared.cleaning);
+    let _one_at_a_time = shared.cleaning.lock();
     let mut out = Cleanup::default();
     let (first, _) = shared.window();
     let days = shared.days();
@@ -59,9 +58,9 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     let size_bytes = size_of(&day.path);
     // Closed first: the last writer leaves nothing in the log, and no other starts.
     day.close();
-    shared.days.write().unwrap_or_else(PoisonError::into_inner).remove(&day.number);
+    shared.days.write().remove(&day.number);
     day.leave();
-    let head: usize = day.agents().iter().map(|cell| lock(cell).drop_packed(i64::MAX)).sum();
+    let head: usize = day.agents().iter().map(|cell| cell.lock().drop_packed(i64::MAX)).sum();
     shared.head_changed(-i64::try_from(head).unwrap_or(i64::MAX));
     // A reader that was just opening it may have made the files beside it anew.
     let [log, index, file] = companions(&day.path);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use crate::server::storage::day::head::Entry;
 use crate::server::storage::day::{Cell, Day};
 use crate::server::storage::read::{gather, need_file, points_of, with_file};
-use crate::server::storage::series::lock;
 use crate::server::storage::{AgentSeen, LatestRow, Listing, Page, Series, StorageError};
 
 /// Whether an entry has a point in a time, when that can be said without looking.
@@ -55,7 +54,7 @@ pub fn metrics(
     let mut unsure: Vec<(Arc<Day>, Cell, Arc<Series>)> = Vec::new();
     for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
         for cell in day.agents() {
-            let agent = lock(&cell);
+            let agent = cell.lock();
             for entry in &agent.entries {
                 let number = entry.metric_number as usize;
                 if seen.get(number).copied().unwrap_or(false) {
@@ -94,7 +93,7 @@ pub fn agents(days: &[Arc<Day>], (from, to): (i64, i64)) -> Result<BTreeSet<Stri
     for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
         for cell in day.agents() {
             let (name, sure, unsure) = {
-                let agent = lock(&cell);
+                let agent = cell.lock();
                 if names.contains(&*agent.name) {
                     continue;
                 }
@@ -131,7 +130,7 @@ pub fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
     let mut newest: HashMap<Arc<str>, i64> = HashMap::new();
     for day in days {
         for cell in day.agents() {
-            let agent = lock(&cell);
+            let agent = cell.lock();
             if agent.max_ts > i64::MIN {
                 let seen = newest.entry(Arc::clone(&agent.name)).or_insert(i64::MIN);
                 *seen = agent.max_ts.max(*seen);
@@ -155,7 +154,7 @@ pub fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
     // Newest day first: what an older day has of a series that was found is older.
     for day in days.iter().rev() {
         for cell in super::cells(day, agent) {
-            for entry in lock(&cell).entries.iter().filter(|entry| entry.count > 0) {
+            for entry in cell.lock().entries.iter().filter(|entry| entry.count > 0) {
                 newest
                     .entry(entry.series.number)
                     .or_insert_with(|| (Arc::clone(&entry.series), entry.last, entry.last_value));

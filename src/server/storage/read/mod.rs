@@ -9,7 +9,6 @@ use rusqlite::Connection;
 
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::series::lock;
 use crate::server::storage::{Series, StorageError};
 
 pub mod chunks;
@@ -58,7 +57,7 @@ pub fn gather_some(
     to: i64,
     need_points: &dyn Fn(i64, i64) -> bool,
 ) -> Vec<Wanted> {
-    let agent = lock(cell);
+    let agent = cell.lock();
     let mut out = Vec::new();
     for (place, entry) in (0u32..).zip(&agent.entries) {
         let inside = entry.count > 0 && entry.first <= to && entry.last >= from;

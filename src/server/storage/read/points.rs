@@ -10,7 +10,6 @@ use rusqlite::Connection;
 use crate::server::storage::day::file::date_of;
 use crate::server::storage::day::{Cell, Day};
 use crate::server::storage::read::{Wanted, cells, chunks, gather_some, need_file, with_file};
-use crate::server::storage::series::lock;
 use crate::server::storage::{Listing, Page, PointFilter, PointRow, Series, StorageError};
 
 /// A point's place in the list: time, then series. Later is newer.
@@ -177,7 +176,7 @@ fn from_head(
     newest: &mut Newest,
     packed: &mut Vec<(Key, Arc<Series>)>,
 ) {
-    let agent = lock(cell);
+    let agent = cell.lock();
     let end = agent.ticks.partition_point(|tick| tick.ts <= to);
     for tick in agent.ticks.iter().take(end).rev() {
         if tick.ts < from || !newest.wants((tick.ts, u32::MAX)) {

@@ -13,7 +13,6 @@ use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::day::head_values::Values;
 use crate::server::storage::day::ids::{Books, Row};
 use crate::server::storage::day::{Cell, Day, Write, file};
-use crate::server::storage::series::lock;
 use crate::server::storage::shared::Done;
 use crate::server::storage::write::wal;
 use crate::server::storage::{NewTick, ResolvedTick, SeriesList, StorageError, Stored};
@@ -103,7 +102,7 @@ impl Group {
                 day.add_agent(AgentDay::new(id, Arc::clone(&name)))
             }
         };
-        if lock(&cell).pending.is_empty() {
+        if cell.lock().pending.is_empty() {
             self.touched.push(Arc::clone(&cell));
         }
         let mut stored = Stored::default();
@@ -134,7 +133,7 @@ impl Group {
     ) -> Result<(), StorageError> {
         let ts = tick.timestamp_ms;
         let (layout, values, again) = {
-            let mut agent = lock(context.cell);
+            let mut agent = context.cell.lock();
             let (layout, values) = fit(&mut agent, books, tick, stored);
             let again = (!agent.is_newest(ts)).then(|| {
                 let covered = agent.is_covered(ts);
@@ -161,7 +160,7 @@ impl Group {
         books.next_frame += 1;
         let from = self.text.len();
         wal::encode_values(&mut self.text, &values);
-        let mut agent = lock(context.cell);
+        let mut agent = context.cell.lock();
         let series = match layout.row.get() {
             Some(&row) => Listed::Layout(row),
             None => Listed::Inline(wal::encode_ids(ids_of(&agent, &layout))),
@@ -206,13 +205,13 @@ impl Group {
     /// After the commit: makes the points readable. Gives the bytes that they take in memory, the
     /// agents that got some, whom to tell, and what to show the observer.
     pub fn publish(self) -> Published {
-        let bytes = self.touched.iter().map(|cell| lock(cell).publish()).sum();
+        let bytes = self.touched.iter().map(|cell| cell.lock().publish()).sum();
         Published { bytes, touched: self.touched, told: self.told, notices: self.notices }
     }
 
     /// After a failure: forgets everything, and gives whom to tell.
     pub fn roll_back(self) -> Vec<Done> {
-        self.touched.iter().for_each(|cell| lock(cell).roll_back());
+        self.touched.iter().for_each(|cell| cell.lock().roll_back());
         self.told.into_iter().map(|(done, _)| done).collect()
     }
 }

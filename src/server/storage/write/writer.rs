@@ -19,7 +19,6 @@ use crate::server::storage::day::ids::Books;
 use crate::server::storage::day::{Cell, Day, Job, Write};
 use crate::server::storage::events;
 use crate::server::storage::keep::damage;
-use crate::server::storage::series::lock;
 use crate::server::storage::shared::{Shared, again};
 use crate::server::storage::write::group::Group;
 use crate::server::storage::write::group::KnownTimes;
@@ -52,7 +51,7 @@ pub struct Writer<'a> {
 
 /// Runs a day's writer until its queue is closed and empty.
 pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
-    let books = std::mem::take(&mut *lock(&day.books));
+    let books = std::mem::take(&mut *day.books.lock());
     let log_floor = books.log_first;
     let mut writer = Writer {
         shared,
@@ -83,7 +82,7 @@ pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
         // Best effort: what stays in the log is read from there.
         let _ = file::empty_log(&connection);
     }
-    *lock(&day.books) = writer.books;
+    *day.books.lock() = writer.books;
 }
 
 impl Writer<'_> {
@@ -228,7 +227,7 @@ impl Writer<'_> {
             self.unsettle();
         }
         for cell in published.touched {
-            let agent = lock(&cell);
+            let agent = cell.lock();
             let points = pack::threshold(&agent.name, shared.storage.pack_points);
             if agent.ticks.len() >= points {
                 drop(agent);
@@ -292,14 +291,14 @@ impl Writer<'_> {
     fn find_floor(&mut self) {
         self.packed_since_floor = 0;
         let agents = self.day.agents();
-        let oldest = agents.iter().map(|cell| lock(cell).first_needed()).min();
+        let oldest = agents.iter().map(|cell| cell.lock().first_needed()).min();
         self.log_floor = oldest.unwrap_or(i64::MAX).min(self.books.next_frame);
     }
 
     /// Packs the largest heads early, so that all of them together stay within their bound.
     fn pack_largest(&mut self) {
         let sized = |cell: Cell| {
-            let bytes = lock(&cell).head_bytes();
+            let bytes = cell.lock().head_bytes();
             (bytes, cell)
         };
         let mut agents: Vec<(usize, Cell)> = self.day.agents().into_iter().map(sized).collect();
@@ -322,7 +321,7 @@ impl Writer<'_> {
         // While some are due still, age waits: it would find the same ones again.
         let agents = if self.due.is_empty() { self.day.agents() } else { Vec::new() };
         for cell in agents {
-            let agent = lock(&cell);
+            let agent = cell.lock();
             if agent.head_points > 0 && now.saturating_sub(agent.oldest_received) >= limit {
                 drop(agent);
                 self.due.push_back(cell);

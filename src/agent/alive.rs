@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sd_notify::NotifyState;
-
 use crate::agent::reporter::Stats;
 use crate::base::exit::{Exit, Fatal};
+use crate::rt::service;
 
 /// Names the file that is touched as long as the agent does its work.
 const FILE_VARIABLE: &str = "OXMON_HEALTH_FILE";
@@ -48,18 +47,11 @@ impl Alive {
             return;
         }
         if self.watchdog {
-            notify(&[NotifyState::Watchdog]);
+            service::alive();
         }
         if let Some(file) = &self.file {
             touch(file);
         }
-    }
-}
-
-/// Notifies the service manager; does nothing without one.
-pub(crate) fn notify(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        log::debug!("cannot notify the service manager: {error}");
     }
 }
 

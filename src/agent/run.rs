@@ -16,9 +16,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use sd_notify::NotifyState;
 
-use crate::agent::alive::{Alive, notify};
+use crate::agent::alive::Alive;
 use crate::agent::buffer::Buffer;
 use crate::agent::collect::{CollectLoop, SampleQueue};
 use crate::agent::config::AgentConfig;
@@ -29,7 +28,7 @@ use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
 use crate::rt::stop::{Ask, StopSource, signals};
-use crate::rt::thread;
+use crate::rt::{service, thread};
 
 /// How long the end may take before the process leaves anyway.
 const END_WITHIN: Duration = Duration::from_millis(1_800);
@@ -51,11 +50,11 @@ pub fn run(path: &Path) -> Result<(), Fatal> {
         config.server_endpoint,
         config.collection_interval_secs
     );
-    notify(&[NotifyState::Ready]);
+    service::ready();
 
     agent.serve(&asks, path);
 
-    notify(&[NotifyState::Stopping]);
+    service::stopping();
     agent.stop();
     log::info!("stopped");
     Ok(())
@@ -116,7 +115,7 @@ impl Agent {
         loop {
             match asks.recv_deadline(next) {
                 Ok(Ask::Stop) => return,
-                Ok(Ask::Reload) => self.reload(path),
+                Ok(Ask::Reload) => service::reloading(|| self.reload(path)),
                 Err(error) if error.is_disconnected() => return,
                 Err(_) => {
                     next = Instant::now() + pause;
@@ -127,10 +126,6 @@ impl Agent {
     }
 
     fn reload(&self, path: &Path) {
-        let reloading = NotifyState::monotonic_usec_now().ok();
-        notify(
-            &[Some(NotifyState::Reloading), reloading].into_iter().flatten().collect::<Vec<_>>(),
-        );
         match AgentConfig::load(path) {
             Ok(config) => {
                 set_log_level(&config);
@@ -146,7 +141,6 @@ impl Agent {
             }
             Err(error) => log::error!("cannot reload, keeping the old configuration: {error}"),
         }
-        notify(&[NotifyState::Ready]);
     }
 
     /// The collector ends first, then the reporter, which sends or keeps the last sample set.

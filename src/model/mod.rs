@@ -1,5 +1,6 @@
 //! What the daemons speak about: points, series, batches, severities, alerts.
 
+pub mod agent_id;
 #[cfg(feature = "server")]
 pub mod alert;
 pub mod point;

@@ -2,5 +2,6 @@
 
 pub mod memory;
 pub mod pool;
+pub mod service;
 pub mod stop;
 pub mod thread;

@@ -7,12 +7,11 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use sd_notify::NotifyState;
 use ureq::tls::{TlsConfig, TlsProvider};
 
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::{Stop, StopSource};
-use crate::rt::thread;
+use crate::rt::{service, thread};
 use crate::server::app::App;
 use crate::server::config::ServerConfig;
 use crate::server::ingest::take::Intake;
@@ -70,10 +69,7 @@ impl Watch {
 fn watch(stop: &Stop, pause: Duration, check: &mut Check) {
     while !stop.wait(pause) {
         match check.run() {
-            Ok(()) => {
-                // A service manager that can't be reached ends the server, and logs it.
-                let _ = sd_notify::notify(&[NotifyState::Watchdog]);
-            }
+            Ok(()) => service::alive(),
             Err(why) => log::error!("the server does not do its work: {why}"),
         }
     }

@@ -8,6 +8,7 @@ use lexopt::{Arg, Parser};
 
 use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
+use crate::server::alert::load_config;
 use crate::server::config::ServerConfig;
 use crate::server::storage::keep::backup;
 use crate::server::storage::sql;
@@ -16,7 +17,7 @@ use crate::server::{alive, run, seed};
 const PROGRAM: &str = "oxmon-server";
 
 const HEAD: &str = "\
-oxmon-server: stores what oxmon agents report, judges it, and tells people
+oxmon-server: stores metrics of oxmon agents, evaluates alert rules, sends notifications
 
 Usage: oxmon-server CONFIG                         run until SIGTERM; SIGHUP reloads CONFIG
        oxmon-server --check-config CONFIG          say whether CONFIG is good
@@ -29,12 +30,12 @@ const TAIL: &str = "
 
 An empty CONFIG is a good one: every key has a default.
 
-Exit status: 0 done or told to stop, 1 failed, 2 wrong command line, 3 wrong configuration,
+Exit status: 0 done or stopped by a signal, 1 failed, 2 wrong command line, 3 wrong configuration,
              4 a port is taken, 5 data_dir can't be used, 6 data_dir is in use,
              7 a worker died and the server should be started again
 ";
 
-/// A word that stands first on the command line, and what it does with the rest.
+/// A subcommand, and what it does with the arguments after it.
 struct Command {
     name: &'static str,
     arguments: &'static str,
@@ -42,8 +43,8 @@ struct Command {
     run: fn(&mut Parser) -> Result<(), Fatal>,
 }
 
-/// What is said of a configuration that was found good.
-type Check = fn(&ServerConfig) -> Result<&str, Fatal>;
+/// A check of a configuration, and what is said where it holds.
+type Check = fn(&Path) -> Result<&'static str, Fatal>;
 
 const COMMANDS: &[Command] = &[
     Command {
@@ -97,10 +98,14 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
                 print(&format!("{PROGRAM} {VERSION}\n"));
                 return Ok(());
             }
-            Arg::Long("check-config") => check = Some(|_| Ok("is good")),
+            Arg::Long("check-config") => {
+                check = Some(|config| Ok(load_config(config).map(|_| "is good")?));
+            }
             Arg::Long("health") => {
-                check =
-                    Some(|config| alive::check(config).map(|()| "is good, and its server answers"));
+                check = Some(|config| {
+                    alive::check(&ServerConfig::load(config)?)?;
+                    Ok("is good, and its server answers")
+                });
             }
             Arg::Value(word) if config.is_none() => {
                 let command = COMMANDS.iter().find(|command| word == command.name);
@@ -112,11 +117,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
             other => return Err(wrong(other.unexpected())),
         }
     }
-    let config = config.ok_or_else(|| usage(PROGRAM, "no configuration is named"))?;
+    let config = config.ok_or_else(|| usage(PROGRAM, "CONFIG is missing"))?;
     let Some(check) = check else { return run::run(&config) };
-    let settings = ServerConfig::load(&config)?;
-    let verdict = check(&settings)?;
-    print(&format!("{} {verdict}\n", config.display()));
+    let found = check(&config)?;
+    print(&format!("{} {found}\n", config.display()));
     Ok(())
 }
 
@@ -154,7 +158,7 @@ fn two_paths(args: &mut Parser, run: fn(&Path, &Path) -> Result<(), Fatal>) -> R
     }
     match paths.as_slice() {
         [first, second] => run(first, second),
-        _ => Err(usage(PROGRAM, "two files are needed")),
+        _ => Err(usage(PROGRAM, "two paths are needed")),
     }
 }
 
@@ -171,10 +175,10 @@ mod tests {
     #[test]
     fn mistakes_are_named() {
         for (line, word) in [
-            ("", "no configuration"),
+            ("", "CONFIG is missing"),
             ("a.toml b.toml", "b.toml"),
             ("--daemon a.toml", "--daemon"),
-            ("init-channels a.toml", "two files"),
+            ("init-channels a.toml", "two paths"),
             ("init-channels a b c", "\"c\""),
         ] {
             let fatal = said(line).unwrap_err();

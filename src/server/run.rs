@@ -13,19 +13,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
-use sd_notify::NotifyState;
 
 use crate::base::cli::VERSION;
 use crate::base::clock::{Clock, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::logging;
 use crate::base::steady::SteadyClock;
-use crate::rt::memory;
 use crate::rt::stop::{Ask, signals};
-use crate::server::alert::Alerts;
+use crate::rt::{memory, service};
 use crate::server::alert::tell::Tell;
-use crate::server::alive;
-use crate::server::api;
+use crate::server::alert::{self, Alerts};
 use crate::server::api::auth::Auth;
 use crate::server::api::server::HttpServer;
 use crate::server::app::App;
@@ -37,9 +34,9 @@ use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::take::Intake;
 use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
-use crate::server::process;
 use crate::server::storage::engine::Engine;
 use crate::server::storage::{Observer, StorageError, Store};
+use crate::server::{alive, api, process};
 
 /// How often what is no longer needed in memory is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
@@ -52,7 +49,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// its own exit status.
 pub fn run(path: &Path) -> Result<(), Fatal> {
     memory::set_up();
-    let config = ServerConfig::load(path)?;
+    let config = alert::load_config(path)?;
     set_log_level(&config);
     let asks = signals()
         .map_err(|error| Fatal::new(Exit::Failed, format!("cannot handle signals: {error}")))?;
@@ -63,11 +60,11 @@ pub fn run(path: &Path) -> Result<(), Fatal> {
     for address in server.grpc.addresses() {
         log::info!("agents report to {address}");
     }
-    notify(&[NotifyState::Ready]);
+    service::ready();
 
     server.serve(&asks, path);
 
-    notify(&[NotifyState::Stopping]);
+    service::stopping();
     let asked = Instant::now();
     server.stop();
     log::info!("stopped within {} ms", asked.elapsed().as_millis());
@@ -153,7 +150,7 @@ impl Server {
         loop {
             match asks.recv_deadline(next) {
                 Ok(Ask::Stop) => return,
-                Ok(Ask::Reload) => self.reload(path),
+                Ok(Ask::Reload) => service::reloading(|| self.reload(path)),
                 Err(error) if error.is_disconnected() => return,
                 Err(_) => {
                     next = Instant::now() + HOUSEKEEPING;
@@ -167,10 +164,7 @@ impl Server {
     /// Takes what can change while it runs: the log level, the rules of the file, and the
     /// certificate of both ports.
     fn reload(&self, path: &Path) {
-        let reloading = NotifyState::monotonic_usec_now().ok();
-        let states = [Some(NotifyState::Reloading), reloading];
-        notify(&states.into_iter().flatten().collect::<Vec<_>>());
-        match ServerConfig::load(path) {
+        match alert::load_config(path) {
             Ok(config) => {
                 set_log_level(&config);
                 match self.app.alerts.reload_file_rules(&config) {
@@ -184,7 +178,6 @@ impl Server {
         if let Err(error) = grpc.and_then(|()| self.http.reload()) {
             log::error!("kept the certificate as it was: {error}");
         }
-        notify(&[NotifyState::Ready]);
     }
 
     /// Sources first, then each part as its last work has come, storage last.
@@ -213,11 +206,4 @@ fn metrics_error(error: prometheus::Error) -> Fatal {
 
 fn set_log_level(config: &ServerConfig) {
     logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
-}
-
-fn notify(state: &[NotifyState<'_>]) {
-    // Without a service manager there is nobody to tell.
-    if let Err(error) = sd_notify::notify(state) {
-        log::debug!("cannot notify the service manager: {error}");
-    }
 }

@@ -33,6 +33,28 @@ fn report(port: u16, base_ms: i64, next: &AtomicI64, stop: &AtomicBool) {
     }
 }
 
+/// What a rule says is no matter of a copy: both commands run whatever stands in `[[alert.rules]]`.
+#[test]
+fn a_rule_that_can_not_work_stops_neither_a_copy_nor_its_return() {
+    let mut server = Server::start(CONFIG);
+    let folder = server.dir.path().to_owned();
+    let broken = folder.join("broken.toml");
+    let rule = "\n[[alert.rules]]\nname = \"r\"\ntype = \"no_such_type\"\nmetric = \"m\"\n";
+    let good = std::fs::read_to_string(folder.join("server.toml")).unwrap();
+    std::fs::write(&broken, good + rule).unwrap();
+    let checked = Command::new(PROGRAM).arg("--check-config").arg(&broken).output().unwrap();
+    assert_eq!(checked.status.code(), Some(3), "{}", said(&checked));
+    assert!(said(&checked).contains("alert.rules.0.type"), "{}", said(&checked));
+    let dest = folder.join("copy");
+    let out = run("backup", &broken, &dest);
+    assert!(out.status.success(), "{}", said(&out));
+    server.stop();
+    std::fs::remove_dir_all(server.data()).unwrap();
+    let out = run("restore", &broken, &dest);
+    assert!(out.status.success(), "{}", said(&out));
+    assert!(server.data().join("cert.db").is_file());
+}
+
 #[test]
 fn a_copy_under_load_holds_all_that_was_acknowledged_before_it() {
     let server = Server::start(CONFIG);

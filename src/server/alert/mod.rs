@@ -48,7 +48,7 @@ pub mod tell;
 pub mod tracked;
 pub mod window;
 
-pub use ruleset::check_file_rules;
+pub use ruleset::{check_file_rules, load_config};
 
 /// How often silences are judged.
 const TICK: Duration = Duration::from_secs(1);

@@ -1,6 +1,7 @@
 //! The rules in force: those of the file and those of the API, as one list.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
@@ -10,6 +11,7 @@ use crate::base::ids::stable_id;
 use crate::base::limits::RULES_MAX;
 use crate::server::alert::fields::FieldError;
 use crate::server::alert::rule::{Draft, Origin, Rule};
+use crate::server::config::ServerConfig;
 
 /// All rules, those of the file first. Never changed: a change makes a new one.
 #[derive(Debug, Default, Clone)]
@@ -116,6 +118,18 @@ fn json(name: &str, value: &toml::Value) -> Result<Value, FieldError> {
     }
 }
 
+/// Reads a configuration file and checks it whole, its alert rules among the rest.
+///
+/// # Errors
+///
+/// Names file, line and key of the first mistake.
+pub fn load_config(path: &Path) -> Result<ServerConfig, ConfigError> {
+    let source = Source::read(path)?;
+    let config = ServerConfig::from_source(&source)?;
+    check_file_rules(&source, &config.alert.rules)?;
+    Ok(config)
+}
+
 /// Checks the `[[alert.rules]]` of a file.
 ///
 /// # Errors
@@ -134,7 +148,6 @@ pub fn check_file_rules(source: &Source, rules: &[toml::Table]) -> Result<(), Co
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::server::config::ServerConfig;
 
     const GOOD: &str = "
 [[alert.rules]]
@@ -147,7 +160,9 @@ duration_secs = 300
 ";
 
     fn refuse(text: &str) -> String {
-        ServerConfig::from_source(&Source::embedded("s.toml", text)).unwrap_err().0
+        let source = Source::embedded("s.toml", text);
+        let config = ServerConfig::from_source(&source).unwrap();
+        check_file_rules(&source, &config.alert.rules).unwrap_err().0
     }
 
     #[test]

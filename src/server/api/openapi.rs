@@ -1,5 +1,6 @@
 //! The OpenAPI document, made from the route table and the types that serve the requests.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Map, Value, json};
@@ -26,6 +27,9 @@ pub fn document() -> Value {
     }
     let named = schemas.clone();
     schemas.values_mut().for_each(|schema| join::join(schema, &named));
+    for shape in routes::all().filter_map(|route| route.body).filter(|it| it.alias.is_some()) {
+        forbid_null(schemas.get_mut(shape.alias.unwrap_or_default()), shape.required);
+    }
     schemas.insert("Error".to_owned(), error_schema());
     let description = "Every answer in JSON is one envelope: `err_code` (0: success), `err_msg`, \
         `trace_id` and `data`. `trace_id` also stands in the header `X-Trace-Id` and in the \
@@ -49,6 +53,16 @@ pub fn document() -> Value {
             } },
         },
     })
+}
+
+/// What must be there must have a value.
+fn forbid_null(schema: Option<&mut Value>, required: &[&str]) {
+    let Some(schema) = schema else { return };
+    for name in required {
+        if let Some(Value::Array(types)) = schema["properties"][name].get_mut("type") {
+            types.retain(|kind| kind != "null");
+        }
+    }
 }
 
 fn operation(route: &Route, schemas: &mut Map<String, Value>) -> Value {
@@ -255,7 +269,7 @@ fn error_schema() -> Value {
 
 /// Puts a shape and its parts among the schemas and points to it.
 fn reference(shape: &Shape, schemas: &mut Map<String, Value>, request: bool) -> Value {
-    let name = (shape.name)();
+    let name = shape.alias.map_or_else(shape.name, Cow::Borrowed);
     let schema = (shape.schema)();
     let mut parts = Vec::new();
     (shape.parts)(&mut parts);
@@ -266,7 +280,11 @@ fn reference(shape: &Shape, schemas: &mut Map<String, Value>, request: bool) -> 
     if is_plain(&schema) {
         return strict(&schema, request);
     }
-    schemas.insert(name.to_string(), strict(&schema, request));
+    let mut whole = strict(&schema, request);
+    if !shape.required.is_empty() {
+        whole["required"] = json!(shape.required);
+    }
+    schemas.insert(name.to_string(), whole);
     serde_json::to_value(Ref::from_schema_name(name)).unwrap_or(Value::Null)
 }
 

@@ -2,7 +2,6 @@
 
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
-use serde_json::{Value, json};
 
 use crate::server::storage::{Listing, StorageError};
 
@@ -115,16 +114,6 @@ impl ApiError {
     pub fn with_status(mut self, status: u16) -> Self {
         self.status = Some(status);
         self
-    }
-
-    /// The error's answer: envelope without data.
-    pub fn envelope(&self, trace_id: &str) -> Value {
-        json!({
-            "err_code": self.code as u16,
-            "err_msg": self.message,
-            "trace_id": trace_id,
-            "data": null,
-        })
     }
 }
 

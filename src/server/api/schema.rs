@@ -19,12 +19,25 @@ pub struct Shape {
     pub schema: fn() -> RefOr<Schema>,
     /// The named schemas that it refers to.
     pub parts: fn(&mut Vec<(String, RefOr<Schema>)>),
+    /// Fields that this use of the type demands, though the type itself can do without them: a
+    /// body that makes something shares its type with the one that changes it.
+    pub required: &'static [&'static str],
+    /// The name in the document of a use that demands more than the type.
+    pub alias: Option<&'static str>,
 }
 
 impl Shape {
     /// The shape of `T`.
     pub const fn of<T: ToSchema>() -> Self {
-        Self { name: T::name, schema: T::schema, parts: T::schemas }
+        Self { name: T::name, schema: T::schema, parts: T::schemas, required: &[], alias: None }
+    }
+}
+
+impl Shape {
+    /// The same shape as `alias`, of which `required` must be there.
+    #[must_use]
+    pub const fn requiring(self, alias: &'static str, required: &'static [&'static str]) -> Self {
+        Self { required, alias: Some(alias), ..self }
     }
 }
 
@@ -62,6 +75,15 @@ impl PartialSchema for Time {
 }
 
 impl ToSchema for Time {}
+
+/// A text that is one of `names`, which a table holds.
+pub fn words(help: &str, names: impl Iterator<Item = &'static str>) -> Object {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::new(Type::String))
+        .description(Some(help))
+        .enum_values(Some(names))
+        .build()
+}
 
 /// A time in a body, as Unix milliseconds.
 ///

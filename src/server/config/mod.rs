@@ -132,7 +132,7 @@ pub struct Prometheus {
     pub agents: bool,
 }
 
-/// Alert rules of the file. Each table is checked by its rule type.
+/// Alert rules of the file. Each table is checked by its rule type when the rules are used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Alert {
@@ -233,7 +233,8 @@ impl Default for Prometheus {
 }
 
 impl ServerConfig {
-    /// Reads and checks a file.
+    /// Reads and checks a file. Its alert rules are taken as they are: `alert::load_config` checks
+    /// them too.
     ///
     /// # Errors
     ///
@@ -276,7 +277,6 @@ impl ServerConfig {
             return Err(source.error("auth.jwt_secret", "must have 32 bytes or more"));
         }
         config.check_files(source)?;
-        crate::server::alert::check_file_rules(source, &config.alert.rules)?;
         Ok(config)
     }
 

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::base::limits::{
-    AGENT_ID_BYTES_MAX, BATCH_POINTS_MAX, FUTURE_MS_MAX, LABEL_NAME_BYTES_MAX,
-    LABEL_VALUE_BYTES_MAX, LABELS_MAX, METRIC_NAME_BYTES_MAX,
+    BATCH_POINTS_MAX, FUTURE_MS_MAX, LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX, LABELS_MAX,
+    METRIC_NAME_BYTES_MAX,
 };
+use crate::model::agent_id::check_agent_id;
 
 /// Why a point is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,21 +187,6 @@ pub fn check_batch(agent_id: &str, points: usize) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether an agent's id can be one.
-///
-/// # Errors
-///
-/// What the agent is told.
-pub fn check_agent_id(agent_id: &str) -> Result<(), String> {
-    match agent_id.len() {
-        0 => Err("agent_id is empty".to_owned()),
-        1..=AGENT_ID_BYTES_MAX => Ok(()),
-        bytes => Err(format!(
-            "agent_id has {bytes} bytes, {AGENT_ID_BYTES_MAX} are the most that one may have"
-        )),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -266,6 +252,6 @@ mod tests {
         assert!(check_batch("a", BATCH_POINTS_MAX + 1).is_err_and(|text| text.contains("10001")));
         assert!(check_batch("", 1).is_err_and(|text| text.contains("agent_id")));
         assert!(check_batch("a", 0).is_err_and(|text| text.contains("no points")));
-        assert!(check_batch(&"a".repeat(AGENT_ID_BYTES_MAX + 1), 1).is_err());
+        assert!(check_batch("a\nb", 1).is_err_and(|text| text.contains("control characters")));
     }
 }

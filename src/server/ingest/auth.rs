@@ -11,7 +11,8 @@ use subtle::ConstantTimeEq as _;
 
 use crate::base::clock::{Clock, MINUTE_MS};
 use crate::base::ids::{new_id, random_hex};
-use crate::base::limits::{AGENT_ID_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::base::limits::TEXT_BYTES_MAX;
+use crate::model::agent_id::check_agent_id;
 use crate::server::control::Control;
 use crate::server::control::whitelist as table;
 use crate::server::storage::{Listing, Page, StorageError};
@@ -121,7 +122,7 @@ impl Whitelist {
         agent_id: &str,
         description: Option<&str>,
     ) -> Result<(Whitelisted, String), WhitelistError> {
-        check_agent_id(agent_id)?;
+        check_agent_id(agent_id).map_err(WhitelistError::Invalid)?;
         check_description(description)?;
         let (agent, description) = (agent_id.to_owned(), description.map(str::to_owned));
         let token = random_hex(SECRET_BYTES);
@@ -199,7 +200,7 @@ impl Whitelist {
         created_by: &str,
     ) -> Result<(String, i64), WhitelistError> {
         if let Some(agent_id) = agent_id {
-            check_agent_id(agent_id)?;
+            check_agent_id(agent_id).map_err(WhitelistError::Invalid)?;
         }
         let (agent, by) = (agent_id.map(str::to_owned), created_by.to_owned());
         let code = random_hex(SECRET_BYTES);
@@ -221,7 +222,7 @@ impl Whitelist {
     ///
     /// `Invalid`, `BadCode`, or what the database said.
     pub fn redeem(&self, code: &str, agent_id: &str) -> Result<String, WhitelistError> {
-        check_agent_id(agent_id)?;
+        check_agent_id(agent_id).map_err(WhitelistError::Invalid)?;
         let agent = agent_id.to_owned();
         let code_hash = hash(code);
         let token = random_hex(SECRET_BYTES);
@@ -307,18 +308,6 @@ pub fn hash(secret: &str) -> TokenHash {
 
 fn find(db: &rusqlite::Connection, id: &str) -> Result<Whitelisted, WhitelistError> {
     table::get(db, id)?.ok_or_else(|| WhitelistError::NotFound(id.chars().take(64).collect()))
-}
-
-fn check_agent_id(agent_id: &str) -> Result<(), WhitelistError> {
-    if agent_id.is_empty() || agent_id.len() > AGENT_ID_BYTES_MAX {
-        let bytes = agent_id.len();
-        let message = format!("agent_id must have 1 to {AGENT_ID_BYTES_MAX} bytes, has {bytes}");
-        return Err(WhitelistError::Invalid(message));
-    }
-    if agent_id.chars().any(char::is_control) {
-        return Err(WhitelistError::Invalid("agent_id must not hold control characters".into()));
-    }
-    Ok(())
 }
 
 fn check_description(description: Option<&str>) -> Result<(), WhitelistError> {

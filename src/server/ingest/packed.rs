@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::admit::{self, LeftOut, Reason, Window};
 use super::take::{Caller, Decision, Intake, Outcome, Taken};
 use crate::base::limits::STREAM_SERIES_MAX;
+use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::storage::{ResolvedTick, Series, SeriesList};
 use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
@@ -112,7 +113,7 @@ impl Stream {
             Some(agent) if named.is_empty() || **agent == *named => Ok(agent.clone()),
             Some(_) => Err(Outcome::Refused("a stream belongs to one agent".to_owned())),
             None => {
-                admit::check_agent_id(named).map_err(Outcome::Refused)?;
+                check_agent_id(named).map_err(Outcome::Refused)?;
                 self.agent_id = Some(named.into());
                 Ok(named.into())
             }

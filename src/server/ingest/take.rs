@@ -8,12 +8,13 @@ use std::time::Instant;
 use futures_channel::oneshot;
 use parking_lot::Mutex;
 
-use super::admit::{LeftOut, Reason, Window, check_agent_id, check_batch};
+use super::admit::{LeftOut, Reason, Window, check_batch};
 use super::auth::{TokenHash, Whitelist, hash};
 use super::decode::{RawPoint, Report};
 use super::metrics::Metrics;
 use super::shapes::{self, Shapes};
 use crate::base::clock::{Clock, DAY_MS};
+use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::config::ServerConfig;
 use crate::server::storage::{

@@ -12,9 +12,9 @@ use crate::base::exit::{Exit, Fatal};
 use crate::base::ids::new_id;
 use crate::base::limits::RULES_MAX;
 use crate::server::alert::fields::FieldError;
+use crate::server::alert::load_config;
 use crate::server::alert::manage::to_row;
 use crate::server::alert::rule::{Draft, Origin, Rule};
-use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::alerts::{self as tables, RuleRow};
 use crate::server::storage::StorageError;
@@ -27,7 +27,7 @@ use crate::server::storage::StorageError;
 ///
 /// Names the file, the rule and the field of the first mistake; nothing is written then.
 pub fn run(config: &Path, seed: &Path) -> Result<(), Fatal> {
-    let config = ServerConfig::load(config)?;
+    let config = load_config(config)?;
     let source = Source::read(seed)?;
     let now_secs = SystemClock.now_ms() / SECOND_MS;
     let rows = check(source.text(), now_secs)

@@ -21,6 +21,19 @@ pub struct Listing<T> {
     pub total: u64,
 }
 
+impl<T> Listing<T> {
+    /// The slice of `all` that `page` asks for.
+    pub fn slice(all: impl ExactSizeIterator<Item = T>, page: Page) -> Self {
+        let total = all.len() as u64;
+        Self { items: all.skip(page.offset).take(page.limit).collect(), total }
+    }
+
+    /// The same slice with each item made another.
+    pub fn map<U>(self, make: impl FnMut(T) -> U) -> Listing<U> {
+        Listing { items: self.items.into_iter().map(make).collect(), total: self.total }
+    }
+}
+
 /// Which points a list is about. `None` means any; times are inclusive Unix milliseconds.
 #[derive(Debug, Clone, Default)]
 pub struct PointFilter {

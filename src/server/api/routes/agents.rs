@@ -11,7 +11,7 @@ use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Route};
 use crate::server::api::schema::{Shape, Time};
-use crate::server::storage::{AgentSeen, LatestRow, Listing};
+use crate::server::storage::{LatestRow, Listing};
 
 /// How long after its newest point an agent counts as active: thirty ticks at the default interval.
 /// One that reports less often than this is inactive between its reports.
@@ -106,17 +106,10 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         let known: HashSet<&str> = seen.iter().map(|agent| agent.agent_id.as_str()).collect();
         call.app.whitelist.agent_ids_without(&known)
     };
-    let total = (seen.len() + silent.len()) as u64;
-    let seen =
-        seen.into_iter().map(|AgentSeen { agent_id, last_seen_ms }| (agent_id, Some(last_seen_ms)));
-    let silent = silent.into_iter().map(|agent_id| (agent_id, None));
-    let items = seen
-        .chain(silent)
-        .skip(page.offset)
-        .take(page.limit)
-        .map(|(agent_id, last_seen_ms)| Agent::new(agent_id, last_seen_ms, call.now_ms))
-        .collect();
-    Ok(Reply::list(&Listing { items, total }))
+    let seen = seen.into_iter().map(|agent| (agent.agent_id, Some(agent.last_seen_ms)));
+    let all: Vec<_> = seen.chain(silent.into_iter().map(|agent_id| (agent_id, None))).collect();
+    let found = Listing::slice(all.into_iter(), page);
+    Ok(Reply::list(&found.map(|(id, last_seen_ms)| Agent::new(id, last_seen_ms, call.now_ms))))
 }
 
 fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use utoipa::openapi::Object;
 
 use crate::base::clock::{HOUR_MS, parse_rfc3339};
 use crate::base::ids::new_id;
@@ -11,11 +12,12 @@ use crate::server::alert::backtest;
 use crate::server::alert::fields::FieldError;
 use crate::server::alert::manage::AlertError;
 use crate::server::alert::rule::{Draft, Origin, Rule as Built, check_names};
+use crate::server::alert::rules::TABLE;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::alerts::Event;
-use crate::server::api::schema::{Shape, Time};
+use crate::server::api::schema::{Shape, Time, words};
 use crate::server::storage::Listing;
 
 /// The endpoints.
@@ -38,7 +40,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         access: ADMIN,
-        body: Some(Shape::of::<RuleInput>()),
+        body: Some(Shape::of::<RuleInput>().requiring("NewRule", &["name", "rule_type", "metric"])),
         status: 201,
         errors: &[Code::Conflict],
         ..Route::get(
@@ -95,7 +97,9 @@ pub const ROUTES: &[Route] = &[
     },
     Route {
         method: Method::Post,
-        body: Some(Shape::of::<BacktestInput>()),
+        body: Some(
+            Shape::of::<BacktestInput>().requiring("BacktestInput", &["rule_type", "metric"]),
+        ),
         ..Route::get(
             "/v1/alerts/rules/test",
             "What a rule would have done over stored history. Nothing is stored, nobody is told.",
@@ -110,7 +114,7 @@ pub const ROUTES: &[Route] = &[
 struct Rule {
     id: String,
     name: String,
-    /// `threshold`, `rate_of_change`, `trend_prediction`, `cert_expiration` or `no_data`.
+    #[schema(schema_with = rule_types)]
     rule_type: String,
     metric: String,
     /// Glob over agent ids.
@@ -123,16 +127,8 @@ struct Rule {
 /// A rule with its configuration.
 #[derive(Serialize, ToSchema)]
 struct RuleDetail {
-    id: String,
-    name: String,
-    /// `threshold`, `rate_of_change`, `trend_prediction`, `cert_expiration` or `no_data`.
-    rule_type: String,
-    metric: String,
-    /// Glob over agent ids.
-    agent_pattern: String,
-    #[schema(inline)]
-    severity: Severity,
-    enabled: bool,
+    #[serde(flatten)]
+    rule: Rule,
     /// A string that holds the type's fields as a JSON object.
     config_json: String,
     /// Seconds for which the same alert does not notify again.
@@ -147,9 +143,9 @@ struct RuleDetail {
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code, reason = "the document's shape; the rule's own parser reads the body")]
 struct RuleInput {
-    /// Unique.
+    /// Unique. Of a backtest, `backtest` where it is left out.
     name: Option<String>,
-    /// `threshold`, `rate_of_change`, `trend_prediction`, `cert_expiration` or `no_data`.
+    #[schema(schema_with = rule_types)]
     rule_type: Option<String>,
     /// Exactly this metric; `*` for a whole agent in a `no_data` rule.
     metric: Option<String>,
@@ -176,21 +172,8 @@ struct EnableBody {
 #[derive(Deserialize, ToSchema)]
 #[allow(dead_code, reason = "the document's shape; the rule's own parser reads the body")]
 struct BacktestInput {
-    /// Default: `backtest`.
-    name: Option<String>,
-    /// `threshold`, `rate_of_change`, `trend_prediction`, `cert_expiration` or `no_data`.
-    rule_type: String,
-    /// Exactly this metric; `*` for a whole agent in a `no_data` rule.
-    metric: String,
-    /// Glob over agent ids. Default: `*`.
-    agent_pattern: Option<String>,
-    /// Default: `warning`.
-    #[schema(inline)]
-    severity: Option<Severity>,
-    /// The type's fields: a JSON object, or a string that holds one.
-    config_json: Option<Value>,
-    /// Seconds for which the same alert does not notify again. Default: 600.
-    silence_secs: Option<u64>,
+    #[serde(flatten)]
+    rule: RuleInput,
     /// First moment, RFC 3339. Default: 24 hours before the last.
     #[serde(rename = "timestamp__gte")]
     from: Option<String>,
@@ -245,15 +228,8 @@ impl From<&Built> for Rule {
 
 impl From<&Built> for RuleDetail {
     fn from(rule: &Built) -> Self {
-        let Rule { id, name, rule_type, metric, agent_pattern, severity, enabled } = rule.into();
         Self {
-            id,
-            name,
-            rule_type,
-            metric,
-            agent_pattern,
-            severity,
-            enabled,
+            rule: rule.into(),
             config_json: rule.config_json(),
             silence_secs: rule.draft.silence_secs,
             source: rule.origin.name(),
@@ -263,26 +239,25 @@ impl From<&Built> for RuleDetail {
     }
 }
 
-fn field(error: FieldError) -> ApiError {
-    AlertError::from(error).into()
+/// The types of rules, as the table has them.
+fn rule_types() -> Object {
+    words("What it looks for.", TABLE.iter().map(|spec| spec.name))
 }
 
-fn page_of<T>(call: &Call<'_>, all: Vec<T>) -> Result<Listing<T>, ApiError> {
-    let page = call.page()?;
-    let total = all.len() as u64;
-    Ok(Listing { items: all.into_iter().skip(page.offset).take(page.limit).collect(), total })
+fn field(error: FieldError) -> ApiError {
+    AlertError::from(error).into()
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let rules = call.app.alerts.rules();
     let shown: Vec<Rule> = rules.enabled().map(|rule| rule.as_ref().into()).collect();
-    Ok(Reply::list(&page_of(call, shown)?))
+    Ok(Reply::list(&Listing::slice(shown.into_iter(), call.page()?)))
 }
 
 fn list_details(call: &Call<'_>) -> Result<Reply, ApiError> {
     let rules = call.app.alerts.rules();
-    let shown: Vec<RuleDetail> = rules.all().iter().map(|rule| rule.as_ref().into()).collect();
-    Ok(Reply::list(&page_of(call, shown)?))
+    let found = Listing::slice(rules.all().iter(), call.page()?);
+    Ok(Reply::list(&found.map(|rule| RuleDetail::from(rule.as_ref()))))
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -162,17 +162,12 @@ fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
         to_ms: call.time("timestamp__lte")?,
     };
     let found = call.app.store.events(&filter, call.page()?)?;
-    let items: Vec<Event> = found.items.into_iter().map(Event::from).collect();
-    Ok(Reply::list(&Listing { items, total: found.total }))
+    Ok(Reply::list(&found.map(Event::from)))
 }
 
 fn active(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let page = call.page()?;
-    let all = call.app.alerts.active();
-    let total = all.len() as u64;
-    let items: Vec<Event> =
-        all.into_iter().skip(page.offset).take(page.limit).map(Event::from).collect();
-    Ok(Reply::list(&Listing { items, total }))
+    let found = Listing::slice(call.app.alerts.active().into_iter(), call.page()?);
+    Ok(Reply::list(&found.map(Event::from)))
 }
 
 fn acknowledge(call: &Call<'_>) -> Result<Reply, ApiError> {

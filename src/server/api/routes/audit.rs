@@ -8,7 +8,6 @@ use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Param, Route};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::audit::{self, AuditFilter, AuditRow};
-use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[Route {
@@ -69,6 +68,5 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     };
     let page = call.page()?;
     let rows = call.app.control.read(|db| audit::list(db, &filter, page))?;
-    let items = rows.items.into_iter().map(AuditEntry::from).collect();
-    Ok(Reply::list(&Listing { items, total: rows.total }))
+    Ok(Reply::list(&rows.map(AuditEntry::from)))
 }

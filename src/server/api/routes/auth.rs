@@ -13,7 +13,6 @@ use crate::server::api::router::{Access, Gives, Method, Route, VIEWER};
 use crate::server::api::routes::{by_login, check_text};
 use crate::server::api::schema::{Shape, Time, parse_time};
 use crate::server::control::tokens::{self, TokenRow};
-use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[
@@ -169,8 +168,7 @@ fn change_password(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn list_tokens(call: &Call<'_>) -> Result<Reply, ApiError> {
     let (who, page) = (call.who()?, call.page()?);
     let rows = call.app.control.read(|db| tokens::list(db, &who.user_id, page))?;
-    let items = rows.items.into_iter().map(shown).collect();
-    Ok(Reply::list(&Listing::<Token> { items, total: rows.total }))
+    Ok(Reply::list(&rows.map(shown)))
 }
 
 fn shown(row: TokenRow) -> Token {

@@ -6,12 +6,10 @@ use utoipa::ToSchema;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Kind, Param, Route};
-use crate::server::api::routes::certs::mapped;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::cert::parse::Leaf;
 use crate::server::cert::{CertError, Details};
 use crate::server::control::certs::checks::{self, CertificateFilter, CertificateRow};
-use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[
@@ -200,9 +198,8 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         issuer_contains: text("issuer__contains"),
     };
     let page = call.page()?;
-    let found: Listing<CertificateRow> =
-        call.app.control.read(|db| checks::certificates(db, &filter, page))?;
-    Ok(Reply::list(&mapped::<_, Certificate>(found)))
+    let found = call.app.control.read(|db| checks::certificates(db, &filter, page))?;
+    Ok(Reply::list(&found.map(Certificate::from)))
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, ApiError> {

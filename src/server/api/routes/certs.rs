@@ -13,7 +13,6 @@ use crate::server::cert::manage::{DomainChange, DomainInput};
 use crate::server::cert::{AGENT, CertError, labels};
 use crate::server::control::certs::checks::{self, AddressRow, CheckRow, Counts};
 use crate::server::control::certs::{self, DomainFilter, DomainRow};
-use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[
@@ -305,11 +304,6 @@ impl From<CertError> for ApiError {
     }
 }
 
-/// A page of rows as the API shows them.
-pub fn mapped<R, T: From<R>>(listing: Listing<R>) -> Listing<T> {
-    Listing { items: listing.items.into_iter().map(T::from).collect(), total: listing.total }
-}
-
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let filter = DomainFilter {
         enabled: call.parsed("enabled__eq")?,
@@ -317,7 +311,7 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     };
     let page = call.page()?;
     let found = call.app.control.read(|db| certs::list(db, &filter, page))?;
-    Ok(Reply::list(&mapped::<_, CertDomain>(found)))
+    Ok(Reply::list(&found.map(CertDomain::from)))
 }
 
 fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -380,13 +374,13 @@ fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let row = call.app.certs.domain(call.param("id"))?;
     let found = call.app.control.read(|db| checks::history(db, &row.id, page))?;
-    Ok(Reply::list(&mapped::<_, CertCheck>(found)))
+    Ok(Reply::list(&found.map(CertCheck::from)))
 }
 
 fn status(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| checks::status(db, page))?;
-    Ok(Reply::list(&mapped::<_, CertCheck>(found)))
+    Ok(Reply::list(&found.map(CertCheck::from)))
 }
 
 fn status_of(call: &Call<'_>) -> Result<Reply, ApiError> {

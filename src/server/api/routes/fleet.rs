@@ -98,9 +98,7 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
             agent.take(row);
         }
     }
-    let total = agents.len() as u64;
-    let items: Vec<FleetAgent> = agents.into_values().skip(page.offset).take(page.limit).collect();
-    Ok(Reply::list(&Listing { items, total }))
+    Ok(Reply::list(&Listing::slice(agents.into_values(), page)))
 }
 
 #[cfg(test)]

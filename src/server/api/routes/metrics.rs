@@ -11,7 +11,7 @@ use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Kind, Param, Route};
 use crate::server::api::schema::{Shape, Time};
-use crate::server::storage::{Listing, PointFilter, PointRow};
+use crate::server::storage::{PointFilter, PointRow};
 
 /// How far back names and agents are looked for.
 const NAMES_MS: i64 = 24 * HOUR_MS;
@@ -149,9 +149,7 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         to_ms: call.time("timestamp__lte")?,
     };
     in_order(filter.from_ms, filter.to_ms)?;
-    let Listing { items, total } = call.app.store.list(&filter, page)?;
-    let items: Vec<Point> = items.into_iter().map(Point::from).collect();
-    Ok(Reply::list(&Listing { items, total }))
+    Ok(Reply::list(&call.app.store.list(&filter, page)?.map(Point::from)))
 }
 
 fn names(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -2,18 +2,18 @@
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
+use utoipa::openapi::Object;
 
 use crate::model::role::Role;
 use crate::model::severity::Severity;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
-use crate::server::api::schema::{Shape, Time};
+use crate::server::api::schema::{Shape, Time, words};
 use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::{NotifyError, channels};
-use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[
@@ -44,7 +44,10 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         access: ADMIN,
-        body: Some(Shape::of::<ChannelInput>()),
+        body: Some(
+            Shape::of::<ChannelInput>()
+                .requiring("NewChannel", &["name", "channel_type", "config_json"]),
+        ),
         status: 201,
         errors: &[Code::Conflict],
         ..Route::get(
@@ -156,7 +159,7 @@ pub const ROUTES: &[Route] = &[
 struct Channel {
     id: String,
     name: String,
-    /// `email`, `webhook`, `sms`, `dingtalk` or `weixin`.
+    #[schema(schema_with = channel_types)]
     channel_type: String,
     description: Option<String>,
     /// Milder alerts are not told here.
@@ -173,22 +176,10 @@ struct Channel {
 /// A channel with its configuration.
 #[derive(Serialize, ToSchema)]
 struct ChannelConfig {
-    id: String,
-    name: String,
-    /// `email`, `webhook`, `sms`, `dingtalk` or `weixin`.
-    channel_type: String,
-    description: Option<String>,
-    /// Milder alerts are not told here.
-    #[schema(inline)]
-    min_severity: Severity,
-    enabled: bool,
-    /// What its recipients are: `email`, `phone` or `url`.
-    recipient_type: Option<&'static str>,
-    recipients: Vec<String>,
+    #[serde(flatten)]
+    channel: Channel,
     /// A string that holds a JSON object; secrets read `***`.
     config_json: String,
-    created_at: Time,
-    updated_at: Time,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -249,20 +240,13 @@ impl From<ChannelRow> for Channel {
 
 impl From<ChannelRow> for ChannelConfig {
     fn from(row: ChannelRow) -> Self {
-        Self {
-            recipient_type: recipient_type(&row),
-            config_json: manage::masked_config(&row),
-            id: row.id,
-            name: row.name,
-            channel_type: row.channel_type,
-            description: row.description,
-            min_severity: row.min_severity,
-            enabled: row.enabled,
-            recipients: row.recipients,
-            created_at: Time::from_secs(row.created_at),
-            updated_at: Time::from_secs(row.updated_at),
-        }
+        Self { config_json: manage::masked_config(&row), channel: row.into() }
     }
+}
+
+/// The types of channels, as the table has them.
+fn channel_types() -> Object {
+    words("What it sends to.", channels::ALL.iter().map(|spec| spec.kind))
 }
 
 fn recipient_type(row: &ChannelRow) -> Option<&'static str> {
@@ -303,35 +287,31 @@ impl From<NotifyError> for ApiError {
     }
 }
 
-fn mapped<R, T: From<R>>(listing: Listing<R>) -> Listing<T> {
-    Listing { items: listing.items.into_iter().map(T::from).collect(), total: listing.total }
-}
-
 /// The row as the caller may see it: a URL that takes messages is a secret to a viewer.
-fn seen_by(call: &Call<'_>, mut row: ChannelRow) -> Result<ChannelRow, ApiError> {
-    if call.who()?.role < Role::Admin {
+fn seen_by(role: Role, mut row: ChannelRow) -> ChannelRow {
+    if role < Role::Admin {
         row.recipients = manage::masked_recipients(&row);
     }
-    Ok(row)
+    row
 }
 
 fn list_channels(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| rows::list(db, Some(page)))?;
-    let items = found.items.into_iter().map(|row| seen_by(call, row));
-    let found = Listing { items: items.collect::<Result<Vec<_>, _>>()?, total: found.total };
-    Ok(Reply::list(&mapped::<_, Channel>(found)))
+    let role = call.who()?.role;
+    let found = found.map(|row| seen_by(role, row));
+    Ok(Reply::list(&found.map(Channel::from)))
 }
 
 fn get_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::channel(&call.app.control, call.param("id"))?;
-    Ok(Reply::ok(&Channel::from(seen_by(call, row)?)))
+    Ok(Reply::ok(&Channel::from(seen_by(call.who()?.role, row))))
 }
 
 fn list_configs(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| rows::list(db, Some(page)))?;
-    Ok(Reply::list(&mapped::<_, ChannelConfig>(found)))
+    Ok(Reply::list(&found.map(ChannelConfig::from)))
 }
 
 fn get_config(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -357,7 +337,7 @@ fn remove_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 fn get_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::channel(&call.app.control, call.param("id"))?;
-    Ok(Reply::ok(&seen_by(call, row)?.recipients))
+    Ok(Reply::ok(&seen_by(call.who()?.role, row).recipients))
 }
 
 fn set_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -375,7 +355,7 @@ fn test_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn list_windows(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| windows::list(db, Some(page)))?;
-    Ok(Reply::list(&mapped::<_, SilenceWindow>(found)))
+    Ok(Reply::list(&found.map(SilenceWindow::from)))
 }
 
 fn create_window(call: &Call<'_>) -> Result<Reply, ApiError> {

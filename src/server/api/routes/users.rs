@@ -13,7 +13,6 @@ use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::by_login;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::users::{self, UserRow};
-use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[
@@ -135,8 +134,7 @@ struct ResetBody {
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let rows = call.app.control.read(|db| users::list(db, page))?;
-    let items = rows.items.into_iter().map(User::from).collect();
-    Ok(Reply::list(&Listing { items, total: rows.total }))
+    Ok(Reply::list(&rows.map(User::from)))
 }
 
 fn get(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::base::clock::ManualClock;
+use crate::base::limits::AGENT_ID_BYTES_MAX;
 
 const NOW_MS: i64 = 1_770_625_800_000;
 

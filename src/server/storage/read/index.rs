@@ -121,8 +121,7 @@ pub fn agents(days: &[Arc<Day>], (from, to): (i64, i64)) -> Result<BTreeSet<Stri
 
 /// A page of a sorted set.
 pub fn page(names: BTreeSet<String>, page: Page) -> Listing<String> {
-    let total = names.len() as u64;
-    Listing { items: names.into_iter().skip(page.offset).take(page.limit).collect(), total }
+    Listing::slice(names.into_iter(), page)
 }
 
 /// Every agent with a point, newest first; equals by name.

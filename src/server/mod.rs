@@ -12,6 +12,7 @@ pub mod gate;
 pub mod ingest;
 pub mod notify;
 pub mod process;
+pub mod promql;
 pub mod run;
 pub mod seed;
 pub mod storage;

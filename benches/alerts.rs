@@ -12,7 +12,7 @@ use oxmon::base::configfile::Source;
 use oxmon::model::alert::AlertEvent;
 use oxmon::model::series::{Labels, SeriesKey};
 use oxmon::server::alert::Alerts;
-use oxmon::server::alert::tell::{NoticeKind, Tell};
+use oxmon::server::alert::{Notify, NotifyKind};
 use oxmon::server::config::ServerConfig;
 use oxmon::server::control::Control;
 use oxmon::server::storage::engine::Engine;
@@ -26,17 +26,17 @@ const START_MS: i64 = 1_770_625_800_000;
 /// Counts nothing and tells nobody: what telling costs is not what is asked here.
 struct Nobody;
 
-impl Tell for Nobody {
-    fn tell(
+impl Notify for Nobody {
+    fn notify(
         &self,
         _tx: &rusqlite::Transaction<'_>,
         _event: &AlertEvent,
-        _kind: NoticeKind,
+        _kind: NotifyKind,
     ) -> Result<(), rusqlite::Error> {
         Ok(())
     }
 
-    fn forget(
+    fn withdraw(
         &self,
         _tx: &rusqlite::Transaction<'_>,
         _event: &AlertEvent,

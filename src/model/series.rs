@@ -74,6 +74,22 @@ impl Labels {
     }
 }
 
+#[cfg(feature = "server")]
+impl serde::Serialize for Labels {
+    /// A map with the names in order.
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+#[cfg(feature = "server")]
+impl<'de> serde::Deserialize<'de> for Labels {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let map = std::collections::BTreeMap::<String, String>::deserialize(deserializer)?;
+        Ok(Self::from_pairs(map))
+    }
+}
+
 impl fmt::Display for Labels {
     /// `mount="/",disk="sda"`, for log lines and messages.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

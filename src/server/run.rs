@@ -21,8 +21,7 @@ use crate::base::logging;
 use crate::base::steady::SteadyClock;
 use crate::rt::stop::{Ask, signals};
 use crate::rt::{memory, service};
-use crate::server::alert::tell::Tell;
-use crate::server::alert::{self, Alerts};
+use crate::server::alert::{self, Alerts, Notify};
 use crate::server::api::auth::Auth;
 use crate::server::api::server::HttpServer;
 use crate::server::app::App;
@@ -106,7 +105,7 @@ impl Server {
             Arc::clone(&clock),
             &config,
             &registry,
-            Arc::clone(&notifier) as Arc<dyn Tell>,
+            Arc::clone(&notifier) as Arc<dyn Notify>,
         )?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
         let certs = Certs::start(

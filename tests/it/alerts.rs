@@ -205,7 +205,7 @@ fn an_agent_that_falls_silent_is_told_of_and_so_is_its_return() {
 }
 
 #[test]
-fn a_far_side_that_is_down_hangs_or_closes_loses_nothing_and_stops_nobody() {
+fn a_endpoint_that_is_down_hangs_or_closes_loses_nothing_and_stops_nobody() {
     let sink = Sink::start();
     let mut server = Server::start(
         "aggregation_window_secs = 0\n[notify]\ntimeout_secs = 2\ndeliver_within_secs = 600\n",

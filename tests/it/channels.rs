@@ -6,7 +6,7 @@ use std::time::Duration;
 use oxmon::base::clock::{MINUTE_MS, SECOND_MS};
 use serde_json::{Value, json};
 
-use crate::support::far_side::{Act, FarSide};
+use crate::support::endpoint::{Act, Endpoint};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::mail_server::MailServer;
 use crate::support::pki::Pki;
@@ -137,7 +137,7 @@ fn https_with_a_private_authority_needs_its_file() {
 #[test]
 fn robots_and_gateways_get_what_their_documents_say_byte_for_byte() {
     let dingtalk = Sink::robot("SEC-very-secret");
-    let (weixin, sms) = (Sink::start(), FarSide::start(|_, _| Act::ok()));
+    let (weixin, sms) = (Sink::start(), Endpoint::start(|_, _| Act::ok()));
     let mut server = Server::start(HEAD);
     let url = dingtalk.url("/robot?access_token=tok-123456");
     make(&mut server, "dingtalk", json!({"webhook_url": url, "secret": "SEC-very-secret"}), &[]);
@@ -183,7 +183,7 @@ fn robots_and_gateways_get_what_their_documents_say_byte_for_byte() {
 
 #[test]
 fn a_robots_errcode_is_a_failure_that_is_tried_again() {
-    let robot = FarSide::start(|_, number| match number {
+    let robot = Endpoint::start(|_, number| match number {
         0 => Act::Answer(200, r#"{"errcode":45009,"errmsg":"api freq out of limit"}"#.to_owned()),
         _ => Act::Answer(200, r#"{"errcode":0,"errmsg":"ok"}"#.to_owned()),
     });
@@ -199,15 +199,15 @@ fn a_robots_errcode_is_a_failure_that_is_tried_again() {
 }
 
 #[test]
-fn a_far_side_that_answers_500_then_half_an_answer_then_nothing_has_the_message_in_the_end() {
-    let far = FarSide::start(|_, number| match number {
+fn a_endpoint_that_answers_500_then_half_an_answer_then_nothing_has_the_message_in_the_end() {
+    let endpoint = Endpoint::start(|_, number| match number {
         0 => Act::Answer(500, "out of order".to_owned()),
         1 => Act::HalfWay,
         2 => Act::Close,
         _ => Act::ok(),
     });
     let mut server = Server::start(HEAD);
-    make(&mut server, "webhook", json!({}), &[&far.url("/")]);
+    make(&mut server, "webhook", json!({}), &[&endpoint.url("/")]);
     hot_rule(&mut server);
     report(&server, "web-1", some_time(), 95.0);
     let row = wait_log(&mut server, "success", 1);
@@ -221,16 +221,16 @@ fn a_far_side_that_answers_500_then_half_an_answer_then_nothing_has_the_message_
         .collect();
     assert_eq!(errors.len(), 3, "{errors:?}");
     assert!(errors[1].contains("broke off"), "{errors:?}");
-    assert_eq!(errors[2], "the far side answered HTTP 500");
+    assert_eq!(errors[2], "the endpoint answered HTTP 500");
     let ids =
-        far.requests().iter().map(|r| r.json()["notification_id"].clone()).collect::<Vec<_>>();
+        endpoint.requests().iter().map(|r| r.json()["notification_id"].clone()).collect::<Vec<_>>();
     assert!(ids.iter().all(|id| *id == ids[0]), "a receiver can tell a repeat: {ids:?}");
 }
 
 #[test]
 fn a_kill_in_the_middle_of_a_delivery_loses_nothing_and_repeats_only_what_was_not_noted() {
-    let cut = FarSide::start(|_, number| if number == 0 { Act::Hang } else { Act::ok() });
-    let done = FarSide::start(|_, _| Act::ok());
+    let cut = Endpoint::start(|_, number| if number == 0 { Act::Hang } else { Act::ok() });
+    let done = Endpoint::start(|_, _| Act::ok());
     let mut server = Server::start(HEAD);
     make(&mut server, "webhook", json!({}), &[&done.url("/done"), &cut.url("/cut")]);
     hot_rule(&mut server);
@@ -252,17 +252,17 @@ fn a_kill_in_the_middle_of_a_delivery_loses_nothing_and_repeats_only_what_was_no
 
 #[test]
 fn a_redirect_takes_no_secret_anywhere() {
-    let thief = FarSide::start(|_, _| Act::ok());
+    let thief = Endpoint::start(|_, _| Act::ok());
     let to = thief.url("/steal");
-    let far = FarSide::start(move |_, _| Act::Redirect(to.clone()));
+    let endpoint = Endpoint::start(move |_, _| Act::Redirect(to.clone()));
     let mut server = Server::start(HEAD);
     let config = json!({"headers": {"Authorization": "Bearer top-secret-1"}});
-    make(&mut server, "webhook", config, &[&far.url("/")]);
+    make(&mut server, "webhook", config, &[&endpoint.url("/")]);
     let answer = server.call("POST", "/v1/notifications/channels/ops-webhook/test", None);
     assert_eq!((answer.status, answer.code()), (424, 1013), "{answer:?}");
     let said = answer.body["err_msg"].as_str().unwrap();
     assert!(said.contains("302") && said.contains("not followed"), "{said}");
-    assert_eq!((far.requests().len(), thief.requests().len()), (1, 0));
-    assert_eq!(far.requests()[0].header("authorization"), "Bearer top-secret-1");
+    assert_eq!((endpoint.requests().len(), thief.requests().len()), (1, 0));
+    assert_eq!(endpoint.requests()[0].header("authorization"), "Bearer top-secret-1");
     assert!(!server.log().contains("top-secret-1"));
 }

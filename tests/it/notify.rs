@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::far_side::{Act, FarSide, closed_port};
+use crate::support::endpoint::{Act, Endpoint, closed_port};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::{PROGRAM, Server};
 use crate::support::wait_for;
@@ -38,12 +38,12 @@ fn report(server: &Server, agent: &str, value: f64) {
 
 #[test]
 fn a_channel_is_made_shown_changed_tried_and_removed() {
-    let far = FarSide::start(|request, _| match request.header("x-key") {
+    let endpoint = Endpoint::start(|request, _| match request.header("x-key") {
         "key-123456" => Act::Answer(200, "taken".to_owned()),
         other => Act::Answer(403, format!("no `{other}`")),
     });
     let mut server = Server::start("aggregation_window_secs = 0");
-    let mut body = webhook("chat", &far.url("/hook"));
+    let mut body = webhook("chat", &endpoint.url("/hook"));
     body["config_json"] = json!({"headers": {"X-Key": "key-123456"}});
     let made = server.post(CONFIG, body.clone());
     assert_eq!(made["config_json"], r#"{"headers":{"X-Key":"***"}}"#);
@@ -57,7 +57,7 @@ fn a_channel_is_made_shown_changed_tried_and_removed() {
     assert_eq!(changed.data()["description"], "the team's", "{changed:?}");
     let tried = server.post("/v1/notifications/channels/chat/test", json!({}));
     assert_eq!(tried["answer"], "taken", "the stored key was kept");
-    assert_eq!(far.requests()[0].json()["status"], "test");
+    assert_eq!(endpoint.requests()[0].json()["status"], "test");
     let wrong = json!({"config_json": {"headers": {"X-Key": "wrong-key"}}});
     assert_eq!(server.call("PUT", &path, Some(wrong)).status, 200);
     let refused = server.call("POST", "/v1/notifications/channels/chat/test", None);
@@ -133,18 +133,18 @@ fn silence_windows_come_and_go() {
 
 #[test]
 fn an_alert_over_the_wire_is_told_and_its_recovery_too() {
-    let far = FarSide::start(|_, _| Act::Answer(200, "thanks".to_owned()));
+    let endpoint = Endpoint::start(|_, _| Act::Answer(200, "thanks".to_owned()));
     let mut server = Server::start("aggregation_window_secs = 0");
-    server.post(CONFIG, webhook("chat", &far.url("/")));
+    server.post(CONFIG, webhook("chat", &endpoint.url("/")));
     hot_rule(&mut server);
     report(&server, "web-1", 95.0);
-    let told = far.wait(1)[0].json();
+    let told = endpoint.wait(1)[0].json();
     assert_eq!(
         (&told["status"], &told["alerts"][0]["agent_id"]),
         (&json!("firing"), &json!("web-1"))
     );
     report(&server, "web-1", 10.0);
-    assert_eq!(far.wait(2)[1].json()["status"], "resolved");
+    assert_eq!(endpoint.wait(2)[1].json()["status"], "resolved");
     let event = told["alerts"][0]["id"].as_str().unwrap();
     let path = format!("/v1/notifications/logs?alert_event_id={event}&status=success");
     let found = wait_for("the delivery log", LIMIT, || {
@@ -166,7 +166,7 @@ fn an_alert_over_the_wire_is_told_and_its_recovery_too() {
 }
 
 #[test]
-fn an_alert_whose_far_side_is_down_survives_sigkill() {
+fn an_alert_whose_endpoint_is_down_survives_sigkill() {
     let port = closed_port();
     let mut server = Server::start("aggregation_window_secs = 0");
     server.post(CONFIG, webhook("chat", &format!("http://127.0.0.1:{port}/")));
@@ -178,10 +178,10 @@ fn an_alert_whose_far_side_is_down_survives_sigkill() {
     });
     server.kill_and_restart();
     let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-    let far = FarSide::start_on(listener, None, |_, _| Act::Answer(200, String::new()));
-    assert_eq!(far.wait(1)[0].json()["status"], "firing");
+    let endpoint = Endpoint::start_on(listener, None, |_, _| Act::Answer(200, String::new()));
+    assert_eq!(endpoint.wait(1)[0].json()["status"], "firing");
     report(&server, "web-1", 10.0);
-    assert_eq!(far.wait(2)[1].json()["status"], "resolved");
+    assert_eq!(endpoint.wait(2)[1].json()["status"], "resolved");
     // What a crash leaves between an answer and its note is sent again; so wait for the note.
     wait_for("both in the log", LIMIT, || {
         let logs = server.get("/v1/notifications/logs?status=success");
@@ -189,7 +189,7 @@ fn an_alert_whose_far_side_is_down_survives_sigkill() {
     });
     server.kill_and_restart();
     report(&server, "web-2", 95.0);
-    let third = &far.wait(3)[2].json();
+    let third = &endpoint.wait(3)[2].json();
     assert_eq!(third["alerts"][0]["agent_id"], "web-2", "what was told is not told again");
 }
 

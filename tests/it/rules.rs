@@ -7,7 +7,7 @@ use std::time::Duration;
 use oxmon::base::clock::{MINUTE_MS, SECOND_MS, rfc3339};
 use serde_json::{Value, json};
 
-use crate::support::far_side::{Act, FarSide};
+use crate::support::endpoint::{Act, Endpoint};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::{PROGRAM, Server};
 use crate::support::{signal, wait_for};
@@ -160,7 +160,7 @@ fn sighup_reads_the_files_rules_and_a_seeds() {
 
 #[test]
 fn sighup_keeps_the_alerts_of_rules_that_judge_as_before() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let other = FILE_RULE.replace("high-cpu", "full").replace("cpu.usage", "disk.used_percent");
     let rules = format!("aggregation_window_secs = 0\n{FILE_RULE}{other}")
         .replace("duration_secs = 300", "duration_secs = 0");
@@ -168,14 +168,14 @@ fn sighup_keeps_the_alerts_of_rules_that_judge_as_before() {
     server.post(
         "/v1/notifications/channels/config",
         json!({"name": "hook", "channel_type": "webhook", "config_json": "{}",
-               "recipients": [far.url("/")]}),
+               "recipients": [endpoint.url("/")]}),
     );
     let start = now_ms() - 20 * MINUTE_MS;
     send(&server, "web", start, "cpu.usage", 95.0);
     send(&server, "web", start, "disk.used_percent", 95.0);
     fires(&mut server, "high-cpu");
     fires(&mut server, "full");
-    far.wait(2);
+    endpoint.wait(2);
     let path = server.dir.path().join("server.toml");
     let good = std::fs::read_to_string(&path).unwrap();
     // One that can't work changes nothing.
@@ -195,7 +195,7 @@ fn sighup_keeps_the_alerts_of_rules_that_judge_as_before() {
     assert_eq!(again["threshold"], 80.0);
     send(&server, "web", start + 2 * MINUTE_MS, "cpu.usage", 10.0);
     ends(&mut server, "high-cpu");
-    let told: Vec<String> = far
+    let told: Vec<String> = endpoint
         .wait(4)
         .iter()
         .map(|request| request.json())
@@ -276,7 +276,7 @@ fn a_certificate_alert_grows_from_warning_to_critical_and_ends() {
         let active = server.get("/v1/alerts/active");
         active.as_array()?.iter().find(|event| event["severity"] == "critical").cloned()
     });
-    assert_eq!(critical["message"], "The certificate of example.com ends in 6 days (rule cert)");
+    assert_eq!(critical["message"], "The certificate of example.com expires in 6 days (rule cert)");
     assert_eq!(server.call("GET", "/v1/alerts/active", None).total, Some(1));
     send(&server, 2, 89.0);
     ends(&mut server, "cert");

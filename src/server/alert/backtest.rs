@@ -1,5 +1,5 @@
-//! What a rule would have done: stored history, judged by the same code as live points, with the
-//! points' own times for a clock. Nothing is stored and nobody is told.
+//! What a rule would have done: stored history, evaluated by the same code as live points, with the
+//! points' own times for a clock. Nothing is stored and nobody is notified.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use crate::base::clock::SECOND_MS;
 use crate::base::limits::{BACKTEST_ALERTS_MAX, BACKTEST_POINTS_MAX};
 use crate::model::alert::AlertEvent;
 use crate::model::series::{Labels, SeriesKey};
+use crate::server::alert::evaluate::Sample;
 use crate::server::alert::manage::AlertError;
 use crate::server::alert::rule::Rule;
-use crate::server::alert::rules::Sample;
-use crate::server::alert::tracked::{Happened, Outcome, Tracked};
+use crate::server::alert::tracked::{Tracked, Transition, TransitionKind};
 use crate::server::alert::window::Window;
 use crate::server::storage::{Page, StorageError, Store};
 
@@ -25,8 +25,8 @@ pub struct Would {
     pub event: AlertEvent,
     /// When it would have been over, Unix milliseconds; `None` when it lasts to the end.
     pub resolved_ms: Option<i64>,
-    /// Whether it would have been told, rather than held back by `silence_secs`.
-    pub told: bool,
+    /// Whether it would have been notified, rather than held back by `silence_secs`.
+    pub notified: bool,
 }
 
 /// What a backtest found.
@@ -36,49 +36,52 @@ pub struct Found {
     pub alerts: Vec<Would>,
     /// All alerts.
     pub total: u64,
-    /// Series that were judged; agents, for silence.
+    /// Series that were evaluated; agents, for silence.
     pub series: u64,
-    /// Points that were judged.
+    /// Points that were evaluated.
     pub points: u64,
 }
 
 impl Found {
-    fn begin(&mut self, event: AlertEvent, told: bool) {
+    fn begin(&mut self, event: AlertEvent, notified: bool) {
         self.total += 1;
         if self.alerts.len() < KEPT_MAX {
-            self.alerts.push(Would { event, resolved_ms: None, told });
+            self.alerts.push(Would { event, resolved_ms: None, notified });
         }
     }
 
-    fn take(&mut self, from_ms: i64, outcome: Outcome) {
-        let told = outcome.notice.is_some();
-        match outcome.what {
-            Happened::Fired | Happened::Escalated => {
-                for event in outcome.events {
-                    self.take_event(from_ms, event, told);
+    fn take(&mut self, from_ms: i64, transition: Transition) {
+        let notified = transition.notification.is_some();
+        match transition.kind {
+            TransitionKind::Fired | TransitionKind::Escalated => {
+                for event in transition.events {
+                    self.take_event(from_ms, event, notified);
                 }
             }
-            Happened::Resolved => {
-                if let Some(event) = outcome.events.into_iter().next() {
+            TransitionKind::Resolved => {
+                if let Some(event) = transition.events.into_iter().next() {
                     self.end(&event);
                 }
             }
-            Happened::Told => {
-                let event = outcome.notice.map(|(event, _)| event);
+            TransitionKind::Notified => {
+                let event = transition.notification.map(|(event, _)| event);
                 let open = event.and_then(|event| self.open(&event.id));
                 if let Some(would) = open {
-                    would.told = true;
+                    would.notified = true;
                 }
             }
-            Happened::Kept | Happened::Retired | Happened::Late | Happened::Acknowledged => {}
+            TransitionKind::Kept
+            | TransitionKind::Retired
+            | TransitionKind::Late
+            | TransitionKind::Acknowledged => {}
         }
     }
 
-    fn take_event(&mut self, from_ms: i64, event: AlertEvent, told: bool) {
+    fn take_event(&mut self, from_ms: i64, event: AlertEvent, notified: bool) {
         if event.resolved_at_ms.is_some() {
             self.end(&event);
         } else if event.timestamp_ms >= from_ms {
-            self.begin(event, told);
+            self.begin(event, notified);
         }
     }
 
@@ -101,7 +104,7 @@ impl Found {
     }
 }
 
-/// Judges the history from `from_ms` to `to_ms`.
+/// Evaluates the history from `from_ms` to `to_ms`.
 ///
 /// # Errors
 ///
@@ -113,8 +116,8 @@ pub fn run(
     to_ms: i64,
 ) -> Result<Found, AlertError> {
     let mut found = Found::default();
-    if rule.judge.silence_ms().is_some() {
-        silence(store, rule, (from_ms, to_ms), &mut found)?;
+    if rule.evaluator.absent_ms().is_some() {
+        absences(store, rule, (from_ms, to_ms), &mut found)?;
     } else {
         points(store, rule, (from_ms, to_ms), &mut found)?;
     }
@@ -128,7 +131,7 @@ fn points(
     (from_ms, to_ms): (i64, i64),
     found: &mut Found,
 ) -> Result<(), AlertError> {
-    let before_ms = rule.judge.window_ms().max(rule.judge.hold_ms());
+    let before_ms = rule.evaluator.window_ms().max(rule.evaluator.hold_ms());
     let mut current: Option<(SeriesKey, Tracked)> = None;
     store.scan(
         &rule.draft.metric,
@@ -147,8 +150,8 @@ fn points(
                     return;
                 }
                 let sample = Sample { at_ms: *at_ms, value: *value };
-                if let Some(outcome) = tracked.point(key, sample) {
-                    found.take(from_ms, outcome);
+                if let Some(transition) = tracked.point(key, sample) {
+                    found.take(from_ms, transition);
                 }
             }
         },
@@ -166,62 +169,62 @@ fn check_points(found: &Found) -> Result<(), AlertError> {
     )))
 }
 
-/// Times at which each agent was heard of, to the second.
-type Heard = BTreeMap<Box<str>, Vec<i64>>;
+/// Times at which each agent was seen, to the second.
+type Seen = BTreeMap<Box<str>, Vec<i64>>;
 
-fn silence(
+fn absences(
     store: &dyn Store,
     rule: &Arc<Rule>,
     (from_ms, to_ms): (i64, i64),
     found: &mut Found,
 ) -> Result<(), AlertError> {
-    let silence_ms = rule.judge.silence_ms().unwrap_or(0);
-    let heard = heard(store, rule, (from_ms.saturating_sub(silence_ms), to_ms), found)?;
-    for (agent, mut times) in heard {
+    let absent_ms = rule.evaluator.absent_ms().unwrap_or(0);
+    let seen = seen(store, rule, (from_ms.saturating_sub(absent_ms), to_ms), found)?;
+    for (agent, mut times) in seen {
         times.sort_unstable();
         times.dedup();
         found.series += 1;
         let metric = rule.draft.metric.as_str().into();
         let key = SeriesKey { agent: agent.into(), metric, labels: Labels::none() };
         let mut tracked = Tracked::new(Arc::clone(rule));
-        let mut judge = |at_ms: i64, heard_ms: i64| {
-            let value = (at_ms - heard_ms) as f64 / SECOND_MS as f64;
-            let reading = rule.judge.judge(Sample { at_ms, value }, &Window::none());
-            if let Some(outcome) = tracked.apply(&key, at_ms, &reading, Some(heard_ms)) {
-                found.take(from_ms, outcome);
+        let mut evaluate = |at_ms: i64, seen_ms: i64| {
+            let value = (at_ms - seen_ms) as f64 / SECOND_MS as f64;
+            let evaluation = rule.evaluator.evaluate(Sample { at_ms, value }, &Window::none());
+            if let Some(transition) = tracked.apply(&key, at_ms, &evaluation, Some(seen_ms)) {
+                found.take(from_ms, transition);
             }
         };
-        for (index, heard_ms) in times.iter().enumerate() {
-            judge(*heard_ms, *heard_ms);
+        for (index, seen_ms) in times.iter().enumerate() {
+            evaluate(*seen_ms, *seen_ms);
             let next_ms = times.get(index + 1).copied().unwrap_or(to_ms);
-            let due_ms = heard_ms.saturating_add(silence_ms);
+            let due_ms = seen_ms.saturating_add(absent_ms);
             if next_ms > due_ms || (next_ms == to_ms && to_ms >= due_ms) {
-                judge(due_ms, *heard_ms);
+                evaluate(due_ms, *seen_ms);
             }
         }
     }
     Ok(())
 }
 
-fn heard(
+fn seen(
     store: &dyn Store,
     rule: &Arc<Rule>,
     (from_ms, to_ms): (i64, i64),
     found: &mut Found,
-) -> Result<Heard, AlertError> {
+) -> Result<Seen, AlertError> {
     let metrics = if rule.draft.metric == "*" {
         all_metrics(store, from_ms, to_ms)?
     } else {
         vec![rule.draft.metric.clone()]
     };
-    let mut heard = Heard::new();
+    let mut seen = Seen::new();
     for metric in metrics {
         let mut visit = |key: &SeriesKey, points: &[(i64, f64)]| {
             found.points += points.len() as u64;
             if found.points > BACKTEST_POINTS_MAX {
                 return;
             }
-            let times = heard.entry(Box::from(&*key.agent)).or_default();
+            let times = seen.entry(Box::from(&*key.agent)).or_default();
             times.extend(points.iter().map(|(at_ms, _)| *at_ms));
             if times.len() > TIMES_BEFORE_SORT {
                 times.sort_unstable();
@@ -231,7 +234,7 @@ fn heard(
         store.scan(&metric, &|key| rule.wants(key), from_ms, to_ms, &mut visit)?;
         check_points(found)?;
     }
-    Ok(heard)
+    Ok(seen)
 }
 
 /// Times of one agent that are kept before those that stand twice are dropped.

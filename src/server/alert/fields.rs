@@ -68,10 +68,6 @@ impl<'a> Fields<'a> {
     }
 
     /// A finite number.
-    ///
-    /// # Errors
-    ///
-    /// When it is something else.
     pub fn number(&self, name: &str) -> Result<Option<f64>, FieldError> {
         let Some(value) = self.0.get(name) else { return Ok(None) };
         let number = value.as_f64().filter(|number| number.is_finite());
@@ -143,7 +139,7 @@ pub fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> 
     let names: Vec<&str> = known.collect();
     FieldError::new(
         name,
-        format!("is no field of this rule type{meant}; it has {}", names.join(", ")),
+        format!("is not a field of this rule type{meant}; it has {}", names.join(", ")),
     )
 }
 

@@ -1,5 +1,5 @@
 //! What history gives to rules that are new to it: points for their windows, and who was last
-//! heard of when.
+//! seen when.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ type Points = Vec<(i64, f64)>;
 #[derive(Debug, Default)]
 pub struct Warm {
     windows: HashMap<String, HashMap<SeriesKey, Points>>,
-    heard: HashMap<String, Vec<(String, i64)>>,
+    seen: HashMap<String, Vec<(String, i64)>>,
 }
 
 impl Warm {
@@ -24,9 +24,9 @@ impl Warm {
     /// begins with an empty window.
     pub fn read(store: &dyn Store, rules: &[Arc<Rule>], now_ms: i64) -> Self {
         let mut warm = Self::default();
-        for rule in rules.iter().filter(|rule| rule.judge.window_ms() > 0) {
+        for rule in rules.iter().filter(|rule| rule.evaluator.window_ms() > 0) {
             let mut by_series: HashMap<SeriesKey, Points> = HashMap::new();
-            let from_ms = now_ms.saturating_sub(rule.judge.window_ms());
+            let from_ms = now_ms.saturating_sub(rule.evaluator.window_ms());
             let read = store.scan(
                 &rule.draft.metric,
                 &|key| rule.wants(key),
@@ -42,15 +42,15 @@ impl Warm {
             }
             warm.windows.insert(rule.id.clone(), by_series);
         }
-        warm.read_heard(store, rules);
+        warm.read_seen(store, rules);
         warm
     }
 
-    /// When metrics that are missed when silent were last heard of.
-    fn read_heard(&mut self, store: &dyn Store, rules: &[Arc<Rule>]) {
+    /// When metrics that are missed when silent were last seen.
+    fn read_seen(&mut self, store: &dyn Store, rules: &[Arc<Rule>]) {
         let rules: Vec<&Arc<Rule>> = rules
             .iter()
-            .filter(|rule| rule.judge.silence_ms().is_some() && rule.draft.metric != "*")
+            .filter(|rule| rule.evaluator.absent_ms().is_some() && rule.draft.metric != "*")
             .collect();
         if rules.is_empty() {
             return;
@@ -63,13 +63,13 @@ impl Warm {
             }
         };
         for rule in rules {
-            let mut heard: HashMap<&str, i64> = HashMap::new();
+            let mut seen: HashMap<&str, i64> = HashMap::new();
             for row in rows.iter().filter(|row| rule.wants(&row.key)) {
-                let newest = heard.entry(&row.key.agent).or_insert(row.timestamp_ms);
+                let newest = seen.entry(&row.key.agent).or_insert(row.timestamp_ms);
                 *newest = (*newest).max(row.timestamp_ms);
             }
-            let heard = heard.into_iter().map(|(agent, at_ms)| (agent.to_owned(), at_ms));
-            self.heard.insert(rule.id.clone(), heard.collect());
+            let seen = seen.into_iter().map(|(agent, at_ms)| (agent.to_owned(), at_ms));
+            self.seen.insert(rule.id.clone(), seen.collect());
         }
     }
 
@@ -82,8 +82,8 @@ impl Warm {
     }
 
     /// Agents that a `no_data` rule on a metric knows, with the newest point's time.
-    pub fn heard(&self, rule_id: &str) -> &[(String, i64)] {
-        self.heard.get(rule_id).map_or(&[], Vec::as_slice)
+    pub fn seen(&self, rule_id: &str) -> &[(String, i64)] {
+        self.seen.get(rule_id).map_or(&[], Vec::as_slice)
     }
 
     /// The agents that are missed when silent, of which `wanted` holds.
@@ -91,12 +91,12 @@ impl Warm {
         let of_rule = |agents: &Vec<(String, i64)>| {
             agents.iter().filter(|(agent, _)| wanted(agent)).cloned().collect()
         };
-        let heard = self.heard.iter().map(|(rule, agents)| (rule.clone(), of_rule(agents)));
-        Self { windows: HashMap::new(), heard: heard.collect() }
+        let seen = self.seen.iter().map(|(rule, agents)| (rule.clone(), of_rule(agents)));
+        Self { windows: HashMap::new(), seen: seen.collect() }
     }
 
     /// Whether it holds nothing.
     pub fn is_empty(&self) -> bool {
-        self.windows.is_empty() && self.heard.is_empty()
+        self.windows.is_empty() && self.seen.is_empty()
     }
 }

@@ -7,10 +7,8 @@
 use std::sync::Arc;
 
 use crate::model::alert::AlertEvent;
-use crate::server::alert::record;
-use crate::server::alert::shard::Change;
-use crate::server::alert::tell::Tell;
-use crate::server::alert::tracked::Happened;
+use crate::server::alert::Notify;
+use crate::server::alert::tracked::{Change, TransitionKind};
 use crate::server::control::{Control, alerts};
 use crate::server::storage::{StorageError, Store};
 
@@ -24,26 +22,26 @@ const COPY_AT_ONCE: usize = 500;
 /// When the database fails; nothing of them is written then.
 pub fn write(
     control: &Control,
-    tell: &Arc<dyn Tell>,
+    notify: &Arc<dyn Notify>,
     changes: &Arc<Vec<Change>>,
 ) -> Result<(), StorageError> {
-    let (tell, changes) = (Arc::clone(tell), Arc::clone(changes));
+    let (notify, changes) = (Arc::clone(notify), Arc::clone(changes));
     control.write(move |tx| {
         for change in changes.iter() {
             match &change.row {
                 Some(row) => alerts::put_state(tx, row)?,
                 None => alerts::drop_state(tx, &change.key)?,
             }
-            for event in &change.outcome.events {
-                alerts::put_journal(tx, &event.id, &record::to_json(event))?;
+            for event in &change.transition.events {
+                alerts::put_journal(tx, &event.id, &event.to_json())?;
             }
-            if change.outcome.what == Happened::Retired
-                && let Some(event) = change.outcome.events.first()
+            if change.transition.kind == TransitionKind::Retired
+                && let Some(event) = change.transition.events.first()
             {
-                tell.forget(tx, event)?;
+                notify.withdraw(tx, event)?;
             }
-            if let Some((event, kind)) = &change.outcome.notice {
-                tell.tell(tx, event, kind.clone())?;
+            if let Some((event, kind)) = &change.transition.notification {
+                notify.notify(tx, event, kind.clone())?;
             }
         }
         Ok(())
@@ -57,7 +55,9 @@ pub fn copy(control: &Control, store: &dyn Store) -> bool {
             Ok(0) => return true,
             Ok(_) => {}
             Err(error) => {
-                log::warn!("alert events wait in cert.db, the day file took none: {error}");
+                log::warn!(
+                    "cannot copy alert events to the day file, they stay queued in cert.db: {error}"
+                );
                 return false;
             }
         }
@@ -71,9 +71,9 @@ fn copy_some(control: &Control, store: &dyn Store) -> Result<usize, StorageError
     if count == 0 {
         return Ok(0);
     }
-    let events: Vec<_> = rows.iter().filter_map(|(_, text)| record::from_json(text)).collect();
+    let events: Vec<_> = rows.iter().filter_map(|(_, text)| AlertEvent::from_json(text)).collect();
     if events.len() < count {
-        log::error!("{} alert events can't be read and are left out", count - events.len());
+        log::error!("{} alert events cannot be read and are dropped", count - events.len());
     }
     match store.put_events(&events) {
         // One of them can't stand; the others must.
@@ -94,7 +94,7 @@ fn copy_some(control: &Control, store: &dyn Store) -> Result<usize, StorageError
 fn put_or_leave_out(store: &dyn Store, event: &AlertEvent) -> Result<(), StorageError> {
     match store.put_event(event) {
         Err(StorageError::Invalid(why)) => {
-            log::error!("alert event {} is left out of the history: {why}", event.id);
+            log::error!("alert event {} is not kept in the history: {why}", event.id);
             Ok(())
         }
         other => other,

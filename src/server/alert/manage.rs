@@ -14,11 +14,11 @@ use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::severity::Severity;
 use crate::server::alert::fields::FieldError;
 use crate::server::alert::history::Warm;
-use crate::server::alert::pool::{Job, shard_key};
 use crate::server::alert::rule::{Draft, Origin, Rule};
 use crate::server::alert::ruleset::{RuleSet, file_rules};
 use crate::server::alert::shard::Act;
-use crate::server::alert::{Alerts, announce, record, rule_fatal};
+use crate::server::alert::worker::{Job, shard_key};
+use crate::server::alert::{Alerts, announce, rule_fatal};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::alerts::{self as tables, RuleRow};
@@ -31,7 +31,7 @@ pub enum AlertError {
     #[error("{0}")]
     Field(#[from] FieldError),
     /// There is no such rule or alert.
-    #[error("there is no {0} `{1}`")]
+    #[error("{0} `{1}` not found")]
     NotFound(&'static str, String),
     /// The name is taken, or the state of things forbids it.
     #[error("{0}")]
@@ -51,10 +51,6 @@ impl From<rusqlite::Error> for AlertError {
 }
 
 /// The rules of the API. One that can't work is left out, and the log says so.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn stored_rules(control: &Control) -> Result<Vec<Arc<Rule>>, StorageError> {
     let rows = control.read(|db| -> Result<_, StorageError> { Ok(tables::rules(db)?) })?;
     let rules = rows.into_iter().filter_map(|row| {
@@ -137,7 +133,7 @@ impl Alerts {
     ///
     /// # Errors
     ///
-    /// When there is none, it stands in the file, a field can't be, or the name is taken.
+    /// When there is none, it is in the file, a field can't be, or the name is taken.
     pub fn update_rule(
         &self,
         key: &str,
@@ -153,7 +149,7 @@ impl Alerts {
     ///
     /// # Errors
     ///
-    /// When there is none, or it stands in the file.
+    /// When there is none, or it is in the file.
     pub fn delete_rule(&self, key: &str) -> Result<Arc<Rule>, AlertError> {
         let rule = self.changeable(key)?;
         let id = rule.id.clone();
@@ -172,7 +168,7 @@ impl Alerts {
         let rule = self.rule(key)?;
         if rule.origin == Origin::File {
             return Err(AlertError::Conflict(format!(
-                "the rule `{}` stands in the server's configuration file: change it there and \
+                "the rule `{}` is in the server's configuration file: change it there and \
                  reload the server (SIGHUP)",
                 rule.draft.name
             )));
@@ -199,7 +195,7 @@ impl Alerts {
         Ok(rule)
     }
 
-    /// Takes the rules of a configuration that was read again. Alerts of rules that judge as
+    /// Takes the rules of a configuration that was read again. Alerts of rules that evaluate as
     /// before go on.
     ///
     /// # Errors
@@ -251,7 +247,7 @@ impl Alerts {
     ///
     /// # Errors
     ///
-    /// When there is no such event, or its alert is over.
+    /// When there is no such event, or its alert has ended.
     pub fn act(&self, event_id: &str, act: &Act) -> Result<AlertEvent, AlertError> {
         let event = self.event(event_id)?;
         if let Some(pool) = self.pool() {
@@ -283,7 +279,7 @@ impl Alerts {
                 event.resolved_at_ms = Some(now_ms.max(event.timestamp_ms + 1));
             }
         }
-        let (id, text) = (event.id.clone(), record::to_json(&event));
+        let (id, text) = (event.id.clone(), event.to_json());
         self.shared.control.write(move |tx| -> Result<(), StorageError> {
             Ok(tables::put_journal(tx, &id, &text)?)
         })?;
@@ -292,7 +288,7 @@ impl Alerts {
         Ok(event)
     }
 
-    /// The event with this id, as it stands now.
+    /// The event with this id, as it is now.
     ///
     /// # Errors
     ///
@@ -302,7 +298,7 @@ impl Alerts {
             .shared
             .control
             .read(|db| -> Result<_, StorageError> { Ok(tables::journalled(db, id)?) })?;
-        if let Some(event) = waiting.as_deref().and_then(record::from_json) {
+        if let Some(event) = waiting.as_deref().and_then(AlertEvent::from_json) {
             return Ok(event);
         }
         let active = self.active().into_iter().find(|event| event.id == id);
@@ -314,17 +310,13 @@ impl Alerts {
     }
 
     /// Alerts that began from `from_ms` on, by severity, mild first. Recoveries are not counted.
-    ///
-    /// # Errors
-    ///
-    /// When the storage fails.
     pub fn count_since(&self, from_ms: i64) -> Result<[(Severity, u64); 3], StorageError> {
         let mut counts = Severity::ALL.map(|severity| (severity, 0));
         let filter = EventFilter { from_ms: Some(from_ms), ..EventFilter::default() };
         let mut page = Page { limit: COUNT_AT_ONCE, offset: 0 };
         loop {
             let listing = self.shared.store.events(&filter, page)?;
-            for event in listing.items.iter().filter(|event| !record::is_recovery(event)) {
+            for event in listing.items.iter().filter(|event| !event.is_recovery()) {
                 for (severity, count) in &mut counts {
                     *count += u64::from(*severity == event.severity);
                 }

@@ -3,11 +3,11 @@
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 
 use crate::base::exit::{Exit, Fatal};
-use crate::server::alert::tracked::Happened;
+use crate::server::alert::tracked::TransitionKind;
 
 /// The counters.
 pub struct Metrics {
-    /// Points that a rule judged.
+    /// Points that a rule evaluated.
     pub evaluated: IntCounter,
     /// Seconds between storing and judging.
     pub lag: Histogram,
@@ -39,7 +39,7 @@ impl Metrics {
         .buckets(vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0]);
         let turn = HistogramOpts::new(
             "oxmon_alert_turn_seconds",
-            "Seconds that a worker took to judge what waited for it and to write what changed.",
+            "Seconds that a worker took to evaluate its queue and to write what changed.",
         )
         .buckets(vec![0.000_1, 0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0]);
         let transitions =
@@ -47,7 +47,7 @@ impl Metrics {
         let metrics = Self {
             evaluated: IntCounter::new(
                 "oxmon_alert_evaluated_points_total",
-                "Points judged, counted once for each rule.",
+                "Points evaluated, counted once for each rule.",
             )?,
             lag: Histogram::with_opts(lag)?,
             turn: Histogram::with_opts(turn)?,
@@ -68,16 +68,16 @@ impl Metrics {
     }
 
     /// Counts a change.
-    pub fn count(&self, what: Happened) {
-        let to = match what {
-            Happened::Kept => "pending_or_ok",
-            Happened::Fired => "firing",
-            Happened::Escalated => "escalated",
-            Happened::Told => "told",
-            Happened::Resolved => "resolved",
-            Happened::Retired => "retired",
-            Happened::Late => "late",
-            Happened::Acknowledged => "acknowledged",
+    pub fn count(&self, kind: TransitionKind) {
+        let to = match kind {
+            TransitionKind::Kept => "pending_or_ok",
+            TransitionKind::Fired => "firing",
+            TransitionKind::Escalated => "escalated",
+            TransitionKind::Notified => "told",
+            TransitionKind::Resolved => "resolved",
+            TransitionKind::Retired => "retired",
+            TransitionKind::Late => "late",
+            TransitionKind::Acknowledged => "acknowledged",
         };
         self.transitions.with_label_values(&[to]).inc();
     }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
+use rusqlite::Transaction;
 
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::base::exit::{Exit, Fatal};
@@ -20,37 +21,34 @@ use crate::rt::pool::Pool;
 use crate::rt::stop::{Stop, StopSource};
 use crate::rt::thread;
 use crate::server::alert::metrics::Metrics;
-use crate::server::alert::pool::{Job, Shared, shard_key};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
-use crate::server::alert::tell::Tell;
+use crate::server::alert::worker::{Job, Shared, shard_key};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::alerts as tables;
 use crate::server::storage::{NewTick, Observer, StorageError, Store};
 
+pub mod absence;
 pub mod backtest;
+pub mod evaluate;
 pub mod fields;
 pub mod history;
 pub mod journal;
 pub mod manage;
 mod metrics;
-pub mod pool;
-pub mod record;
 mod resume;
 pub mod rule;
-pub mod rules;
 pub mod ruleset;
 pub mod shard;
-pub mod silence;
 pub mod state;
-pub mod tell;
 pub mod tracked;
 pub mod window;
+pub mod worker;
 
 pub use ruleset::{check_file_rules, load_config};
 
-/// How often silences are judged.
+/// How often absences are evaluated.
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two notes of how far evaluation has come.
 const TICKS_PER_WATERMARK: u32 = 30;
@@ -61,7 +59,47 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long states of alerts that are ok again are kept for their silence, at the least.
 const KEEP_OK_SECS: u64 = 86_400;
 
-/// Rules in force and where every alert stands.
+/// Which notification an event asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotifyKind {
+    /// It fires, or has escalated.
+    Firing,
+    /// It has ended. Goes to those who were notified of the firing, and to nobody else.
+    Recovered {
+        /// Id of the event that fired, which the recovery's own id differs from.
+        firing_id: String,
+    },
+}
+
+/// Takes the notifications that events ask for. Called inside the transaction of `cert.db` that
+/// changes the alert's state, so that both are written or neither: everything goes through `tx`.
+pub trait Notify: Send + Sync {
+    /// Makes a pending notification durable. It must not wait for a network, nor write anywhere
+    /// but to `tx`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; the state change is rolled back with it and tried again.
+    fn notify(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        kind: NotifyKind,
+    ) -> Result<(), rusqlite::Error>;
+
+    /// Drops what is pending for the alert of this event: it has ended without a notification.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database; the state change is rolled back with it and tried again.
+    fn withdraw(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error>;
+
+    /// Called after the commit of a transaction with notifications, so that senders need not
+    /// wait for their next tick.
+    fn wake(&self) {}
+}
+
+/// Rules in force and the state of every alert.
 pub struct Alerts {
     shared: Arc<Shared>,
     pool: Arc<PoolSlot>,
@@ -92,10 +130,10 @@ impl Alerts {
         clock: Arc<dyn Clock>,
         config: &ServerConfig,
         registry: &prometheus::Registry,
-        tell: Arc<dyn Tell>,
+        notify: Arc<dyn Notify>,
     ) -> Result<Arc<Self>, Fatal> {
         let failed = |error: StorageError| {
-            let message = format!("alerts can't go on where they stood: {error}");
+            let message = format!("failed to restore alerts: {error}");
             Fatal::new(Exit::DataDir, message)
         };
         let now_ms = clock.now_ms();
@@ -113,7 +151,7 @@ impl Alerts {
             store,
             control,
             clock,
-            tell,
+            notify,
             metrics,
             retries.stop(),
             copy,
@@ -136,8 +174,8 @@ impl Alerts {
         }))
     }
 
-    /// Judges what is queued, writes it, copies its events and ends the workers. The store must
-    /// still be open. Points that are stored later are judged after the next start.
+    /// Evaluates what is queued, writes it, copies its events and ends the workers. The store must
+    /// still be open. Points that are stored later are evaluated after the next start.
     pub fn stop(&self) {
         let Some(running) = self.running.lock().take() else { return };
         drop(running.timers);
@@ -148,7 +186,9 @@ impl Alerts {
         if let Some(pool) = self.pool.lock().take() {
             let drained = barrier(&pool).recv_timeout(DRAIN_MAX);
             if drained == Err(RecvTimeoutError::Timeout) {
-                log::error!("alert changes can't be written; they are found again at the start");
+                log::error!(
+                    "alert changes cannot be written; they are evaluated again at the next start"
+                );
             } else {
                 write_watermark(&self.shared, self.shared.clock.now_ms());
             }
@@ -158,7 +198,7 @@ impl Alerts {
         journal::copy(&self.shared.control, self.shared.store.as_ref());
     }
 
-    /// Waits until everything that is queued has been judged and written.
+    /// Waits until everything that is queued has been evaluated and written.
     pub fn settle(&self) {
         if let Some(pool) = self.pool() {
             // It ends with an error, when the last worker has come to it.
@@ -190,7 +230,7 @@ impl Observer for Alerts {
         if ticks.is_empty() {
             return;
         }
-        // Once the pool is gone, the next start judges what has been stored.
+        // Once the pool is gone, the next start evaluates what has been stored.
         if let Some(pool) = self.pool() {
             let job = Job::Points { agent: agent.to_owned(), ticks, queued: Instant::now() };
             pool.put(shard_key(agent), job);
@@ -227,7 +267,7 @@ fn workers_of(shared: &Arc<Shared>, shards: Vec<shard::Shard>, config: &ServerCo
         let shared = Arc::clone(shared);
         move |jobs: Receiver<Job>| {
             let shard = shard.ok_or("a worker starts once")?;
-            pool::work(&shared, index, shard, &jobs)
+            worker::work(&shared, index, shard, &jobs)
         }
     })
 }
@@ -263,15 +303,16 @@ fn timer(shared: Arc<Shared>, pool: Arc<PoolSlot>, stop: Stop) -> JoinHandle<()>
             shared.metrics.queued.set(i64::try_from(pool.depth()).unwrap_or(i64::MAX));
             let now = shared.clock.now();
             for index in 0..pool.shards() {
-                // A worker that is behind looks at silences when it has caught up.
+                // A worker that is behind looks at absences when it has caught up.
                 let _ = pool.offer(index as u64, Job::Tick { now });
             }
             ticks = ticks.wrapping_add(1);
             if ticks.is_multiple_of(TICKS_PER_WATERMARK)
                 && shared.busy.swap(false, Ordering::Relaxed)
             {
-                let judged = shared.judged_ms.iter().map(|at_ms| at_ms.load(Ordering::Relaxed));
-                write_watermark(&shared, judged.min().unwrap_or(i64::MIN));
+                let evaluated =
+                    shared.evaluated_ms.iter().map(|at_ms| at_ms.load(Ordering::Relaxed));
+                write_watermark(&shared, evaluated.min().unwrap_or(i64::MIN));
             }
         }
         Ok(())
@@ -286,7 +327,7 @@ fn write_watermark(shared: &Shared, at_ms: i64) {
         .control
         .write(move |tx| -> Result<(), StorageError> { Ok(tables::put_watermark(tx, at_ms)?) });
     if let Err(error) = written {
-        log::warn!("how far alert evaluation has come can't be noted: {error}");
+        log::warn!("failed to write the alert watermark: {error}");
     }
 }
 

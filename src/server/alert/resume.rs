@@ -1,21 +1,22 @@
-//! Going on after a restart: alerts stand where the database says, windows are filled from
-//! history, and points that were stored but not judged before the end are judged now.
+//! Going on after a restart: alerts have the state that the database holds, windows are filled from
+//! history, and points that were stored but not evaluated before the end are evaluated now.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::clock::{DAY_MS, HOUR_MS, MINUTE_MS, Now};
+use crate::model::alert::AlertEvent;
+use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
-use crate::server::alert::pool::{Shared, shard_key};
 use crate::server::alert::rule::Rule;
-use crate::server::alert::rules::Sample;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::Shard;
+use crate::server::alert::worker::{Shared, shard_key};
 use crate::server::control::alerts::{self, StateRow};
 use crate::server::storage::StorageError;
 
 /// Points carry their agents' time, which may lag behind the server's: so much before the
-/// watermark is judged again. Judging twice changes nothing.
+/// watermark is evaluated again. Evaluating twice changes nothing.
 const SLACK_MS: i64 = 2 * MINUTE_MS;
 
 /// The workers' shards as they stood when the process ended, with what happened since.
@@ -36,13 +37,13 @@ pub fn resume(shared: &Shared, workers: usize, now: Now) -> Result<Vec<Shard>, S
     for row in &rows {
         let [_, agent, ..] = &row.key;
         shards.of(agent).restore(row, now);
-        if let Some(event) = row.detail.as_deref().and_then(super::record::from_json) {
+        if let Some(event) = row.detail.as_deref().and_then(AlertEvent::from_json) {
             shared.note_active(row.key.clone(), event);
         }
     }
     let resumed_ms = watermark.map(|at_ms| at_ms.saturating_sub(SLACK_MS));
     let oldest = oldest_rows(&rows);
-    for rule in rules.enabled().filter(|rule| rule.judge.silence_ms().is_none()) {
+    for rule in rules.enabled().filter(|rule| rule.evaluator.absent_ms().is_none()) {
         let row_ms = oldest.get(rule.id.as_str()).copied();
         shards.replay(shared, rule, resumed_ms, row_ms, now_ms);
     }
@@ -50,7 +51,7 @@ pub fn resume(shared: &Shared, workers: usize, now: Now) -> Result<Vec<Shard>, S
     let changes = shards.iter_mut().flat_map(Shard::take_changes).collect();
     shared.commit_once(changes)?;
     if watermark.is_none() {
-        // A kill before the first note of it would hide what this process has not judged.
+        // A kill before the first note of it would hide what this process has not evaluated.
         shared.control.write(move |tx| -> Result<(), StorageError> {
             Ok(alerts::put_watermark(tx, now_ms)?)
         })?;
@@ -76,11 +77,11 @@ impl Shards<'_> {
         &mut self.0[(shard_key(agent) % count) as usize]
     }
 
-    /// Who was heard of before.
+    /// Who was seen before.
     fn start(&mut self, shared: &Shared, rules: &RuleSet, now: Now) -> Result<(), StorageError> {
-        let quiet: Vec<Arc<Rule>> =
-            rules.enabled().filter(|rule| rule.judge.silence_ms().is_some()).cloned().collect();
-        let warm = Warm::read(shared.store.as_ref(), &quiet, now.wall_ms);
+        let absence: Vec<Arc<Rule>> =
+            rules.enabled().filter(|rule| rule.evaluator.absent_ms().is_some()).cloned().collect();
+        let warm = Warm::read(shared.store.as_ref(), &absence, now.wall_ms);
         let seen = shared.store.agents_seen()?;
         let count = self.0.len() as u64;
         for (index, shard) in self.0.iter_mut().enumerate() {
@@ -95,7 +96,7 @@ impl Shards<'_> {
         Ok(())
     }
 
-    /// Fills a rule's windows, and judges what came after its alerts' newest points or after the
+    /// Fills a rule's windows, and evaluates what came after its alerts' newest points or after the
     /// watermark.
     fn replay(
         &mut self,
@@ -105,7 +106,7 @@ impl Shards<'_> {
         row_ms: Option<i64>,
         now_ms: i64,
     ) {
-        let window_ms = rule.judge.window_ms();
+        let window_ms = rule.evaluator.window_ms();
         let window_from = (window_ms > 0).then(|| now_ms.saturating_sub(window_ms));
         let row_from = row_ms.map(|at_ms| at_ms.max(now_ms.saturating_sub(DAY_MS)));
         let starts = [window_from, resumed_ms, row_from];

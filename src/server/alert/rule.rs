@@ -1,4 +1,4 @@
-//! A rule: what to look at, which type judges it, and how its alerts are told.
+//! A rule: what to look at, which type evaluates it, and how its alerts are notified.
 
 use std::sync::Arc;
 
@@ -11,8 +11,8 @@ use crate::base::limits::{
 };
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
+use crate::server::alert::evaluate::{self, Evaluator, RuleType};
 use crate::server::alert::fields::{FieldError, shown, unknown};
-use crate::server::alert::rules::{self, Judge, Spec};
 
 /// Seconds for which an alert does not notify again, where a rule names none.
 pub const SILENCE_SECS_DEFAULT: u64 = 600;
@@ -74,7 +74,7 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Takes a rule apart as it stands in a file, a seed or a request: the type's fields may stand
+    /// Takes a rule apart as it is in a file, a seed or a request: the type's fields may be
     /// beside the others, or in `config_json` as an object or as a string that holds one.
     ///
     /// # Errors
@@ -88,7 +88,7 @@ impl Draft {
         let given = map.get("config_json");
         for (name, value) in given.map(config_object).transpose()?.unwrap_or_default() {
             if config.insert(name.clone(), value).is_some() {
-                return Err(FieldError::new(&name, "stands both in `config_json` and beside it"));
+                return Err(FieldError::new(&name, "is given both in `config_json` and beside it"));
             }
         }
         let rule_type = match (map.get("rule_type"), map.get("type")) {
@@ -220,9 +220,9 @@ pub struct Rule {
     /// Unix seconds.
     pub updated_at: i64,
     /// Its type.
-    pub spec: &'static Spec,
-    /// Judges its points.
-    pub judge: Arc<dyn Judge>,
+    pub spec: &'static RuleType,
+    /// Evaluates its points.
+    pub evaluator: Arc<dyn Evaluator>,
     agents: GlobMatcher,
     labels: Vec<(String, GlobMatcher)>,
 }
@@ -239,7 +239,7 @@ impl Rule {
         origin: Origin,
         (created_at, updated_at): (i64, i64),
     ) -> Result<Self, FieldError> {
-        let spec = rules::spec(&draft.rule_type)?;
+        let spec = evaluate::rule_type(&draft.rule_type)?;
         let any = draft.metric == "*";
         if draft.metric.trim().is_empty() {
             return Err(FieldError::new("metric", "is missing or empty"));
@@ -248,22 +248,22 @@ impl Rule {
             let message = "must be one metric's name; only no_data takes `*`, for a whole agent";
             return Err(FieldError::new("metric", message));
         }
-        let judge = rules::judge(spec, &draft.config)?;
+        let evaluator = evaluate::evaluator(spec, &draft.config)?;
         let agents = glob("agent_pattern", &draft.agent_pattern)?;
         let labels = label_globs(draft.config.get("labels"))?;
         if any && !labels.is_empty() {
             return Err(FieldError::new("labels", "can't narrow a whole agent (`metric = \"*\"`)"));
         }
-        let judge = Arc::from(judge);
-        Ok(Self { id, draft, origin, created_at, updated_at, spec, judge, agents, labels })
+        let evaluator = Arc::from(evaluator);
+        Ok(Self { id, draft, origin, created_at, updated_at, spec, evaluator, agents, labels })
     }
 
     /// Whether it is about this agent.
     pub fn wants_agent(&self, agent: &str) -> bool {
-        let quiet = self.judge.silence_ms().is_some()
+        let exempt = self.evaluator.absent_ms().is_some()
             && agent == CERT_AGENT
             && self.draft.agent_pattern != CERT_AGENT;
-        !quiet && self.agents.is_match(agent)
+        !exempt && self.agents.is_match(agent)
     }
 
     /// Whether it is about this series.
@@ -278,9 +278,9 @@ impl Rule {
         self.labels.iter().all(|(name, glob)| labels.get(name).is_some_and(|v| glob.is_match(v)))
     }
 
-    /// Whether both judge the same points in the same way, so that the state of one is that of the
-    /// other.
-    pub fn judges_like(&self, other: &Self) -> bool {
+    /// Whether both evaluate the same points in the same way, so that one can take over the state
+    /// of the other.
+    pub fn evaluates_like(&self, other: &Self) -> bool {
         let (a, b) = (&self.draft, &other.draft);
         a.rule_type == b.rule_type
             && a.metric == b.metric
@@ -295,7 +295,7 @@ impl Rule {
     }
 
     /// Milliseconds for which an alert does not notify again.
-    pub fn silence_ms(&self) -> i64 {
+    pub fn repeat_ms(&self) -> i64 {
         i64::try_from(self.draft.silence_secs).unwrap_or(i64::MAX).saturating_mul(1_000)
     }
 }
@@ -305,7 +305,7 @@ fn glob(field: &str, pattern: &str) -> Result<GlobMatcher, FieldError> {
     let built = GlobBuilder::new(pattern).literal_separator(false).build();
     built
         .map(|glob| glob.compile_matcher())
-        .map_err(|error| FieldError::new(field, format!("is no glob: {}", error.kind())))
+        .map_err(|error| FieldError::new(field, format!("is not a valid glob: {}", error.kind())))
 }
 
 fn label_globs(value: Option<&Value>) -> Result<Vec<(String, GlobMatcher)>, FieldError> {
@@ -333,7 +333,7 @@ fn label_globs(value: Option<&Value>) -> Result<Vec<(String, GlobMatcher)>, Fiel
 /// Names the field.
 pub fn check_names(map: &Map<String, Value>, extra: &[&'static str]) -> Result<(), FieldError> {
     let known = OWN.iter().chain(extra).copied();
-    let types = rules::TABLE.iter().flat_map(|spec| spec.fields).chain(rules::COMMON);
+    let types = evaluate::TABLE.iter().flat_map(|spec| spec.fields).chain(evaluate::COMMON);
     let known: Vec<&str> = known.chain(types.map(|field| field.name)).collect();
     match map.keys().find(|name| !known.contains(&name.as_str())) {
         Some(name) => Err(unknown(name, OWN.iter().chain(extra).copied())),

@@ -176,7 +176,10 @@ duration_secs = 300
         let message = refuse(&format!("{GOOD}{GOOD}"));
         assert!(message.starts_with("s.toml:11: alert.rules.1.name: `high-cpu` is"), "{message}");
         let message = refuse(&GOOD.replace("duration_secs", "duration_sec"));
-        assert!(message.contains("s.toml:8: alert.rules.0.duration_sec: is no field"), "{message}");
+        assert!(
+            message.contains("s.toml:8: alert.rules.0.duration_sec: is not a field"),
+            "{message}"
+        );
         assert!(message.contains("did you mean `duration_secs`?"), "{message}");
         let message = refuse(&GOOD.replace("\"threshold\"", "\"thresold\""));
         assert!(message.starts_with("s.toml:4: alert.rules.0.type: must be"), "{message}");

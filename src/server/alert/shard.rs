@@ -8,47 +8,23 @@ use std::sync::Arc;
 use crate::base::clock::Now;
 use crate::model::alert::AlertEvent;
 use crate::model::series::SeriesKey;
+use crate::server::alert::absence::Absences;
+use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
-use crate::server::alert::record;
 use crate::server::alert::rule::Rule;
-use crate::server::alert::rules::Sample;
 use crate::server::alert::ruleset::RuleSet;
-use crate::server::alert::silence::Silences;
-use crate::server::alert::tracked::{Happened, Outcome, Tracked};
+use crate::server::alert::tracked::{
+    Change, Tracked, Transition, TransitionKind, retire, series_of,
+};
 use crate::server::control::alerts::StateRow;
-use crate::server::storage::{NewPoint, Series};
-
-/// A change of one alert, to be written in one transaction with others.
-#[derive(Debug)]
-pub struct Change {
-    /// The alert's key.
-    pub key: [String; 4],
-    /// Its row; `None` when there is nothing to remember.
-    pub row: Option<StateRow>,
-    /// The event that fires now, where it does.
-    pub active: Option<AlertEvent>,
-    /// Events and notices.
-    pub outcome: Outcome,
-}
-
-impl Change {
-    /// The change that `outcome` is for `tracked`.
-    pub fn of(tracked: &Tracked, key: &SeriesKey, outcome: Outcome) -> Self {
-        Self {
-            key: record::row_key(&tracked.rule.id, key),
-            row: tracked.row(key),
-            active: tracked.active.as_deref().cloned(),
-            outcome,
-        }
-    }
-}
+use crate::server::storage::Series;
 
 /// What a person does about an alert.
 #[derive(Debug, Clone)]
 pub enum Act {
     /// They say that they know.
     Acknowledge,
-    /// They say that it is over.
+    /// They say that it has ended.
     Resolve {
         /// Who says so.
         who: String,
@@ -65,8 +41,8 @@ const UNWANTED: Slot = 1;
 struct Entry {
     key: KeyRef,
     tracked: Vec<Tracked>,
-    /// Places in the table of silences that its points end.
-    heard: Vec<usize>,
+    /// Places in the table of absences that its points end.
+    seen: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -94,7 +70,7 @@ pub struct Shard {
     slots: Vec<Slot>,
     entries: Vec<Entry>,
     parked: HashMap<Arc<SeriesKey>, usize>,
-    silences: Silences,
+    absences: Absences,
     warm: Arc<Warm>,
     /// When no window reaches back to what `warm` holds any more, steady milliseconds.
     cool_ms: i64,
@@ -112,15 +88,15 @@ impl Shard {
 
     fn index(&mut self, rules: Arc<RuleSet>) {
         self.by_metric.clear();
-        for rule in rules.enabled().filter(|rule| rule.judge.silence_ms().is_none()) {
+        for rule in rules.enabled().filter(|rule| rule.evaluator.absent_ms().is_none()) {
             let of_metric = self.by_metric.entry(rule.draft.metric.clone()).or_default();
             of_metric.push(Arc::clone(rule));
         }
-        self.silences.set_rules(rules.enabled());
+        self.absences.set_rules(rules.enabled());
         self.rules = rules;
     }
 
-    /// Points that were judged by a rule since the last call.
+    /// Points that were evaluated by a rule since the last call.
     pub fn take_evaluated(&mut self) -> u64 {
         std::mem::take(&mut self.evaluated)
     }
@@ -130,32 +106,37 @@ impl Shard {
         std::mem::take(&mut self.changes)
     }
 
-    /// Says who was heard of before this process, as [`Silences::start`] does.
+    /// Says who was seen before this process, as [`Absences::start`] does.
     pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: impl Into<Now>) {
-        self.silences.start(agents, warm, now.into());
+        self.absences.start(agents, warm, now.into());
     }
 
-    /// Judges who is silent.
+    /// Evaluates who is silent.
     pub fn tick(&mut self, now: impl Into<Now>) {
         let now = now.into();
-        self.silences.tick(now, &mut self.changes);
+        self.absences.tick(now, &mut self.changes);
         if now.steady_ms >= self.cool_ms && !self.warm.is_empty() {
             self.warm = Arc::default();
         }
     }
 
-    /// Judges stored points of one agent. `now` is when they are judged.
-    pub fn points(&mut self, agent: &str, points: &[NewPoint], now: impl Into<Now>) {
+    /// Evaluates stored points of one agent. `now` is when they are evaluated.
+    pub fn points<'p>(
+        &mut self,
+        agent: &str,
+        points: impl IntoIterator<Item = (&'p Arc<Series>, Sample)>,
+        now: impl Into<Now>,
+    ) {
         let now = now.into();
-        self.silences.heard(agent, now, &mut self.changes);
-        for point in points {
-            let number = point.series.number as usize;
+        self.absences.seen(agent, now, &mut self.changes);
+        for (series, sample) in points {
+            let number = series.number as usize;
             let slot = self.slots.get(number).copied().unwrap_or(UNKNOWN);
             if slot == UNWANTED {
                 continue;
             }
             let index = if slot == UNKNOWN {
-                match self.place(&point.series) {
+                match self.place(series) {
                     Some(index) => index,
                     None => continue,
                 }
@@ -163,17 +144,16 @@ impl Shard {
                 slot as usize - 2
             };
             let Some(entry) = self.entries.get_mut(index) else { continue };
-            let sample = Sample { at_ms: point.timestamp_ms, value: point.value };
             let key = entry.key.get();
             for tracked in &mut entry.tracked {
                 self.evaluated += 1;
                 tracked.put_back(sample.at_ms, now.wall_ms);
-                if let Some(outcome) = tracked.point(key, sample) {
-                    self.changes.push(Change::of(tracked, key, outcome));
+                if let Some(transition) = tracked.point(key, sample) {
+                    self.changes.push(Change::of(tracked, key, transition));
                 }
             }
-            for silence in &entry.heard {
-                self.silences.heard_metric(*silence, now, &mut self.changes);
+            for absence in &entry.seen {
+                self.absences.seen_metric(*absence, now, &mut self.changes);
             }
         }
     }
@@ -200,14 +180,14 @@ impl Shard {
     /// Makes the entry of a series, or marks it as of no concern.
     fn enter(&mut self, key: KeyRef) -> Option<usize> {
         let tracked = self.fresh(key.get(), &[]);
-        let heard = self.silences.of_series(key.get());
-        if tracked.is_empty() && heard.is_empty() {
+        let seen = self.absences.of_series(key.get());
+        if tracked.is_empty() && seen.is_empty() {
             if let KeyRef::Live(series) = &key {
                 self.slots[series.number as usize] = UNWANTED;
             }
             return None;
         }
-        self.entries.push(Entry { key, tracked, heard });
+        self.entries.push(Entry { key, tracked, seen });
         Some(self.entries.len() - 1)
     }
 
@@ -242,28 +222,28 @@ impl Shard {
         entry.tracked.iter_mut().find(|tracked| tracked.rule.id == rule.id)
     }
 
-    /// Judges a point of history again, after a restart.
+    /// Evaluates a point of history again, after a restart.
     pub fn replay(&mut self, rule: &Arc<Rule>, key: &SeriesKey, sample: Sample) {
         let Some(tracked) = self.tracked(rule, key) else { return };
-        if let Some(outcome) = tracked.point(key, sample) {
-            let change = Change::of(tracked, key, outcome);
+        if let Some(transition) = tracked.point(key, sample) {
+            let change = Change::of(tracked, key, transition);
             self.changes.push(change);
         }
     }
 
-    /// Puts an alert back to where the database says that it stands.
+    /// Puts an alert back to the state that the database holds.
     pub fn restore(&mut self, row: &StateRow, now: impl Into<Now>) {
         let now = now.into();
         let [rule_id, ..] = &row.key;
         let rule = self.rules.enabled().find(|rule| rule.id == *rule_id).cloned();
-        let key = record::series_of(&row.key);
+        let key = series_of(&row.key);
         let (Some(rule), Some(key)) = (rule, key) else {
             self.forget(row, now.wall_ms);
             return;
         };
         let restored = Tracked::restored(Arc::clone(&rule), row);
-        let wanted = if rule.judge.silence_ms().is_some() {
-            self.silences.restore(restored, &key, now)
+        let wanted = if rule.evaluator.absent_ms().is_some() {
+            self.absences.restore(restored, &key, now)
         } else if let Some(tracked) = self.tracked(&rule, &key) {
             *tracked = restored;
             true
@@ -277,20 +257,20 @@ impl Shard {
 
     /// Removes the row of a rule that is gone, with a quiet end for an alert that fired.
     fn forget(&mut self, row: &StateRow, now_ms: i64) {
-        let mut outcome = Outcome { what: Happened::Retired, ..Outcome::default() };
-        if let Some(mut event) = row.detail.as_deref().and_then(record::from_json) {
+        let mut transition = Transition { kind: TransitionKind::Retired, ..Transition::default() };
+        if let Some(mut event) = row.detail.as_deref().and_then(AlertEvent::from_json) {
             event.status = crate::model::alert::AlertStatus::Resolved;
             event.resolved_at_ms = Some(now_ms);
-            outcome.events.push(event);
+            transition.events.push(event);
         }
-        self.changes.push(Change { key: row.key.clone(), row: None, active: None, outcome });
+        self.changes.push(Change { key: row.key.clone(), row: None, active: None, transition });
     }
 
-    /// Puts other rules in force. A rule that judges as before keeps its alerts; those of one that
-    /// is gone, disabled or judges otherwise end quietly.
+    /// Puts other rules in force. A rule that evaluates as before keeps its alerts; those of one
+    /// that is gone, disabled or evaluates differently end.
     pub fn set_rules(&mut self, rules: Arc<RuleSet>, warm: Arc<Warm>, now: impl Into<Now>) {
         let now = now.into();
-        let windows = rules.enabled().map(|rule| rule.judge.window_ms());
+        let windows = rules.enabled().map(|rule| rule.evaluator.window_ms());
         self.cool_ms = now.steady_ms.saturating_add(windows.max().unwrap_or(0));
         self.warm = warm;
         self.index(Arc::clone(&rules));
@@ -309,9 +289,9 @@ impl Shard {
             kept.extend(self.fresh(key, &kept));
             entry.tracked = kept;
         }
-        self.silences.rebuild(&rules, &self.warm, now, &mut self.changes);
+        self.absences.rebuild(&rules, &self.warm, now, &mut self.changes);
         for entry in &mut entries {
-            entry.heard = self.silences.of_series(entry.key.get());
+            entry.seen = self.absences.of_series(entry.key.get());
         }
         self.entries = entries;
     }
@@ -324,7 +304,7 @@ impl Shard {
         now_ms: i64,
         kept: &mut Vec<Tracked>,
     ) {
-        let same = rules.get(&tracked.rule.id).filter(|rule| rule.judges_like(&tracked.rule));
+        let same = rules.get(&tracked.rule.id).filter(|rule| rule.evaluates_like(&tracked.rule));
         if let Some(rule) = same {
             tracked.rule = Arc::clone(rule);
             kept.push(tracked);
@@ -344,16 +324,9 @@ impl Shard {
                 return answer(tracked, key, act, now_ms, &mut self.changes);
             }
         }
-        let (tracked, key) = self.silences.find(fires)?;
+        let (tracked, key) = self.absences.find(fires)?;
         answer(tracked, key, act, now_ms, &mut self.changes)
     }
-}
-
-/// Ends what a rule that is no longer in force had begun; `None` when nothing stands of it.
-pub fn retire(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64) -> Option<Change> {
-    let had_row = tracked.row(key).is_some();
-    let outcome = tracked.retire(now_ms);
-    (had_row || outcome.is_some()).then(|| Change::of(tracked, key, outcome.unwrap_or_default()))
 }
 
 fn answer(
@@ -363,12 +336,12 @@ fn answer(
     now_ms: i64,
     changes: &mut Vec<Change>,
 ) -> Option<AlertEvent> {
-    let outcome = match act {
+    let transition = match act {
         Act::Acknowledge => tracked.acknowledge(),
         Act::Resolve { who } => tracked.resolve_by_hand(key, now_ms, who),
     }?;
-    let event = outcome.events.first().cloned();
-    changes.push(Change::of(tracked, key, outcome));
+    let event = transition.events.first().cloned();
+    changes.push(Change::of(tracked, key, transition));
     event
 }
 

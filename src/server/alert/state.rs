@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!          breach                held for so long
-//!    ok ───────────▶ pending ───────────────────────▶ firing ──▶ told, unless silenced
+//!    ok ───────────▶ pending ───────────────────────▶ firing ──▶ notified, unless silenced
 //!    ▲                  │ not a breach                   │ clear
 //!    └──────────────────┴────────────────────────────────┤
 //!    ▲ clear                                             │ resolved by hand
@@ -13,12 +13,12 @@
 
 use crate::base::clock::MINUTE_MS;
 use crate::model::severity::Severity;
-use crate::server::alert::rules::Verdict;
+use crate::server::alert::evaluate::Condition;
 
 /// How far ahead of another a clock may be before it counts as wrong.
 pub const CLOCK_AHEAD_MS_MAX: i64 = 5 * MINUTE_MS;
 
-/// Where an alert stands.
+/// The state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
     /// All is well.
@@ -56,16 +56,16 @@ pub struct Policy {
     /// How long every point must breach before it fires, milliseconds.
     pub hold_ms: i64,
     /// For how long after a notification the same alert does not notify again, milliseconds.
-    pub silence_ms: i64,
+    pub repeat_ms: i64,
 }
 
-/// A verdict at a time. Times may not go back: whoever calls sorts out late points.
+/// A condition at a time. Times may not go back: whoever calls sorts out late points.
 #[derive(Debug, Clone, Copy)]
 pub struct Input {
     /// Unix milliseconds.
     pub at_ms: i64,
-    /// The verdict.
-    pub verdict: Verdict,
+    /// The condition.
+    pub condition: Condition,
     /// How bad it would be.
     pub severity: Severity,
     /// Since when it breaches, where that is not `at_ms`.
@@ -81,57 +81,57 @@ pub enum Action {
     Keep,
     /// An alert begins.
     Fire {
-        /// Whether it is told; not within the silence after the last time.
-        tell: bool,
+        /// Whether it is notified; not within the silence after the last time.
+        notify: bool,
     },
-    /// The alert has become graver, which is told in any case.
+    /// The alert has become graver, which is notified in any case.
     Escalate,
-    /// The alert goes on, and the silence that held its notification back is over.
-    Tell,
-    /// The alert is over.
+    /// The alert goes on, and the silence that held its notification back has ended.
+    Notify,
+    /// The alert has ended.
     Resolve {
-        /// Whether it is told: when the firing was.
-        tell: bool,
+        /// Whether it is notified: when the firing was.
+        notify: bool,
     },
 }
 
 /// The state of one alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct State {
-    /// Where it stands.
+    /// Its state.
     pub phase: Phase,
     /// Since when it breaches; of no meaning when ok. Unix milliseconds.
     pub since_ms: i64,
-    /// The newest time that was judged, Unix milliseconds.
+    /// The newest time that was evaluated, Unix milliseconds.
     pub last_ms: i64,
     /// The gravest severity since it fired.
     pub severity: Severity,
-    /// When it was last told, or closed by hand. Unix milliseconds.
+    /// When it was last notified, or closed by hand. Unix milliseconds.
     pub notified_ms: Option<i64>,
-    /// Whether this firing was told.
-    pub told: bool,
+    /// Whether this firing was notified.
+    pub notified: bool,
 }
 
 impl State {
-    /// An alert that nobody has heard of.
+    /// An alert that nobody has seen.
     pub const NEW: Self = Self {
         phase: Phase::Ok,
         since_ms: 0,
         last_ms: i64::MIN,
         severity: Severity::Info,
         notified_ms: None,
-        told: false,
+        notified: false,
     };
 
-    /// Takes a verdict.
+    /// Takes a condition.
     pub fn step(&mut self, policy: Policy, input: Input) -> Action {
         self.last_ms = self.last_ms.max(input.at_ms);
-        match (self.phase, input.verdict) {
-            (_, Verdict::Unknown) | (Phase::Ok | Phase::Closed, Verdict::Between) => {
+        match (self.phase, input.condition) {
+            (_, Condition::Unknown) | (Phase::Ok | Phase::Closed, Condition::Between) => {
                 Action::Nothing
             }
-            (Phase::Ok, Verdict::Clear) | (Phase::Firing, Verdict::Between) => Action::Nothing,
-            (Phase::Ok, Verdict::Breach) => {
+            (Phase::Ok, Condition::Clear) | (Phase::Firing, Condition::Between) => Action::Nothing,
+            (Phase::Ok, Condition::Breach) => {
                 self.since_ms = input.since_ms.unwrap_or(input.at_ms);
                 if self.held(policy, input.at_ms) {
                     return self.fire(policy, input);
@@ -139,34 +139,34 @@ impl State {
                 self.phase = Phase::Pending;
                 Action::Keep
             }
-            (Phase::Pending, Verdict::Breach) if self.held(policy, input.at_ms) => {
+            (Phase::Pending, Condition::Breach) if self.held(policy, input.at_ms) => {
                 self.fire(policy, input)
             }
-            (Phase::Pending, Verdict::Breach) => Action::Nothing,
-            (Phase::Pending | Phase::Closed, Verdict::Clear)
-            | (Phase::Pending, Verdict::Between) => {
+            (Phase::Pending, Condition::Breach) => Action::Nothing,
+            (Phase::Pending | Phase::Closed, Condition::Clear)
+            | (Phase::Pending, Condition::Between) => {
                 self.phase = Phase::Ok;
                 Action::Keep
             }
-            (Phase::Firing, Verdict::Breach) => self.go_on(policy, input),
-            (Phase::Firing, Verdict::Clear) => {
+            (Phase::Firing, Condition::Breach) => self.go_on(policy, input),
+            (Phase::Firing, Condition::Clear) => {
                 self.phase = Phase::Ok;
-                Action::Resolve { tell: std::mem::take(&mut self.told) }
+                Action::Resolve { notify: std::mem::take(&mut self.notified) }
             }
-            (Phase::Closed, Verdict::Breach) if self.silence_over(policy, input.at_ms) => {
+            (Phase::Closed, Condition::Breach) if self.repeat_due(policy, input.at_ms) => {
                 self.since_ms = input.at_ms;
                 self.fire(policy, input)
             }
-            (Phase::Closed, Verdict::Breach) => Action::Nothing,
+            (Phase::Closed, Condition::Breach) => Action::Nothing,
         }
     }
 
     /// Somebody has resolved a firing alert: it stays quiet until it is clear, or until the
-    /// silence after now is over. True when that tells whoever was told of the firing.
+    /// silence after now has ended. True when that notifies whoever was notified of the firing.
     pub fn close(&mut self, now_ms: i64) -> bool {
         self.phase = Phase::Closed;
         self.notified_ms = Some(now_ms);
-        std::mem::take(&mut self.told)
+        std::mem::take(&mut self.notified)
     }
 
     /// A late point inside of the time that a pending alert counts on did not breach. True when
@@ -180,8 +180,8 @@ impl State {
         changes
     }
 
-    /// The clock that its points are told by was put back: what was judged in a time that is still
-    /// to come counts as judged just before `at_ms`.
+    /// The clock of the points was set back: what was evaluated in a time that is still to come
+    /// counts as evaluated just before `at_ms`.
     pub fn put_back(&mut self, at_ms: i64) {
         self.last_ms = self.last_ms.min(at_ms.saturating_sub(1));
         self.since_ms = self.since_ms.min(at_ms);
@@ -191,11 +191,11 @@ impl State {
         at_ms.saturating_sub(self.since_ms) >= policy.hold_ms
     }
 
-    fn silence_over(&self, policy: Policy, at_ms: i64) -> bool {
-        let over = |told_ms: i64| {
-            let since_ms = at_ms.saturating_sub(told_ms);
-            // What was told long after now was told by a clock that has been put back.
-            since_ms >= policy.silence_ms || since_ms < -CLOCK_AHEAD_MS_MAX
+    fn repeat_due(&self, policy: Policy, at_ms: i64) -> bool {
+        let over = |notified_ms: i64| {
+            let since_ms = at_ms.saturating_sub(notified_ms);
+            // What was notified long after now was notified by a clock that has been put back.
+            since_ms >= policy.repeat_ms || since_ms < -CLOCK_AHEAD_MS_MAX
         };
         self.notified_ms.is_none_or(over)
     }
@@ -203,22 +203,22 @@ impl State {
     fn fire(&mut self, policy: Policy, input: Input) -> Action {
         self.phase = Phase::Firing;
         self.severity = input.severity;
-        self.told = self.silence_over(policy, input.at_ms);
-        if self.told {
+        self.notified = self.repeat_due(policy, input.at_ms);
+        if self.notified {
             self.notified_ms = Some(input.at_ms);
         }
-        Action::Fire { tell: self.told }
+        Action::Fire { notify: self.notified }
     }
 
     fn go_on(&mut self, policy: Policy, input: Input) -> Action {
         let graver = input.severity > self.severity;
-        if !graver && (self.told || !self.silence_over(policy, input.at_ms)) {
+        if !graver && (self.notified || !self.repeat_due(policy, input.at_ms)) {
             return Action::Nothing;
         }
         self.severity = self.severity.max(input.severity);
-        self.told = true;
+        self.notified = true;
         self.notified_ms = Some(input.at_ms);
-        if graver { Action::Escalate } else { Action::Tell }
+        if graver { Action::Escalate } else { Action::Notify }
     }
 }
 

@@ -9,7 +9,7 @@ use super::*;
 use crate::base::clock::ManualClock;
 use crate::base::configfile::Source;
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::alert::tell::NoticeKind;
+use crate::server::alert::NotifyKind;
 use store::MemStore;
 
 mod backtests;
@@ -23,24 +23,24 @@ const START: i64 = 1_770_625_800_000;
 
 /// Notes what it is asked to tell.
 #[derive(Default)]
-struct Teller {
-    told: Mutex<Vec<(String, NoticeKind)>>,
+struct Recorder {
+    messages: Mutex<Vec<(String, NotifyKind)>>,
     forgotten: Mutex<Vec<String>>,
     commits: AtomicUsize,
 }
 
-impl Tell for Teller {
-    fn tell(
+impl Notify for Recorder {
+    fn notify(
         &self,
         _tx: &Transaction<'_>,
         event: &AlertEvent,
-        kind: NoticeKind,
+        kind: NotifyKind,
     ) -> Result<(), rusqlite::Error> {
-        self.told.lock().push((event.message.clone(), kind));
+        self.messages.lock().push((event.message.clone(), kind));
         Ok(())
     }
 
-    fn forget(&self, _tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+    fn withdraw(&self, _tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
         self.forgotten.lock().push(event.id.clone());
         Ok(())
     }
@@ -54,7 +54,7 @@ impl Tell for Teller {
 struct World {
     dir: tempfile::TempDir,
     store: Arc<MemStore>,
-    teller: Arc<Teller>,
+    notifier: Arc<Recorder>,
     config: ServerConfig,
 }
 
@@ -70,7 +70,7 @@ impl World {
         Self {
             dir: tempfile::tempdir().unwrap(),
             store: Arc::default(),
-            teller: Arc::default(),
+            notifier: Arc::default(),
             config: config(rules),
         }
     }
@@ -84,13 +84,13 @@ impl World {
             Arc::clone(&clock) as Arc<dyn Clock>,
             &self.config,
             &prometheus::Registry::new(),
-            Arc::clone(&self.teller) as Arc<dyn Tell>,
+            Arc::clone(&self.notifier) as Arc<dyn Notify>,
         );
         Process { alerts: alerts.unwrap(), clock, store: Arc::clone(&self.store) }
     }
 
-    fn told(&self) -> Vec<String> {
-        self.teller.told.lock().iter().map(|(message, _)| message.clone()).collect()
+    fn notified(&self) -> Vec<String> {
+        self.notifier.messages.lock().iter().map(|(message, _)| message.clone()).collect()
     }
 
     fn store_only(&self, secs: i64, value: f64) {
@@ -99,7 +99,7 @@ impl World {
 }
 
 impl Process {
-    /// Stores a point of `cpu.usage` on `web`, and waits until it is judged.
+    /// Stores a point of `cpu.usage` on `web`, and waits until it is evaluated.
     fn feed(&self, secs: i64, value: f64) {
         self.feed_series(&cpu("web"), secs, value);
         self.settle();

@@ -1,16 +1,15 @@
-//! One rule on one series: its window, its state and its alert. Judging is here, and is the same
-//! for live points, for points that are judged again after a restart, and for a backtest.
+//! One rule on one series: its window, its state and its alert. Evaluating is here, and is the same
+//! for live points, for points that are evaluated again after a restart, and for a backtest.
 
 use std::sync::Arc;
 
 use crate::base::ids::stable_id;
 use crate::model::alert::{AlertEvent, AlertStatus};
-use crate::model::series::SeriesKey;
-use crate::server::alert::record;
+use crate::model::series::{Labels, SeriesKey};
+use crate::server::alert::NotifyKind;
+use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject};
 use crate::server::alert::rule::Rule;
-use crate::server::alert::rules::{Reading, Sample, Subject, Verdict};
 use crate::server::alert::state::{Action, CLOCK_AHEAD_MS_MAX, Input, Phase, Policy, State};
-use crate::server::alert::tell::NoticeKind;
 use crate::server::alert::window::Window;
 use crate::server::control::alerts::StateRow;
 
@@ -19,7 +18,7 @@ use crate::server::control::alerts::StateRow;
 pub struct Tracked {
     /// The rule.
     pub rule: Arc<Rule>,
-    /// Where the alert stands.
+    /// The state of the alert.
     pub state: State,
     /// The event that fired, while it fires.
     pub active: Option<Box<AlertEvent>>,
@@ -36,36 +35,61 @@ struct Late {
 
 /// What a change means for the world outside.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct Transition {
     /// What happened, for the counters; the least says that only the state changed.
-    pub what: Happened,
+    pub kind: TransitionKind,
     /// Events to be kept, new or changed.
     pub events: Vec<AlertEvent>,
-    /// What is to be told.
-    pub notice: Option<(AlertEvent, NoticeKind)>,
+    /// What is to be notified.
+    pub notification: Option<(AlertEvent, NotifyKind)>,
 }
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "the transitions of the state machine")]
-pub enum Happened {
+pub enum TransitionKind {
     #[default]
     Kept,
     Fired,
     Escalated,
-    Told,
+    Notified,
     Resolved,
     Retired,
     Late,
     Acknowledged,
 }
 
+/// A change of one alert, to be written in one transaction with others.
+#[derive(Debug)]
+pub struct Change {
+    /// The alert's key.
+    pub key: [String; 4],
+    /// Its row; `None` when there is nothing to remember.
+    pub row: Option<StateRow>,
+    /// The event that fires now, where it does.
+    pub active: Option<AlertEvent>,
+    /// Events and notices.
+    pub transition: Transition,
+}
+
+impl Change {
+    /// The change that `transition` is for `tracked`.
+    pub fn of(tracked: &Tracked, key: &SeriesKey, transition: Transition) -> Self {
+        Self {
+            key: row_key(&tracked.rule.id, key),
+            row: tracked.row(key),
+            active: tracked.active.as_deref().cloned(),
+            transition,
+        }
+    }
+}
+
 impl Tracked {
     /// A rule on a series that it has not seen.
     pub fn new(rule: Arc<Rule>) -> Self {
-        let span_ms = rule.judge.window_ms();
+        let span_ms = rule.evaluator.window_ms();
         let window =
-            (span_ms > 0).then(|| Box::new(Window::new(span_ms, rule.judge.window_points())));
+            (span_ms > 0).then(|| Box::new(Window::new(span_ms, rule.evaluator.window_points())));
         Self { rule, state: State::NEW, active: None, window, late: None }
     }
 
@@ -73,7 +97,7 @@ impl Tracked {
     pub fn restored(rule: Arc<Rule>, row: &StateRow) -> Self {
         let mut tracked = Self::new(rule);
         let Some(phase) = Phase::from_name(&row.state) else { return tracked };
-        let event = row.detail.as_deref().and_then(record::from_json);
+        let event = row.detail.as_deref().and_then(AlertEvent::from_json);
         let state = &mut tracked.state;
         state.notified_ms = row.last_notified_ms;
         state.last_ms = row.updated_ms;
@@ -84,8 +108,9 @@ impl Tracked {
         state.since_ms = row.since_ms;
         if let Some(event) = event {
             state.severity = event.severity;
-            // What was told is told at the alert's time or later.
-            state.told = row.last_notified_ms.is_some_and(|told| told >= event.timestamp_ms);
+            // What was notified is notified at the alert's time or later.
+            state.notified =
+                row.last_notified_ms.is_some_and(|notified| notified >= event.timestamp_ms);
             tracked.active = (phase == Phase::Firing).then(|| Box::new(event));
         }
         tracked
@@ -99,7 +124,8 @@ impl Tracked {
     }
 
     /// Looks whether the agent's clock was ahead and has been put back, before a point of `at_ms`
-    /// is judged at `now_ms`. Without this its points would be late ones for as long as that was.
+    /// is evaluated at `now_ms`. Without this its points would be late ones for as long as that
+    /// was.
     pub fn put_back(&mut self, at_ms: i64, now_ms: i64) {
         let possible_ms = now_ms.saturating_add(CLOCK_AHEAD_MS_MAX);
         if at_ms > possible_ms {
@@ -115,57 +141,62 @@ impl Tracked {
         }
     }
 
-    /// Judges a point.
-    pub fn point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Outcome> {
+    /// Evaluates a point.
+    pub fn point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Transition> {
         self.warm(sample.at_ms, sample.value);
         if sample.at_ms <= self.state.last_ms {
             return self.late_point(key, sample);
         }
         let from = self.active.as_deref().map(|event| event.value);
-        let reading = match &self.window {
-            Some(window) => self.rule.judge.judge_from(sample, window, from),
-            None => self.rule.judge.judge(sample, &Window::none()),
+        let evaluation = match &self.window {
+            Some(window) => self.rule.evaluator.evaluate_from(sample, window, from),
+            None => self.rule.evaluator.evaluate(sample, &Window::none()),
         };
-        self.apply(key, sample.at_ms, &reading, None)
+        self.apply(key, sample.at_ms, &evaluation, None)
     }
 
-    /// Takes a verdict: the machine's step, and the events and notices that follow.
+    /// Takes a condition: the machine's step, and the events and notices that follow.
     pub fn apply(
         &mut self,
         key: &SeriesKey,
         at_ms: i64,
-        reading: &Reading,
+        evaluation: &Evaluation,
         since_ms: Option<i64>,
-    ) -> Option<Outcome> {
-        let severity = reading.severity.unwrap_or(self.rule.draft.severity);
-        let input = Input { at_ms, verdict: reading.verdict, severity, since_ms };
+    ) -> Option<Transition> {
+        let severity = evaluation.severity.unwrap_or(self.rule.draft.severity);
+        let input = Input { at_ms, condition: evaluation.condition, severity, since_ms };
         match self.state.step(self.policy(), input) {
             Action::Nothing => None,
-            Action::Keep => Some(Outcome::default()),
-            Action::Fire { tell } => {
-                let event = self.event(key, &self.state, at_ms, reading);
+            Action::Keep => Some(Transition::default()),
+            Action::Fire { notify } => {
+                let event = self.event(key, &self.state, at_ms, evaluation);
                 self.active = Some(Box::new(event.clone()));
-                let notice = tell.then(|| (event.clone(), NoticeKind::Firing));
-                Some(Outcome { what: Happened::Fired, events: vec![event], notice })
+                let notification = notify.then(|| (event.clone(), NotifyKind::Firing));
+                Some(Transition { kind: TransitionKind::Fired, events: vec![event], notification })
             }
-            Action::Escalate => Some(self.escalate(key, at_ms, reading)),
-            Action::Tell => {
+            Action::Escalate => Some(self.escalate(key, at_ms, evaluation)),
+            Action::Notify => {
                 let event = self.active.as_deref().cloned()?;
-                let notice = Some((event, NoticeKind::Firing));
-                Some(Outcome { what: Happened::Told, events: Vec::new(), notice })
+                let notification = Some((event, NotifyKind::Firing));
+                Some(Transition {
+                    kind: TransitionKind::Notified,
+                    events: Vec::new(),
+                    notification,
+                })
             }
-            Action::Resolve { tell } => {
-                let text = |lasted_ms| self.rule.judge.recovered(subject(key), reading, lasted_ms);
+            Action::Resolve { notify } => {
+                let text =
+                    |lasted_ms| self.rule.evaluator.recovered(subject(key), evaluation, lasted_ms);
                 let active = self.active.take()?;
                 let lasted_ms = at_ms.saturating_sub(active.first_triggered_at_ms);
                 let message = self.sentence(text(lasted_ms));
-                Some(ended(*active, at_ms, Some(reading.value), message, tell))
+                Some(ended(*active, at_ms, Some(evaluation.value), message, notify))
             }
         }
     }
 
-    fn escalate(&mut self, key: &SeriesKey, at_ms: i64, reading: &Reading) -> Outcome {
-        let event = self.event(key, &self.state, at_ms, reading);
+    fn escalate(&mut self, key: &SeriesKey, at_ms: i64, evaluation: &Evaluation) -> Transition {
+        let event = self.event(key, &self.state, at_ms, evaluation);
         let mut events = Vec::new();
         if let Some(mut milder) = self.active.take() {
             milder.status = AlertStatus::Resolved;
@@ -174,13 +205,13 @@ impl Tracked {
         }
         self.active = Some(Box::new(event.clone()));
         events.push(event.clone());
-        let notice = Some((event, NoticeKind::Firing));
-        Outcome { what: Happened::Escalated, events, notice }
+        let notification = Some((event, NotifyKind::Firing));
+        Transition { kind: TransitionKind::Escalated, events, notification }
     }
 
     /// Ends the alert because its rule is gone, disabled or another: history says so, nobody is
-    /// told.
-    pub fn retire(&mut self, now_ms: i64) -> Option<Outcome> {
+    /// notified.
+    pub fn retire(&mut self, now_ms: i64) -> Option<Transition> {
         self.state = State { last_ms: self.state.last_ms, ..State::NEW };
         let active = self.active.take()?;
         let message = self.sentence(format!(
@@ -188,23 +219,28 @@ impl Tracked {
             active.metric_name
         ));
         let ended = ended(*active, now_ms, None, message, false);
-        Some(Outcome { what: Happened::Retired, ..ended })
+        Some(Transition { kind: TransitionKind::Retired, ..ended })
     }
 
     /// Somebody says that they know of the alert.
-    pub fn acknowledge(&mut self) -> Option<Outcome> {
+    pub fn acknowledge(&mut self) -> Option<Transition> {
         let active = self.active.as_mut()?;
         active.status = AlertStatus::Acknowledged;
         let events = vec![*active.clone()];
-        Some(Outcome { what: Happened::Acknowledged, events, notice: None })
+        Some(Transition { kind: TransitionKind::Acknowledged, events, notification: None })
     }
 
-    /// Somebody says that the alert is over.
-    pub fn resolve_by_hand(&mut self, key: &SeriesKey, now_ms: i64, who: &str) -> Option<Outcome> {
+    /// Somebody says that the alert has ended.
+    pub fn resolve_by_hand(
+        &mut self,
+        key: &SeriesKey,
+        now_ms: i64,
+        who: &str,
+    ) -> Option<Transition> {
         let active = self.active.take()?;
-        let tell = self.state.close(now_ms);
+        let notify = self.state.close(now_ms);
         let message = self.sentence(format!("{} was resolved by {who}", subject(key)));
-        Some(ended(*active, now_ms, None, message, tell))
+        Some(ended(*active, now_ms, None, message, notify))
     }
 
     /// The alert's row: `None` when there is nothing to remember.
@@ -215,37 +251,41 @@ impl Tracked {
         }
         let acknowledged = |event: &AlertEvent| event.status == AlertStatus::Acknowledged;
         Some(StateRow {
-            key: record::row_key(&self.rule.id, key),
+            key: row_key(&self.rule.id, key),
             state: state.phase.name().to_owned(),
             since_ms: state.since_ms,
             event_id: self.active.as_ref().map(|event| event.id.clone()),
             last_notified_ms: state.notified_ms,
             acknowledged: self.active.as_deref().is_some_and(acknowledged),
-            detail: self.active.as_deref().map(record::to_json),
+            detail: self.active.as_deref().map(AlertEvent::to_json),
             updated_ms: state.last_ms,
         })
     }
 
     fn policy(&self) -> Policy {
-        Policy { hold_ms: self.rule.judge.hold_ms(), silence_ms: self.rule.silence_ms() }
+        Policy { hold_ms: self.rule.evaluator.hold_ms(), repeat_ms: self.rule.repeat_ms() }
     }
 
-    /// A point from before what has been judged already. The newer state stays what it is; a
+    /// A point from before what has been evaluated already. The newer state stays what it is; a
     /// whole alert among the late points goes to the history alone, with its own times.
-    fn late_point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Outcome> {
+    fn late_point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Transition> {
         if self.window.is_some() {
-            // It stands in the window now, and the next newer point is judged with it.
+            // It stands in the window now, and the next newer point is evaluated with it.
             return None;
         }
-        let reading = self.rule.judge.judge(sample, &Window::none());
-        let breach = reading.verdict == Verdict::Breach;
-        let kept = (!breach && self.state.interrupt(sample.at_ms)).then(Outcome::default);
+        let evaluation = self.rule.evaluator.evaluate(sample, &Window::none());
+        let breach = evaluation.condition == Condition::Breach;
+        let kept = (!breach && self.state.interrupt(sample.at_ms)).then(Transition::default);
         if self.late.is_none() && !breach {
             return kept;
         }
-        let severity = reading.severity.unwrap_or(self.rule.draft.severity);
-        let input =
-            Input { at_ms: sample.at_ms, verdict: reading.verdict, severity, since_ms: None };
+        let severity = evaluation.severity.unwrap_or(self.rule.draft.severity);
+        let input = Input {
+            at_ms: sample.at_ms,
+            condition: evaluation.condition,
+            severity,
+            since_ms: None,
+        };
         let mut late = match self.late.take() {
             Some(late) if late.state.last_ms < sample.at_ms => late,
             _ => Box::new(Late { state: State::NEW, event: None }),
@@ -253,7 +293,7 @@ impl Tracked {
         let mut events = Vec::new();
         match late.state.step(self.policy(), input) {
             Action::Fire { .. } if !self.covers(sample.at_ms) => {
-                let mut event = self.event(key, &late.state, sample.at_ms, &reading);
+                let mut event = self.event(key, &late.state, sample.at_ms, &evaluation);
                 event.status = AlertStatus::Resolved;
                 let newer_ms = if self.state.phase == Phase::Ok {
                     self.state.last_ms
@@ -279,7 +319,7 @@ impl Tracked {
         if events.is_empty() {
             return kept;
         }
-        Some(Outcome { what: Happened::Late, events, notice: None })
+        Some(Transition { kind: TransitionKind::Late, events, notification: None })
     }
 
     /// Whether a time is within the alert that stands now.
@@ -287,10 +327,16 @@ impl Tracked {
         self.state.phase != Phase::Ok && at_ms >= self.state.since_ms
     }
 
-    fn event(&self, key: &SeriesKey, state: &State, at_ms: i64, reading: &Reading) -> AlertEvent {
+    fn event(
+        &self,
+        key: &SeriesKey,
+        state: &State,
+        at_ms: i64,
+        evaluation: &Evaluation,
+    ) -> AlertEvent {
         let rule = &self.rule;
         let (labels, since) = (key.labels.to_json(), state.since_ms.to_string());
-        // The same alert found again, after a crash, has the same id and stands once.
+        // The same alert found again, after a crash, has the same id and is stored once.
         let severity = state.severity.name();
         let id = stable_id(&[&rule.id, &key.agent, &key.metric, &labels, &since, severity]);
         AlertEvent {
@@ -300,12 +346,12 @@ impl Tracked {
             agent_id: key.agent.to_string(),
             metric_name: key.metric.to_string(),
             severity: state.severity,
-            message: self.sentence(rule.judge.firing(subject(key), reading)),
+            message: self.sentence(rule.evaluator.firing(subject(key), evaluation)),
             labels: key.labels.clone(),
-            value: reading.value,
-            threshold: reading.threshold,
+            value: evaluation.value,
+            threshold: evaluation.threshold,
             timestamp_ms: at_ms,
-            predicted_breach_ms: reading.predicted_breach_ms,
+            predicted_breach_ms: evaluation.predicted_breach_ms,
             first_triggered_at_ms: state.since_ms,
             status: AlertStatus::Firing,
             resolved_at_ms: None,
@@ -327,8 +373,8 @@ fn ended(
     at_ms: i64,
     value: Option<f64>,
     message: String,
-    tell: bool,
-) -> Outcome {
+    notify: bool,
+) -> Transition {
     firing.status = AlertStatus::Resolved;
     firing.resolved_at_ms = Some(at_ms);
     let recovery = AlertEvent {
@@ -343,9 +389,28 @@ fn ended(
         // So that nobody takes it for its own recovery.
         firing.resolved_at_ms = Some(at_ms + 1);
     }
-    let kind = NoticeKind::Recovered { firing_id: firing.id.clone() };
-    let notice = tell.then(|| (recovery.clone(), kind));
-    Outcome { what: Happened::Resolved, events: vec![firing, recovery], notice }
+    let kind = NotifyKind::Recovered { firing_id: firing.id.clone() };
+    let notification = notify.then(|| (recovery.clone(), kind));
+    Transition { kind: TransitionKind::Resolved, events: vec![firing, recovery], notification }
+}
+
+/// Ends what a rule that is no longer in force had begun; `None` when nothing stands of it.
+pub fn retire(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64) -> Option<Change> {
+    let had_row = tracked.row(key).is_some();
+    let transition = tracked.retire(now_ms);
+    (had_row || transition.is_some())
+        .then(|| Change::of(tracked, key, transition.unwrap_or_default()))
+}
+
+/// The key of an alert's row.
+pub fn row_key(rule_id: &str, key: &SeriesKey) -> [String; 4] {
+    [rule_id.to_owned(), key.agent.to_string(), key.metric.to_string(), key.labels.to_json()]
+}
+
+/// The series of an alert's row; `None` when its labels can't be read.
+pub fn series_of([_, agent, metric, labels]: &[String; 4]) -> Option<SeriesKey> {
+    let labels = Labels::from_json(labels)?;
+    Some(SeriesKey { agent: agent.as_str().into(), metric: metric.as_str().into(), labels })
 }
 
 #[cfg(test)]

@@ -59,7 +59,7 @@ impl Window {
         });
     }
 
-    /// Drops what is after a time: the clock that its points are told by was put back.
+    /// Drops what is after a time: the clock that its points are notified by was put back.
     pub fn put_back(&mut self, at_ms: i64) {
         while self.newest().is_some_and(|newest| newest > at_ms) {
             self.points.pop_back();

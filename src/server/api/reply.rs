@@ -34,7 +34,7 @@ pub enum Code {
     /// All workers are busy (HTTP 503).
     Busy = 1012,
     /// The far side of a test refused (HTTP 424: the fault is not this server's).
-    FarSide = 1013,
+    Endpoint = 1013,
     /// The domain is configured already.
     DomainExists = 1101,
     /// The domain is no host name.
@@ -64,7 +64,7 @@ impl Code {
             Self::LengthRequired => 411,
             Self::TooLarge => 413,
             Self::NotJson => 415,
-            Self::FarSide => 424,
+            Self::Endpoint => 424,
             Self::TooMany => 429,
             Self::Internal | Self::Storage => 500,
             Self::Busy => 503,

@@ -1,5 +1,5 @@
 //! Which checks are under way, which are asked for, and who waits for them. A domain is checked
-//! once at a time: whoever asks meanwhile is told of the check that goes on.
+//! once at a time: whoever asks meanwhile is notified of the check that goes on.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -49,7 +49,7 @@ impl Board {
     }
 
     /// Asks for a check of a domain, before the others that are asked for or behind them. `waiter`
-    /// is told how it ended, or dropped when the server stops first; it must have room.
+    /// is notified how it ended, or dropped when the server stops first; it must have room.
     pub fn ask(&self, id: &str, first: bool, waiter: Sender<Ended>) {
         let mut inner = self.lock();
         if inner.closed {
@@ -87,7 +87,7 @@ impl Board {
         true
     }
 
-    /// Ends a check and tells those who wait. One that was not stored is held.
+    /// Ends a check and notifies those who wait. One that was not stored is held.
     pub fn end(&self, id: &str, ended: &Ended) {
         let flight = {
             let mut inner = self.lock();
@@ -212,13 +212,13 @@ mod tests {
     #[test]
     fn a_change_during_a_check_makes_those_who_wait_get_the_next() {
         let board = Board::default();
-        let (waiter, told) = bounded(1);
+        let (waiter, ended) = bounded(1);
         board.ask("a", true, waiter);
         assert_eq!(board.take_asked().as_deref(), Some("a"));
         board.again("a");
-        assert!(told.try_recv().is_err() && board.flying() == 0);
+        assert!(ended.try_recv().is_err() && board.flying() == 0);
         assert_eq!(board.take_asked().as_deref(), Some("a"));
         board.close();
-        assert!(told.recv().is_err(), "who waits is let go when the server stops");
+        assert!(ended.recv().is_err(), "who waits is let go when the server stops");
     }
 }

@@ -1,5 +1,5 @@
 //! One check from its beginning to where its result stands: on the disk, and among the points
-//! that alert rules judge.
+//! that alert rules evaluate.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use crate::base::clock::{Clock, SECOND_MS};
 use crate::base::ids::new_id;
 use crate::model::point::{Batch, Point};
 use crate::model::series::Labels;
+use crate::server::cert::assess::Assessment;
 use crate::server::cert::board::Ended;
 use crate::server::cert::fault::{Fault, Kind};
 use crate::server::cert::metrics::Metrics;
 use crate::server::cert::probe::{AtAddress, Prober, Target};
 use crate::server::cert::starttls;
 use crate::server::cert::tls::Shown;
-use crate::server::cert::verdict::Verdict;
 use crate::server::cert::{AGENT, Details};
 use crate::server::control::Control;
 use crate::server::control::certs::checks::{self, CertificateRow, CheckRow};
@@ -38,7 +38,7 @@ pub struct Checker {
     pub clock: Arc<dyn Clock>,
     /// How long a result is kept.
     pub keep_ms: i64,
-    /// What is told of the checks.
+    /// What is notified of the checks.
     pub metrics: Metrics,
 }
 
@@ -62,17 +62,17 @@ impl Checker {
         };
         let (started, now_ms) = (Instant::now(), self.clock.now_ms());
         self.metrics.running.inc();
-        let verdict = Verdict::of(self.look(&row, now_ms));
+        let assessment = Assessment::of(self.look(&row, now_ms));
         self.metrics.running.dec();
         if self.prober.stop.is_stopped() {
             // It was cut short, and says nothing of the domain, which is due at the next start.
             return None;
         }
-        let kind = verdict.fault.as_ref().map_or("valid", |fault| fault.kind.name());
+        let kind = assessment.fault.as_ref().map_or("valid", |fault| fault.kind.name());
         self.metrics.seconds.observe(started.elapsed().as_secs_f64());
         self.metrics.checks.with_label_values(&[kind]).inc();
         log::debug!("checked {}:{}: {kind}", row.domain, row.port);
-        match self.record(&row, &verdict, now_ms) {
+        match self.record(&row, &assessment, now_ms) {
             Ok(Some(check)) => Some(Ended::Done(Arc::new(check))),
             Ok(None) => None,
             Err(error) => {
@@ -91,34 +91,34 @@ impl Checker {
         let unfit = |what: &str| Fault::new(Kind::Unreachable, format!("{what}: set another"));
         // The API lets no other in, but rows may be put in by hand.
         let port = u16::try_from(row.port).ok().filter(|port| *port > 0);
-        let port = port.ok_or_else(|| unfit(&format!("{} is no port", row.port)))?;
+        let port = port.ok_or_else(|| unfit(&format!("{} is not a valid port", row.port)))?;
         let starttls = match row.starttls.as_deref() {
             None => None,
             Some(name) => Some(
                 starttls::find(name)
-                    .ok_or_else(|| unfit(&format!("`{name}` is no STARTTLS protocol")))?,
+                    .ok_or_else(|| unfit(&format!("`{name}` is not a STARTTLS protocol")))?,
             ),
         };
         self.prober.look(Target { host: &row.domain, port, starttls }, now_ms)
     }
 
-    /// Stores points first, then the result: a result that stands has been judged by the rules.
+    /// Stores points first, then the result: a result that stands has been evaluated by the rules.
     fn record(
         &self,
         row: &DomainRow,
-        verdict: &Verdict,
+        assessment: &Assessment,
         now_ms: i64,
     ) -> Result<Option<CheckRow>, StorageError> {
-        self.submit(points(row, verdict, now_ms), now_ms)?;
-        let check = check_row(row, verdict, now_ms);
-        let certificate = match &verdict.shown {
-            Some(shown) => Some(certificate_row(row, verdict, shown, now_ms)?),
+        self.submit(points(row, assessment, now_ms), now_ms)?;
+        let check = check_row(row, assessment, now_ms);
+        let certificate = match &assessment.shown {
+            Some(shown) => Some(certificate_row(row, assessment, shown, now_ms)?),
             None => None,
         };
         let state = if certificate.is_some() { certs::SEEN } else { certs::UNSEEN };
         let oldest_ms = now_ms.saturating_sub(self.keep_ms);
         let (row, saved) = (row.clone(), check.clone());
-        let stands = self.control.write(move |tx| -> Result<bool, StorageError> {
+        let written = self.control.write(move |tx| -> Result<bool, StorageError> {
             if !certs::set_checked(tx, &row, state, now_ms.div_euclid(SECOND_MS))? {
                 return Ok(false);
             }
@@ -128,7 +128,7 @@ impl Checker {
             }
             Ok(true)
         })?;
-        Ok(stands.then_some(check))
+        Ok(written.then_some(check))
     }
 
     /// Gives points to the store and waits until they are on the disk.
@@ -172,7 +172,7 @@ pub fn labels(row: &DomainRow) -> Labels {
     Labels::from_pairs(pairs)
 }
 
-fn points(row: &DomainRow, verdict: &Verdict, now_ms: i64) -> Vec<Point> {
+fn points(row: &DomainRow, assessment: &Assessment, now_ms: i64) -> Vec<Point> {
     let labels = labels(row);
     let point = |metric: &str, value: f64| Point {
         metric: metric.into(),
@@ -180,21 +180,21 @@ fn points(row: &DomainRow, verdict: &Verdict, now_ms: i64) -> Vec<Point> {
         timestamp_ms: now_ms,
         value,
     };
-    let days = verdict.shown.as_ref().map(|shown| shown.leaf.days_left(now_ms) as f64);
-    let valid = if verdict.is_valid { 1.0 } else { 0.0 };
+    let days = assessment.shown.as_ref().map(|shown| shown.leaf.days_left(now_ms) as f64);
+    let valid = if assessment.is_valid { 1.0 } else { 0.0 };
     let days = days.map(|days| point("certificate.days_until_expiry", days));
     days.into_iter().chain([point("certificate.is_valid", valid)]).collect()
 }
 
-fn check_row(row: &DomainRow, verdict: &Verdict, now_ms: i64) -> CheckRow {
-    let leaf = verdict.shown.as_ref().map(|shown| &shown.leaf);
-    let resolved: Vec<String> = verdict.addresses.iter().map(|at| at.address.clone()).collect();
+fn check_row(row: &DomainRow, assessment: &Assessment, now_ms: i64) -> CheckRow {
+    let leaf = assessment.shown.as_ref().map(|shown| &shown.leaf);
+    let resolved: Vec<String> = assessment.addresses.iter().map(|at| at.address.clone()).collect();
     CheckRow {
         id: new_id(),
         domain_id: row.id.clone(),
         domain: row.domain.clone(),
-        is_valid: verdict.is_valid,
-        chain_valid: verdict.chain_valid,
+        is_valid: assessment.is_valid,
+        chain_valid: assessment.chain_valid,
         not_before_ms: leaf.map(|leaf| leaf.not_before_ms),
         not_after_ms: leaf.map(|leaf| leaf.not_after_ms),
         days_until_expiry: leaf.map(|leaf| leaf.days_left(now_ms)),
@@ -202,16 +202,16 @@ fn check_row(row: &DomainRow, verdict: &Verdict, now_ms: i64) -> CheckRow {
         subject: leaf.map(|leaf| leaf.subject.clone()),
         san_list: leaf.map(|leaf| leaf.subject_alt_names.clone()),
         resolved_ips: Some(resolved).filter(|resolved| !resolved.is_empty()),
-        error_kind: verdict.fault.as_ref().map(|fault| fault.kind.name().to_owned()),
-        error: verdict.fault.as_ref().map(|fault| fault.sentence.clone()),
-        addresses: verdict.addresses.clone(),
+        error_kind: assessment.fault.as_ref().map(|fault| fault.kind.name().to_owned()),
+        error: assessment.fault.as_ref().map(|fault| fault.sentence.clone()),
+        addresses: assessment.addresses.clone(),
         checked_at_ms: now_ms,
     }
 }
 
 fn certificate_row(
     row: &DomainRow,
-    verdict: &Verdict,
+    assessment: &Assessment,
     shown: &Shown,
     now_ms: i64,
 ) -> Result<CertificateRow, StorageError> {
@@ -230,9 +230,9 @@ fn certificate_row(
         domain: row.domain.clone(),
         not_after_ms: shown.leaf.not_after_ms,
         issuer: shown.leaf.issuer.clone(),
-        ip_addresses: verdict.serving.clone(),
-        chain_valid: verdict.chain_valid,
-        chain_error: verdict.chain_fault.as_ref().map(|fault| fault.sentence.clone()),
+        ip_addresses: assessment.serving.clone(),
+        chain_valid: assessment.chain_valid,
+        chain_error: assessment.chain_fault.as_ref().map(|fault| fault.sentence.clone()),
         details,
         last_checked_ms: now_ms,
         created_at: now_secs,

@@ -19,13 +19,13 @@ pub enum Kind {
     WrongName,
     /// The chain breaks another rule, such as a key that is too short.
     BadChain,
-    /// The far side ended the handshake with an alert, or speaks no TLS that is taken here.
+    /// The endpoint ended the handshake with an alert, or speaks no TLS that is taken here.
     HandshakeRefused,
     /// Something answers on the port, but not with TLS.
     NotTls,
-    /// The far side does not offer the protocol's STARTTLS.
+    /// The endpoint does not offer the protocol's STARTTLS.
     NoStarttls,
-    /// The far side closed the connection before the handshake was over.
+    /// The endpoint closed the connection before the handshake was over.
     Closed,
     /// Nothing listens on the port.
     ConnectionRefused,

@@ -1,5 +1,5 @@
 //! A connection on which nothing waits longer than the check may take, or after the server has
-//! been told to stop.
+//! been notified to stop.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -47,7 +47,7 @@ impl Limit {
     ///
     /// # Errors
     ///
-    /// `TimedOut` when the time is over, or the server stops.
+    /// `TimedOut` when the time has ended, or the server stops.
     pub fn wait(&self, polled: &mut [PollFd<'_>]) -> io::Result<()> {
         loop {
             let left = self.left();
@@ -109,7 +109,7 @@ impl Link {
         &self.first
     }
 
-    /// Whether the far side has closed the connection.
+    /// Whether the endpoint has closed the connection.
     pub fn ended(&self) -> bool {
         self.ended
     }

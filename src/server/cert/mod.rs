@@ -1,8 +1,8 @@
 //! Certificate checks of domains.
 //!
 //! The scheduler hands domains that are due, or that people ask for, to the checkers. A check
-//! looks at every address of the name (`probe`), judges what is served (`verdict`), and stores
-//! the result: points of the agent [`AGENT`], which alert rules judge like any other's, the
+//! looks at every address of the name (`probe`), evaluates what is served (`verdict`), and stores
+//! the result: points of the agent [`AGENT`], which alert rules evaluate like any other's, the
 //! history and the newest certificate in `cert.db`. Domains are read from the database whenever
 //! they are needed, so a change is in force at once.
 
@@ -25,6 +25,7 @@ use crate::server::control::certs::checks::{self, CheckRow, Counts};
 use crate::server::control::certs::{self, DomainRow};
 use crate::server::storage::{StorageError, Store};
 
+mod assess;
 mod board;
 mod checker;
 mod fault;
@@ -40,7 +41,6 @@ mod starttls;
 #[cfg(test)]
 mod tests;
 mod tls;
-mod verdict;
 
 use board::{Board, Ended};
 pub use checker::labels;
@@ -66,12 +66,12 @@ pub struct Details {
 #[derive(Debug, thiserror::Error)]
 pub enum CertError {
     /// There is no such domain.
-    #[error("there is no domain `{0}`")]
+    #[error("domain `{0}` not found")]
     NotFound(String),
     /// The domain is configured already.
     #[error("the domain `{0}` is configured already")]
     Exists(String),
-    /// The domain is no host name.
+    /// The domain is not a valid host name.
     #[error("{0}")]
     BadDomain(String),
     /// The port is none.
@@ -108,7 +108,7 @@ pub struct Certs {
     control: Control,
     clock: Arc<dyn Clock>,
     board: Arc<Board>,
-    /// Room for one: a second word that something is new says nothing new.
+    /// Room for one: a second wake-up that something is new adds nothing.
     wake: Sender<()>,
     running: Mutex<Option<(StopSource, JoinHandle<()>)>>,
     /// Calls that wait for a check, and how many may.
@@ -174,7 +174,7 @@ impl Certs {
             wake,
             running: Mutex::new(Some((source, handle))),
             waiting: AtomicUsize::new(0),
-            // Each holds an HTTP worker for as long as a far side hangs; the others go on.
+            // Each holds an HTTP worker for as long as an endpoint hangs; the others go on.
             waiting_max: (config.pools.http_workers / 2).max(1),
         }))
     }
@@ -226,10 +226,6 @@ impl Certs {
     }
 
     /// How the domains stand.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn counts(&self) -> Result<Counts, CertError> {
         let soon_ms = self.clock.now_ms().saturating_add(SOON_DAYS.saturating_mul(DAY_MS));
         Ok(self.control.read(|db| checks::counts(db, soon_ms))?)
@@ -261,19 +257,19 @@ impl Certs {
     }
 
     fn wait_for(&self, ids: &[String], first: bool) -> Result<Vec<CheckRow>, CertError> {
-        let _turn = Turn::begin(self)?;
-        let (waiter, told) = bounded(ids.len());
+        let _turn = Waiting::begin(self)?;
+        let (waiter, results) = bounded(ids.len());
         for id in ids {
             self.board.ask(id, first, waiter.clone());
         }
         drop(waiter);
         self.wake();
         let deadline = Instant::now() + Duration::from_secs(CERT_WAIT_SECS_MAX);
-        let mut results = Vec::new();
+        let mut checks = Vec::new();
         let mut not_stored = false;
         for done in 0..ids.len() {
-            match told.recv_deadline(deadline) {
-                Ok(Ended::Done(check)) => results.push(Arc::unwrap_or_clone(check)),
+            match results.recv_deadline(deadline) {
+                Ok(Ended::Done(check)) => checks.push(Arc::unwrap_or_clone(check)),
                 Ok(Ended::Gone) => {}
                 Ok(Ended::NotStored) => not_stored = true,
                 Err(RecvTimeoutError::Timeout) => {
@@ -286,7 +282,7 @@ impl Certs {
                 Err(RecvTimeoutError::Disconnected) => return Err(StorageError::Stopping.into()),
             }
         }
-        if not_stored { Err(CertError::NotStored) } else { Ok(results) }
+        if not_stored { Err(CertError::NotStored) } else { Ok(checks) }
     }
 }
 
@@ -297,9 +293,9 @@ impl Drop for Certs {
 }
 
 /// A call that waits for checks; dropping it lets the next wait.
-struct Turn<'a>(&'a Certs);
+struct Waiting<'a>(&'a Certs);
 
-impl<'a> Turn<'a> {
+impl<'a> Waiting<'a> {
     fn begin(certs: &'a Certs) -> Result<Self, CertError> {
         if certs.waiting.fetch_add(1, Ordering::SeqCst) >= certs.waiting_max {
             certs.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -310,7 +306,7 @@ impl<'a> Turn<'a> {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         self.0.waiting.fetch_sub(1, Ordering::SeqCst);
     }

@@ -20,8 +20,8 @@ pub struct Named {
 ///
 /// # Errors
 ///
-/// What is no host name: a URL, a wildcard, a name with other signs than letters, digits and
-/// hyphens, or one that is too long.
+/// What is not a valid host name: a URL, a wildcard, a name with other signs than letters, digits
+/// and hyphens, or one that is too long.
 pub fn normalise(text: &str) -> Result<Named, String> {
     let text = text.trim();
     if text.is_empty() {
@@ -34,7 +34,8 @@ pub fn normalise(text: &str) -> Result<Named, String> {
     let bracketed = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     if let Some(inner) = bracketed {
         let address = inner.parse::<std::net::Ipv6Addr>();
-        let address = address.map_err(|_| format!("`{}` is no IPv6 address", shown(inner)))?;
+        let address =
+            address.map_err(|_| format!("`{}` is not a valid IPv6 address", shown(inner)))?;
         return Ok(Named { host: canonical(address.into()), port });
     }
     if host.contains("://") || host.contains('/') {
@@ -53,19 +54,19 @@ fn canonical(address: IpAddr) -> String {
 }
 
 fn split_port(text: &str) -> Result<(&str, Option<i64>), String> {
-    // A URL's colon is none of a port, and neither is one in brackets.
+    // A URL's colon is not one of a port, and neither is one in brackets.
     let none = text.contains('/') || text.ends_with(']');
     let Some((host, port)) = text.rsplit_once(':').filter(|_| !none) else {
         return Ok((text, None));
     };
     let digits = !port.is_empty() && port.len() < 10 && port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse::<i64>().ok().filter(|_| digits);
-    let port = port.ok_or_else(|| format!("`{}` is no host name", shown(text)))?;
+    let port = port.ok_or_else(|| format!("`{}` is not a valid host name", shown(text)))?;
     Ok((host, Some(port)))
 }
 
 fn host_name(host: &str) -> Result<String, String> {
-    let refuse = |why: &str| format!("`{}` is no host name: {why}", shown(host));
+    let refuse = |why: &str| format!("`{}` is not a valid host name: {why}", shown(host));
     let ascii = Uts46::new()
         .to_ascii(
             host.as_bytes(),
@@ -87,7 +88,7 @@ fn host_name(host: &str) -> Result<String, String> {
     }
     let last = ascii.rsplit('.').next().unwrap_or_default();
     if last.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Err(refuse("it ends in a number, and is no IP address"));
+        return Err(refuse("it ends in a number, and is not an IP address"));
     }
     Ok(ascii.to_owned())
 }
@@ -135,27 +136,27 @@ mod tests {
         let long_name = vec!["abcdefgh"; 30].join(".");
         let cases = [
             ("", "empty"),
-            (" . ", "no host name"),
-            ("not a host", "no host name"),
+            (" . ", "not a valid host name"),
+            ("not a host", "not a valid host name"),
             ("https://example.com/", "is a URL"),
             ("example.com/path", "is a URL"),
             ("*.example.com", "is a pattern"),
-            ("under_score.example", "no host name"),
-            ("-a.example", "no host name"),
-            ("a-.example", "no host name"),
-            ("a..example", "no host name"),
-            (".example", "no host name"),
+            ("under_score.example", "not a valid host name"),
+            ("-a.example", "not a valid host name"),
+            ("a-.example", "not a valid host name"),
+            ("a..example", "not a valid host name"),
+            (".example", "not a valid host name"),
             ("256.1.1.1", "ends in a number"),
             ("1.2.3", "ends in a number"),
-            ("example.com:", "no host name"),
-            ("example.com:https", "no host name"),
-            ("[2001:db8::1", "no host name"),
-            ("[example.com]", "no IPv6 address"),
-            ("fe80::1%eth0", "no host name"),
-            ("a\0b.example", "no host name"),
-            ("xn--a.example", "no host name"),
-            (&long_label, "no host name"),
-            (&long_name, "no host name"),
+            ("example.com:", "not a valid host name"),
+            ("example.com:https", "not a valid host name"),
+            ("[2001:db8::1", "not a valid host name"),
+            ("[example.com]", "not a valid IPv6 address"),
+            ("fe80::1%eth0", "not a valid host name"),
+            ("a\0b.example", "not a valid host name"),
+            ("xn--a.example", "not a valid host name"),
+            (&long_label, "not a valid host name"),
+            (&long_name, "not a valid host name"),
         ];
         for (given, reason) in cases {
             let error = normalise(given).unwrap_err();

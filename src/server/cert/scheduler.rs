@@ -37,7 +37,7 @@ impl Schedule {
             next.push(id);
         }
         let free = self.max_concurrent.saturating_sub(self.board.flying());
-        // Without a free checker the look waits for one: its end is told.
+        // Without a free checker the look waits for one: its end is notified.
         if !self.enabled || free == 0 || !self.board.take_look() {
             return next;
         }

@@ -44,7 +44,7 @@ impl From<io::Error> for Trouble {
 }
 
 impl Protocol {
-    /// Has the far side turn to TLS.
+    /// Has the endpoint turn to TLS.
     ///
     /// # Errors
     ///
@@ -53,15 +53,15 @@ impl Protocol {
         let name = self.name;
         (self.talk)(link).map_err(|trouble| match trouble {
             Trouble::Said(said) => {
-                let sentence = format!("the far side offers no STARTTLS over {name}: {said}");
+                let sentence = format!("the server offers no STARTTLS over {name}: {said}");
                 Fault::new(Kind::NoStarttls, sentence)
             }
             Trouble::Io(error) if error.kind() == ErrorKind::TimedOut => {
-                let sentence = format!("the far side does not go on with {name} before STARTTLS");
+                let sentence = format!("the server does not continue with {name} before STARTTLS");
                 Fault::new(Kind::Timeout, sentence)
             }
             Trouble::Io(_) => {
-                let sentence = format!("the far side ended {name} before STARTTLS");
+                let sentence = format!("the server ended {name} before STARTTLS");
                 Fault::new(Kind::Closed, sentence)
             }
         })?;

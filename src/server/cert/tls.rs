@@ -19,7 +19,7 @@ use crate::server::cert::fault::{Fault, Kind};
 use crate::server::cert::link::Link;
 use crate::server::cert::parse::Leaf;
 
-/// What a far side showed.
+/// What an endpoint showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Shown {
     /// Its certificate.
@@ -36,7 +36,7 @@ pub struct Shown {
     pub chain_depth: i64,
 }
 
-/// What verification found at one certificate of the chain, 0 being the far side's own.
+/// What verification found at one certificate of the chain, 0 being the endpoint's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Finding {
     code: i32,
@@ -108,7 +108,7 @@ fn trust_system(builder: &mut SslContextBuilder) {
     }
 }
 
-/// Speaks TLS with the far side of `link` as a client that asks for `host`, at `now_ms`.
+/// Speaks TLS with the endpoint of `link` as a client that asks for `host`, at `now_ms`.
 ///
 /// # Errors
 ///
@@ -121,7 +121,7 @@ pub fn shake(context: &SslContext, host: &str, now_ms: i64, link: Link) -> Resul
     let findings = || found.lock().clone();
     match ssl.connect(link) {
         Ok(mut stream) => {
-            // A word of farewell; the far side's own is not waited for.
+            // A word of farewell; the endpoint's own is not waited for.
             let _ = stream.shutdown();
             shown(stream.ssl(), host, &findings())
         }
@@ -183,7 +183,7 @@ fn common_name(name: &X509NameRef) -> String {
 }
 
 fn shown(ssl: &SslRef, host: &str, findings: &[Finding]) -> Result<Shown, Fault> {
-    let none = || Fault::new(Kind::HandshakeRefused, "the far side shows no certificate");
+    let none = || Fault::new(Kind::HandshakeRefused, "the server shows no certificate");
     let certificate = ssl.peer_certificate().ok_or_else(none)?;
     let der = certificate.to_der().map_err(|_| none())?;
     let leaf = Leaf::from_der(&der).map_err(|error| {
@@ -236,7 +236,7 @@ fn fault(found: &Finding, shown: &Shown, host: &str) -> (Fault, bool) {
         ),
         code::SELF_SIGNED_CERT_IN_CHAIN => (
             Kind::UnknownIssuer,
-            format!("the chain ends in `{}`, which is no trusted authority", found.subject),
+            format!("the chain ends in `{}`, which is not a trusted authority", found.subject),
         ),
         code::UNABLE_TO_GET_ISSUER_CERT
         | code::UNABLE_TO_GET_ISSUER_CERT_LOCALLY
@@ -255,7 +255,7 @@ fn unknown_issuer(shown: &Shown) -> String {
     let issuer = &shown.leaf.issuer;
     if shown.chain_depth == 1 {
         return format!(
-            "the issuer `{issuer}` is unknown: it is no trusted authority, and no intermediate \
+            "the issuer `{issuer}` is unknown: it is not a trusted authority, and no intermediate \
              certificate is sent along"
         );
     }
@@ -287,10 +287,10 @@ fn why(middle: &MidHandshakeSslStream<Link>) -> Fault {
         return fault;
     }
     let closed =
-        || Fault::new(Kind::Closed, "the far side closed the connection during the handshake");
+        || Fault::new(Kind::Closed, "the server closed the connection during the handshake");
     match middle.error().io_error().map(std::io::Error::kind) {
         Some(ErrorKind::TimedOut) if link.first().is_empty() => {
-            let sentence = "the far side takes the connection and then says nothing";
+            let sentence = "the server accepts the connection and then sends nothing";
             return Fault::new(Kind::Timeout, sentence);
         }
         Some(ErrorKind::TimedOut) => {
@@ -308,7 +308,7 @@ fn why(middle: &MidHandshakeSslStream<Link>) -> Fault {
     }
 }
 
-/// Whether the far side said no, rather than this side.
+/// Whether the endpoint said no, rather than this side.
 fn by_alert(middle: &MidHandshakeSslStream<Link>) -> bool {
     let stack = middle.error().ssl_error().map(ErrorStack::errors).unwrap_or_default();
     stack.iter().filter_map(openssl::error::Error::reason).any(|reason| reason.contains("alert"))

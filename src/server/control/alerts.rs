@@ -1,4 +1,4 @@
-//! Alert rules made over the API or from a seed, and where every alert stands.
+//! Alert rules made over the API or from a seed, and the state of every alert.
 
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
@@ -42,7 +42,7 @@ CREATE TABLE alert_watermark (
 );
 ";
 
-/// A rule as it stands in the table; times are Unix seconds.
+/// A rule as it is in the table; times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns of alert_rules")]
 pub struct RuleRow {
@@ -60,10 +60,6 @@ pub struct RuleRow {
 }
 
 /// Every stored rule, oldest first.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn rules(db: &Connection) -> Result<Vec<RuleRow>> {
     let mut query = db.prepare_cached(
         "SELECT id, name, rule_type, metric, agent_pattern, severity, enabled, config_json,
@@ -117,25 +113,17 @@ pub fn put_rule(tx: &Connection, row: &RuleRow) -> Result<()> {
 }
 
 /// Removes a rule; true when it was there.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn drop_rule(tx: &Connection, id: &str) -> Result<bool> {
     Ok(tx.execute("DELETE FROM alert_rules WHERE id = ?1", [id])? > 0)
 }
 
 /// Whether a rule of another id has this name.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn name_taken(db: &Connection, name: &str, by_other_than: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM alert_rules WHERE name = ?1 AND id <> ?2)";
     db.query_row(sql, [name, by_other_than], |row| row.get(0))
 }
 
-/// Where one alert stands; times are Unix milliseconds.
+/// The state of one alert; times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateRow {
     /// The rule, agent, metric and labels (as JSON) that it is about.
@@ -152,15 +140,11 @@ pub struct StateRow {
     pub acknowledged: bool,
     /// The event that fired, as JSON.
     pub detail: Option<String>,
-    /// The time of the newest point that was judged when this was written.
+    /// The time of the newest point that was evaluated when this was written.
     pub updated_ms: i64,
 }
 
-/// Where every alert stands that is not simply ok.
-///
-/// # Errors
-///
-/// When the database fails.
+/// The state of every alert that is not simply ok.
 pub fn states(db: &Connection) -> Result<Vec<StateRow>> {
     let mut query = db.prepare_cached(
         "SELECT rule_id, agent_id, metric, labels, state, since_ms, event_id, last_notified_ms,
@@ -181,11 +165,7 @@ pub fn states(db: &Connection) -> Result<Vec<StateRow>> {
     rows.collect()
 }
 
-/// Writes where an alert stands.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Writes the state of an alert.
 pub fn put_state(tx: &Connection, row: &StateRow) -> Result<()> {
     let [rule, agent, metric, labels] = &row.key;
     tx.prepare_cached(
@@ -208,10 +188,6 @@ pub fn put_state(tx: &Connection, row: &StateRow) -> Result<()> {
 }
 
 /// Forgets an alert that is simply ok.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn drop_state(tx: &Connection, [rule, agent, metric, labels]: &[String; 4]) -> Result<()> {
     tx.prepare_cached(
         "DELETE FROM alert_state
@@ -222,19 +198,11 @@ pub fn drop_state(tx: &Connection, [rule, agent, metric, labels]: &[String; 4]) 
 }
 
 /// Forgets alerts that have been ok since before `before_ms`.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn prune_states(tx: &Connection, before_ms: i64) -> Result<usize> {
     tx.execute("DELETE FROM alert_state WHERE state = 'ok' AND updated_ms < ?1", [before_ms])
 }
 
 /// Notes an event that must be copied to its day file; a newer version replaces an older.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn put_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO alert_journal VALUES (?1, ?2)")?
         .execute([id, event])
@@ -242,10 +210,6 @@ pub fn put_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
 }
 
 /// Events that must be copied: id and JSON, `limit` at the most.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn journal(db: &Connection, limit: usize) -> Result<Vec<(String, String)>> {
     let mut query =
         db.prepare_cached("SELECT event_id, event FROM alert_journal ORDER BY rowid LIMIT ?1")?;
@@ -254,40 +218,24 @@ pub fn journal(db: &Connection, limit: usize) -> Result<Vec<(String, String)>> {
 }
 
 /// An event that has not been copied yet, as JSON.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn journalled(db: &Connection, id: &str) -> Result<Option<String>> {
     let sql = "SELECT event FROM alert_journal WHERE event_id = ?1";
     db.query_row(sql, [id], |row| row.get(0)).optional()
 }
 
 /// Removes an event that has been copied, unless it has changed since.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn drop_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
     tx.prepare_cached("DELETE FROM alert_journal WHERE event_id = ?1 AND event = ?2")?
         .execute([id, event])
         .map(drop)
 }
 
-/// Until when every stored point has been judged, Unix milliseconds.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Until when every stored point has been evaluated, Unix milliseconds.
 pub fn watermark(db: &Connection) -> Result<Option<i64>> {
     db.query_row("SELECT at_ms FROM alert_watermark", [], |row| row.get(0)).optional()
 }
 
-/// Says until when every stored point has been judged.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Says until when every stored point has been evaluated.
 pub fn put_watermark(tx: &Connection, at_ms: i64) -> Result<()> {
     tx.execute("INSERT OR REPLACE INTO alert_watermark VALUES (1, ?1)", [at_ms]).map(drop)
 }

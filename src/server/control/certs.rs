@@ -227,7 +227,7 @@ pub fn due(
     query.query_map([now_secs, default_secs, limit], |row| row.get(0))?.collect()
 }
 
-/// Notes that a domain was checked as it stands in `row`; false when it has been changed
+/// Notes that a domain was checked as it is in `row`; false when it has been changed
 /// meanwhile, or removed.
 pub fn set_checked(
     db: &Connection,

@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! state change  →  notices              (waits for its group, or for a window's end)
-//! routing       →  notifications        (what is told, once for all channels)
+//! routing       →  notifications        (what is notified, once for all channels)
 //!                  notification_events  (which events and agents it is about)
 //!                  notification_told    (who must hear of the recovery)
 //!                  outbox               (one row for each channel)
@@ -13,8 +13,8 @@
 
 pub mod channels;
 pub mod logs;
-pub mod notices;
 pub mod outbox;
+pub mod pending;
 pub mod silence;
 
 /// Times named `_ms` are Unix milliseconds, `created_at` and `updated_at` Unix seconds.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::{Clock, SECOND_MS};
+use crate::model::alert::AlertEvent;
 use crate::rt::stop::Stop;
 use crate::server::control::Control;
 use crate::server::control::notify::channels::ChannelRow;
@@ -11,12 +12,12 @@ use crate::server::control::notify::logs::{self, LogRow};
 use crate::server::control::notify::outbox::{Ahead, Waiting};
 use crate::server::control::notify::{channels as rows, outbox};
 use crate::server::notify::NotifyError;
+use crate::server::notify::attempts::Attempts;
 use crate::server::notify::channels::config::{Config, mask_path, scrub, secrets, url_secrets};
 use crate::server::notify::channels::{self, Sending};
-use crate::server::notify::far::{Far, Outcome};
-use crate::server::notify::message::{Item, Kind, Notification};
+use crate::server::notify::client::{Attempt, Client};
+use crate::server::notify::message::{Kind, Notification};
 use crate::server::notify::metrics::Metrics;
-use crate::server::notify::report::Report;
 use jiff::tz::TimeZone;
 
 /// What the senders share.
@@ -25,11 +26,11 @@ pub struct Deliverer {
     pub control: Control,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// How far sides are reached.
-    pub far: Far,
+    /// How endpoints are reached.
+    pub client: Client,
     /// The zone in which people read times.
     pub zone: TimeZone,
-    /// What is told of all this.
+    /// What is notified of all this.
     pub metrics: Arc<Metrics>,
     /// The end: no new message is begun after it.
     pub stop: Stop,
@@ -72,17 +73,17 @@ impl Deliverer {
     pub fn attempt(
         &self,
         channel: &ChannelRow,
-        notice: &Notification,
+        notification: &Notification,
         past: Past<'_>,
         on_served: &mut dyn FnMut(&str),
-    ) -> Report {
+    ) -> Attempts {
         let Some(spec) = channels::find(&channel.channel_type) else {
-            return Report::refused(&format!("unknown channel type `{}`", channel.channel_type));
+            return Attempts::refused(&format!("unknown channel type `{}`", channel.channel_type));
         };
         let config: Config = serde_json::from_str(&channel.config_json).unwrap_or_default();
         let mut targets = (spec.targets)(&config, &channel.recipients);
         if targets.is_empty() {
-            return Report::refused("the channel has no recipients");
+            return Attempts::refused("the channel has no recipients");
         }
         targets.retain(|target| !past.served.contains(target));
         let unserved = targets.len();
@@ -98,13 +99,18 @@ impl Deliverer {
         let begun = Instant::now();
         let mut outcomes = Vec::new();
         for target in &targets {
-            let over = begun.elapsed() >= self.far.timeout() * TURNS_MAX;
+            let over = begun.elapsed() >= self.client.timeout() * TURNS_MAX;
             if !outcomes.is_empty() && (over || self.stop.is_stopped()) {
                 break;
             }
             let now_ms = self.clock.now_ms();
-            let sending =
-                Sending { config: &config, notice, zone: &self.zone, far: &self.far, now_ms };
+            let sending = Sending {
+                config: &config,
+                notification,
+                zone: &self.zone,
+                client: &self.client,
+                now_ms,
+            };
             let outcome = (spec.send)(&sending, target);
             if outcome.error.is_none() {
                 on_served(target);
@@ -118,23 +124,23 @@ impl Deliverer {
             }
         }
         let left = unserved - outcomes.len();
-        Report { outcomes, left, took: begun.elapsed() }
+        Attempts { outcomes, left, took: begun.elapsed() }
     }
 
     /// Counts an attempt.
-    pub fn count(&self, channel_type: &str, report: &Report) {
+    pub fn count(&self, channel_type: &str, report: &Attempts) {
         let metrics = &self.metrics;
         let outcome = if report.is_success() { &metrics.sent } else { &metrics.failed };
         outcome.with_label_values(&[channel_type]).inc();
         metrics.seconds.with_label_values(&[channel_type]).observe(report.took.as_secs_f64());
     }
 
-    /// Delivers a row of the outbox; gives how long the far side took.
+    /// Delivers a row of the outbox; gives how long the endpoint took.
     pub fn deliver(&self, id: i64) -> Duration {
         match self.try_deliver(id) {
             Ok(took) => took,
             Err(error) => {
-                log::error!("a notification could not be read from the outbox: {error}");
+                log::error!("failed to read a notification from the outbox: {error}");
                 self.stop.wait(RECORD_AGAIN);
                 Duration::ZERO
             }
@@ -149,20 +155,20 @@ impl Deliverer {
         })?;
         // A channel that was deleted took its rows with it.
         let Some((waiting, channel)) = loaded else { return Ok(Duration::ZERO) };
-        let Some(notice) = Notification::read(&waiting.notification) else {
-            log::error!("notification {} can't be read and is left out", waiting.notification.id);
+        let Some(notification) = Notification::read(&waiting.notification) else {
+            log::error!("notification {} cannot be read and is dropped", waiting.notification.id);
             self.control
                 .write(move |tx| -> Result<(), NotifyError> { Ok(outbox::remove(tx, id)?) })?;
             return Ok(Duration::ZERO);
         };
         let mut served = waiting.served.clone();
         let report = if channel.enabled {
-            self.attempt(&channel, &notice, Past::of(&waiting), &mut |target| {
+            self.attempt(&channel, &notification, Past::of(&waiting), &mut |target| {
                 served.push(target.to_owned());
                 self.save_served(id, &served);
             })
         } else {
-            Report::refused("the channel was switched off before it was told")
+            Attempts::refused("the channel was disabled before delivery")
         };
         let now_ms = self.clock.now_ms();
         if report.outcomes.is_empty() && report.left > 0 {
@@ -170,7 +176,7 @@ impl Deliverer {
             return Ok(Duration::ZERO);
         }
         let last = now_ms >= waiting.deadline_ms || !channel.enabled;
-        let mut row = report.log_row(&channel, &notice, waiting.attempts, now_ms);
+        let mut row = report.log_row(&channel, &notification, waiting.attempts, now_ms);
         let given_up = last && !report.is_success();
         if given_up && let Some(error) = &mut row.error_message {
             error.push_str(&format!(" (given up after {} attempts)", waiting.attempts + 1));
@@ -182,19 +188,19 @@ impl Deliverer {
         if given_up {
             self.metrics.given_up.with_label_values(&[&channel.channel_type]).inc();
         }
-        let verdict = match (report.is_success(), given_up) {
-            (true, _) if report.left > 0 => Verdict::GoOn,
-            (true, _) => Verdict::Sent,
-            // Who has heard of the firing must hear of the recovery.
-            (_, true) if !served.is_empty() => Verdict::GivenUp(Vec::new()),
-            (_, true) => Verdict::GivenUp(firing_keys(&notice)),
-            _ => Verdict::Retry {
+        let next = match (report.is_success(), given_up) {
+            (true, _) if report.left > 0 => Next::GoOn,
+            (true, _) => Next::Sent,
+            // Who has seen the firing must hear of the recovery.
+            (_, true) if !served.is_empty() => Next::GivenUp(Vec::new()),
+            (_, true) => Next::GivenUp(firing_keys(&notification)),
+            _ => Next::Retry {
                 due_ms: now_ms.saturating_add(retry_after_ms(waiting.attempts)),
                 // Where some recipients are reached, the others hold up only themselves.
                 hold: report.is_unreachable() && served.is_empty(),
             },
         };
-        self.record(Record { id, channel_id: channel.id, now_ms, row, verdict });
+        self.record(Record { id, channel_id: channel.id, now_ms, row, next });
         Ok(report.took)
     }
 
@@ -212,7 +218,9 @@ impl Deliverer {
             Ok(outbox::set_served(tx, id, &served)?)
         });
         if let Err(error) = saved {
-            log::error!("a recipient may be told twice, since this was not noted: {error}");
+            log::error!(
+                "failed to record a delivery, the recipient may be notified twice: {error}"
+            );
         }
     }
 
@@ -224,7 +232,7 @@ impl Deliverer {
             let written =
                 self.control.write(move |tx| -> Result<(), NotifyError> { Ok(record.write(tx)?) });
             let Err(error) = written else { return };
-            log::error!("a delivery could not be noted, trying again: {error}");
+            log::error!("failed to record a delivery, retrying: {error}");
             if self.stop.wait(RECORD_AGAIN) {
                 return;
             }
@@ -232,7 +240,7 @@ impl Deliverer {
     }
 }
 
-fn masked(mut outcome: Outcome, secrets: &[String]) -> Outcome {
+fn masked(mut outcome: Attempt, secrets: &[String]) -> Attempt {
     outcome.error = outcome.error.map(|error| scrub(&error, secrets));
     outcome.request = scrub(&outcome.request, secrets);
     outcome.response = scrub(&outcome.response, secrets);
@@ -240,15 +248,15 @@ fn masked(mut outcome: Outcome, secrets: &[String]) -> Outcome {
 }
 
 /// The alerts that a channel is not told of when a firing is given up.
-fn firing_keys(notice: &Notification) -> Vec<String> {
-    match notice.kind {
-        Kind::Firing => notice.items.iter().map(Item::key).collect(),
+fn firing_keys(notification: &Notification) -> Vec<String> {
+    match notification.kind {
+        Kind::Firing => notification.items.iter().map(AlertEvent::alert_key).collect(),
         Kind::Resolved | Kind::Test => Vec::new(),
     }
 }
 
 #[derive(Clone)]
-enum Verdict {
+enum Next {
     /// Everyone has it.
     Sent,
     /// Some had no turn yet: the row stays due.
@@ -266,23 +274,23 @@ struct Record {
     channel_id: String,
     now_ms: i64,
     row: LogRow,
-    verdict: Verdict,
+    next: Next,
 }
 
 impl Record {
     fn write(&self, tx: &rusqlite::Transaction<'_>) -> Result<(), rusqlite::Error> {
         logs::insert(tx, &self.row)?;
-        match &self.verdict {
-            Verdict::Sent => {
+        match &self.next {
+            Next::Sent => {
                 outbox::remove(tx, self.id)?;
                 outbox::release_channel(tx, &self.channel_id, self.now_ms)
             }
-            Verdict::GoOn => Ok(()),
-            Verdict::Retry { due_ms, hold } => {
+            Next::GoOn => Ok(()),
+            Next::Retry { due_ms, hold } => {
                 outbox::retry(tx, self.id, *due_ms)?;
                 if *hold { outbox::hold_channel(tx, &self.channel_id, *due_ms) } else { Ok(()) }
             }
-            Verdict::GivenUp(keys) => {
+            Next::GivenUp(keys) => {
                 outbox::remove(tx, self.id)?;
                 for key in keys {
                     outbox::forget_told(tx, key, Some(&self.channel_id))?;

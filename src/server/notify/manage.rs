@@ -14,8 +14,8 @@ use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::NotifyError;
 use crate::server::notify::channels::config::{self, Config};
-use crate::server::notify::channels::{self, Spec};
-use crate::server::notify::silence::Window;
+use crate::server::notify::channels::{self, ChannelType};
+use crate::server::notify::mute::SilenceWindow;
 
 /// A channel to be made, or what of one is to be changed: fields that are left out stay.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
@@ -36,7 +36,7 @@ pub struct ChannelInput {
 /// A silence window to be made.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-#[allow(missing_docs, reason = "server::notify::silence documents the fields")]
+#[allow(missing_docs, reason = "server::notify::mute documents the fields")]
 pub struct SilenceInput {
     pub start_time: String,
     pub end_time: String,
@@ -196,7 +196,7 @@ fn changed(
     let Some(spec) = channels::find(&row.channel_type) else {
         let kinds = channels::kinds();
         let shown: String = row.channel_type.chars().take(64).collect();
-        return Err(invalid(format!("channel_type: `{shown}` is none of {kinds}")));
+        return Err(invalid(format!("channel_type: `{shown}` is not one of {kinds}")));
     };
     row.min_severity = input.min_severity.unwrap_or(row.min_severity);
     row.enabled = input.enabled.unwrap_or(row.enabled);
@@ -227,14 +227,14 @@ fn text(field: &str, text: String) -> Result<String, NotifyError> {
 }
 
 fn checked_config(
-    spec: &Spec,
+    spec: &ChannelType,
     given: Option<Value>,
     stored: &Config,
 ) -> Result<String, NotifyError> {
     let given = given.unwrap_or(Value::Null);
     let object = match given {
         Value::String(text) => serde_json::from_str(&text)
-            .map_err(|error| invalid(format!("config_json: is no JSON: {error}")))?,
+            .map_err(|error| invalid(format!("config_json: is not valid JSON: {error}")))?,
         other => other,
     };
     let Value::Object(mut config) = object else {
@@ -247,7 +247,7 @@ fn checked_config(
     Ok(Value::Object(config).to_string())
 }
 
-fn checked_recipients(spec: &Spec, given: Vec<String>) -> Result<Vec<String>, NotifyError> {
+fn checked_recipients(spec: &ChannelType, given: Vec<String>) -> Result<Vec<String>, NotifyError> {
     if given.len() > RECIPIENTS_MAX {
         return Err(invalid(format!("recipients: must be at most {RECIPIENTS_MAX}")));
     }
@@ -307,7 +307,7 @@ pub fn new_window(
         created_at: now_ms / SECOND_MS,
         updated_at: now_ms / SECOND_MS,
     };
-    Window::complete(&mut row, zone, now_ms).map_err(invalid)?;
+    SilenceWindow::complete(&mut row, zone, now_ms).map_err(invalid)?;
     Ok(row)
 }
 
@@ -324,7 +324,7 @@ pub fn add_window(tx: &Transaction<'_>, row: &SilenceRow) -> Result<(), NotifyEr
     Ok(windows::insert(tx, row)?)
 }
 
-/// Removes a window; what it held back is routed anew.
+/// Removes a window; what it held back is routed again.
 ///
 /// # Errors
 ///

@@ -1,13 +1,11 @@
-//! What is told: a notification with its events, and how people read it.
-
-use std::collections::BTreeMap;
+//! What is notified: a notification with its events, and how people read it.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use serde::{Deserialize, Serialize};
 
-use crate::base::ids::{new_id, stable_id};
-use crate::model::alert::AlertEvent;
+use crate::base::ids::new_id;
+use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::series::Labels;
 use crate::model::severity::Severity;
 use crate::server::control::notify::outbox::NotificationRow;
 
@@ -41,48 +39,7 @@ impl Kind {
     }
 }
 
-/// One event of a notification. Also the row that waits in the database.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "the fields of model::alert::AlertEvent, times in Unix ms")]
-pub struct Item {
-    pub id: String,
-    pub rule_id: String,
-    pub rule_name: String,
-    pub agent_id: String,
-    pub metric_name: String,
-    pub severity: Severity,
-    pub message: String,
-    pub labels: BTreeMap<String, String>,
-    /// None where it is no finite number, which JSON does not have.
-    pub value: Option<f64>,
-    pub threshold: Option<f64>,
-    pub timestamp_ms: i64,
-    pub predicted_breach_ms: Option<i64>,
-    pub first_triggered_at_ms: i64,
-}
-
-impl From<&AlertEvent> for Item {
-    fn from(event: &AlertEvent) -> Self {
-        let finite = |value: f64| value.is_finite().then_some(value);
-        Self {
-            id: event.id.clone(),
-            rule_id: event.rule_id.clone(),
-            rule_name: event.rule_name.clone(),
-            agent_id: event.agent_id.clone(),
-            metric_name: event.metric_name.clone(),
-            severity: event.severity,
-            message: event.message.clone(),
-            labels: event.labels.to_map(),
-            value: finite(event.value),
-            threshold: finite(event.threshold),
-            timestamp_ms: event.timestamp_ms,
-            predicted_breach_ms: event.predicted_breach_ms,
-            first_triggered_at_ms: event.first_triggered_at_ms,
-        }
-    }
-}
-
-/// What one channel is told at once.
+/// What one channel is notified at once.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Notification {
     /// The same for all channels and all attempts, so that a receiver can tell a repeat.
@@ -96,7 +53,7 @@ pub struct Notification {
     /// Its name.
     pub rule_name: String,
     /// The events, oldest first; never empty.
-    pub items: Vec<Item>,
+    pub items: Vec<AlertEvent>,
     /// When it was made, Unix milliseconds.
     pub created_ms: i64,
 }
@@ -113,7 +70,7 @@ pub enum Markup {
 impl Notification {
     /// A stored notification; `None` when its events can't be read or there are none.
     pub fn read(row: &NotificationRow) -> Option<Self> {
-        let items: Vec<Item> = serde_json::from_str(&row.events).ok()?;
+        let items: Vec<AlertEvent> = serde_json::from_str(&row.events).ok()?;
         (!items.is_empty()).then(|| Self {
             id: row.id.clone(),
             kind: Kind::from_name(&row.kind),
@@ -127,7 +84,7 @@ impl Notification {
 
     /// The message that `test` sends.
     pub fn test(now_ms: i64, channel: &str) -> Self {
-        let item = Item {
+        let item = AlertEvent {
             id: "test".to_owned(),
             rule_id: "test".to_owned(),
             rule_name: "Test message".to_owned(),
@@ -135,12 +92,14 @@ impl Notification {
             metric_name: "test.message".to_owned(),
             severity: Severity::Info,
             message: format!("A test of the channel \"{channel}\". Nothing is wrong."),
-            labels: BTreeMap::new(),
-            value: Some(1.0),
-            threshold: Some(0.0),
+            labels: Labels::none(),
+            value: 1.0,
+            threshold: 0.0,
             timestamp_ms: now_ms,
             predicted_breach_ms: None,
             first_triggered_at_ms: now_ms,
+            status: AlertStatus::Firing,
+            resolved_at_ms: None,
         };
         Self {
             id: new_id(),
@@ -187,7 +146,7 @@ impl Notification {
     pub fn lines(&self, markup: Markup, zone: &TimeZone, bytes_max: usize) -> String {
         let mut text = String::new();
         for (index, item) in self.items.iter().enumerate() {
-            let mut line = item.line(self.kind, zone);
+            let mut line = line(item, self.kind, zone);
             if markup == Markup::Markdown {
                 line = plain_in_markdown(&line);
             }
@@ -218,37 +177,14 @@ const AGENTS_SHOWN: usize = 5;
 /// Bytes of `… and 1000000 more` with its line's end, rounded up.
 const MORE_BYTES: usize = 32;
 
-impl Item {
-    /// The alert that the event is of: rule, agent, metric and labels. Severity is no part of it:
-    /// an alert that grew worse is still the same one when it is over.
-    pub fn key(&self) -> String {
-        let labels = serde_json::to_string(&self.labels).unwrap_or_default();
-        stable_id(&[&self.rule_id, &self.agent_id, &self.metric_name, &labels])
-    }
-
-    /// `disk.used_percent{mount="/"}` of the event.
-    pub fn series(&self) -> String {
-        if self.labels.is_empty() {
-            return self.metric_name.clone();
-        }
-        let labels: Vec<String> =
-            self.labels.iter().map(|(name, value)| format!("{name}={value:?}")).collect();
-        format!("{}{{{}}}", self.metric_name, labels.join(","))
-    }
-
-    fn line(&self, kind: Kind, zone: &TimeZone) -> String {
-        let times = match kind {
-            Kind::Firing | Kind::Test => {
-                format!("since {}", local_time(self.first_triggered_at_ms, zone))
-            }
-            Kind::Resolved => format!(
-                "{} to {}",
-                local_time(self.first_triggered_at_ms, zone),
-                local_time(self.timestamp_ms, zone)
-            ),
-        };
-        one_line(&format!("{} {}: {} ({times})", self.agent_id, self.series(), self.message))
-    }
+/// The event on one line, with its series and its times.
+fn line(event: &AlertEvent, kind: Kind, zone: &TimeZone) -> String {
+    let since = local_time(event.first_triggered_at_ms, zone);
+    let times = match kind {
+        Kind::Firing | Kind::Test => format!("since {since}"),
+        Kind::Resolved => format!("{since} to {}", local_time(event.timestamp_ms, zone)),
+    };
+    one_line(&format!("{} {}: {} ({times})", event.agent_id, event.series(), event.message))
 }
 
 /// A time for people, in the server's zone: `2026-02-09 16:30:00 +08:00`.
@@ -300,8 +236,8 @@ pub mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    pub fn item(agent: &str, message: &str) -> Item {
-        Item {
+    pub fn item(agent: &str, message: &str) -> AlertEvent {
+        AlertEvent {
             id: format!("event-{agent}"),
             rule_id: "rule-1".to_owned(),
             rule_name: "Disk full".to_owned(),
@@ -309,16 +245,18 @@ pub mod tests {
             metric_name: "disk.used_percent".to_owned(),
             severity: Severity::Critical,
             message: message.to_owned(),
-            labels: BTreeMap::from([("mount".to_owned(), "/".to_owned())]),
-            value: Some(96.5),
-            threshold: Some(90.0),
+            labels: Labels::one("mount", "/"),
+            value: 96.5,
+            threshold: 90.0,
             timestamp_ms: 1_770_625_800_000,
             predicted_breach_ms: None,
             first_triggered_at_ms: 1_770_625_740_000,
+            status: AlertStatus::Firing,
+            resolved_at_ms: None,
         }
     }
 
-    pub fn notification(items: Vec<Item>) -> Notification {
+    pub fn notification(items: Vec<AlertEvent>) -> Notification {
         Notification {
             id: "n-1".to_owned(),
             kind: Kind::Firing,
@@ -367,7 +305,7 @@ pub mod tests {
     #[test]
     fn what_hosts_send_is_no_markup() {
         let mut bad = item("web-1", "see [here](http://evil) <font>\nnext");
-        bad.labels.clear();
+        bad.labels = Labels::none();
         let text = notification(vec![bad]).lines(Markup::Markdown, &TimeZone::UTC, 1_000);
         assert!(text.contains("[here] (http://evil) ‹font› next"), "{text}");
         assert_eq!(escape_html("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");

@@ -1,6 +1,6 @@
 //! Notifications: channels, silence windows, outbox, deliveries.
 //!
-//! An alert that must be told becomes a notice in the transaction of its state change
+//! An alert that must be notified becomes a notification in the transaction of its state change
 //! ([`Tell`]). The dispatcher routes notices that are due (`router`), and hands what waits
 //! in the outbox to the senders (`pool`), one for each channel at a time (`deliver`). Channels and
 //! windows are read from the database whenever they are needed, so a change is in force at once.
@@ -19,21 +19,21 @@ use crate::base::clock::{Clock, DAY_MS, SECOND_MS};
 use crate::base::exit::{Exit, Fatal};
 use crate::model::alert::AlertEvent;
 use crate::rt::stop::StopSource;
-use crate::server::alert::tell::{NoticeKind, Tell};
+use crate::server::alert::{Notify, NotifyKind};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::storage::StorageError;
 
+mod attempts;
 pub mod channels;
+pub mod client;
 mod deliver;
-pub mod far;
+mod dispatcher;
 pub mod manage;
 pub mod message;
 mod metrics;
-mod pool;
-mod report;
+pub mod mute;
 mod router;
-pub mod silence;
 pub mod template;
 pub mod timed;
 
@@ -47,7 +47,7 @@ pub struct Notifier {
     zone: TimeZone,
     routing: router::Routing,
     deliverer: Arc<Deliverer>,
-    /// Room for one: a second word that something is new says nothing new.
+    /// Room for one: a second wake-up that something is new adds nothing.
     wake: Sender<()>,
     running: Mutex<Option<(StopSource, JoinHandle<()>)>>,
     /// Channels that are being tried, by id.
@@ -61,7 +61,7 @@ pub enum NotifyError {
     #[error("{0}")]
     Invalid(String),
     /// There is no such channel or window.
-    #[error("there is no {0} `{1}`")]
+    #[error("{0} `{1}` not found")]
     NotFound(&'static str, String),
     /// It is there already, or is being done.
     #[error("{0}")]
@@ -69,9 +69,9 @@ pub enum NotifyError {
     /// Too much is being done at once.
     #[error("{0}")]
     Busy(String),
-    /// The far side did not take a test message.
+    /// The endpoint did not take a test message.
     #[error("{0}")]
-    FarSide(String),
+    Refused(String),
     /// The storage failed.
     #[error("{0}")]
     Storage(#[from] StorageError),
@@ -83,7 +83,7 @@ impl From<rusqlite::Error> for NotifyError {
     }
 }
 
-/// Tests of channels that run at once: each holds an HTTP worker for as long as a far side hangs.
+/// Tests of channels that run at once: each holds an HTTP worker for as long as an endpoint hangs.
 const TESTS_MAX: usize = 2;
 
 impl Notifier {
@@ -101,7 +101,8 @@ impl Notifier {
         let fatal = |message: String| Fatal::new(Exit::Config, message);
         let zone = time_zone(config)?;
         let timeout = Duration::from_secs(config.notify.timeout_secs);
-        let far = far::Far::new(timeout, config.notify.ca_file.as_deref()).map_err(fatal)?;
+        let client =
+            client::Client::new(timeout, config.notify.ca_file.as_deref()).map_err(fatal)?;
         let metrics = Arc::new(metrics::Metrics::register(registry)?);
         let routing = router::Routing {
             window_ms: millis(config.aggregation_window_secs),
@@ -112,13 +113,13 @@ impl Notifier {
         let deliverer = Arc::new(Deliverer {
             control: control.clone(),
             clock: Arc::clone(&clock),
-            far,
+            client,
             zone: zone.clone(),
             metrics,
             stop: source.stop(),
         });
         let (wake, woken) = bounded(1);
-        let dispatcher = pool::Dispatcher {
+        let dispatcher = dispatcher::Dispatcher {
             deliverer: Arc::clone(&deliverer),
             routing: routing.clone(),
             workers: config.pools.notify_workers,
@@ -163,18 +164,18 @@ impl Notifier {
     }
 
     /// Sends a real message to every recipient of a channel, enabled or not, and gives what the
-    /// far sides said. The attempt stands in the delivery log.
+    /// endpoints said. The attempt stands in the delivery log.
     ///
     /// # Errors
     ///
-    /// When there is no such channel, a test of it runs, or a far side did not take the message.
+    /// When there is no such channel, a test of it runs, or an endpoint did not take the message.
     pub fn test(&self, key: &str) -> Result<String, NotifyError> {
         let channel = manage::channel(&self.control, key)?;
         let _running = Testing::begin(self, &channel.id)?;
-        let notice = Notification::test(self.clock.now_ms(), &channel.name);
+        let notification = Notification::test(self.clock.now_ms(), &channel.name);
         let past = deliver::Past::default();
-        let report = self.deliverer.attempt(&channel, &notice, past, &mut |_| {});
-        let row = report.log_row(&channel, &notice, 0, self.clock.now_ms());
+        let report = self.deliverer.attempt(&channel, &notification, past, &mut |_| {});
+        let row = report.log_row(&channel, &notification, 0, self.clock.now_ms());
         self.deliverer.count(&channel.channel_type, &report);
         let saved = row.clone();
         self.control.write(move |tx| -> Result<(), NotifyError> {
@@ -183,28 +184,28 @@ impl Notifier {
         let answer = row.response_body.unwrap_or_default();
         match row.error_message {
             None => Ok(answer),
-            Some(error) if answer.is_empty() => Err(NotifyError::FarSide(error)),
-            Some(error) => Err(NotifyError::FarSide(format!("{error}; it answered: {answer}"))),
+            Some(error) if answer.is_empty() => Err(NotifyError::Refused(error)),
+            Some(error) => Err(NotifyError::Refused(format!("{error}; it answered: {answer}"))),
         }
     }
 }
 
-impl Tell for Notifier {
-    fn tell(
+impl Notify for Notifier {
+    fn notify(
         &self,
         tx: &Transaction<'_>,
         event: &AlertEvent,
-        kind: NoticeKind,
+        kind: NotifyKind,
     ) -> Result<(), rusqlite::Error> {
         let kind = match kind {
-            NoticeKind::Firing => Kind::Firing,
-            NoticeKind::Recovered { .. } => Kind::Resolved,
+            NotifyKind::Firing => Kind::Firing,
+            NotifyKind::Recovered { .. } => Kind::Resolved,
         };
         self.routing.note(tx, event, kind, self.clock.now_ms())
     }
 
-    fn forget(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
-        router::forget(tx, event)
+    fn withdraw(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+        router::withdraw(tx, event)
     }
 
     fn wake(&self) {

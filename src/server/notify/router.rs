@@ -12,12 +12,12 @@ use crate::model::alert::AlertEvent;
 use crate::model::severity::Severity;
 use crate::server::control::notify::channels::{self, ChannelRow};
 use crate::server::control::notify::logs::{self, LogRow, Status};
-use crate::server::control::notify::notices::{self, Group, Notice};
 use crate::server::control::notify::outbox::{self, NotificationRow};
+use crate::server::control::notify::pending::{self, Group, Pending};
 use crate::server::control::notify::silence;
 use crate::server::notify::deliver::RETRY_LAST_MS;
-use crate::server::notify::message::{Item, Kind};
-use crate::server::notify::silence::Window;
+use crate::server::notify::message::Kind;
+use crate::server::notify::mute::SilenceWindow;
 
 /// What routing needs to know besides the database.
 #[derive(Debug, Clone)]
@@ -40,11 +40,7 @@ pub struct Routed {
 }
 
 impl Routing {
-    /// Notes, in the transaction that changes an alert's state, that the change must be told.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
+    /// Notes, in the transaction that changes an alert's state, that the change must be notified.
     pub fn note(
         &self,
         tx: &Transaction<'_>,
@@ -52,19 +48,18 @@ impl Routing {
         kind: Kind,
         now_ms: i64,
     ) -> Result<(), rusqlite::Error> {
-        let item = Item::from(event);
-        let key = item.key();
+        let key = event.alert_key();
         let mut due_ms = now_ms.saturating_add(self.window_ms);
         if kind == Kind::Resolved {
-            notices::drop_silenced(tx, &key)?;
-            let firing_due = notices::firing_due(tx, &key)?;
+            pending::drop_silenced(tx, &key)?;
+            let firing_due = pending::firing_due(tx, &key)?;
             if firing_due.is_none() && outbox::told(tx, &key)?.is_empty() {
-                // Nobody has heard of it, and nobody will.
+                // Nobody has seen it, and nobody will.
                 return Ok(());
             }
             due_ms = due_ms.max(firing_due.unwrap_or(i64::MIN));
-        } else if let Some(firing_due) = notices::drop_notices(tx, &key)? {
-            // It is told with the newest event, but no later than it would have been.
+        } else if let Some(firing_due) = pending::drop_notices(tx, &key)? {
+            // It is notified with the newest event, but no later than it would have been.
             due_ms = due_ms.min(firing_due);
         }
         let group = Group {
@@ -72,31 +67,21 @@ impl Routing {
             severity: event.severity.name().to_owned(),
             kind: kind.name().to_owned(),
         };
-        // An item is plain data, which always serialises.
-        let item = serde_json::to_string(&item).unwrap_or_default();
-        notices::add_notice(tx, &group, &key, due_ms, &item)
+        pending::add_notice(tx, &group, &key, due_ms, &event.to_json())
     }
 
     /// Takes back what was planned with a clock that has been put back since, here or before the
     /// last start: nothing may wait for a time that was wrong.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn put_back(&self, tx: &Transaction<'_>, now_ms: i64) -> Result<(), rusqlite::Error> {
-        notices::put_back(tx, now_ms.saturating_add(self.window_ms), now_ms)?;
+        pending::put_back(tx, now_ms.saturating_add(self.window_ms), now_ms)?;
         let due_ms_max = now_ms.saturating_add(RETRY_LAST_MS);
         outbox::put_back(tx, due_ms_max, now_ms.saturating_add(self.deliver_within_ms))
     }
 
     /// Routes every group that is due.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn route(&self, tx: &Transaction<'_>, now_ms: i64) -> Result<Routed, rusqlite::Error> {
         let mut routed = Routed::default();
-        let groups = notices::due_groups(tx, now_ms)?;
+        let groups = pending::due_groups(tx, now_ms)?;
         if groups.is_empty() {
             return Ok(routed);
         }
@@ -114,20 +99,16 @@ impl Routing {
     }
 }
 
-/// Drops what still waits about an alert, and who was told of it: it has ended without a word.
-///
-/// # Errors
-///
-/// When the database fails.
-pub fn forget(tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
-    let key = Item::from(event).key();
-    notices::drop_notices(tx, &key)?;
+/// Drops what still waits about an alert, and who was notified of it: it has ended without a word.
+pub fn withdraw(tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+    let key = event.alert_key();
+    pending::drop_notices(tx, &key)?;
     outbox::forget_told(tx, &key, None)
 }
 
-fn windows(tx: &Transaction<'_>) -> Result<Vec<Window>, rusqlite::Error> {
+fn windows(tx: &Transaction<'_>) -> Result<Vec<SilenceWindow>, rusqlite::Error> {
     let rows = silence::list(tx, None)?.items;
-    let read = |row| match Window::parse(row) {
+    let read = |row| match SilenceWindow::parse(row) {
         Ok(window) => Some(window),
         Err(why) => {
             log::warn!("silence window {} is not in force: {why}", row.id);
@@ -142,38 +123,38 @@ struct Pass<'a> {
     tx: &'a Transaction<'a>,
     now_ms: i64,
     channels: Vec<ChannelRow>,
-    windows: Vec<Window>,
+    windows: Vec<SilenceWindow>,
 }
 
 impl Pass<'_> {
     fn group(&self, group: &Group, routed: &mut Routed) -> Result<(), rusqlite::Error> {
         let limit = NOTIFICATION_EVENTS_MAX;
-        let found = notices::group_notices(self.tx, group, self.now_ms, limit)?;
+        let found = pending::group_notices(self.tx, group, self.now_ms, limit)?;
         let mut told = Vec::new();
         let mut held = Vec::new();
         for notice in found {
-            let Ok(item) = serde_json::from_str::<Item>(&notice.event) else {
-                log::error!("notice {} can't be read and is left out", notice.id);
-                notices::drop_notice(self.tx, notice.id)?;
+            let Ok(item) = serde_json::from_str::<AlertEvent>(&notice.event) else {
+                log::error!("notice {} cannot be read and is dropped", notice.id);
+                pending::drop_notice(self.tx, notice.id)?;
                 continue;
             };
             if group.kind == Kind::Resolved.name()
-                && let Some(due_ms) = notices::firing_due(self.tx, &notice.alert_key)?
+                && let Some(due_ms) = pending::firing_due(self.tx, &notice.alert_key)?
             {
-                // The firing has not been told yet: the recovery comes after it.
-                notices::put_off(self.tx, notice.id, due_ms.max(self.now_ms + 1), false)?;
+                // The firing has not been notified yet: the recovery comes after it.
+                pending::put_off(self.tx, notice.id, due_ms.max(self.now_ms + 1), false)?;
                 continue;
             }
             match self.held_until(&item) {
                 Some(until_ms) => {
-                    notices::put_off(self.tx, notice.id, until_ms, true)?;
-                    // That it is held back stands in the log once.
+                    pending::put_off(self.tx, notice.id, until_ms, true)?;
+                    // That it is held back is in the log once.
                     if !notice.silenced {
                         held.push((notice, item));
                     }
                 }
                 None => {
-                    notices::drop_notice(self.tx, notice.id)?;
+                    pending::drop_notice(self.tx, notice.id)?;
                     told.push((notice, item));
                 }
             }
@@ -189,7 +170,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn held_until(&self, item: &Item) -> Option<i64> {
+    fn held_until(&self, item: &AlertEvent) -> Option<i64> {
         let about = self.windows.iter();
         let about = about.filter(|window| window.is_about(&item.agent_id, &item.metric_name));
         about.filter_map(|window| window.open_until(&self.routing.zone, self.now_ms)).max()
@@ -206,7 +187,7 @@ impl Pass<'_> {
     fn tell(
         &self,
         group: &Group,
-        told: &[(Notice, Item)],
+        told: &[(Pending, AlertEvent)],
         routed: &mut Routed,
     ) -> Result<(), rusqlite::Error> {
         let mut by_channel: BTreeMap<String, Vec<usize>> = BTreeMap::new();
@@ -234,7 +215,7 @@ impl Pass<'_> {
             by_events.entry(events).or_default().push(channel);
         }
         for (events, channels) in by_events {
-            let items: Vec<&Item> =
+            let items: Vec<&AlertEvent> =
                 events.iter().filter_map(|index| Some(&told.get(*index)?.1)).collect();
             let row = self.store(group, &items)?;
             let deadline_ms = self.now_ms.saturating_add(self.routing.deliver_within_ms);
@@ -246,7 +227,11 @@ impl Pass<'_> {
         Ok(())
     }
 
-    fn store(&self, group: &Group, items: &[&Item]) -> Result<NotificationRow, rusqlite::Error> {
+    fn store(
+        &self,
+        group: &Group,
+        items: &[&AlertEvent],
+    ) -> Result<NotificationRow, rusqlite::Error> {
         let row = NotificationRow {
             id: new_id(),
             rule_id: group.rule_id.clone(),
@@ -265,10 +250,10 @@ impl Pass<'_> {
     fn suppress(
         &self,
         group: &Group,
-        held: &[(Notice, Item)],
+        held: &[(Pending, AlertEvent)],
         routed: &mut Routed,
     ) -> Result<(), rusqlite::Error> {
-        let items: Vec<&Item> = held.iter().map(|(_, item)| item).collect();
+        let items: Vec<&AlertEvent> = held.iter().map(|(_, item)| item).collect();
         let channels: Vec<&ChannelRow> = self.hearing(group).collect();
         let (Some(first), false) = (items.first(), channels.is_empty()) else { return Ok(()) };
         let notification = self.store(group, &items)?;

@@ -73,7 +73,7 @@ pub type Extra<'a> = &'a [(&'static str, &'a str)];
 pub fn render(
     template: &str,
     escape: Escape,
-    notice: &Notification,
+    notification: &Notification,
     extra: Extra<'_>,
 ) -> Result<String, String> {
     let mut out = String::with_capacity(template.len() * 2);
@@ -86,8 +86,8 @@ pub fn render(
             format!("`{shown}` has no `}}}}`")
         })?;
         let name = inner[..end].trim();
-        let value = value(name, notice, extra)
-            .ok_or_else(|| format!("`{{{{{name}}}}}` is none of {}", known(extra)))?;
+        let value = value(name, notification, extra)
+            .ok_or_else(|| format!("`{{{{{name}}}}}` is not one of {}", known(extra)))?;
         out.push_str(&escape.apply(&value));
         rest = &inner[end + 2..];
     }
@@ -102,33 +102,33 @@ fn known(extra: Extra<'_>) -> String {
     names.join(", ")
 }
 
-fn value(name: &str, notice: &Notification, extra: Extra<'_>) -> Option<String> {
+fn value(name: &str, notification: &Notification, extra: Extra<'_>) -> Option<String> {
     if let Some((_, value)) = extra.iter().find(|(known, _)| *known == name) {
         return Some((*value).to_owned());
     }
-    let item = notice.items.first()?;
+    let item = notification.items.first()?;
     if let Some(label) = name.strip_prefix("labels.") {
-        return Some(item.labels.get(label).cloned().unwrap_or_default());
+        return Some(item.labels.get(label).unwrap_or_default().to_owned());
     }
     Some(match name {
         "agent_id" => item.agent_id.clone(),
         "metric" => item.metric_name.clone(),
         "value" => number(item.value),
-        "severity" => notice.severity.name().to_owned(),
-        "message" => notice.summary(),
-        "rule_name" => notice.rule_name.clone(),
-        "status" => notice.kind.name().to_owned(),
+        "severity" => notification.severity.name().to_owned(),
+        "message" => notification.summary(),
+        "rule_name" => notification.rule_name.clone(),
+        "status" => notification.kind.name().to_owned(),
         "threshold" => number(item.threshold),
         "timestamp" => rfc3339(item.timestamp_ms),
-        "title" => notice.title(),
-        "count" => notice.items.len().to_string(),
+        "title" => notification.title(),
+        "count" => notification.items.len().to_string(),
         _ => return None,
     })
 }
 
 /// A number that is good JSON too, where it stands without quotes.
-fn number(value: Option<f64>) -> String {
-    value.map_or_else(|| "null".to_owned(), |value| value.to_string())
+fn number(value: f64) -> String {
+    if value.is_finite() { value.to_string() } else { "null".to_owned() }
 }
 
 /// Checks a template by filling it in.
@@ -141,7 +141,7 @@ pub fn check(template: &str, escape: Escape, extra: Extra<'_>) -> Result<(), Str
     if escape == Escape::Json
         && let Err(error) = serde_json::from_str::<serde_json::Value>(&body)
     {
-        return Err(format!("with the values filled in it is no JSON: {error}"));
+        return Err(format!("with the values filled in, it is not valid JSON: {error}"));
     }
     Ok(())
 }
@@ -154,19 +154,20 @@ mod tests {
 
     #[test]
     fn values_are_escaped_for_their_body() {
-        let notice = notification(vec![item("web \"1\"", "line\nnext & <more>")]);
+        let notification = notification(vec![item("web \"1\"", "line\nnext & <more>")]);
         let template = r#"{"a":"{{agent_id}}","m":"{{ message }}","v":{{value}},"l":"{{labels.mount}}{{labels.none}}"}"#;
-        let body = render(template, Escape::Json, &notice, &[]).unwrap();
+        let body = render(template, Escape::Json, &notification, &[]).unwrap();
         let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
         assert_eq!(
             parsed,
             json!({"a": "web \"1\"", "m": "line\nnext & <more>", "v": 96.5, "l": "/"})
         );
-        let body = render("a={{agent_id}}&m={{message}}", Escape::Form, &notice, &[]).unwrap();
+        let body =
+            render("a={{agent_id}}&m={{message}}", Escape::Form, &notification, &[]).unwrap();
         assert_eq!(body, "a=web%20%221%22&m=line%0Anext%20%26%20%3Cmore%3E");
         let all = "{{metric}} {{severity}} {{rule_name}} {{status}} {{threshold}} {{timestamp}}";
         assert_eq!(
-            render(all, Escape::None, &notice, &[]).unwrap(),
+            render(all, Escape::None, &notification, &[]).unwrap(),
             "disk.used_percent critical Disk full firing 90 2026-02-09T08:30:00Z"
         );
     }
@@ -174,9 +175,9 @@ mod tests {
     #[test]
     fn a_template_that_can_not_work_is_refused_by_what_is_wrong() {
         let json = Escape::Json;
-        assert!(check("{{agent}}", json, &[]).unwrap_err().contains("`{{agent}}` is none of"));
+        assert!(check("{{agent}}", json, &[]).unwrap_err().contains("`{{agent}}` is not one of"));
         assert!(check("{\"a\": \"{{agent_id\"}", json, &[]).unwrap_err().contains("has no `}}`"));
-        assert!(check("{\"a\": {{agent_id}}}", json, &[]).unwrap_err().contains("no JSON"));
+        assert!(check("{\"a\": {{agent_id}}}", json, &[]).unwrap_err().contains("not valid JSON"));
         assert_eq!(check("{\"a\": \"{{phone}}\"}", json, &[("phone", "1")]), Ok(()));
         assert_eq!(Escape::for_body(None, " {\"a\""), json);
         assert_eq!(Escape::for_body(Some("text/plain"), "{"), Escape::None);

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 
 use crate::rt::thread;
 
-/// Works that are beyond their time, by far side.
+/// Works that are beyond their time, by endpoint.
 #[derive(Default)]
 pub struct Timed(Arc<Mutex<HashMap<String, usize>>>);
 
@@ -19,29 +19,29 @@ pub struct Timed(Arc<Mutex<HashMap<String, usize>>>);
 pub enum Late {
     /// The work went on for longer than it may.
     Over,
-    /// An earlier work with the same far side still goes on, and this one was not begun.
+    /// An earlier work with the same endpoint still goes on, and this one was not begun.
     Busy,
 }
 
 impl Timed {
     /// Does `work` on a thread of its own and waits for it for `limit`. A work that takes longer
     /// goes on, with nobody to hear of its result, and until its end no other is begun with the
-    /// same far side: one that never lets go holds one thread for each sender at the most.
+    /// same endpoint: one that never lets go holds one thread for each sender at the most.
     ///
     /// # Errors
     ///
     /// When there is no result in time.
     pub fn run<T: Send + 'static>(
         &self,
-        far_side: &str,
+        endpoint: &str,
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Late> {
-        if self.0.lock().contains_key(far_side) {
+        if self.0.lock().contains_key(endpoint) {
             return Err(Late::Busy);
         }
         let (give, given) = bounded(1);
-        let (late, name) = (Arc::clone(&self.0), far_side.to_owned());
+        let (late, name) = (Arc::clone(&self.0), endpoint.to_owned());
         thread::spawn("notify-mail", move || {
             let result = work();
             let mut late = late.lock();
@@ -63,7 +63,7 @@ impl Timed {
         match given.try_recv() {
             Ok(result) => Ok(result),
             Err(_) => {
-                *late.entry(far_side.to_owned()).or_default() += 1;
+                *late.entry(endpoint.to_owned()).or_default() += 1;
                 drop(given);
                 Err(Late::Over)
             }
@@ -81,7 +81,7 @@ mod tests {
     const LONG: Duration = Duration::from_secs(20);
 
     #[test]
-    fn a_far_side_that_does_not_let_go_gets_no_more_work_until_it_does() {
+    fn a_endpoint_that_does_not_let_go_gets_no_more_work_until_it_does() {
         let timed = Timed::default();
         assert_eq!(timed.run("a", LONG, || 1), Ok(1));
         let (release, held) = bounded::<()>(0);

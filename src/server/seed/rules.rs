@@ -128,7 +128,7 @@ mod tests {
         );
         let made = |line: &&String| line.starts_with("made ");
         assert_eq!(first.iter().filter(made).count(), first.len() - 1, "{first:?}");
-        for spec in crate::server::alert::rules::TABLE {
+        for spec in crate::server::alert::evaluate::TABLE {
             let kind = format!("({})", spec.name);
             assert!(first.iter().any(|line| line.contains(&kind)), "{kind}");
         }

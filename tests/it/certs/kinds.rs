@@ -12,7 +12,7 @@ use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
 /// A far side that does `act` with each connection, until the test ends.
-fn far_side(act: impl Fn(std::net::TcpStream) + Send + 'static) -> u16 {
+fn endpoint(act: impl Fn(std::net::TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     std::thread::spawn(move || listener.incoming().flatten().for_each(act));
@@ -116,7 +116,7 @@ fn what_serves_no_certificate_is_told_apart() {
         assert_eq!((&seen["not_after"], &seen["chain_valid"]), (&Value::Null, &json!(false)));
         seen
     };
-    let plain = far_side(|mut stream| {
+    let plain = endpoint(|mut stream| {
         let _ = stream.read(&mut [0; 64]);
         let _ = stream.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n");
         // Ends when the other side has read it.
@@ -132,13 +132,13 @@ fn what_serves_no_certificate_is_told_apart() {
     assert_eq!(kind(&seen), "timeout", "{seen}");
     assert!(started.elapsed() < Duration::from_secs(8), "3 s were given: {:?}", started.elapsed());
 
-    let seen = look(far_side(drop));
+    let seen = look(endpoint(drop));
     assert_eq!(kind(&seen), "closed", "{seen}");
 
     let seen = look(free_port());
     assert_eq!(kind(&seen), "connection_refused", "{seen}");
 
-    let refusing = far_side(|mut stream| {
+    let refusing = endpoint(|mut stream| {
         let _ = stream.read(&mut [0; 4_096]);
         // A fatal alert: handshake_failure.
         let _ = stream.write_all(&[21, 3, 3, 0, 2, 2, 40]);
@@ -173,7 +173,7 @@ fn the_name_is_sent_so_that_the_right_certificate_is_served() {
 }
 
 #[test]
-fn a_far_side_that_wants_a_certificate_of_its_clients_is_judged_by_its_own() {
+fn a_endpoint_that_wants_a_certificate_of_its_clients_is_judged_by_its_own() {
     let pki = Pki::new();
     let (pem, key) = pki.issue("strict", "IP:127.0.0.14,IP:127.0.0.15", 9);
     let mut server = server_with(&pki, "");
@@ -216,7 +216,7 @@ fn calls_that_wait_for_checks_leave_workers_for_others() {
 }
 
 #[test]
-fn far_sides_that_hang_hold_their_place_and_no_more_and_no_stop() {
+fn endpoints_that_hang_hold_their_place_and_no_more_and_no_stop() {
     let pki = Pki::new();
     let (pem, key) = pki.issue("good", "DNS:localhost", 9);
     let tls = Tls::start(&pem, &key);

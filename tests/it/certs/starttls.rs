@@ -22,7 +22,7 @@ fn check(server: &mut Server, protocol: &str, port: u16) -> Value {
 }
 
 /// A far side that talks in plain, and then serves a certificate.
-fn far_side(
+fn endpoint(
     identity: &(PathBuf, PathBuf),
     talk: impl Fn(&mut TcpStream) -> bool + Send + 'static,
 ) -> u16 {
@@ -110,20 +110,20 @@ fn each_protocol_has_its_conversation() {
     let pki = Pki::new();
     let identity = pki.issue("plain", "DNS:localhost", 9);
     let mut server = server_with(&pki, "");
-    let imap = far_side(&identity, |s| {
+    let imap = endpoint(&identity, |s| {
         say(s, b"* OK ready\r\n")
             && expect(s, b"a1 STARTTLS\r\n")
             && say(s, b"* CAPABILITY IMAP4rev1\r\na1 OK begin\r\n")
     });
-    let pop3 = far_side(&identity, |s| {
+    let pop3 = endpoint(&identity, |s| {
         say(s, b"+OK ready\r\n") && expect(s, b"STLS\r\n") && say(s, b"+OK begin\r\n")
     });
-    let ldap = far_side(&identity, |s| {
+    let ldap = endpoint(&identity, |s| {
         expect(s, b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037")
             && say(s, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x00\x04\x00\x04\x00")
     });
     let postgres =
-        far_side(&identity, |s| expect(s, &[0, 0, 0, 8, 4, 210, 22, 47]) && say(s, b"S"));
+        endpoint(&identity, |s| expect(s, &[0, 0, 0, 8, 4, 210, 22, 47]) && say(s, b"S"));
     for (protocol, port) in [("imap", imap), ("pop3", pop3), ("ldap", ldap), ("postgres", postgres)]
     {
         let seen = check(&mut server, protocol, port);
@@ -131,14 +131,14 @@ fn each_protocol_has_its_conversation() {
         assert_eq!(seen["subject"], "CN=plain");
     }
 
-    let unwilling = far_side(&identity, |s| {
+    let unwilling = endpoint(&identity, |s| {
         let _ = s.read(&mut [0; 8]);
         let _ = say(s, b"N");
         false
     });
     let seen = check(&mut server, "postgres", unwilling);
     assert_eq!(seen["error_kind"], "no_starttls", "{seen}");
-    let busy = far_side(&identity, |s| {
+    let busy = endpoint(&identity, |s| {
         let _ = expect(s, b"\x30\x1d\x02\x01\x01\x77\x18\x80\x161.3.6.1.4.1.1466.20037");
         let _ = say(s, b"\x30\x0c\x02\x01\x01\x78\x07\x0a\x01\x33\x04\x00\x04\x00");
         false
@@ -146,7 +146,7 @@ fn each_protocol_has_its_conversation() {
     let seen = check(&mut server, "ldap", busy);
     assert_eq!(seen["error_kind"], "no_starttls", "{seen}");
     assert!(seen["error"].as_str().unwrap().contains("result 51"), "{seen}");
-    let wrong = far_side(&identity, |s| say(s, b"SSH-2.0-x\r\n"));
+    let wrong = endpoint(&identity, |s| say(s, b"SSH-2.0-x\r\n"));
     let seen = check(&mut server, "imap", wrong);
     assert_eq!(seen["error_kind"], "no_starttls", "{seen}");
 }

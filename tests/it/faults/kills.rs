@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::far_side::{Act, FarSide};
+use crate::support::endpoint::{Act, Endpoint};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
 use crate::support::wait_for;
@@ -18,9 +18,9 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// Ids of the notifications by agent and status, in the order of their first coming.
 type Told = BTreeMap<(String, String), Vec<String>>;
 
-fn told(far: &FarSide) -> Told {
+fn told(endpoint: &Endpoint) -> Told {
     let mut told = Told::new();
-    for request in far.requests() {
+    for request in endpoint.requests() {
         let body = request.json();
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         let key = (text(&body["alerts"][0]["agent_id"]), text(&body["status"]));
@@ -39,7 +39,7 @@ fn kills_at_any_moment_lose_no_alert_and_no_recovery_and_double_none() {
     let seed = seed.unwrap_or_else(|| now_ms().unsigned_abs());
     eprintln!("OXMON_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let far = FarSide::start(|_, _| {
+    let endpoint = Endpoint::start(|_, _| {
         // Slow enough for a kill to meet messages on their way.
         std::thread::sleep(Duration::from_millis(15));
         Act::ok()
@@ -48,7 +48,7 @@ fn kills_at_any_moment_lose_no_alert_and_no_recovery_and_double_none() {
     server.post(
         "/v1/notifications/channels/config",
         json!({"name": "hook", "channel_type": "webhook", "config_json": "{}",
-               "recipients": [far.url("/")]}),
+               "recipients": [endpoint.url("/")]}),
     );
     server.post(
         "/v1/alerts/rules",
@@ -68,17 +68,17 @@ fn kills_at_any_moment_lose_no_alert_and_no_recovery_and_double_none() {
             server.kill_and_restart();
         }
         wait_for(status, LIMIT, || {
-            let count = told(&far).keys().filter(|(_, told)| told == status).count();
+            let count = told(&endpoint).keys().filter(|(_, told)| told == status).count();
             (count >= ROUNDS * AGENTS_A_ROUND).then_some(())
         });
     }
-    let told = told(&far);
+    let told = told(&endpoint);
     assert_eq!(told.len(), 2 * ROUNDS * AGENTS_A_ROUND);
     let doubled: Vec<_> = told.iter().filter(|(_, ids)| ids.len() != 1).collect();
     assert!(doubled.is_empty(), "an alert became two notifications: {doubled:?}");
     // What was on its way at a kill comes again, and nothing else.
     let all: BTreeSet<&String> = told.values().flatten().collect();
-    let repeats = far.requests().len() - all.len();
+    let repeats = endpoint.requests().len() - all.len();
     assert!(repeats <= 2 * ROUNDS, "{repeats} messages came twice");
     let active = server.get("/v1/alerts/active");
     assert_eq!(active, json!([]));

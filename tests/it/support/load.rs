@@ -74,7 +74,7 @@ pub struct Written {
 pub struct Load {
     stop: AtomicBool,
     pub base_ms: i64,
-    /// Batches acknowledged so far.
+    /// Batches acknowledged so endpoint.
     done: AtomicUsize,
     next: Vec<AtomicU64>,
 }

@@ -5,8 +5,8 @@ pub mod agent;
 pub mod browser;
 pub mod disk;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
-#[path = "../../../src/server/notify/tests/far_side.rs"]
-pub mod far_side;
+#[path = "../../../src/server/notify/tests/endpoint.rs"]
+pub mod endpoint;
 pub mod grpc;
 pub mod load;
 #[path = "../../../src/server/notify/tests/mail_server.rs"]

@@ -56,13 +56,13 @@ impl Sink {
         format!("{}://127.0.0.1:{}{path}", self.scheme, self.port)
     }
 
-    /// Every request so far, oldest first.
+    /// Every request so endpoint, oldest first.
     pub fn requests(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.dir.path().join("requests")).unwrap_or_default();
         text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
-    /// The bodies so far, as JSON.
+    /// The bodies so endpoint, as JSON.
     pub fn bodies(&self) -> Vec<Value> {
         let body = |request: &Value| serde_json::from_str(request["body"].as_str()?).ok();
         self.requests().iter().filter_map(body).collect()

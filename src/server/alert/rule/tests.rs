@@ -40,7 +40,7 @@ fn config_json_is_an_object_or_a_string_that_holds_one() {
     let rule = |config: Value| json!({"name": "n", "rule_type": "threshold", "metric": "m", "config_json": config});
     let object = build(rule(config.clone())).unwrap();
     let text = build(rule(json!(config.to_string()))).unwrap();
-    assert!(object.judges_like(&text));
+    assert!(object.evaluates_like(&text));
     let error = build(rule(json!("[1]"))).unwrap_err();
     assert_eq!(error.field, "config_json");
     let mut both = rule(config);

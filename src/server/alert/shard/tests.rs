@@ -27,16 +27,25 @@ fn cpu() -> Value {
     })
 }
 
-fn point(number: u32, metric: &str, labels: Labels, at_ms: i64, value: f64) -> NewPoint {
+/// A stored point.
+pub(crate) struct Stored {
+    pub series: Arc<Series>,
+    pub sample: Sample,
+}
+
+pub(crate) fn each(points: &[Stored]) -> impl Iterator<Item = (&Arc<Series>, Sample)> {
+    points.iter().map(|point| (&point.series, point.sample))
+}
+
+fn point(number: u32, metric: &str, labels: Labels, at_ms: i64, value: f64) -> Stored {
     let key = SeriesKey { agent: "web".into(), metric: metric.into(), labels };
-    NewPoint {
+    Stored {
         series: Arc::new(Series { number, metric_number: 0, key }),
-        timestamp_ms: at_ms,
-        value,
+        sample: Sample { at_ms, value },
     }
 }
 
-fn mounts(at_ms: i64, values: &[f64]) -> Vec<NewPoint> {
+fn mounts(at_ms: i64, values: &[f64]) -> Vec<Stored> {
     let point = |(index, value): (usize, &f64)| {
         let labels = Labels::one("mount", &format!("/{index}"));
         point(index as u32, "disk.used_percent", labels, at_ms, *value)
@@ -44,9 +53,9 @@ fn mounts(at_ms: i64, values: &[f64]) -> Vec<NewPoint> {
     values.iter().enumerate().map(point).collect()
 }
 
-fn happened(shard: &mut Shard) -> Vec<(String, Happened)> {
+fn happened(shard: &mut Shard) -> Vec<(String, TransitionKind)> {
     let changes = shard.take_changes().into_iter();
-    changes.map(|change| (change.key[3].clone(), change.outcome.what)).collect()
+    changes.map(|change| (change.key[3].clone(), change.transition.kind)).collect()
 }
 
 #[test]
@@ -54,19 +63,19 @@ fn one_full_mount_among_five_fires_once_and_for_that_mount() {
     let mut shard = Shard::new(rules(&[disk(90.0), cpu()]));
     for step in 0..5 {
         let points = mounts(step * 1_000, &[50.0, 60.0, 95.0, 10.0, 90.0]);
-        shard.points("web", &points, step * 1_000);
+        shard.points("web", each(&points), step * 1_000);
     }
-    assert_eq!(happened(&mut shard), [("{\"mount\":\"/2\"}".to_owned(), Happened::Fired)]);
+    assert_eq!(happened(&mut shard), [("{\"mount\":\"/2\"}".to_owned(), TransitionKind::Fired)]);
     assert_eq!(shard.take_evaluated(), 25);
 }
 
 #[test]
 fn series_that_no_rule_wants_are_passed_over() {
     let mut shard = Shard::new(rules(&[cpu()]));
-    shard.points("web", &mounts(1, &[1.0, 2.0]), 1);
+    shard.points("web", each(&mounts(1, &[1.0, 2.0])), 1);
     assert_eq!((shard.take_evaluated(), shard.entries.len()), (0, 0));
     shard.set_rules(rules(&[cpu(), disk(1.5)]), Arc::default(), 2);
-    shard.points("web", &mounts(3, &[1.0, 2.0]), 3);
+    shard.points("web", each(&mounts(3, &[1.0, 2.0])), 3);
     assert_eq!(shard.take_evaluated(), 2);
     assert_eq!(happened(&mut shard).len(), 1);
 }
@@ -74,18 +83,18 @@ fn series_that_no_rule_wants_are_passed_over() {
 #[test]
 fn a_changed_rule_keeps_the_state_of_the_others() {
     let mut shard = Shard::new(rules(&[disk(90.0), cpu()]));
-    shard.points("web", &mounts(1_000, &[95.0]), 1_000);
-    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)], 1_000);
+    shard.points("web", each(&mounts(1_000, &[95.0])), 1_000);
+    shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)]), 1_000);
     assert_eq!(happened(&mut shard).len(), 2);
     shard.set_rules(rules(&[disk(80.0), cpu()]), Arc::default(), 2_000);
     let ended = shard.take_changes();
     assert_eq!(ended.len(), 1);
-    assert_eq!(ended[0].outcome.what, Happened::Retired);
-    assert!(ended[0].outcome.notice.is_none(), "the end is quiet");
+    assert_eq!(ended[0].transition.kind, TransitionKind::Retired);
+    assert!(ended[0].transition.notification.is_none(), "the end is quiet");
     assert!(ended[0].row.is_none() && ended[0].active.is_none());
-    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)], 3_000);
+    shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)]), 3_000);
     assert!(happened(&mut shard).is_empty(), "the other rule goes on firing, and says nothing");
-    shard.points("web", &mounts(3_000, &[85.0]), 3_000);
+    shard.points("web", each(&mounts(3_000, &[85.0])), 3_000);
     assert_eq!(happened(&mut shard).len(), 1, "the changed rule begins anew");
 }
 
@@ -93,7 +102,7 @@ fn a_changed_rule_keeps_the_state_of_the_others() {
 fn a_new_name_or_severity_keeps_the_alert_and_a_disabled_rule_ends_it() {
     let mut shard = Shard::new(rules(&[cpu()]));
     let cpu_point = |at_ms| [point(9, "cpu.usage", Labels::none(), at_ms, 95.0)];
-    shard.points("web", &cpu_point(1_000), 1_000);
+    shard.points("web", each(&cpu_point(1_000)), 1_000);
     assert_eq!(happened(&mut shard).len(), 1);
     let mut louder = cpu();
     louder["silence_secs"] = json!(5);
@@ -101,15 +110,15 @@ fn a_new_name_or_severity_keeps_the_alert_and_a_disabled_rule_ends_it() {
     assert!(happened(&mut shard).is_empty());
     louder["enabled"] = json!(false);
     shard.set_rules(rules(&[louder]), Arc::default(), 3_000);
-    assert_eq!(happened(&mut shard), [("{}".to_owned(), Happened::Retired)]);
-    shard.points("web", &cpu_point(4_000), 4_000);
+    assert_eq!(happened(&mut shard), [("{}".to_owned(), TransitionKind::Retired)]);
+    shard.points("web", each(&cpu_point(4_000)), 4_000);
     assert!(happened(&mut shard).is_empty());
 }
 
 #[test]
 fn people_act_on_the_alert_of_an_event() {
     let mut shard = Shard::new(rules(&[cpu()]));
-    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)], 1_000);
+    shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)]), 1_000);
     let id = shard.take_changes()[0].active.clone().unwrap().id;
     assert!(shard.act("nothing", &Act::Acknowledge, 1_500).is_none());
     let known = shard.act(&id, &Act::Acknowledge, 1_500).unwrap();
@@ -119,9 +128,9 @@ fn people_act_on_the_alert_of_an_event() {
     assert_eq!(over.status as i64, 3);
     let change = shard.take_changes().remove(0);
     assert!(change.active.is_none());
-    let (recovery, _) = change.outcome.notice.unwrap();
+    let (recovery, _) = change.transition.notification.unwrap();
     assert_eq!(recovery.message, "cpu.usage on web was resolved by ann (rule cpu)");
-    shard.points("web", &[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)], 3_000);
+    shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)]), 3_000);
     assert!(shard.take_changes().is_empty(), "it stays quiet while it goes on");
 }
 
@@ -135,26 +144,30 @@ fn an_agent_whose_clock_was_ahead_is_judged_again_as_soon_as_it_is_put_right() {
     spike["silence_secs"] = json!(600);
     let mut shard = Shard::new(rules(&[cpu(), spike]));
     let mut send = |at_ms: i64, now_ms: i64, value: f64| {
-        shard.points("web", &[point(9, "cpu.usage", Labels::none(), at_ms, value)], now_ms);
-        let mut seen: Vec<(String, Happened)> = Vec::new();
+        shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), at_ms, value)]), now_ms);
+        let mut seen: Vec<(String, TransitionKind)> = Vec::new();
         for change in shard.take_changes() {
-            let quiet = matches!(change.outcome.what, Happened::Kept | Happened::Late);
-            assert_eq!(change.outcome.notice.is_none(), quiet, "{change:?}");
-            seen.push((change.key[0].clone(), change.outcome.what));
+            let quiet =
+                matches!(change.transition.kind, TransitionKind::Kept | TransitionKind::Late);
+            assert_eq!(change.transition.notification.is_none(), quiet, "{change:?}");
+            seen.push((change.key[0].clone(), change.transition.kind));
         }
         seen
     };
     // An hour ahead, it fires and recovers.
     let ahead = DAY + 3_600_000;
-    assert_eq!(send(ahead, DAY, 95.0), [("cpu".to_owned(), Happened::Fired)]);
-    assert_eq!(send(ahead + 10_000, DAY + 10_000, 90.0), [("cpu".to_owned(), Happened::Resolved)]);
-    // Put right: what comes now is new, is told, and ends too.
-    let fired = [("cpu".to_owned(), Happened::Fired)];
+    assert_eq!(send(ahead, DAY, 95.0), [("cpu".to_owned(), TransitionKind::Fired)]);
+    assert_eq!(
+        send(ahead + 10_000, DAY + 10_000, 90.0),
+        [("cpu".to_owned(), TransitionKind::Resolved)]
+    );
+    // Put right: what comes now is new, is notified, and ends too.
+    let fired = [("cpu".to_owned(), TransitionKind::Fired)];
     assert_eq!(send(DAY + 20_000, DAY + 20_000, 96.0), fired);
     let next = send(DAY + 30_000, DAY + 30_000, 40.0);
-    let resolved = ("cpu".to_owned(), Happened::Resolved);
-    assert_eq!(next, [resolved, ("spike".to_owned(), Happened::Fired)]);
+    let resolved = ("cpu".to_owned(), TransitionKind::Resolved);
+    assert_eq!(next, [resolved, ("spike".to_owned(), TransitionKind::Fired)]);
     // A minute ahead is no more than a clock may be off: its late points stay late ones.
     assert!(send(DAY + 120_000, DAY + 60_000, 41.0).is_empty());
-    assert_eq!(send(DAY + 70_000, DAY + 70_000, 99.0), [("cpu".to_owned(), Happened::Late)]);
+    assert_eq!(send(DAY + 70_000, DAY + 70_000, 99.0), [("cpu".to_owned(), TransitionKind::Late)]);
 }

@@ -18,7 +18,7 @@ fn spans(found: &Found) -> Vec<(i64, Option<i64>, bool)> {
     let each = found
         .alerts
         .iter()
-        .map(|would| (secs(would.event.timestamp_ms), would.resolved_ms.map(secs), would.told));
+        .map(|would| (secs(would.event.timestamp_ms), would.resolved_ms.map(secs), would.notified));
     each.collect()
 }
 
@@ -83,5 +83,5 @@ fn nothing_is_stored_or_told() {
     assert_eq!(run(&world.store, high(0, 600), 0, 10).total, 1);
     assert!(process.alerts.active().is_empty());
     process.alerts.stop();
-    assert!(world.told().is_empty() && world.store.history().is_empty());
+    assert!(world.notified().is_empty() && world.store.history().is_empty());
 }

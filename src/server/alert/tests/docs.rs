@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 
 use super::*;
+use crate::server::alert::evaluate::{COMMON, TABLE};
 use crate::server::alert::rule::{Draft, Origin};
-use crate::server::alert::rules::{COMMON, TABLE};
 
 const PAGE: &str = include_str!("../../../../docs/alert-rules.md");
 
@@ -57,5 +57,5 @@ fn the_messages_in_it_are_those_that_are_told() {
     process.feed_series(&cpu("web-01"), 0, 95.2);
     process.feed_series(&cpu("web-01"), 300, 95.2);
     process.settle();
-    assert_eq!(world.told(), [message]);
+    assert_eq!(world.notified(), [message]);
 }

@@ -25,16 +25,16 @@ fn a_rule_of_the_api_is_in_force_at_once_and_outlives_the_process() {
     let process = world.start(0);
     let rule = process.alerts.create_rule(&low_disk()).unwrap();
     process.feed(0, 1.0);
-    assert_eq!(world.told(), ["cpu.usage on web is 1, under 5 (rule low-disk)"]);
+    assert_eq!(world.notified(), ["cpu.usage on web is 1, under 5 (rule low-disk)"]);
     process.kill();
     let process = world.start(10);
     assert_eq!(process.alerts.rule(&rule.id).unwrap().draft, rule.draft);
     assert_eq!(process.alerts.rule("low-disk").unwrap().id, rule.id);
     let fired = process.alerts.active()[0].id.clone();
     process.alerts.delete_rule(&rule.id).unwrap();
-    assert_eq!(*world.teller.forgotten.lock(), [fired], "what waits to be told is dropped");
+    assert_eq!(*world.notifier.forgotten.lock(), [fired], "what waits to be told is dropped");
     assert!(process.alerts.active().is_empty(), "its alert ends with it");
-    assert_eq!(world.told().len(), 1, "and nobody is told");
+    assert_eq!(world.notified().len(), 1, "and nobody is told");
     assert!(matches!(process.alerts.rule("low-disk"), Err(AlertError::NotFound(..))));
 }
 
@@ -54,7 +54,7 @@ fn names_are_taken_once_and_the_file_is_read_only() {
     let text = conflict(process.alerts.create_rule(&same));
     assert_eq!(text, "there is a rule `high-cpu` already");
     let text = conflict(process.alerts.delete_rule("high-cpu"));
-    assert!(text.contains("stands in the server's configuration file"), "{text}");
+    assert!(text.contains("is in the server's configuration file"), "{text}");
     let change = body(json!({"severity": "info"}));
     conflict(process.alerts.update_rule("high-cpu", &change));
     let renamed = body(json!({"name": "high-cpu"}));
@@ -70,9 +70,9 @@ fn a_change_is_in_force_at_once_and_keeps_the_other_rules_alerts() {
     let change = body(json!({"config_json": {"operator": "less_than", "value": 99}}));
     process.alerts.update_rule("low-disk", &change).unwrap();
     process.feed(10, 96.0);
-    let told = world.told();
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert_eq!(told[1], "cpu.usage on web is 96, under 99 (rule low-disk)");
+    let notified = world.notified();
+    assert_eq!(notified.len(), 2, "{notified:?}");
+    assert_eq!(notified[1], "cpu.usage on web is 96, under 99 (rule low-disk)");
     assert_eq!(process.alerts.active().len(), 2);
     let off = body(json!({"enabled": false}));
     process.alerts.update_rule("low-disk", &off).unwrap();
@@ -89,11 +89,11 @@ fn the_files_rules_are_read_again() {
     process.alerts.reload_file_rules(&config(&more)).unwrap();
     assert_eq!(process.alerts.active()[0].id, id, "the first rule's alert goes on");
     process.feed(10, 95.0);
-    assert_eq!(world.told().len(), 2);
+    assert_eq!(world.notified().len(), 2);
     process.alerts.reload_file_rules(&config("")).unwrap();
     assert!(process.alerts.active().is_empty());
     assert!(process.alerts.rules().all().is_empty());
-    assert_eq!(world.told().len(), 2);
+    assert_eq!(world.notified().len(), 2);
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn what_people_do_about_an_alert_outlives_the_process() {
     assert_eq!(process.alerts.active()[0].status, AlertStatus::Acknowledged);
     let event = process.alerts.act(&id, &Act::Resolve { who: "ann".to_owned() }).unwrap();
     assert_eq!(event.status, AlertStatus::Resolved);
-    assert_eq!(world.told()[1], "cpu.usage on web was resolved by ann (rule high-cpu)");
+    assert_eq!(world.notified()[1], "cpu.usage on web was resolved by ann (rule high-cpu)");
     process.feed(20, 95.0);
     assert!(process.alerts.active().is_empty());
     let again = process.alerts.act(&id, &Act::Acknowledge);

@@ -20,7 +20,7 @@ pub struct MemStore {
 }
 
 impl MemStore {
-    /// Stores a point and gives what observers are told of it.
+    /// Stores a point and gives what observers are notified of it.
     pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> NewTick {
         let mut all = self.series.lock();
         let number = all.len() as u32;

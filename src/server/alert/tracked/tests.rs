@@ -24,33 +24,33 @@ fn key() -> SeriesKey {
     SeriesKey { agent: "web-01".into(), metric: "cpu.usage".into(), labels: Labels::none() }
 }
 
-fn feed(tracked: &mut Tracked, secs: i64, value: f64) -> Option<Outcome> {
+fn feed(tracked: &mut Tracked, secs: i64, value: f64) -> Option<Transition> {
     tracked.point(&key(), Sample { at_ms: START + secs * 1_000, value })
 }
 
 #[test]
 fn an_alert_from_pending_to_recovery() {
     let mut tracked = Tracked::new(cpu(300));
-    assert_eq!(feed(&mut tracked, 0, 91.0).unwrap().what, Happened::Kept);
+    assert_eq!(feed(&mut tracked, 0, 91.0).unwrap().kind, TransitionKind::Kept);
     assert_eq!(tracked.row(&key()).unwrap().state, "pending");
     assert!(feed(&mut tracked, 290, 91.0).is_none());
     let fired = feed(&mut tracked, 300, 95.2).unwrap();
-    let (event, kind) = fired.notice.unwrap();
-    assert_eq!(kind, NoticeKind::Firing);
+    let (event, kind) = fired.notification.unwrap();
+    assert_eq!(kind, NotifyKind::Firing);
     assert_eq!(event.message, "cpu.usage on web-01 is 95.2, over 90 for 5m (rule high-cpu)");
     assert_eq!((event.timestamp_ms, event.first_triggered_at_ms), (START + 300_000, START));
     assert_eq!((event.severity, event.status), (Severity::Critical, AlertStatus::Firing));
     assert!(feed(&mut tracked, 310, 99.0).is_none());
     let over = feed(&mut tracked, 720, 40.0).unwrap();
-    let (recovery, kind) = over.notice.unwrap();
-    assert_eq!(kind, NoticeKind::Recovered { firing_id: event.id.clone() });
+    let (recovery, kind) = over.notification.unwrap();
+    assert_eq!(kind, NotifyKind::Recovered { firing_id: event.id.clone() });
     assert_eq!(recovery.message, "cpu.usage on web-01 is back at 40 after 12m (rule high-cpu)");
     assert_ne!(recovery.id, event.id);
-    assert!(record::is_recovery(&recovery));
+    assert!(recovery.is_recovery());
     let [firing, again] = &over.events[..] else { panic!("{:?}", over.events) };
     assert_eq!((&firing.id, firing.status), (&event.id, AlertStatus::Resolved));
     assert_eq!(firing.resolved_at_ms, Some(START + 720_000));
-    assert!(!record::is_recovery(firing));
+    assert!(!firing.is_recovery());
     assert_eq!(again, &recovery);
 }
 
@@ -65,9 +65,9 @@ fn a_row_brings_an_alert_back_as_it_was() {
     let mut back = Tracked::restored(cpu(0), &row);
     assert_eq!(back.state, tracked.state);
     assert_eq!(back.active.as_deref(), Some(&acknowledged.events[0]));
-    assert!(feed(&mut back, 10, 96.0).is_none(), "it is not told again");
+    assert!(feed(&mut back, 10, 96.0).is_none(), "it is not notified again");
     let over = feed(&mut back, 20, 10.0).unwrap();
-    assert!(over.notice.is_some(), "its recovery is told");
+    assert!(over.notification.is_some(), "its recovery is notified");
     assert_eq!(over.events[0].id, fired.events[0].id);
 }
 
@@ -79,8 +79,8 @@ fn a_late_point_never_takes_a_newer_state_back() {
     assert_eq!(tracked.state.phase, Phase::Firing);
     feed(&mut tracked, 200, 10.0).unwrap();
     let late = feed(&mut tracked, 150, 99.0).unwrap();
-    assert_eq!(late.what, Happened::Late);
-    assert!(late.notice.is_none(), "nobody is woken for what is over");
+    assert_eq!(late.kind, TransitionKind::Late);
+    assert!(late.notification.is_none(), "nobody is woken for what is over");
     let event = &late.events[0];
     assert_eq!((event.timestamp_ms, event.status), (START + 150_000, AlertStatus::Resolved));
     assert_eq!(event.resolved_at_ms, Some(START + 200_000));
@@ -103,7 +103,7 @@ fn late_points_are_held_against_the_duration_at_their_own_time() {
     feed(&mut tracked, 150, 95.0);
     feed(&mut tracked, 120, 10.0);
     assert!(feed(&mut tracked, 160, 95.0).is_none(), "a good point lies between");
-    assert_eq!(feed(&mut tracked, 210, 95.0).unwrap().what, Happened::Fired);
+    assert_eq!(feed(&mut tracked, 210, 95.0).unwrap().kind, TransitionKind::Fired);
 }
 
 #[test]
@@ -121,21 +121,21 @@ fn a_certificate_becomes_critical_as_a_new_notice() {
     let mut feed =
         |secs: i64, value| tracked.point(&key, Sample { at_ms: START + secs * 1_000, value });
     let warning = feed(0, 20.0).unwrap();
-    let (warned, _) = warning.notice.unwrap();
+    let (warned, _) = warning.notification.unwrap();
     assert_eq!(warned.severity, Severity::Warning);
     assert!(feed(10, 19.0).is_none());
     let graver = feed(20, 6.0).unwrap();
-    assert_eq!(graver.what, Happened::Escalated);
-    let (critical, kind) = graver.notice.unwrap();
-    assert_eq!((critical.severity, kind), (Severity::Critical, NoticeKind::Firing));
+    assert_eq!(graver.kind, TransitionKind::Escalated);
+    let (critical, kind) = graver.notification.unwrap();
+    assert_eq!((critical.severity, kind), (Severity::Critical, NotifyKind::Firing));
     assert_eq!(graver.events[0].id, warned.id);
     assert_eq!(graver.events[0].status, AlertStatus::Resolved);
     assert!(feed(30, 10.0).is_none(), "it does not become milder before it is over");
     let over = feed(40, 89.0).unwrap();
-    let (recovery, _) = over.notice.unwrap();
+    let (recovery, _) = over.notification.unwrap();
     assert_eq!(
         recovery.message,
-        "The certificate of example.com is good for another 89 days (rule cert)"
+        "The certificate of example.com is valid for another 89 days (rule cert)"
     );
 }
 
@@ -152,11 +152,11 @@ fn a_trend_that_has_come_true_is_no_recovery() {
     let mut step = 0;
     for value in rising.chain(full) {
         step += 1;
-        let outcome = feed(&mut tracked, step * 10, value);
-        happened.extend(outcome.map(|outcome| (outcome.what, value)));
+        let transition = feed(&mut tracked, step * 10, value);
+        happened.extend(transition.map(|transition| (transition.kind, value)));
     }
     assert_eq!(happened.len(), 1, "it fires once and goes on: {happened:?}");
-    assert_eq!(happened[0].0, Happened::Fired);
+    assert_eq!(happened[0].0, TransitionKind::Fired);
     assert!(happened[0].1 < 95.0);
     // After a restart it still knows from where it came.
     let row = tracked.row(&key()).unwrap();
@@ -165,8 +165,8 @@ fn a_trend_that_has_come_true_is_no_recovery() {
         assert!(feed(&mut back, (step + more) * 10, 99.0).is_none(), "it is full still");
     }
     let over = (20..200).find_map(|more| feed(&mut back, (step + more) * 10, 60.0)).unwrap();
-    assert_eq!(over.what, Happened::Resolved);
-    assert!(over.notice.is_some());
+    assert_eq!(over.kind, TransitionKind::Resolved);
+    assert!(over.notification.is_some());
 }
 
 #[test]

@@ -9,10 +9,10 @@ use crate::base::clock::{HOUR_MS, parse_rfc3339};
 use crate::base::ids::new_id;
 use crate::model::severity::Severity;
 use crate::server::alert::backtest;
+use crate::server::alert::evaluate::TABLE;
 use crate::server::alert::fields::FieldError;
 use crate::server::alert::manage::AlertError;
 use crate::server::alert::rule::{Draft, Origin, Rule as Built, check_names};
-use crate::server::alert::rules::TABLE;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
@@ -329,7 +329,7 @@ fn shown(would: backtest::Would, to_ms: i64) -> BacktestAlert {
         event: Event::from(event),
         fired_at: Time(fired_ms),
         duration_secs: end_ms.saturating_sub(fired_ms) / 1_000,
-        notified: would.told,
+        notified: would.notified,
     }
 }
 

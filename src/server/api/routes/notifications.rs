@@ -114,7 +114,7 @@ pub const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         access: ADMIN,
-        errors: &[Code::NotFound, Code::Conflict, Code::Busy, Code::FarSide],
+        errors: &[Code::NotFound, Code::Conflict, Code::Busy, Code::Endpoint],
         ..Route::get(
             "/v1/notifications/channels/{id}/test",
             "Send a real message to every recipient, and say what the far side answered.",
@@ -281,7 +281,7 @@ impl From<NotifyError> for ApiError {
             NotifyError::Busy(message) => {
                 Self { retry_after_secs: Some(10), ..Self::new(Code::Busy, message) }
             }
-            NotifyError::FarSide(message) => Self::new(Code::FarSide, message),
+            NotifyError::Refused(message) => Self::new(Code::Endpoint, message),
             NotifyError::Storage(error) => error.into(),
         }
     }

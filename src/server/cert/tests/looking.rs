@@ -1,4 +1,4 @@
-//! Looks at names with several addresses, and at far sides that take their time.
+//! Looks at names with several addresses, and at endpoints that take their time.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use super::{EC, Made, Tls, free_port};
 use crate::base::clock::{Clock, DAY_MS, SystemClock};
 use crate::rt::stop::{Stop, StopSource};
+use crate::server::cert::assess::Assessment;
 use crate::server::cert::fault::Kind;
 use crate::server::cert::lookup::{Look, Lookups};
 use crate::server::cert::probe::{Prober, Target};
 use crate::server::cert::tls::context;
-use crate::server::cert::verdict::Verdict;
 
 /// A prober for which every name has these addresses.
 pub fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop: Stop) -> Prober {
@@ -46,14 +46,14 @@ fn each_address_is_tried_and_says_what_it_serves() {
     let prober =
         prober(Some(&made.path("ca.pem")), &addresses, Duration::from_secs(20), Stop::never());
 
-    let verdict = Verdict::of(prober.look(target(port), now_ms()));
-    assert!(verdict.is_valid && verdict.chain_valid, "{verdict:?}");
-    let shown = verdict.shown.unwrap();
+    let assessment = Assessment::of(prober.look(target(port), now_ms()));
+    assert!(assessment.is_valid && assessment.chain_valid, "{assessment:?}");
+    let shown = assessment.shown.unwrap();
     assert_eq!(shown.leaf.subject_cn.as_deref(), Some("old"), "the one that ends first");
     assert_eq!(shown.tls_version.as_deref(), Some("TLSv1.3"));
     assert!(shown.cipher_suite.unwrap().starts_with("TLS_"));
-    assert_eq!(verdict.serving, ["127.0.0.3"]);
-    let said: Vec<(&str, bool, Option<&str>)> = verdict
+    assert_eq!(assessment.serving, ["127.0.0.3"]);
+    let said: Vec<(&str, bool, Option<&str>)> = assessment
         .addresses
         .iter()
         .map(|at| (at.address.as_str(), at.is_valid, at.error_kind.as_deref()))
@@ -64,7 +64,7 @@ fn each_address_is_tried_and_says_what_it_serves() {
     assert_eq!(said, wanted);
 
     // Three weeks later, by the clock that the check is given, one of them has ended.
-    let later = Verdict::of(prober.look(target(port), now_ms() + 21 * DAY_MS));
+    let later = Assessment::of(prober.look(target(port), now_ms() + 21 * DAY_MS));
     assert!(!later.is_valid && later.chain_valid);
     let fault = later.fault.unwrap();
     assert_eq!(fault.kind, Kind::Expired);
@@ -82,10 +82,10 @@ fn an_address_that_hangs_takes_no_time_from_the_others() {
     let timeout = Duration::from_secs(4);
     let prober = prober(Some(&pem), &["127.0.0.5", "127.0.0.6"], timeout, Stop::never());
     let started = Instant::now();
-    let verdict = Verdict::of(prober.look(target(port), now_ms()));
+    let assessment = Assessment::of(prober.look(target(port), now_ms()));
     assert!(started.elapsed() < timeout + Duration::from_secs(2), "{:?}", started.elapsed());
-    assert!(verdict.is_valid, "{verdict:?}");
-    assert_eq!(verdict.addresses[0].error_kind.as_deref(), Some("timeout"));
+    assert!(assessment.is_valid, "{assessment:?}");
+    assert_eq!(assessment.addresses[0].error_kind.as_deref(), Some("timeout"));
 }
 
 #[test]

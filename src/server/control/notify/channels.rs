@@ -51,10 +51,6 @@ fn from_row(row: &Row<'_>) -> Result<ChannelRow, rusqlite::Error> {
 }
 
 /// Channels by name; all of them without a page.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<ChannelRow>, rusqlite::Error> {
     let total = count(db)?;
     let (limit, offset) = page.map_or((-1, 0), |page| (page.limit as i64, page.offset as i64));
@@ -69,30 +65,18 @@ pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<ChannelRow>, 
 }
 
 /// How many channels there are.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn count(db: &Connection) -> Result<u64, rusqlite::Error> {
     db.query_row("SELECT COUNT(*) FROM notification_channels", [], |row| row.get(0))
         .map(i64::unsigned_abs)
 }
 
 /// Whether a channel other than `id` has the name.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn name_taken(db: &Connection, name: &str, id: &str) -> Result<bool, rusqlite::Error> {
     let sql = "SELECT EXISTS (SELECT 1 FROM notification_channels WHERE name = ?1 AND id <> ?2)";
     db.query_row(sql, [name, id], |row| row.get(0))
 }
 
 /// The channel with this id or, where no id matches, this name.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn find(db: &Connection, key: &str) -> Result<Option<ChannelRow>, rusqlite::Error> {
     let sql = format!(
         "SELECT {COLUMNS} FROM notification_channels WHERE id = ?1 OR name = ?1
@@ -146,10 +130,6 @@ pub fn put(tx: &Transaction<'_>, channel: &ChannelRow) -> Result<(), rusqlite::E
 }
 
 /// Removes a channel with its recipients and whatever waits for it in the outbox.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn remove(tx: &Transaction<'_>, id: &str) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM notification_channels WHERE id = ?1", [id])?;
     Ok(())

@@ -91,10 +91,6 @@ fn from_row(row: &Row<'_>) -> Result<LogRow, rusqlite::Error> {
 }
 
 /// Writes a row.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn insert(tx: &Transaction<'_>, row: &LogRow) -> Result<(), rusqlite::Error> {
     let marks: Vec<String> = (1..=22).map(|index| format!("?{index}")).collect();
     let sql = format!("INSERT INTO notification_logs ({COLUMNS}) VALUES ({})", marks.join(", "));
@@ -175,10 +171,6 @@ impl LogFilter {
 }
 
 /// Rows, newest first.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn list(
     db: &Connection,
     filter: &LogFilter,
@@ -209,10 +201,6 @@ pub struct LogSummary {
 }
 
 /// Rows counted.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn summary(db: &Connection, filter: &LogFilter) -> Result<LogSummary, rusqlite::Error> {
     let (condition, values) = filter.sql();
     let sql = format!(
@@ -232,10 +220,6 @@ pub fn summary(db: &Connection, filter: &LogFilter) -> Result<LogSummary, rusqli
 
 /// Removes rows from before `before_ms`, and notifications that nothing needs any more, a part of
 /// them at a time so that other writers get their turn; gives how many rows went.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn purge(tx: &Transaction<'_>, before_ms: i64) -> Result<usize, rusqlite::Error> {
     let logs = tx.execute(
         "DELETE FROM notification_logs WHERE id IN

@@ -1,8 +1,8 @@
-//! Notifications that wait to be sent, and who was told what.
+//! Notifications that wait to be sent, and who was notified what.
 
 use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
-/// A notification as it is stored: what is told, the same for every channel.
+/// A notification as it is stored: what is notified, the same for every channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotificationRow {
     /// Unique id.
@@ -22,10 +22,6 @@ pub struct NotificationRow {
 }
 
 /// Writes a notification and which `(event, agent)` pairs it is about.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn add_notification<'a>(
     tx: &Transaction<'_>,
     row: &NotificationRow,
@@ -55,10 +51,6 @@ pub fn add_notification<'a>(
 }
 
 /// Queues a notification for a channel.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn enqueue(
     tx: &Transaction<'_>,
     channel_id: &str,
@@ -74,11 +66,7 @@ pub fn enqueue(
     Ok(())
 }
 
-/// Notes that a channel is told of an alert, so that it hears of the recovery.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Notes that a channel is notified of an alert, so that it hears of the recovery.
 pub fn set_told(tx: &Transaction<'_>, key: &str, channel_id: &str) -> Result<(), rusqlite::Error> {
     tx.prepare_cached(
         "INSERT OR IGNORE INTO notification_told (alert_key, channel_id) VALUES (?1, ?2)",
@@ -87,21 +75,13 @@ pub fn set_told(tx: &Transaction<'_>, key: &str, channel_id: &str) -> Result<(),
     Ok(())
 }
 
-/// Channels that were told of an alert.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Channels that were notified of an alert.
 pub fn told(db: &Connection, alert_key: &str) -> Result<Vec<String>, rusqlite::Error> {
     let sql = "SELECT channel_id FROM notification_told WHERE alert_key = ?1";
     db.prepare_cached(sql)?.query_map([alert_key], |row| row.get(0))?.collect()
 }
 
-/// Forgets who was told of an alert; of one channel only, where it is named.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Forgets who was notified of an alert; of one channel only, where it is named.
 pub fn forget_told(
     tx: &Transaction<'_>,
     alert_key: &str,
@@ -129,7 +109,7 @@ pub struct Waiting {
     pub served: Vec<String>,
     /// Rows of the same alerts before it that some recipients have and others have not.
     pub ahead: Vec<Ahead>,
-    /// What is told.
+    /// What is notified.
     pub notification: NotificationRow,
 }
 
@@ -156,10 +136,6 @@ macro_rules! comes_before {
 /// For each channel the oldest row that is due and waits for no other: of one alert a channel
 /// hears in order, and what one alert meets holds up no other. A row that some recipients have
 /// lets those go on who have it, which [`Waiting::ahead`] says.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusqlite::Error> {
     // The subquery ends at the first row that fits, so a long queue costs no more than a short one.
     let mut query = db.prepare_cached(concat!(
@@ -178,10 +154,6 @@ pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusq
 }
 
 /// A waiting row with its notification.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn load(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error> {
     let waiting = load_row(db, id)?;
     let Some(mut waiting) = waiting else { return Ok(None) };
@@ -232,10 +204,6 @@ fn load_row(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error
 }
 
 /// Notes that one more recipient has a notification, in the middle of an attempt.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn set_served(tx: &Transaction<'_>, id: i64, served: &[String]) -> Result<(), rusqlite::Error> {
     let json = serde_json::to_string(served).unwrap_or_else(|_| "[]".to_owned());
     tx.prepare_cached("UPDATE outbox SET served = ?2 WHERE id = ?1")?.execute(params![id, json])?;
@@ -243,10 +211,6 @@ pub fn set_served(tx: &Transaction<'_>, id: i64, served: &[String]) -> Result<()
 }
 
 /// Counts an attempt that failed and says when the next one is due.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
     let sql =
         "UPDATE outbox SET attempts = attempts + 1, due_ms = MIN(?2, deadline_ms) WHERE id = ?1";
@@ -255,10 +219,6 @@ pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite:
 }
 
 /// Says when a row is looked at again, without counting an attempt.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn put_off(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
     tx.execute("UPDATE outbox SET due_ms = ?2 WHERE id = ?1", [id, due_ms])?;
     Ok(())
@@ -266,10 +226,6 @@ pub fn put_off(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlit
 
 /// The clock has been put back: no row is due later than `due_ms_max`, and none has more than
 /// `deadline_ms_max` left.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn put_back(
     tx: &Transaction<'_>,
     due_ms_max: i64,
@@ -280,11 +236,7 @@ pub fn put_back(
     Ok(())
 }
 
-/// Puts off all that waits for a channel whose far side does not answer.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Puts off all that waits for a channel whose endpoint does not answer.
 pub fn hold_channel(
     tx: &Transaction<'_>,
     channel_id: &str,
@@ -297,11 +249,7 @@ pub fn hold_channel(
     Ok(())
 }
 
-/// Makes due what was only put off because its channel's far side did not answer.
-///
-/// # Errors
-///
-/// When the database fails.
+/// Makes due what was only put off because its channel's endpoint did not answer.
 pub fn release_channel(
     tx: &Transaction<'_>,
     channel_id: &str,
@@ -315,20 +263,12 @@ pub fn release_channel(
 }
 
 /// Removes a row that was sent or given up.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM outbox WHERE id = ?1", [id])?;
     Ok(())
 }
 
 /// Rows of the outbox, notices that wait, and when the next of either is due.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn depth(db: &Connection) -> Result<(i64, i64, Option<i64>), rusqlite::Error> {
     db.query_row(
         "SELECT (SELECT COUNT(*) FROM outbox), (SELECT COUNT(*) FROM notices),

@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::server::storage::{Listing, Page};
 
-/// One window as it is stored. What the fields mean stands in `server::notify::silence`.
+/// One window as it is stored. What the fields mean stands in `server::notify::mute`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[allow(missing_docs, reason = "server::notify::silence documents every field")]
+#[allow(missing_docs, reason = "server::notify::mute documents every field")]
 pub struct SilenceRow {
     pub id: String,
     pub start_time: String,
@@ -43,10 +43,6 @@ fn from_row(row: &Row<'_>) -> Result<SilenceRow, rusqlite::Error> {
 }
 
 /// Windows, oldest first; all of them without a page.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<SilenceRow>, rusqlite::Error> {
     let total = count(db)?;
     let (limit, offset) = page.map_or((-1, 0), |page| (page.limit as i64, page.offset as i64));
@@ -57,30 +53,18 @@ pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<SilenceRow>, 
 }
 
 /// How many windows there are.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn count(db: &Connection) -> Result<u64, rusqlite::Error> {
     db.query_row("SELECT COUNT(*) FROM silence_windows", [], |row| row.get(0))
         .map(i64::unsigned_abs)
 }
 
 /// The window with this id.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn find(db: &Connection, id: &str) -> Result<Option<SilenceRow>, rusqlite::Error> {
     let sql = format!("SELECT {COLUMNS} FROM silence_windows WHERE id = ?1");
     db.query_row(&sql, [id], from_row).optional()
 }
 
 /// Writes a new window.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), rusqlite::Error> {
     tx.execute(
         "INSERT INTO silence_windows (id, start_time, end_time, recurrence, days, date, end_date,
@@ -106,10 +90,6 @@ pub fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), rusqlite:
 
 /// Removes a window. What it held back is looked at again at once, since another window may hold
 /// it still.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn remove(tx: &Transaction<'_>, id: &str, now_ms: i64) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM silence_windows WHERE id = ?1", [id])?;
     tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;

@@ -120,13 +120,13 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
         }
         FieldKind::Address => match text.parse::<lettre::Address>() {
             Ok(_) => Ok(()),
-            Err(_) => Err(format!("`{text}` is no mail address")),
+            Err(_) => Err(format!("`{text}` is not a valid mail address")),
         },
         FieldKind::Word(words) if !words.contains(&text) => {
             Err(format!("must be one of {}", words.join(", ")))
         }
         FieldKind::Secret if text == MASK => {
-            Err(format!("\"{MASK}\" stands for a stored value, and there is none"))
+            Err(format!("\"{MASK}\" means the stored value, and nothing is stored"))
         }
         FieldKind::Url => check_url(text),
         _ => Ok(()),
@@ -140,7 +140,7 @@ fn check_headers(value: &Value) -> Result<(), String> {
     for (name, value) in headers {
         let token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
         if name.is_empty() || !name.chars().all(token) {
-            return Err(format!("`{name}` is no header name"));
+            return Err(format!("`{name}` is not a valid header name"));
         }
         if ["host", "content-length", "transfer-encoding", "connection"]
             .contains(&name.to_ascii_lowercase().as_str())
@@ -150,7 +150,7 @@ fn check_headers(value: &Value) -> Result<(), String> {
         match value.as_str() {
             Some(MASK) => {
                 return Err(format!(
-                    "{name}: \"{MASK}\" stands for a stored value, and there is none"
+                    "{name}: \"{MASK}\" means the stored value, and nothing is stored"
                 ));
             }
             Some(text) if text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control) => {}
@@ -169,7 +169,10 @@ pub fn check_url(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let bad = |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii();
     let Some(rest) = rest.filter(|_| !text.contains(bad) && text.len() <= TEXT_BYTES_MAX) else {
-        return Err(format!("`{}` is no URL such as https://example.com/hook", mask_url(text)));
+        return Err(format!(
+            "`{}` is not a valid URL such as https://example.com/hook",
+            mask_url(text)
+        ));
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if host.contains('@') {

@@ -7,11 +7,11 @@ use serde_json::json;
 use sha2::Sha256;
 
 use crate::server::notify::channels::config::{Field, FieldKind, some_text};
-use crate::server::notify::channels::{RecipientKind, Sending, Spec, robot};
-use crate::server::notify::far::Outcome;
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot};
+use crate::server::notify::client::Attempt;
 
 /// The channel type.
-pub const SPEC: Spec = Spec {
+pub const TYPE: ChannelType = ChannelType {
     kind: "dingtalk",
     recipient: RecipientKind::Url,
     fields: &[
@@ -28,11 +28,11 @@ const TEXT_BYTES_MAX: usize = 16_000;
 /// What a query's value may hold as it is.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
-fn send(sending: &Sending<'_>, url: &str) -> Outcome {
+fn send(sending: &Sending<'_>, url: &str) -> Attempt {
     let body = json!({
         "msgtype": "markdown",
         "markdown": {
-            "title": sending.notice.title(),
+            "title": sending.notification.title(),
             "text": robot::markdown(sending, TEXT_BYTES_MAX),
         },
     });

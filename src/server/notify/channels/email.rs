@@ -12,13 +12,13 @@ use lettre::{Message, SmtpTransport, Transport as _};
 
 use crate::base::ids::stable_id;
 use crate::server::notify::channels::config::{Config, Field, FieldKind, some_text, text};
-use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
-use crate::server::notify::far::Outcome;
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
+use crate::server::notify::client::Attempt;
 use crate::server::notify::message::{Markup, escape_html, local_time};
 use crate::server::notify::timed::Late;
 
 /// The channel type.
-pub const SPEC: Spec = Spec {
+pub const TYPE: ChannelType = ChannelType {
     kind: "email",
     recipient: RecipientKind::Email,
     fields: &[
@@ -55,23 +55,23 @@ fn check(config: &Config) -> Result<(), String> {
     }
 }
 
-fn send(sending: &Sending<'_>, recipient: &str) -> Outcome {
+fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
     let (mail, id) = match compose(sending, recipient) {
         Ok(made) => made,
-        Err(why) => return Outcome::not_sent(why),
+        Err(why) => return Attempt::not_sent(why),
     };
     let transport = match transport(sending) {
         Ok(transport) => transport,
-        Err(why) => return Outcome::not_sent(why),
+        Err(why) => return Attempt::not_sent(why),
     };
-    let mut outcome = Outcome {
-        request: format!("{} to {recipient}", sending.notice.title()),
+    let mut outcome = Attempt {
+        request: format!("{} to {recipient}", sending.notification.title()),
         message_id: Some(id),
-        ..Outcome::default()
+        ..Attempt::default()
     };
     let server = format!("{}:{}", text(sending.config, "smtp_host"), port(sending.config));
-    let limit = sending.far.timeout() * ANSWERS_MAX;
-    match sending.far.mails().run(&server, limit, move || transport.send(&mail)) {
+    let limit = sending.client.timeout() * ANSWERS_MAX;
+    match sending.client.mails().run(&server, limit, move || transport.send(&mail)) {
         Ok(Ok(answer)) => {
             let lines: Vec<&str> = answer.message().collect();
             outcome.response = format!("{} {}", answer.code(), lines.join(" "));
@@ -79,7 +79,7 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Outcome {
         Ok(Err(error)) => {
             outcome.unreachable = error.status().is_none();
             outcome.error_code = error.status().map(|code| code.to_string());
-            outcome.error = Some(explain(&error, sending.far.timeout()));
+            outcome.error = Some(explain(&error, sending.client.timeout()));
             if error.status().is_some() {
                 outcome.response = crate::rt::thread::chain(&error);
             }
@@ -87,12 +87,12 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Outcome {
         Err(late) => {
             outcome.unreachable = true;
             outcome.error = Some(match late {
-                Late::Over => format!("the mail server did not end within {} s", limit.as_secs()),
-                Late::Busy => {
-                    "the mail server has not ended with the mail before: look after it, or \
-                               restart oxmon-server where it is well"
-                        .to_owned()
+                Late::Over => {
+                    format!("the mail server did not finish within {} s", limit.as_secs())
                 }
+                Late::Busy => "the mail server is still busy with the previous message; check it, \
+                     or restart oxmon-server if it is healthy"
+                    .to_owned(),
             });
         }
     }
@@ -115,12 +115,12 @@ fn explain(error: &lettre::transport::smtp::Error, timeout: Duration) -> String 
 /// The mail and its Message-ID, which is the same for every attempt: a mailbox that gets it twice
 /// can tell.
 fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), String> {
-    let notice = sending.notice;
+    let notification = sending.notification;
     let address = |text: &str| {
         text.parse::<lettre::Address>().map_err(|why: AddressError| format!("{text}: {why}"))
     };
     let from = address(text(sending.config, "from_email"))?;
-    let id = format!("<{}@{}>", stable_id(&[&notice.id, recipient]), from.domain());
+    let id = format!("<{}@{}>", stable_id(&[&notification.id, recipient]), from.domain());
     let from = Mailbox::new(Some(text(sending.config, "from_name").to_owned()), from);
     let now_ms = u64::try_from(sending.now_ms).unwrap_or_default();
     // So that no mail program answers with an out-of-office note (RFC 3834).
@@ -128,7 +128,7 @@ fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), 
     let mail = Message::builder()
         .from(from)
         .to(Mailbox::new(None, address(recipient)?))
-        .subject(notice.title())
+        .subject(notification.title())
         .date(UNIX_EPOCH + Duration::from_millis(now_ms).min(DATE_MAX))
         .message_id(Some(id.clone()))
         .raw_header(HeaderValue::new(automatic, "auto-generated".to_owned()))
@@ -141,20 +141,20 @@ fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), 
 const DATE_MAX: Duration = Duration::from_secs(253_402_300_799);
 
 fn plain(sending: &Sending<'_>) -> String {
-    let lines = sending.notice.lines(Markup::Plain, sending.zone, TEXT_BYTES_MAX);
-    format!("{}\n\n{lines}", sending.notice.title())
+    let lines = sending.notification.lines(Markup::Plain, sending.zone, TEXT_BYTES_MAX);
+    format!("{}\n\n{lines}", sending.notification.title())
 }
 
 fn html(sending: &Sending<'_>) -> String {
-    let notice = sending.notice;
+    let notification = sending.notification;
     let mut text = format!(
         "<!DOCTYPE html>\n<html><body style=\"font-family:sans-serif\">\n<h2>{}</h2>\n\
          <table cellpadding=\"4\" style=\"border-collapse:collapse\">\n\
          <tr><th align=\"left\">Agent</th><th align=\"left\">Metric</th>\
          <th align=\"left\">Message</th><th align=\"left\">Since</th></tr>\n",
-        escape_html(&notice.title())
+        escape_html(&notification.title())
     );
-    for (index, item) in notice.items.iter().enumerate() {
+    for (index, item) in notification.items.iter().enumerate() {
         let row = format!(
             "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
             escape_html(&item.agent_id),
@@ -163,7 +163,7 @@ fn html(sending: &Sending<'_>) -> String {
             local_time(item.first_triggered_at_ms, sending.zone)
         );
         if text.len() + row.len() > TEXT_BYTES_MAX {
-            let more = notice.items.len() - index;
+            let more = notification.items.len() - index;
             text.push_str(&format!("<tr><td colspan=\"4\">… and {more} more</td></tr>\n"));
             break;
         }
@@ -184,7 +184,7 @@ fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
     let port = port(config);
     let user = some_text(config, "smtp_username");
     let mut parameters = TlsParameters::builder(host.to_owned());
-    for authority in sending.far.authorities() {
+    for authority in sending.client.authorities() {
         parameters = parameters.add_root_certificate(authority.clone());
     }
     let parameters = parameters.build().map_err(|why| why.to_string())?;
@@ -198,7 +198,7 @@ fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
     };
     let mut builder = SmtpTransport::builder_dangerous(host)
         .port(port)
-        .timeout(Some(sending.far.timeout()))
+        .timeout(Some(sending.client.timeout()))
         .tls(tls);
     if let Some(user) = user {
         let password = text(config, "smtp_password").to_owned();

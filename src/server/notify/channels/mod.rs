@@ -1,8 +1,8 @@
-//! Channel types. Each is one file with one [`Spec`], and one row of [`ALL`].
+//! Channel types. Each is one file with one [`ChannelType`], and one row of [`ALL`].
 
 use jiff::tz::TimeZone;
 
-use crate::server::notify::far::{Far, Outcome};
+use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::Notification;
 
 pub mod config;
@@ -45,7 +45,9 @@ impl RecipientKind {
         match self {
             Self::Email => match recipient.parse::<lettre::Address>() {
                 Ok(_) => Ok(()),
-                Err(_) => Err(format!("`{recipient}` is no mail address such as ops@example.com")),
+                Err(_) => Err(format!(
+                    "`{recipient}` is not a valid mail address such as ops@example.com"
+                )),
             },
             Self::Phone => {
                 let digits = recipient.strip_prefix('+').unwrap_or(recipient);
@@ -54,7 +56,7 @@ impl RecipientKind {
                 if plain && (3..=20).contains(&count) {
                     Ok(())
                 } else {
-                    Err(format!("`{recipient}` is no phone number such as +8613800138000"))
+                    Err(format!("`{recipient}` is not a valid phone number such as +8613800138000"))
                 }
             }
             Self::Url => config::check_url(recipient),
@@ -66,18 +68,18 @@ impl RecipientKind {
 pub struct Sending<'a> {
     /// The channel's checked configuration.
     pub config: &'a Config,
-    /// What is told.
-    pub notice: &'a Notification,
+    /// What is notified.
+    pub notification: &'a Notification,
     /// The zone in which people read times.
     pub zone: &'a TimeZone,
-    /// How the far side is reached.
-    pub far: &'a Far,
+    /// How the endpoint is reached.
+    pub client: &'a Client,
     /// The time, Unix milliseconds.
     pub now_ms: i64,
 }
 
 /// A channel type.
-pub struct Spec {
+pub struct ChannelType {
     /// The name in `channel_type`.
     pub kind: &'static str,
     /// What its recipients are.
@@ -89,14 +91,15 @@ pub struct Spec {
     /// Whom a notification goes to, one message each.
     pub targets: fn(&Config, &[String]) -> Vec<String>,
     /// Sends to one of them.
-    pub send: fn(&Sending<'_>, &str) -> Outcome,
+    pub send: fn(&Sending<'_>, &str) -> Attempt,
 }
 
 /// Every channel type.
-pub const ALL: &[Spec] = &[email::SPEC, webhook::SPEC, sms::SPEC, dingtalk::SPEC, weixin::SPEC];
+pub const ALL: &[ChannelType] =
+    &[email::TYPE, webhook::TYPE, sms::TYPE, dingtalk::TYPE, weixin::TYPE];
 
 /// The channel type with this name.
-pub fn find(kind: &str) -> Option<&'static Spec> {
+pub fn find(kind: &str) -> Option<&'static ChannelType> {
     ALL.iter().find(|spec| spec.kind == kind)
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::server::notify::channels::config::{Config, check_url, text};
 use crate::server::notify::channels::{Sending, each_once};
-use crate::server::notify::far::Outcome;
+use crate::server::notify::client::Attempt;
 use crate::server::notify::message::Markup;
 
 /// `webhook_url`, and what the recipients name besides it.
@@ -15,19 +15,19 @@ pub fn targets(config: &Config, recipients: &[String]) -> Vec<String> {
 
 /// A heading and a line for each event, `bytes_max` bytes at the most.
 pub fn markdown(sending: &Sending<'_>, bytes_max: usize) -> String {
-    let heading = format!("### {}\n\n", sending.notice.title());
+    let heading = format!("### {}\n\n", sending.notification.title());
     let room = bytes_max.saturating_sub(heading.len());
-    let lines = sending.notice.lines(Markup::Markdown, sending.zone, room);
+    let lines = sending.notification.lines(Markup::Markdown, sending.zone, room);
     format!("{heading}{}", lines.trim_end())
 }
 
 /// Posts a message, and takes the robot's own code for the truth.
-pub fn post(sending: &Sending<'_>, url: &str, message: &Value) -> Outcome {
+pub fn post(sending: &Sending<'_>, url: &str, message: &Value) -> Attempt {
     if let Err(why) = check_url(url) {
-        return Outcome::not_sent(why);
+        return Attempt::not_sent(why);
     }
     let headers = [("Content-Type".to_owned(), "application/json; charset=utf-8".to_owned())];
-    let mut outcome = sending.far.post(url, &headers, &message.to_string());
+    let mut outcome = sending.client.post(url, &headers, &message.to_string());
     if outcome.unreachable {
         return outcome;
     }

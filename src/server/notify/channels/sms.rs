@@ -4,13 +4,13 @@ use serde_json::json;
 
 use crate::server::notify::channels::config::{Config, Field, FieldKind, headers, some_text, text};
 use crate::server::notify::channels::webhook::content_type;
-use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
-use crate::server::notify::far::Outcome;
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
+use crate::server::notify::client::Attempt;
 use crate::server::notify::message::{Notification, cut, one_line};
 use crate::server::notify::template::{self, Escape};
 
 /// The channel type.
-pub const SPEC: Spec = Spec {
+pub const TYPE: ChannelType = ChannelType {
     kind: "sms",
     recipient: RecipientKind::Phone,
     fields: &[
@@ -40,14 +40,14 @@ fn escape(config: &Config, template: &str) -> Escape {
 }
 
 /// `[CRITICAL] Disk full: web-1: 96.5 % of / is used`.
-fn message(notice: &Notification) -> String {
-    let whole = format!("{}: {}", notice.title(), one_line(&notice.summary()));
+fn message(notification: &Notification) -> String {
+    let whole = format!("{}: {}", notification.title(), one_line(&notification.summary()));
     cut(&whole, TEXT_BYTES_MAX).to_owned()
 }
 
-fn send(sending: &Sending<'_>, phone: &str) -> Outcome {
+fn send(sending: &Sending<'_>, phone: &str) -> Attempt {
     let key = text(sending.config, "api_key");
-    let message = message(sending.notice);
+    let message = message(sending.notification);
     let mut headers = headers(sending.config);
     let mut default_type = "application/json";
     let body = match some_text(sending.config, "body_template") {
@@ -58,9 +58,9 @@ fn send(sending: &Sending<'_>, phone: &str) -> Outcome {
             if escape == Escape::None {
                 default_type = "text/plain; charset=utf-8";
             }
-            match template::render(template, escape, sending.notice, &extra) {
+            match template::render(template, escape, sending.notification, &extra) {
                 Ok(body) => body,
-                Err(why) => return Outcome::not_sent(format!("body_template: {why}")),
+                Err(why) => return Attempt::not_sent(format!("body_template: {why}")),
             }
         }
     };
@@ -72,5 +72,5 @@ fn send(sending: &Sending<'_>, phone: &str) -> Outcome {
     if !own_auth && some_text(sending.config, "body_template").is_none() {
         headers.push(("Authorization".to_owned(), format!("Bearer {key}")));
     }
-    sending.far.post(text(sending.config, "gateway_url"), &headers, &body)
+    sending.client.post(text(sending.config, "gateway_url"), &headers, &body)
 }

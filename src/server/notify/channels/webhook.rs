@@ -3,16 +3,17 @@
 use serde_json::{Value, json};
 
 use crate::base::clock::rfc3339;
+use crate::model::alert::AlertEvent;
 use crate::server::notify::channels::config::{
     Config, Field, FieldKind, check_url, headers, some_text,
 };
-use crate::server::notify::channels::{RecipientKind, Sending, Spec, each_once};
-use crate::server::notify::far::Outcome;
-use crate::server::notify::message::{Item, Notification};
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
+use crate::server::notify::client::Attempt;
+use crate::server::notify::message::Notification;
 use crate::server::notify::template::{self, Escape};
 
 /// The channel type.
-pub const SPEC: Spec = Spec {
+pub const TYPE: ChannelType = ChannelType {
     kind: "webhook",
     recipient: RecipientKind::Url,
     fields: &[
@@ -38,17 +39,17 @@ fn targets(config: &Config, recipients: &[String]) -> Vec<String> {
     each_once(recipients.iter().cloned())
 }
 
-fn send(sending: &Sending<'_>, url: &str) -> Outcome {
+fn send(sending: &Sending<'_>, url: &str) -> Attempt {
     if let Err(why) = check_url(url) {
-        return Outcome::not_sent(why);
+        return Attempt::not_sent(why);
     }
     let mut headers = headers(sending.config);
     let (body, default_type) = match some_text(sending.config, "body_template") {
-        None => (default_body(sending.notice).to_string(), "application/json"),
+        None => (default_body(sending.notification).to_string(), "application/json"),
         Some(template) => {
             let escape = escape(sending.config, template);
-            match template::render(template, escape, sending.notice, &[]) {
-                Err(why) => return Outcome::not_sent(format!("body_template: {why}")),
+            match template::render(template, escape, sending.notification, &[]) {
+                Err(why) => return Attempt::not_sent(format!("body_template: {why}")),
                 Ok(body) if escape == Escape::Json => (body, "application/json"),
                 Ok(body) => (body, "text/plain; charset=utf-8"),
             }
@@ -57,7 +58,7 @@ fn send(sending: &Sending<'_>, url: &str) -> Outcome {
     if content_type(&headers).is_none() {
         headers.push(("Content-Type".to_owned(), default_type.to_owned()));
     }
-    sending.far.post(url, &headers, &body)
+    sending.client.post(url, &headers, &body)
 }
 
 fn escape(config: &Config, template: &str) -> Escape {
@@ -72,23 +73,23 @@ pub fn content_type(headers: &[(String, String)]) -> Option<&str> {
 }
 
 /// The body without a template; `docs/channels.md` shows it.
-pub fn default_body(notice: &Notification) -> Value {
-    let status = notice.kind.name();
+pub fn default_body(notification: &Notification) -> Value {
+    let status = notification.kind.name();
     json!({
-        "notification_id": notice.id,
+        "notification_id": notification.id,
         "status": status,
-        "severity": notice.severity.name(),
-        "rule_id": notice.rule_id,
-        "rule_name": notice.rule_name,
-        "title": notice.title(),
-        "message": notice.summary(),
-        "count": notice.items.len(),
-        "sent_at": rfc3339(notice.created_ms),
-        "alerts": notice.items.iter().map(alert).collect::<Vec<_>>(),
+        "severity": notification.severity.name(),
+        "rule_id": notification.rule_id,
+        "rule_name": notification.rule_name,
+        "title": notification.title(),
+        "message": notification.summary(),
+        "count": notification.items.len(),
+        "sent_at": rfc3339(notification.created_ms),
+        "alerts": notification.items.iter().map(alert).collect::<Vec<_>>(),
     })
 }
 
-fn alert(item: &Item) -> Value {
+fn alert(item: &AlertEvent) -> Value {
     json!({
         "id": item.id,
         "agent_id": item.agent_id,

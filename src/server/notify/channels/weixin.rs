@@ -3,11 +3,11 @@
 use serde_json::json;
 
 use crate::server::notify::channels::config::{Field, FieldKind};
-use crate::server::notify::channels::{RecipientKind, Sending, Spec, robot};
-use crate::server::notify::far::Outcome;
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot};
+use crate::server::notify::client::Attempt;
 
 /// The channel type.
-pub const SPEC: Spec = Spec {
+pub const TYPE: ChannelType = ChannelType {
     kind: "weixin",
     recipient: RecipientKind::Url,
     fields: &[Field::required("webhook_url", FieldKind::Url)],
@@ -19,7 +19,7 @@ pub const SPEC: Spec = Spec {
 /// Bytes of a message's text in UTF-8 that the robot takes.
 const TEXT_BYTES_MAX: usize = 4_096;
 
-fn send(sending: &Sending<'_>, url: &str) -> Outcome {
+fn send(sending: &Sending<'_>, url: &str) -> Attempt {
     let content = robot::markdown(sending, TEXT_BYTES_MAX);
     let body = json!({"msgtype": "markdown", "markdown": {"content": content}});
     robot::post(sending, url, &body)

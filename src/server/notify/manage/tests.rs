@@ -42,7 +42,7 @@ fn a_mask_keeps_nothing_of_another_channel_type() {
     let change = json!({"channel_type": "dingtalk", "recipients": [],
         "config_json": {"webhook_url": "https://r.example/", "secret": "***"}});
     let error = update(&control, "a", input(change), 0).unwrap_err().to_string();
-    assert!(error.starts_with("config_json: secret: \"***\" stands for"), "{error}");
+    assert!(error.starts_with("config_json: secret: \"***\" means"), "{error}");
     let error = update(&control, "a", input(json!({"channel_type": "email"})), 0).unwrap_err();
     assert_eq!(error.to_string(), "config_json: must be a JSON object, or a string that holds one");
 }
@@ -68,7 +68,7 @@ fn what_can_not_be_taken_is_named() {
     assert!(refuse(json!({"name": "x".repeat(2_000)})).starts_with("name: "));
     assert!(refuse(json!({"recipients": ["me"]})).starts_with("recipients: `me`"));
     assert!(refuse(json!({"recipients": vec!["10086"; 201]})).starts_with("recipients: "));
-    assert!(refuse(json!({"config_json": "["})).starts_with("config_json: is no JSON"));
+    assert!(refuse(json!({"config_json": "["})).starts_with("config_json: is not valid JSON"));
     assert!(refuse(json!({"config_json": "[]"})).starts_with("config_json: must be"));
 }
 

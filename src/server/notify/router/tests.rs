@@ -1,4 +1,4 @@
-//! Whatever happens to alerts in whatever order, what is told ends with what is true.
+//! Whatever happens to alerts in whatever order, what is notified ends with what is true.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeMap;
@@ -100,7 +100,7 @@ impl<'a> Bench<'a> {
         self.routing.note(&self.tx, event, kind, self.now_ms).unwrap();
     }
 
-    /// What the channel is told of each agent, in order.
+    /// What the channel is notified of each agent, in order.
     fn told(&self) -> BTreeMap<String, Vec<Kind>> {
         let sql = "SELECT n.kind, n.events FROM outbox o
                    JOIN notifications n ON n.id = o.notification_id ORDER BY o.id";
@@ -109,7 +109,7 @@ impl<'a> Bench<'a> {
         let mut told: BTreeMap<String, Vec<Kind>> = BTreeMap::new();
         for row in rows {
             let (kind, events): (String, String) = row.unwrap();
-            let items: Vec<Item> = serde_json::from_str(&events).unwrap();
+            let items: Vec<AlertEvent> = serde_json::from_str(&events).unwrap();
             for item in items {
                 told.entry(item.agent_id).or_default().push(Kind::from_name(&kind));
             }

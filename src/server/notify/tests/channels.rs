@@ -1,11 +1,11 @@
-//! Each HTTP channel's message as the far side received it.
+//! Each HTTP channel's message as the endpoint received it.
 
 use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 
 use super::Rig;
-use super::far_side::{Act, FarSide, Request};
+use super::endpoint::{Act, Endpoint, Request};
 use crate::base::clock::Clock as _;
 use crate::server::notify::NotifyError;
 
@@ -17,11 +17,11 @@ fn rig() -> Rig {
 
 #[test]
 fn a_webhook_without_a_template_gets_the_documented_json() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = rig();
-    rig.channel("webhook", json!({"url": far.url("/hook?a=b")}), &[]);
+    rig.channel("webhook", json!({"url": endpoint.url("/hook?a=b")}), &[]);
     rig.fire("web-1");
-    let request = &far.wait(1)[0];
+    let request = &endpoint.wait(1)[0];
     rig.wait_empty();
     assert!(request.head.starts_with("POST /hook?a=b HTTP/1.1\r\n"), "{}", request.head);
     assert_eq!(request.header("content-type"), "application/json");
@@ -59,15 +59,15 @@ fn a_webhook_without_a_template_gets_the_documented_json() {
 
 #[test]
 fn a_webhook_with_a_template_gets_it_filled_in_byte_for_byte() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = rig();
     let template = "{\"text\":\"{{status}} {{rule_name}} {{agent_id}} {{metric}}={{value}}/{{threshold}} \
                     {{labels.mount}} {{severity}} {{message}} {{timestamp}}\"}";
     let headers = json!({"Authorization": "Bearer t0ken", "Content-Type": "application/json"});
     let config = json!({"body_template": template, "headers": headers});
-    rig.channel("webhook", config, &[&far.url("/a"), &far.url("/b")]);
+    rig.channel("webhook", config, &[&endpoint.url("/a"), &endpoint.url("/b")]);
     rig.fire("web-\"1\"");
-    let requests = far.wait(2);
+    let requests = endpoint.wait(2);
     let targets: Vec<&str> = requests.iter().map(Request::target).collect();
     assert_eq!(targets, ["/a", "/b"]);
     for request in &requests {
@@ -81,12 +81,12 @@ fn a_webhook_with_a_template_gets_it_filled_in_byte_for_byte() {
 
 #[test]
 fn an_sms_gateway_gets_one_request_for_each_number() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = rig();
-    let gateway = json!({"gateway_url": far.url("/sms"), "api_key": "key-123456"});
+    let gateway = json!({"gateway_url": endpoint.url("/sms"), "api_key": "key-123456"});
     rig.channel("sms", gateway, &["+8613800138000", "10086"]);
     rig.fire("web-1");
-    let requests = far.wait(2);
+    let requests = endpoint.wait(2);
     rig.wait_empty();
     assert_eq!(requests[0].header("authorization"), "Bearer key-123456");
     assert_eq!(
@@ -98,17 +98,17 @@ fn an_sms_gateway_gets_one_request_for_each_number() {
 
 #[test]
 fn another_gateway_gets_what_its_template_says() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = rig();
     let gateway = json!({
-        "gateway_url": far.url("/send"),
+        "gateway_url": endpoint.url("/send"),
         "api_key": "key&123456",
         "body_template": "key={{api_key}}&to={{phone}}&text={{severity}}%20{{agent_id}}",
         "headers": {"Content-Type": "application/x-www-form-urlencoded"},
     });
     rig.channel("sms", gateway, &["10086"]);
     rig.fire("web 1");
-    let request = &far.wait(1)[0];
+    let request = &endpoint.wait(1)[0];
     assert_eq!(request.body, "key=key%26123456&to=10086&text=critical%20web%201");
     assert_eq!(request.header("authorization"), "", "the key goes where the template puts it");
     let rows = rig.wait_logs(1);
@@ -138,12 +138,12 @@ fn dingtalk(secret: &'static str) -> impl Fn(&Request, usize) -> Act {
 
 #[test]
 fn a_dingtalk_robot_gets_signed_markdown() {
-    let far = FarSide::start(dingtalk("SECgood-secret"));
+    let endpoint = Endpoint::start(dingtalk("SECgood-secret"));
     let rig = rig();
-    let url = far.url("/robot/send?access_token=tok-123456");
+    let url = endpoint.url("/robot/send?access_token=tok-123456");
     rig.channel("dingtalk", json!({"webhook_url": url, "secret": "SECgood-secret"}), &[]);
     rig.fire("web-1");
-    let request = &far.wait(1)[0];
+    let request = &endpoint.wait(1)[0];
     rig.wait_empty();
     let now_ms = rig.clock.now_ms();
     let start = format!("/robot/send?access_token=tok-123456&timestamp={now_ms}&sign=");
@@ -157,12 +157,12 @@ fn a_dingtalk_robot_gets_signed_markdown() {
 
 #[test]
 fn a_robots_refusal_is_a_failure_although_http_says_200() {
-    let far = FarSide::start(dingtalk("SECgood-secret"));
+    let endpoint = Endpoint::start(dingtalk("SECgood-secret"));
     let rig = rig();
-    let url = far.url("/robot/send?access_token=tok-123456");
+    let url = endpoint.url("/robot/send?access_token=tok-123456");
     let channel =
         rig.channel("dingtalk", json!({"webhook_url": url, "secret": "SECbad-secret"}), &[]);
-    let NotifyError::FarSide(message) = rig.notifier.test(&channel.id).unwrap_err() else {
+    let NotifyError::Refused(message) = rig.notifier.test(&channel.id).unwrap_err() else {
         panic!("a far side's error")
     };
     assert!(message.contains("errcode 310000: sign not match"), "{message}");
@@ -175,7 +175,7 @@ fn a_robots_refusal_is_a_failure_although_http_says_200() {
 
 #[test]
 fn a_weixin_robot_gets_markdown_and_its_errcode_counts() {
-    let far = FarSide::start(|request, number| match number {
+    let endpoint = Endpoint::start(|request, number| match number {
         0 => Act::Answer(200, r#"{"errcode":45009,"errmsg":"api freq out of limit"}"#.to_owned()),
         _ if request.target() == "/cgi-bin/webhook/send?key=key-123456" => {
             Act::Answer(200, OK.to_owned())
@@ -183,12 +183,12 @@ fn a_weixin_robot_gets_markdown_and_its_errcode_counts() {
         _ => Act::Answer(404, String::new()),
     });
     let rig = rig();
-    let url = far.url("/cgi-bin/webhook/send?key=key-123456");
+    let url = endpoint.url("/cgi-bin/webhook/send?key=key-123456");
     rig.channel("weixin", json!({"webhook_url": url}), &[]);
     rig.fire("web-1");
     rig.wait_logs(1);
     rig.advance_secs(5);
-    let requests = far.wait(2);
+    let requests = endpoint.wait(2);
     rig.wait_empty();
     assert_eq!(
         requests[1].body,
@@ -201,9 +201,10 @@ fn a_weixin_robot_gets_markdown_and_its_errcode_counts() {
 
 #[test]
 fn an_answer_that_is_no_robots_is_a_failure() {
-    let far = FarSide::start(|_, _| Act::Answer(200, "<html>log in</html>".to_owned()));
+    let endpoint = Endpoint::start(|_, _| Act::Answer(200, "<html>log in</html>".to_owned()));
     let rig = rig();
-    let channel = rig.channel("weixin", json!({"webhook_url": far.url("/send?key=k1234")}), &[]);
+    let channel =
+        rig.channel("weixin", json!({"webhook_url": endpoint.url("/send?key=k1234")}), &[]);
     let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
     assert!(error.contains("no errcode"), "{error}");
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::{Value, json};
 
-use super::far_side::{Act, FarSide};
+use super::endpoint::{Act, Endpoint};
 use super::mail_server::MailServer;
 use super::{Rig, event, wait_for};
 use crate::model::severity::Severity;
@@ -245,13 +245,13 @@ fn one_refused_mailbox_keeps_nobody_else_from_their_mail_and_gets_no_second_one(
 
 #[test]
 fn a_mail_server_that_hangs_is_left_after_the_time_limit() {
-    let far = FarSide::start(|_, _| Act::Hang);
+    let endpoint = Endpoint::start(|_, _| Act::Hang);
     let rig = Rig::new(|config| {
         config.aggregation_window_secs = 0;
         config.notify.timeout_secs = 1;
     });
     let channel =
-        rig.channel("email", config(far.port, json!({})), &["a@example.com", "b@example.com"]);
+        rig.channel("email", config(endpoint.port, json!({})), &["a@example.com", "b@example.com"]);
     let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
     assert!(error.contains("no answer from the mail server within 1 s"), "{error}");
     let row = &rig.logs()[0];
@@ -283,17 +283,17 @@ fn a_mail_server_that_never_ends_its_answer_is_left_too() {
     });
     let channel = rig.channel("email", config(port, json!({})), &["a@example.com"]);
     let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
-    assert!(error.contains("the mail server did not end within 6 s"), "{error}");
+    assert!(error.contains("the mail server did not finish within 6 s"), "{error}");
     let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
-    assert!(error.contains("has not ended with the mail before"), "{error}");
+    assert!(error.contains("still busy with the previous message"), "{error}");
 }
 
 #[test]
 fn https_is_trusted_through_the_private_authority_alone() {
     let pki = Pki::new();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let far = FarSide::start_on(listener, Some(pki.acceptor()), |_, _| Act::ok());
-    let url = format!("https://localhost:{}/hook", far.port);
+    let endpoint = Endpoint::start_on(listener, Some(pki.acceptor()), |_, _| Act::ok());
+    let url = format!("https://localhost:{}/hook", endpoint.port);
     let trusting = rig(Some(&pki));
     let channel = trusting.channel("webhook", json!({}), &[&url]);
     assert_eq!(trusting.notifier.test(&channel.id).unwrap(), "thanks");
@@ -301,5 +301,5 @@ fn https_is_trusted_through_the_private_authority_alone() {
     let channel = doubting.channel("webhook", json!({}), &[&url]);
     let error = doubting.notifier.test(&channel.id).unwrap_err().to_string();
     assert!(error.contains("certificate verify failed"), "{error}");
-    assert_eq!(far.requests().len(), 1);
+    assert_eq!(endpoint.requests().len(), 1);
 }

@@ -38,7 +38,7 @@ impl MailServer {
         Self { child, port: first.parse().unwrap(), mails }
     }
 
-    /// The mails so far, oldest first.
+    /// The mails so client, oldest first.
     pub fn mails(&self) -> Vec<Value> {
         self.mails.lock().unwrap().clone()
     }

@@ -1,16 +1,16 @@
-//! The notifier against real far sides on loopback. The clock is moved by hand, so that no test
+//! The notifier against real endpoints on loopback. The clock is moved by hand, so that no test
 //! waits for an hour to pass.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod channels;
 mod documented;
-mod far_side;
+mod endpoint;
 mod flow;
 mod mail;
 mod mail_server;
+mod muted;
 mod order;
 mod retries;
-mod silenced;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ use crate::base::clock::{ManualClock, parse_rfc3339};
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
-use crate::server::alert::tell::{NoticeKind, Tell as _};
+use crate::server::alert::{Notify as _, NotifyKind};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::notify::channels::ChannelRow;
@@ -88,11 +88,11 @@ impl Rig {
             .write(move |tx| -> Result<(), NotifyError> {
                 for event in &events {
                     let kind = if recovered {
-                        NoticeKind::Recovered { firing_id: event.id.replace("-over", "") }
+                        NotifyKind::Recovered { firing_id: event.id.replace("-over", "") }
                     } else {
-                        NoticeKind::Firing
+                        NotifyKind::Firing
                     };
-                    notifier.tell(tx, event, kind)?;
+                    notifier.notify(tx, event, kind)?;
                 }
                 Ok(())
             })

@@ -1,10 +1,10 @@
-//! Far sides that are down, hang, answer errors or close too early.
+//! Client sides that are down, hang, answer errors or close too early.
 
 use std::net::TcpListener;
 
 use serde_json::{Value, json};
 
-use super::far_side::{Act, FarSide, closed_port};
+use super::endpoint::{Act, Endpoint, closed_port};
 use super::{Rig, event, wait_for};
 use crate::model::severity::Severity;
 use crate::server::control::notify::logs;
@@ -19,15 +19,15 @@ fn attempts(rig: &Rig, count: usize) -> Vec<logs::LogRow> {
 }
 
 #[test]
-fn a_far_side_that_fails_at_first_gets_the_message_in_the_end() {
-    let far = FarSide::start(|_, number| match number {
+fn a_endpoint_that_fails_at_first_gets_the_message_in_the_end() {
+    let endpoint = Endpoint::start(|_, number| match number {
         0 => Act::Answer(500, "out of order".to_owned()),
         1 => Act::HalfWay,
         2 => Act::Close,
         _ => Act::ok(),
     });
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
-    rig.channel("webhook", json!({}), &[&far.url("/hook")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/hook")]);
     rig.fire("web-1");
     let rows = attempts(&rig, 4);
     rig.wait_empty();
@@ -37,38 +37,41 @@ fn a_far_side_that_fails_at_first_gets_the_message_in_the_end() {
     assert_eq!(retries, [0, 1, 2, 3]);
     assert_eq!(rows[0].http_status_code, Some(500));
     assert_eq!(rows[0].response_body.as_deref(), Some("out of order"));
-    assert_eq!(rows[0].error_message.as_deref(), Some("the far side answered HTTP 500"));
+    assert_eq!(rows[0].error_message.as_deref(), Some("the endpoint answered HTTP 500"));
     assert!(rows[1].error_message.as_deref().unwrap().contains("broke off"), "{rows:?}");
     assert_eq!(rows[3].error_message, None);
-    let ids: Vec<Value> =
-        far.requests().iter().map(|request| request.json()["notification_id"].clone()).collect();
+    let ids: Vec<Value> = endpoint
+        .requests()
+        .iter()
+        .map(|request| request.json()["notification_id"].clone())
+        .collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "a receiver can tell a repeat");
 }
 
 #[test]
-fn a_far_side_that_is_down_gets_the_message_when_it_is_up() {
+fn a_endpoint_that_is_down_gets_the_message_when_it_is_up() {
     let port = closed_port();
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
     rig.channel("webhook", json!({}), &[&format!("http://127.0.0.1:{port}/")]);
     rig.fire("web-1");
     rig.fire("web-2");
     attempts(&rig, 2);
-    let far =
-        FarSide::start_on(TcpListener::bind(("127.0.0.1", port)).unwrap(), None, |_, _| Act::ok());
+    let endpoint =
+        Endpoint::start_on(TcpListener::bind(("127.0.0.1", port)).unwrap(), None, |_, _| Act::ok());
     wait_for("both", || {
         rig.advance_secs(10);
-        (far.requests().len() >= 2).then_some(())
+        (endpoint.requests().len() >= 2).then_some(())
     });
     rig.wait_empty();
     let first: Vec<Value> =
-        far.requests().iter().map(|r| r.json()["alerts"][0]["agent_id"].clone()).collect();
+        endpoint.requests().iter().map(|r| r.json()["alerts"][0]["agent_id"].clone()).collect();
     assert_eq!(first, ["web-1", "web-2"], "of one rule a channel hears in order");
 }
 
 #[test]
 fn a_channel_that_hangs_holds_up_only_itself() {
-    let hanging = FarSide::start(|_, _| Act::Hang);
-    let well = FarSide::start(|_, _| Act::ok());
+    let hanging = Endpoint::start(|_, _| Act::Hang);
+    let well = Endpoint::start(|_, _| Act::ok());
     let rig = Rig::new(|config| {
         config.aggregation_window_secs = 0;
         config.notify.timeout_secs = 3;
@@ -90,7 +93,7 @@ fn a_channel_that_hangs_holds_up_only_itself() {
 
 #[test]
 fn what_can_not_be_delivered_in_time_is_given_up_and_its_recovery_is_not_told() {
-    let far = FarSide::start(|_, number| match number {
+    let endpoint = Endpoint::start(|_, number| match number {
         0..=2 => Act::Answer(503, String::new()),
         _ => Act::ok(),
     });
@@ -98,7 +101,7 @@ fn what_can_not_be_delivered_in_time_is_given_up_and_its_recovery_is_not_told() 
         config.aggregation_window_secs = 0;
         config.notify.deliver_within_secs = 600;
     });
-    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/")]);
     rig.fire("web-1");
     rig.wait_logs(1);
     rig.advance_secs(300);
@@ -110,13 +113,13 @@ fn what_can_not_be_delivered_in_time_is_given_up_and_its_recovery_is_not_told() 
     assert!(last.ends_with("(given up after 3 attempts)"), "{last}");
     rig.recover("web-1");
     rig.wait_empty();
-    assert_eq!(far.requests().len(), 3);
+    assert_eq!(endpoint.requests().len(), 3);
 }
 
 #[test]
 fn a_retry_goes_only_to_recipients_who_have_it_not() {
-    let well = FarSide::start(|_, _| Act::ok());
-    let ill = FarSide::start(|_, number| match number {
+    let well = Endpoint::start(|_, _| Act::ok());
+    let ill = Endpoint::start(|_, number| match number {
         0 | 1 => Act::Answer(500, String::new()),
         _ => Act::ok(),
     });
@@ -139,12 +142,12 @@ fn a_retry_goes_only_to_recipients_who_have_it_not() {
 
 #[test]
 fn a_redirect_is_not_followed() {
-    let thief = FarSide::start(|_, _| Act::ok());
+    let thief = Endpoint::start(|_, _| Act::ok());
     let to = thief.url("/steal");
-    let far = FarSide::start(move |_, _| Act::Redirect(to.clone()));
+    let endpoint = Endpoint::start(move |_, _| Act::Redirect(to.clone()));
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
     let headers = json!({"headers": {"Authorization": "Bearer top-secret"}});
-    rig.channel("webhook", headers, &[&far.url("/")]);
+    rig.channel("webhook", headers, &[&endpoint.url("/")]);
     rig.fire("web-1");
     let rows = rig.wait_logs(1);
     assert_eq!(rows[0].http_status_code, Some(302));
@@ -155,14 +158,14 @@ fn a_redirect_is_not_followed() {
 
 #[test]
 fn no_secret_stands_in_the_delivery_log() {
-    let far = FarSide::start(|request, _| {
+    let endpoint = Endpoint::start(|request, _| {
         Act::Answer(400, format!("bad: {} {}", request.header("x-key"), "x".repeat(10_000)))
     });
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
     let channel = rig.channel(
         "webhook",
         json!({"headers": {"X-Key": "key-0123456789"}, "body_template": "key-0123456789"}),
-        &[&far.url("/")],
+        &[&endpoint.url("/")],
     );
     rig.fire("web-1");
     let rows = rig.wait_logs(1);
@@ -171,15 +174,15 @@ fn no_secret_stands_in_the_delivery_log() {
     assert!(rows[0].response_body.as_deref().unwrap().len() <= 2_048);
     assert_eq!(rows[0].request_body.as_deref(), Some("***"));
     let error = rig.notifier.test(&channel.name).unwrap_err();
-    let NotifyError::FarSide(message) = error else { panic!("{error:?}") };
-    assert!(message.starts_with("the far side answered HTTP 400; it answered: bad: ***"));
+    let NotifyError::Refused(message) = error else { panic!("{error:?}") };
+    assert!(message.starts_with("the endpoint answered HTTP 400; it answered: bad: ***"));
 }
 
 #[test]
 fn the_delivery_log_goes_back_so_many_days() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let mut rig = Rig::new(|config| config.aggregation_window_secs = 0);
-    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/")]);
     rig.fire("web-1");
     rig.wait_logs(1);
     rig.wait_empty();
@@ -200,8 +203,8 @@ fn the_delivery_log_goes_back_so_many_days() {
 
 #[test]
 fn a_long_queue_of_one_channel_keeps_no_other_waiting() {
-    let busy = FarSide::start(|_, _| Act::ok());
-    let other = FarSide::start(|_, _| Act::ok());
+    let busy = Endpoint::start(|_, _| Act::ok());
+    let other = Endpoint::start(|_, _| Act::ok());
     let rig = Rig::new(|config| {
         config.aggregation_window_secs = 0;
         config.pools.notify_workers = 1;
@@ -225,8 +228,8 @@ fn a_long_queue_of_one_channel_keeps_no_other_waiting() {
 }
 
 #[test]
-fn a_slow_far_side_with_many_recipients_is_gone_on_with_without_a_failure() {
-    let far = FarSide::start(|_, _| {
+fn a_slow_endpoint_with_many_recipients_is_gone_on_with_without_a_failure() {
+    let endpoint = Endpoint::start(|_, _| {
         // Slow, but within the time limit.
         std::thread::sleep(std::time::Duration::from_millis(450));
         Act::ok()
@@ -235,15 +238,15 @@ fn a_slow_far_side_with_many_recipients_is_gone_on_with_without_a_failure() {
         config.aggregation_window_secs = 0;
         config.notify.timeout_secs = 1;
     });
-    let urls: Vec<String> = (0..9).map(|index| far.url(&format!("/{index}"))).collect();
+    let urls: Vec<String> = (0..9).map(|index| endpoint.url(&format!("/{index}"))).collect();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     rig.channel("webhook", json!({}), &urls);
     rig.fire("web-1");
-    far.wait(9);
+    endpoint.wait(9);
     rig.wait_empty();
     let rows = rig.logs();
     assert!(rows.iter().all(|row| row.status == "success"), "{rows:?}");
     assert_eq!(rows.iter().map(|row| row.recipient_count).sum::<i64>(), 9);
     assert!(rows.len() > 1, "it is done in parts");
-    assert_eq!(far.requests().len(), 9, "and nobody is told twice");
+    assert_eq!(endpoint.requests().len(), 9, "and nobody is told twice");
 }

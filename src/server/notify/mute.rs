@@ -16,7 +16,7 @@ use crate::server::control::notify::silence::SilenceRow;
 
 /// A checked window.
 #[derive(Debug, Clone)]
-pub struct Window {
+pub struct SilenceWindow {
     start: Clock,
     end: Clock,
     when: When,
@@ -51,7 +51,7 @@ const DAYS: [(&str, Weekday); 7] = [
 
 impl Clock {
     fn parse(field: &str, text: &str) -> Result<Self, String> {
-        let wrong = || format!("{field}: `{}` is no time such as 02:00", short(text));
+        let wrong = || format!("{field}: `{}` is not a time such as 02:00", short(text));
         let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
         let digits = |part: &str| part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
         if !digits(hour) || !digits(minute) {
@@ -87,7 +87,7 @@ fn short(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-impl Window {
+impl SilenceWindow {
     /// Checks a row. Where `date` is left out of a window that comes once, or `days` of a weekly
     /// one, it is set in the row: the day on which the window next begins, or has begun and is not
     /// over.
@@ -129,7 +129,7 @@ impl Window {
         let zone = match row.time_zone.as_deref() {
             None => None,
             Some(name) => Some(TimeZone::get(name).map_err(|_| {
-                format!("time_zone: `{}` is no time zone of this system", short(name))
+                format!("time_zone: `{}` is not a time zone of this system", short(name))
             })?),
         };
         let agent = glob("agent_pattern", row.agent_pattern.as_deref())?;
@@ -205,7 +205,7 @@ fn when(row: &SilenceRow, start: Clock, end: Clock) -> Result<When, String> {
             }
             Ok(When::Once(from, to))
         }
-        other => Err(format!("recurrence: `{}` is none of daily, weekly, none", short(other))),
+        other => Err(format!("recurrence: `{}` is not one of daily, weekly, none", short(other))),
     }
 }
 
@@ -215,7 +215,7 @@ fn weekdays(text: &str) -> Result<Vec<Weekday>, String> {
         let lower = name.to_ascii_lowercase();
         let found = DAYS.iter().find(|(day, _)| *day == lower || day[..3] == lower);
         let (_, day) =
-            found.ok_or_else(|| format!("days: `{}` is no day such as mon", short(name)))?;
+            found.ok_or_else(|| format!("days: `{}` is not a day such as mon", short(name)))?;
         days.push(*day);
     }
     if days.is_empty() {
@@ -229,7 +229,7 @@ fn date(field: &str, text: Option<&str>) -> Result<Option<Date>, String> {
     let parsed = text.parse::<Date>().ok().filter(|_| text.len() == 10);
     parsed
         .map(Some)
-        .ok_or_else(|| format!("{field}: `{}` is no date such as 2026-02-09", short(text)))
+        .ok_or_else(|| format!("{field}: `{}` is not a date such as 2026-02-09", short(text)))
 }
 
 fn glob(field: &str, pattern: Option<&str>) -> Result<Option<GlobMatcher>, String> {

@@ -27,7 +27,7 @@ pub struct Sample {
 
 /// What a point means for a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Condition {
     /// There is too little to go by: nothing changes.
     Unknown,
     /// All is well.
@@ -38,11 +38,11 @@ pub enum Verdict {
     Breach,
 }
 
-/// A verdict with the figures behind it.
+/// A condition with the figures behind it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Reading {
-    /// The verdict.
-    pub verdict: Verdict,
+pub struct Evaluation {
+    /// The condition.
+    pub condition: Condition,
     /// The value that decided.
     pub value: f64,
     /// What it was held against.
@@ -56,10 +56,10 @@ pub struct Reading {
     pub aside: f64,
 }
 
-impl Reading {
-    /// A verdict on `value` against `threshold` and nothing more.
-    pub fn plain(verdict: Verdict, value: f64, threshold: f64) -> Self {
-        Self { verdict, value, threshold, severity: None, predicted_breach_ms: None, aside: 0.0 }
+impl Evaluation {
+    /// A condition on `value` against `threshold` and nothing more.
+    pub fn plain(condition: Condition, value: f64, threshold: f64) -> Self {
+        Self { condition, value, threshold, severity: None, predicted_breach_ms: None, aside: 0.0 }
     }
 }
 
@@ -88,8 +88,8 @@ impl fmt::Display for Subject<'_> {
     }
 }
 
-/// A rule type with its figures: judges one point at a time and words the messages.
-pub trait Judge: Send + Sync + fmt::Debug {
+/// A rule type with its figures: evaluates one point at a time and words the messages.
+pub trait Evaluator: Send + Sync + fmt::Debug {
     /// How far back its window reaches, milliseconds; 0 for a type that looks at one point alone.
     fn window_ms(&self) -> i64 {
         0
@@ -105,33 +105,33 @@ pub trait Judge: Send + Sync + fmt::Debug {
         0
     }
 
-    /// For types that judge silence rather than points: the silence that breaches, milliseconds.
-    fn silence_ms(&self) -> Option<i64> {
+    /// For types that evaluate silence rather than points: the silence that breaches, milliseconds.
+    fn absent_ms(&self) -> Option<i64> {
         None
     }
 
     /// What `sample` means. `window` holds it and what came before it, as far as the window goes.
-    fn judge(&self, sample: Sample, window: &Window) -> Reading;
+    fn evaluate(&self, sample: Sample, window: &Window) -> Evaluation;
 
     /// The same for a type that needs to know where an alert that fires now began: `from` is the
     /// value then.
-    fn judge_from(&self, sample: Sample, window: &Window, from: Option<f64>) -> Reading {
+    fn evaluate_from(&self, sample: Sample, window: &Window, from: Option<f64>) -> Evaluation {
         let _ = from;
-        self.judge(sample, window)
+        self.evaluate(sample, window)
     }
 
     /// The sentence for a firing alert, without its end: `… is 95.2, over 90 for 5m`.
-    fn firing(&self, subject: Subject<'_>, reading: &Reading) -> String;
+    fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String;
 
     /// The sentence for one that is over after `lasted_ms`.
-    fn recovered(&self, subject: Subject<'_>, reading: &Reading, lasted_ms: i64) -> String {
-        format!("{subject} is back at {} after {}", number(reading.value), span(lasted_ms))
+    fn recovered(&self, subject: Subject<'_>, evaluation: &Evaluation, lasted_ms: i64) -> String {
+        format!("{subject} is back at {} after {}", number(evaluation.value), span(lasted_ms))
     }
 }
 
 /// A rule type.
 #[derive(Debug)]
-pub struct Spec {
+pub struct RuleType {
     /// Its name in `rule_type` and `type`.
     pub name: &'static str,
     /// One sentence for the documents.
@@ -140,8 +140,8 @@ pub struct Spec {
     pub fields: &'static [Field],
     /// Whether `metric` may be `*`.
     pub any_metric: bool,
-    /// Checks the fields and makes the judge.
-    pub parse: fn(&Fields<'_>) -> Result<Box<dyn Judge>, FieldError>,
+    /// Checks the fields and makes the evaluator.
+    pub parse: fn(&Fields<'_>) -> Result<Box<dyn Evaluator>, FieldError>,
 }
 
 /// Fields of every type's configuration.
@@ -151,12 +151,12 @@ pub const COMMON: &[Field] = &[Field::optional(
 )];
 
 /// Every rule type: a new one is one file and one row.
-pub const TABLE: &[Spec] = &[
-    threshold::SPEC,
-    rate_of_change::SPEC,
-    trend_prediction::SPEC,
-    cert_expiration::SPEC,
-    no_data::SPEC,
+pub const TABLE: &[RuleType] = &[
+    threshold::RULE_TYPE,
+    rate_of_change::RULE_TYPE,
+    trend_prediction::RULE_TYPE,
+    cert_expiration::RULE_TYPE,
+    no_data::RULE_TYPE,
 ];
 
 /// The type with this name.
@@ -164,19 +164,22 @@ pub const TABLE: &[Spec] = &[
 /// # Errors
 ///
 /// Names the types that there are.
-pub fn spec(name: &str) -> Result<&'static Spec, FieldError> {
+pub fn rule_type(name: &str) -> Result<&'static RuleType, FieldError> {
     TABLE.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let names: Vec<&str> = TABLE.iter().map(|spec| spec.name).collect();
         FieldError::new("rule_type", format!("must be {}, is `{name}`", names.join(" or ")))
     })
 }
 
-/// Checks a type's configuration and makes its judge.
+/// Checks a type's configuration and makes its evaluator.
 ///
 /// # Errors
 ///
 /// Names the first field that can't be.
-pub fn judge(spec: &Spec, config: &Map<String, Value>) -> Result<Box<dyn Judge>, FieldError> {
+pub fn evaluator(
+    spec: &RuleType,
+    config: &Map<String, Value>,
+) -> Result<Box<dyn Evaluator>, FieldError> {
     let known: Vec<Field> = spec.fields.iter().chain(COMMON).copied().collect();
     (spec.parse)(&Fields::of(config, &known)?)
 }

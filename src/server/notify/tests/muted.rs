@@ -1,9 +1,9 @@
-//! What silence windows hold back, and what is told when they end.
+//! What silence windows hold back, and what is notified when they end.
 
 use serde_json::json;
 
 use super::Rig;
-use super::far_side::{Act, FarSide};
+use super::endpoint::{Act, Endpoint};
 use crate::server::control::notify::silence::SilenceRow;
 use crate::server::notify::manage::{self, SilenceInput};
 
@@ -24,9 +24,9 @@ fn silence(rig: &Rig, agents: Option<&str>) -> SilenceRow {
 
 #[test]
 fn what_still_fires_when_the_window_ends_is_told_then() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
-    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/")]);
     silence(&rig, None);
     rig.fire("web-1");
     rig.fire("web-2");
@@ -35,26 +35,26 @@ fn what_still_fires_when_the_window_ends_is_told_then() {
     rig.advance_secs(29 * 60);
     let logs = rig.wait_logs(2);
     assert!(logs.iter().all(|row| row.status == "suppressed"), "{logs:?}");
-    assert!(far.requests().is_empty());
+    assert!(endpoint.requests().is_empty());
     rig.advance_secs(60);
-    let requests = far.wait(1);
+    let requests = endpoint.wait(1);
     rig.wait_empty();
-    assert_eq!(far.requests().len(), 1, "what recovered in the window is not told");
+    assert_eq!(endpoint.requests().len(), 1, "what recovered in the window is not told");
     assert_eq!(requests[0].json()["alerts"][0]["agent_id"], "web-2");
     rig.recover("web-2");
-    far.wait(2);
+    endpoint.wait(2);
 }
 
 #[test]
 fn a_window_holds_back_what_it_is_about_and_the_rest_is_told() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = Rig::new(|_| {});
-    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/")]);
     silence(&rig, Some("batch-*"));
     rig.fire("batch-1");
     rig.fire("web-1");
     rig.advance_secs(60);
-    let requests = far.wait(1);
+    let requests = endpoint.wait(1);
     assert_eq!(requests[0].json()["count"], 1);
     assert_eq!(requests[0].json()["alerts"][0]["agent_id"], "web-1");
     let logs = rig.wait_logs(2);
@@ -64,25 +64,25 @@ fn a_window_holds_back_what_it_is_about_and_the_rest_is_told() {
 
 #[test]
 fn a_recovery_in_a_window_is_told_after_it_to_whoever_knew() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
-    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/")]);
     rig.fire("web-1");
-    far.wait(1);
+    endpoint.wait(1);
     rig.wait_empty();
     silence(&rig, None);
     rig.recover("web-1");
     rig.wait_logs(2);
-    assert_eq!(far.requests().len(), 1);
+    assert_eq!(endpoint.requests().len(), 1);
     rig.advance_secs(30 * 60);
-    assert_eq!(far.wait(2)[1].json()["status"], "resolved");
+    assert_eq!(endpoint.wait(2)[1].json()["status"], "resolved");
 }
 
 #[test]
 fn removing_a_window_tells_at_once_what_it_held_back() {
-    let far = FarSide::start(|_, _| Act::ok());
+    let endpoint = Endpoint::start(|_, _| Act::ok());
     let rig = Rig::new(|config| config.aggregation_window_secs = 0);
-    rig.channel("webhook", json!({}), &[&far.url("/")]);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/")]);
     let window = silence(&rig, None);
     rig.fire("web-1");
     rig.wait_logs(1);
@@ -91,12 +91,12 @@ fn removing_a_window_tells_at_once_what_it_held_back() {
     manage::remove_window(&rig.control, &window.id, now_ms).unwrap();
     rig.notifier.look_now();
     rig.fire("db-1");
-    assert_eq!(far.wait(1)[0].json()["alerts"][0]["agent_id"], "db-1");
+    assert_eq!(endpoint.wait(1)[0].json()["alerts"][0]["agent_id"], "db-1");
     let logs = rig.wait_logs(2);
     let suppressed = logs.iter().filter(|row| row.status == "suppressed").count();
     assert_eq!(suppressed, 1, "that the other window holds it still is no news: {logs:?}");
     manage::remove_window(&rig.control, &other.id, now_ms).unwrap();
     rig.notifier.look_now();
-    assert_eq!(far.wait(2)[1].json()["alerts"][0]["agent_id"], "web-1");
+    assert_eq!(endpoint.wait(2)[1].json()["alerts"][0]["agent_id"], "web-1");
     assert!(manage::remove_window(&rig.control, &window.id, now_ms).is_err());
 }

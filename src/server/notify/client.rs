@@ -1,4 +1,4 @@
-//! The far side: HTTP with time limits, no redirects, and authorities of one's own.
+//! The endpoint: HTTP with time limits, no redirects, and authorities of one's own.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::server::notify::message::cut;
 use crate::server::notify::timed::Timed;
 
 /// What the senders share. Making one reads the authorities' files once.
-pub struct Far {
+pub struct Client {
     agent: Agent,
     timeout: Duration,
     authorities: Vec<lettre::transport::smtp::client::Certificate>,
@@ -22,8 +22,8 @@ pub struct Far {
 
 /// What one attempt at one recipient gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcome {
-    /// Why it failed; `None` when the far side took the message.
+pub struct Attempt {
+    /// Why it failed; `None` when the endpoint took the message.
     pub error: Option<String>,
     /// No answer at all came: trying the next message at once makes no sense.
     pub unreachable: bool,
@@ -33,13 +33,13 @@ pub struct Outcome {
     pub request: String,
     /// What was answered.
     pub response: String,
-    /// The far side's or the mail's id of the message.
+    /// The endpoint's or the mail's id of the message.
     pub message_id: Option<String>,
-    /// The far side's own error code.
+    /// The endpoint's own error code.
     pub error_code: Option<String>,
 }
 
-impl Outcome {
+impl Attempt {
     /// A failure before anything was sent.
     pub fn not_sent(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
@@ -49,8 +49,8 @@ impl Outcome {
 /// Bytes read of an answer before the rest is left alone.
 const ANSWER_BYTES_READ: u64 = 64 * 1024;
 
-impl Far {
-    /// A far side that is left when it gives no answer within `timeout`, trusting the system's
+impl Client {
+    /// An endpoint that is left when it gives no answer within `timeout`, trusting the system's
     /// authorities and those in `ca_file`.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Far {
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
-            // A kept connection that the far side has closed would look like a failure.
+            // A kept connection that the endpoint has closed would look like a failure.
             .max_idle_connections(0)
             .user_agent(format!("oxmon/{VERSION}"))
             .tls_config(tls)
@@ -107,12 +107,12 @@ impl Far {
 
     /// POSTs a body. Any status but 2xx is a failure; a redirect is never followed, since the
     /// secrets in hand are meant for the address that was configured.
-    pub fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Outcome {
+    pub fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
         let mut request = self.agent.post(url);
         for (name, value) in headers {
             request = request.header(name, value);
         }
-        let mut outcome = Outcome { request: body.to_owned(), ..Outcome::default() };
+        let mut outcome = Attempt { request: body.to_owned(), ..Attempt::default() };
         let mut response = match request.send(body) {
             Ok(response) => response,
             Err(error) => {
@@ -131,13 +131,13 @@ impl Far {
             let to = response.headers().get("location").and_then(|value| value.to_str().ok());
             let to = cut(to.unwrap_or("nowhere"), 256);
             outcome.error = Some(format!(
-                "the far side answered {status}, a redirect to {to}, which is not followed: \
+                "the endpoint answered {status}, a redirect to {to}, which is not followed: \
                  configure the final address"
             ));
         } else if !(200..300).contains(&status) {
-            outcome.error = Some(format!("the far side answered HTTP {status}"));
+            outcome.error = Some(format!("the endpoint answered HTTP {status}"));
         } else if let Err(error) = read {
-            outcome.error = Some(format!("the far side answered {status} and broke off: {error}"));
+            outcome.error = Some(format!("the endpoint answered {status} and broke off: {error}"));
         }
         outcome
     }

@@ -8,7 +8,7 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 
 use crate::rt::pool::Pool;
-use crate::server::control::notify::{logs, notices, outbox};
+use crate::server::control::notify::{logs, outbox, pending};
 use crate::server::notify::NotifyError;
 use crate::server::notify::deliver::Deliverer;
 use crate::server::notify::router::Routing;
@@ -101,7 +101,7 @@ impl Dispatcher {
             let wait = match self.pass(&pool, &flights, route_first) {
                 Ok(wait) => wait,
                 Err(error) => {
-                    log::error!("notifications could not be looked at: {error}");
+                    log::error!("failed to read pending notifications: {error}");
                     LOOK_EVERY
                 }
             };
@@ -136,7 +136,7 @@ impl Dispatcher {
                         continue;
                     }
                     let took = deliverer.deliver(job.row);
-                    let slow = took * 2 >= deliverer.far.timeout();
+                    let slow = took * 2 >= deliverer.client.timeout();
                     flights.lock().end(&job.channel_id, slow);
                     let _ = done.try_send(());
                 }
@@ -155,7 +155,7 @@ impl Dispatcher {
         let control = &self.deliverer.control;
         let now_ms = self.deliverer.clock.now_ms();
         // A waking may come before its transaction is committed. A write waits its turn behind it.
-        if route_first || control.read(|db| notices::due_groups(db, now_ms)).is_ok_and(has_any) {
+        if route_first || control.read(|db| pending::due_groups(db, now_ms)).is_ok_and(has_any) {
             self.route(now_ms)?;
         }
         let mut due = control.read(|db| outbox::due_rows(db, now_ms))?;
@@ -173,7 +173,7 @@ impl Dispatcher {
         self.deliverer.metrics.outbox.set(outbox);
         self.deliverer.metrics.notices.set(notices);
         let wait_ms = next_ms.map_or(i64::MAX, |next_ms| next_ms.saturating_sub(now_ms));
-        // What is due already waits for a sender, whose end is told.
+        // What is due already waits for a sender, whose end is notified.
         let wait = u64::try_from(wait_ms).ok().filter(|wait| *wait > 0).map(Duration::from_millis);
         Ok(wait.unwrap_or(LOOK_EVERY).min(LOOK_EVERY))
     }
@@ -197,7 +197,7 @@ impl Dispatcher {
             .control
             .write(move |tx| -> Result<(), NotifyError> { Ok(routing.put_back(tx, now_ms)?) });
         if let Err(error) = done {
-            log::error!("what waits could not be planned anew: {error}");
+            log::error!("failed to reschedule pending notifications: {error}");
         }
     }
 
@@ -212,7 +212,7 @@ impl Dispatcher {
                 Ok(0) => return,
                 Ok(_) => {}
                 Err(error) => {
-                    log::error!("the delivery log could not be shortened: {error}");
+                    log::error!("failed to purge the delivery log: {error}");
                     return;
                 }
             }

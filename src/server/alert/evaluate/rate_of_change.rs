@@ -3,12 +3,14 @@
 //! The change is that from the oldest point in the window to the newest, in percent of the oldest.
 //! From 0 there is no percentage, so a window that starts at 0 says nothing.
 
+use crate::server::alert::evaluate::{
+    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, span,
+};
 use crate::server::alert::fields::{Field, FieldError, Fields};
-use crate::server::alert::rules::{Judge, Reading, Sample, Spec, Subject, Verdict, number, span};
 use crate::server::alert::window::Window;
 
 /// The type's row in the table.
-pub const SPEC: Spec = Spec {
+pub const RULE_TYPE: RuleType = RuleType {
     name: "rate_of_change",
     help: "A value has changed by more than so many percent within a window.",
     fields: &[
@@ -17,7 +19,7 @@ pub const SPEC: Spec = Spec {
         Field::optional("direction", "`any` (default), `up` or `down`."),
         Field::optional(
             "recovery_value",
-            "The alert is over only when the change is at most this many percent. Default: `rate_threshold`.",
+            "The alert ends only when the change is at most this many percent. Default: `rate_threshold`.",
         ),
     ],
     any_metric: false,
@@ -39,7 +41,7 @@ struct RateOfChange {
     recovery: f64,
 }
 
-fn parse(fields: &Fields<'_>) -> Result<Box<dyn Judge>, FieldError> {
+fn parse(fields: &Fields<'_>) -> Result<Box<dyn Evaluator>, FieldError> {
     let percent = fields.need_number("rate_threshold")?;
     if percent <= 0.0 {
         let message = format!("must be over 0 percent, is {}", number(percent));
@@ -56,13 +58,13 @@ fn parse(fields: &Fields<'_>) -> Result<Box<dyn Judge>, FieldError> {
     Ok(Box::new(RateOfChange { percent, window_ms, direction, recovery }))
 }
 
-impl Judge for RateOfChange {
+impl Evaluator for RateOfChange {
     fn window_ms(&self) -> i64 {
         self.window_ms
     }
 
-    fn judge(&self, sample: Sample, window: &Window) -> Reading {
-        let nothing = Reading::plain(Verdict::Unknown, sample.value, self.percent);
+    fn evaluate(&self, sample: Sample, window: &Window) -> Evaluation {
+        let nothing = Evaluation::plain(Condition::Unknown, sample.value, self.percent);
         let Some((first_ms, first)) = window.oldest() else { return nothing };
         if first_ms >= sample.at_ms {
             return nothing;
@@ -71,26 +73,26 @@ impl Judge for RateOfChange {
         let change = (sample.value - first) / first.abs() * 100.0;
         if !change.is_finite() {
             let still = sample.value == first;
-            let verdict = if still { Verdict::Clear } else { Verdict::Unknown };
-            return Reading { verdict, ..nothing };
+            let condition = if still { Condition::Clear } else { Condition::Unknown };
+            return Evaluation { condition, ..nothing };
         }
         let directed = match self.direction {
             Direction::Any => change.abs(),
             Direction::Up => change,
             Direction::Down => -change,
         };
-        let verdict = if directed > self.percent {
-            Verdict::Breach
+        let condition = if directed > self.percent {
+            Condition::Breach
         } else if directed <= self.recovery {
-            Verdict::Clear
+            Condition::Clear
         } else {
-            Verdict::Between
+            Condition::Between
         };
-        Reading { aside: first, ..Reading::plain(verdict, sample.value, self.percent) }
+        Evaluation { aside: first, ..Evaluation::plain(condition, sample.value, self.percent) }
     }
 
-    fn firing(&self, subject: Subject<'_>, reading: &Reading) -> String {
-        let (first, now) = (reading.aside, reading.value);
+    fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {
+        let (first, now) = (evaluation.aside, evaluation.value);
         let change = (now - first) / first.abs() * 100.0;
         let verb = if change < 0.0 { "fell" } else { "rose" };
         format!(
@@ -109,40 +111,40 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::model::series::Labels;
-    use crate::server::alert::rules::judge;
+    use crate::server::alert::evaluate::evaluator;
     use serde_json::{Value, json};
 
-    fn make(config: Value) -> Result<Box<dyn Judge>, FieldError> {
-        judge(&SPEC, config.as_object().unwrap())
+    fn make(config: Value) -> Result<Box<dyn Evaluator>, FieldError> {
+        evaluator(&RULE_TYPE, config.as_object().unwrap())
     }
 
-    fn run(judge: &dyn Judge, points: &[(i64, f64)]) -> Vec<Verdict> {
-        let mut window = Window::new(judge.window_ms(), judge.window_points());
+    fn run(evaluator: &dyn Evaluator, points: &[(i64, f64)]) -> Vec<Condition> {
+        let mut window = Window::new(evaluator.window_ms(), evaluator.window_points());
         let each = points.iter().map(|(secs, value)| {
             let sample = Sample { at_ms: secs * 1_000, value: *value };
             window.push(sample.at_ms, sample.value);
-            judge.judge(sample, &window).verdict
+            evaluator.evaluate(sample, &window).condition
         });
         each.collect()
     }
 
     #[test]
     fn a_spike_breaches_and_its_end_is_clear() {
-        let judge = make(json!({"rate_threshold": 20, "window_secs": 300})).unwrap();
+        let evaluator = make(json!({"rate_threshold": 20, "window_secs": 300})).unwrap();
         let points = [(0, 50.0), (10, 60.0), (20, 60.1), (310, 60.0), (400, 61.0)];
-        use Verdict::{Breach, Clear, Unknown};
-        assert_eq!(run(judge.as_ref(), &points), [Unknown, Clear, Breach, Clear, Clear]);
+        use Condition::{Breach, Clear, Unknown};
+        assert_eq!(run(evaluator.as_ref(), &points), [Unknown, Clear, Breach, Clear, Clear]);
         let falls = [(0, 50.0), (10, 30.0)];
-        assert_eq!(run(judge.as_ref(), &falls), [Unknown, Breach]);
+        assert_eq!(run(evaluator.as_ref(), &falls), [Unknown, Breach]);
     }
 
     #[test]
     fn direction_and_zero_and_negative_values() {
         let up = make(json!({"rate_threshold": 20, "window_secs": 60, "direction": "up"})).unwrap();
-        assert_eq!(run(up.as_ref(), &[(0, 50.0), (10, 30.0)])[1], Verdict::Clear);
-        assert_eq!(run(up.as_ref(), &[(0, -50.0), (10, -30.0)])[1], Verdict::Breach);
-        assert_eq!(run(up.as_ref(), &[(0, 0.0), (10, 30.0)])[1], Verdict::Unknown);
-        assert_eq!(run(up.as_ref(), &[(0, 0.0), (10, 0.0)])[1], Verdict::Clear);
+        assert_eq!(run(up.as_ref(), &[(0, 50.0), (10, 30.0)])[1], Condition::Clear);
+        assert_eq!(run(up.as_ref(), &[(0, -50.0), (10, -30.0)])[1], Condition::Breach);
+        assert_eq!(run(up.as_ref(), &[(0, 0.0), (10, 30.0)])[1], Condition::Unknown);
+        assert_eq!(run(up.as_ref(), &[(0, 0.0), (10, 0.0)])[1], Condition::Clear);
     }
 
     #[test]
@@ -156,15 +158,15 @@ mod tests {
 
     #[test]
     fn messages_are_sentences() {
-        let judge = make(json!({"rate_threshold": 20, "window_secs": 300})).unwrap();
+        let evaluator = make(json!({"rate_threshold": 20, "window_secs": 300})).unwrap();
         let mut window = Window::new(300_000, 0);
         window.push(0, 50.0);
         window.push(10_000, 67.5);
-        let reading = judge.judge(Sample { at_ms: 10_000, value: 67.5 }, &window);
+        let evaluation = evaluator.evaluate(Sample { at_ms: 10_000, value: 67.5 }, &window);
         let labels = Labels::none();
         let subject = Subject { agent: "db", metric: "memory.used_percent", labels: &labels };
         assert_eq!(
-            judge.firing(subject, &reading),
+            evaluator.firing(subject, &evaluation),
             "memory.used_percent on db rose by 35% within 5m, from 50 to 67.5, more than 20%"
         );
     }

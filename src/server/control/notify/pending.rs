@@ -1,11 +1,11 @@
-//! Notices: events that must be told and wait to be routed.
+//! Notices: events that must be notified and wait to be routed.
 
 use rusqlite::{Connection, Transaction, params};
 
-/// A notice: one event that must be told, until its group is due or a silence window ends.
+/// A notice: one event that must be notified, until its group is due or a silence window ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
-    /// Row number: notices are told in its order.
+pub struct Pending {
+    /// Row number: notices are notified in its order.
     pub id: i64,
     /// The alert: rule, agent, metric and labels, hashed.
     pub alert_key: String,
@@ -29,10 +29,6 @@ pub struct Group {
 }
 
 /// Queues a notice.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn add_notice(
     tx: &Transaction<'_>,
     group: &Group,
@@ -50,10 +46,6 @@ pub fn add_notice(
 
 /// Removes what still waits about an alert; gives the earliest time at which a firing of it that
 /// no window holds back was due.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn drop_notices(tx: &Transaction<'_>, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
     let due = firing_due(tx, alert_key)?;
     tx.prepare_cached("DELETE FROM notices WHERE alert_key = ?1")?.execute([alert_key])?;
@@ -61,10 +53,6 @@ pub fn drop_notices(tx: &Transaction<'_>, alert_key: &str) -> Result<Option<i64>
 }
 
 /// Removes firings of an alert that a silence window holds back.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn drop_silenced(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
     let sql = "DELETE FROM notices WHERE alert_key = ?1 AND state = 'silenced' AND kind = 'firing'";
     tx.prepare_cached(sql)?.execute([alert_key])?;
@@ -72,10 +60,6 @@ pub fn drop_silenced(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqli
 }
 
 /// When a firing of the alert that waits for its group is due.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn firing_due(db: &Connection, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
     db.prepare_cached(
         "SELECT MIN(due_ms) FROM notices
@@ -85,12 +69,8 @@ pub fn firing_due(db: &Connection, alert_key: &str) -> Result<Option<i64>, rusql
 }
 
 /// Groups with something due.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn due_groups(db: &Connection, now_ms: i64) -> Result<Vec<Group>, rusqlite::Error> {
-    // Firings first: a recovery that is due at the same time is told after them.
+    // Firings first: a recovery that is due at the same time is notified after them.
     let mut query = db.prepare_cached(
         "SELECT DISTINCT rule_id, severity, kind FROM notices WHERE due_ms <= ?1
          ORDER BY kind, rule_id, severity",
@@ -102,17 +82,13 @@ pub fn due_groups(db: &Connection, now_ms: i64) -> Result<Vec<Group>, rusqlite::
         .collect()
 }
 
-/// The notices of a group, oldest first: those that wait for it, and those whose window is over.
-///
-/// # Errors
-///
-/// When the database fails.
+/// The notices of a group, oldest first: those that wait for it, and those whose window has ended.
 pub fn group_notices(
     db: &Connection,
     group: &Group,
     now_ms: i64,
     limit: usize,
-) -> Result<Vec<Notice>, rusqlite::Error> {
+) -> Result<Vec<Pending>, rusqlite::Error> {
     let mut query = db.prepare_cached(
         "SELECT id, alert_key, due_ms, state = 'silenced', event FROM notices
          WHERE rule_id = ?1 AND severity = ?2 AND kind = ?3 AND (state = 'waiting' OR due_ms <= ?4)
@@ -122,7 +98,7 @@ pub fn group_notices(
         .query_map(
             params![group.rule_id, group.severity, group.kind, now_ms, limit as i64],
             |row| {
-                Ok(Notice {
+                Ok(Pending {
                     id: row.get(0)?,
                     alert_key: row.get(1)?,
                     due_ms: row.get(2)?,
@@ -135,10 +111,6 @@ pub fn group_notices(
 }
 
 /// Puts a notice off, as one that waits (`silenced` false) or that a window holds back.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn put_off(
     tx: &Transaction<'_>,
     id: i64,
@@ -152,11 +124,7 @@ pub fn put_off(
 }
 
 /// The clock may have been put back: no group waits longer than until `due_ms_max`, and whether a
-/// window holds something back is looked at anew.
-///
-/// # Errors
-///
-/// When the database fails.
+/// window holds something back is looked at again.
 pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<(), rusqlite::Error> {
     let waiting = "UPDATE notices SET due_ms = ?1 WHERE state = 'waiting' AND due_ms > ?1";
     tx.execute(waiting, [due_ms_max])?;
@@ -165,10 +133,6 @@ pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<()
 }
 
 /// Removes a notice that has been routed.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn drop_notice(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
     tx.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
     Ok(())

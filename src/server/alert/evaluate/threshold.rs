@@ -1,11 +1,13 @@
 //! `threshold`: every point of a time is over, or under, a value.
 
+use crate::server::alert::evaluate::{
+    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, span,
+};
 use crate::server::alert::fields::{Field, FieldError, Fields};
-use crate::server::alert::rules::{Judge, Reading, Sample, Spec, Subject, Verdict, number, span};
 use crate::server::alert::window::Window;
 
 /// The type's row in the table.
-pub const SPEC: Spec = Spec {
+pub const RULE_TYPE: RuleType = RuleType {
     name: "threshold",
     help: "Every point of a time is over, or under, a value.",
     fields: &[
@@ -17,7 +19,7 @@ pub const SPEC: Spec = Spec {
         Field::optional("duration_secs", "Seconds in which every point breaches. Default: 0."),
         Field::optional(
             "recovery_value",
-            "The alert is over only at this value or better. Default: at the first point that does not breach.",
+            "The alert ends only at this value or better. Default: at the first point that does not breach.",
         ),
     ],
     any_metric: false,
@@ -64,7 +66,7 @@ struct Threshold {
     recovery: Option<f64>,
 }
 
-fn parse(fields: &Fields<'_>) -> Result<Box<dyn Judge>, FieldError> {
+fn parse(fields: &Fields<'_>) -> Result<Box<dyn Evaluator>, FieldError> {
     let operators = [
         ("greater_than", Operator::Greater),
         ("less_than", Operator::Less),
@@ -87,12 +89,12 @@ fn parse(fields: &Fields<'_>) -> Result<Box<dyn Judge>, FieldError> {
     Ok(Box::new(Threshold { operator, value, hold_ms, recovery }))
 }
 
-impl Judge for Threshold {
+impl Evaluator for Threshold {
     fn hold_ms(&self) -> i64 {
         self.hold_ms
     }
 
-    fn judge(&self, sample: Sample, _window: &Window) -> Reading {
+    fn evaluate(&self, sample: Sample, _window: &Window) -> Evaluation {
         let better = |recovery: f64| {
             if self.operator.is_upward() {
                 sample.value <= recovery
@@ -100,18 +102,18 @@ impl Judge for Threshold {
                 sample.value >= recovery
             }
         };
-        let verdict = if self.operator.holds(sample.value, self.value) {
-            Verdict::Breach
+        let condition = if self.operator.holds(sample.value, self.value) {
+            Condition::Breach
         } else if self.recovery.is_none_or(better) {
-            Verdict::Clear
+            Condition::Clear
         } else {
-            Verdict::Between
+            Condition::Between
         };
-        Reading::plain(verdict, sample.value, self.value)
+        Evaluation::plain(condition, sample.value, self.value)
     }
 
-    fn firing(&self, subject: Subject<'_>, reading: &Reading) -> String {
-        let (value, bound) = (number(reading.value), number(self.value));
+    fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {
+        let (value, bound) = (number(evaluation.value), number(self.value));
         let mut text = format!("{subject} is {value}, {} {bound}", self.operator.words());
         if self.hold_ms > 0 {
             text.push_str(&format!(" for {}", span(self.hold_ms)));
@@ -125,15 +127,15 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::model::series::Labels;
-    use crate::server::alert::rules::judge;
+    use crate::server::alert::evaluate::evaluator;
     use serde_json::{Value, json};
 
-    fn make(config: Value) -> Result<Box<dyn Judge>, FieldError> {
-        judge(&SPEC, config.as_object().unwrap())
+    fn make(config: Value) -> Result<Box<dyn Evaluator>, FieldError> {
+        evaluator(&RULE_TYPE, config.as_object().unwrap())
     }
 
-    fn verdict(judge: &dyn Judge, value: f64) -> Verdict {
-        judge.judge(Sample { at_ms: 0, value }, &Window::none()).verdict
+    fn condition(evaluator: &dyn Evaluator, value: f64) -> Condition {
+        evaluator.evaluate(Sample { at_ms: 0, value }, &Window::none()).condition
     }
 
     #[test]
@@ -145,10 +147,10 @@ mod tests {
             ("less_equal", [true, true, false]),
         ];
         for (operator, breaches) in cases {
-            let judge = make(json!({"operator": operator, "value": 90})).unwrap();
+            let evaluator = make(json!({"operator": operator, "value": 90})).unwrap();
             for (value, breach) in [89.999, 90.0, 90.001].into_iter().zip(breaches) {
-                let expected = if breach { Verdict::Breach } else { Verdict::Clear };
-                assert_eq!(verdict(judge.as_ref(), value), expected, "{value} {operator} 90");
+                let expected = if breach { Condition::Breach } else { Condition::Clear };
+                assert_eq!(condition(evaluator.as_ref(), value), expected, "{value} {operator} 90");
             }
         }
     }
@@ -156,15 +158,15 @@ mod tests {
     #[test]
     fn a_recovery_value_makes_room_between() {
         let config = json!({"operator": "greater_than", "value": 90, "recovery_value": 80});
-        let judge = make(config).unwrap();
-        assert_eq!(verdict(judge.as_ref(), 90.1), Verdict::Breach);
-        assert_eq!(verdict(judge.as_ref(), 90.0), Verdict::Between);
-        assert_eq!(verdict(judge.as_ref(), 80.1), Verdict::Between);
-        assert_eq!(verdict(judge.as_ref(), 80.0), Verdict::Clear);
+        let evaluator = make(config).unwrap();
+        assert_eq!(condition(evaluator.as_ref(), 90.1), Condition::Breach);
+        assert_eq!(condition(evaluator.as_ref(), 90.0), Condition::Between);
+        assert_eq!(condition(evaluator.as_ref(), 80.1), Condition::Between);
+        assert_eq!(condition(evaluator.as_ref(), 80.0), Condition::Clear);
         let config = json!({"operator": "less_than", "value": 10, "recovery_value": 20});
-        let judge = make(config).unwrap();
-        assert_eq!(verdict(judge.as_ref(), 19.0), Verdict::Between);
-        assert_eq!(verdict(judge.as_ref(), 20.0), Verdict::Clear);
+        let evaluator = make(config).unwrap();
+        assert_eq!(condition(evaluator.as_ref(), 19.0), Condition::Between);
+        assert_eq!(condition(evaluator.as_ref(), 20.0), Condition::Clear);
     }
 
     #[test]
@@ -187,16 +189,16 @@ mod tests {
     #[test]
     fn messages_are_sentences() {
         let config = json!({"operator": "greater_than", "value": 90, "duration_secs": 300});
-        let judge = make(config).unwrap();
+        let evaluator = make(config).unwrap();
         let labels = Labels::one("mount", "/data");
         let subject = Subject { agent: "web-01", metric: "disk.used_percent", labels: &labels };
-        let reading = judge.judge(Sample { at_ms: 0, value: 95.2 }, &Window::none());
+        let evaluation = evaluator.evaluate(Sample { at_ms: 0, value: 95.2 }, &Window::none());
         assert_eq!(
-            judge.firing(subject, &reading),
+            evaluator.firing(subject, &evaluation),
             "disk.used_percent{mount=\"/data\"} on web-01 is 95.2, over 90 for 5m"
         );
         assert_eq!(
-            judge.recovered(subject, &reading, 720_000),
+            evaluator.recovered(subject, &evaluation, 720_000),
             "disk.used_percent{mount=\"/data\"} on web-01 is back at 95.2 after 12m"
         );
     }

@@ -14,16 +14,19 @@ use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
+use crate::server::alert::Notify;
+use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
 use crate::server::alert::journal;
 use crate::server::alert::metrics::Metrics;
 use crate::server::alert::ruleset::RuleSet;
-use crate::server::alert::shard::{Act, Change, Shard};
-use crate::server::alert::tell::Tell;
+use crate::server::alert::shard::{Act, Shard};
+use crate::server::alert::tracked::Change;
 use crate::server::control::Control;
-use crate::server::storage::{NewPoint, NewTick, StorageError, Store};
+use crate::server::storage::{NewTick, Series, StorageError, Store};
 
-/// Points that are judged before their changes are written: many alerts at once, few transactions.
+/// Points that are evaluated before their changes are written: many alerts at once, few
+/// transactions.
 const POINTS_AT_ONCE: usize = 50_000;
 /// How long a worker waits before it tries again to write.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
@@ -57,7 +60,7 @@ pub enum Job {
         event_id: String,
         /// What they do.
         act: Act,
-        /// Takes the event as it stands then, once that is written.
+        /// Takes the event as it is then, once that is written.
         reply: Sender<Option<AlertEvent>>,
     },
     /// Everything before is done when this is dropped.
@@ -75,17 +78,17 @@ pub struct Shared {
     pub control: Control,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Takes what must be told.
-    pub tell: Arc<dyn Tell>,
+    /// Takes what must be notified.
+    pub notify: Arc<dyn Notify>,
     /// Counters.
     pub metrics: Metrics,
     /// Ends retries and timers.
     pub stop: Stop,
-    /// Has room for one: a second word that there are events to copy says nothing new.
+    /// Has room for one: a second wake-up that there are events to copy adds nothing.
     pub copy: Sender<()>,
-    /// Until when each worker has judged everything, Unix milliseconds.
-    pub judged_ms: Vec<AtomicI64>,
-    /// Whether points have been judged since the watermark was written.
+    /// Until when each worker has evaluated everything, Unix milliseconds.
+    pub evaluated_ms: Vec<AtomicI64>,
+    /// Whether points have been evaluated since the watermark was written.
     pub busy: AtomicBool,
     rules: Mutex<Arc<RuleSet>>,
     active: Mutex<HashMap<[String; 4], AlertEvent>>,
@@ -98,17 +101,29 @@ impl Shared {
         store: Arc<dyn Store>,
         control: Control,
         clock: Arc<dyn Clock>,
-        tell: Arc<dyn Tell>,
+        notify: Arc<dyn Notify>,
         metrics: Metrics,
         stop: Stop,
         copy: Sender<()>,
         workers: usize,
         rules: RuleSet,
     ) -> Self {
-        let judged_ms = (0..workers).map(|_| AtomicI64::new(i64::MIN)).collect();
+        let evaluated_ms = (0..workers).map(|_| AtomicI64::new(i64::MIN)).collect();
         let busy = AtomicBool::new(false);
         let (rules, active) = (Mutex::new(Arc::new(rules)), Mutex::default());
-        Self { store, control, clock, tell, metrics, stop, copy, judged_ms, busy, rules, active }
+        Self {
+            store,
+            control,
+            clock,
+            notify,
+            metrics,
+            stop,
+            copy,
+            evaluated_ms,
+            busy,
+            rules,
+            active,
+        }
     }
 
     /// The rules in force.
@@ -145,8 +160,8 @@ impl Shared {
             return;
         }
         let changes = Arc::new(changes);
-        while let Err(error) = journal::write(&self.control, &self.tell, &changes) {
-            log::error!("{} alert changes can't be written yet: {error}", changes.len());
+        while let Err(error) = journal::write(&self.control, &self.notify, &changes) {
+            log::error!("{} alert changes cannot be written, retrying: {error}", changes.len());
             if self.stop.wait(WRITE_AGAIN_AFTER) {
                 return;
             }
@@ -155,13 +170,9 @@ impl Shared {
     }
 
     /// Writes changes once.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn commit_once(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let changes = Arc::new(changes);
-        journal::write(&self.control, &self.tell, &changes)?;
+        journal::write(&self.control, &self.notify, &changes)?;
         self.publish(&changes);
         Ok(())
     }
@@ -177,11 +188,11 @@ impl Shared {
             }
             self.metrics.firing.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
         }
-        changes.iter().for_each(|change| self.metrics.count(change.outcome.what));
-        if changes.iter().any(|change| change.outcome.notice.is_some()) {
-            self.tell.wake();
+        changes.iter().for_each(|change| self.metrics.count(change.transition.kind));
+        if changes.iter().any(|change| change.transition.notification.is_some()) {
+            self.notify.wake();
         }
-        if changes.iter().any(|change| !change.outcome.events.is_empty()) {
+        if changes.iter().any(|change| !change.transition.events.is_empty()) {
             // A full channel says the same.
             let _ = self.copy.try_send(());
         }
@@ -201,44 +212,49 @@ pub fn shard_key(agent: &str) -> u64 {
 ///
 /// None: what fails is tried again.
 pub fn work(shared: &Shared, index: usize, mut shard: Shard, jobs: &Receiver<Job>) -> Outcome {
-    let mut turn = Turn::default();
+    let mut round = Round::default();
     while let Ok(first) = jobs.recv() {
         let _timer = shared.metrics.turn.start_timer();
-        turn.take(shared, &mut shard, first);
-        while turn.points < POINTS_AT_ONCE
+        round.take(shared, &mut shard, first);
+        while round.points < POINTS_AT_ONCE
             && let Ok(job) = jobs.try_recv()
         {
-            turn.take(shared, &mut shard, job);
+            round.take(shared, &mut shard, job);
         }
         shared.metrics.evaluated.inc_by(shard.take_evaluated());
         shared.commit(shard.take_changes());
-        turn.finish(shared, index);
+        round.finish(shared, index);
     }
     Ok(())
 }
 
-/// What is to be said once the changes of a turn are written.
+/// Each series of a sample set with its sample.
+fn samples(tick: &NewTick) -> impl Iterator<Item = (&Arc<Series>, Sample)> {
+    let sample = |value: &f64| Sample { at_ms: tick.timestamp_ms, value: *value };
+    tick.series.iter().zip(tick.values.iter().map(sample))
+}
+
+/// What follows once the changes of a round are written.
 #[derive(Default)]
-struct Turn {
+struct Round {
     points: usize,
     queued: Vec<Instant>,
     replies: Vec<(Sender<Option<AlertEvent>>, Option<AlertEvent>)>,
     done: Vec<Sender<()>>,
-    judged_ms: Option<i64>,
+    evaluated_ms: Option<i64>,
 }
 
-impl Turn {
+impl Round {
     fn take(&mut self, shared: &Shared, shard: &mut Shard, job: Job) {
         match job {
             Job::Points { agent, ticks, queued } => {
-                let points: Vec<NewPoint> = ticks.iter().flat_map(NewTick::points).collect();
-                shard.points(&agent, &points, shared.clock.now());
-                self.points += points.len();
+                shard.points(&agent, ticks.iter().flat_map(samples), shared.clock.now());
+                self.points += ticks.iter().map(|tick| tick.values.len()).sum::<usize>();
                 self.queued.push(queued);
             }
             Job::Tick { now } => {
                 shard.tick(now);
-                self.judged_ms = Some(now.wall_ms);
+                self.evaluated_ms = Some(now.wall_ms);
             }
             Job::Rules { warm, done } => {
                 shard.set_rules(shared.rules(), warm, shared.clock.now());
@@ -265,9 +281,10 @@ impl Turn {
             let _ = reply.send(event);
         }
         self.done.clear();
-        if let (Some(judged_ms), Some(mine)) = (self.judged_ms.take(), shared.judged_ms.get(index))
+        if let (Some(evaluated_ms), Some(mine)) =
+            (self.evaluated_ms.take(), shared.evaluated_ms.get(index))
         {
-            mine.store(judged_ms, Ordering::Relaxed);
+            mine.store(evaluated_ms, Ordering::Relaxed);
         }
     }
 }

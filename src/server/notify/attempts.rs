@@ -8,23 +8,23 @@ use crate::base::ids::new_id;
 use crate::base::limits::RESPONSE_BYTES_KEPT_MAX;
 use crate::server::control::notify::channels::ChannelRow;
 use crate::server::control::notify::logs::{LogRow, Status};
-use crate::server::notify::far::Outcome;
+use crate::server::notify::client::Attempt;
 use crate::server::notify::message::{Notification, cut};
 
 /// What an attempt gave, by recipient. Nothing in it is a secret any more.
-pub struct Report {
+pub struct Attempts {
     /// Each recipient that had a turn.
-    pub outcomes: Vec<(String, Outcome)>,
+    pub outcomes: Vec<(String, Attempt)>,
     /// Recipients that had no turn.
     pub left: usize,
     /// How long it took.
     pub took: Duration,
 }
 
-impl Report {
+impl Attempts {
     /// An attempt that ended before any recipient had a turn.
     pub fn refused(error: &str) -> Self {
-        let outcomes = vec![(String::new(), Outcome::not_sent(error))];
+        let outcomes = vec![(String::new(), Attempt::not_sent(error))];
         Self { outcomes, left: 0, took: Duration::ZERO }
     }
 
@@ -33,7 +33,7 @@ impl Report {
         self.outcomes.iter().all(|(_, outcome)| outcome.error.is_none())
     }
 
-    /// Whether no far side answered at all.
+    /// Whether no endpoint answered at all.
     pub fn is_unreachable(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.unreachable)
     }
@@ -42,29 +42,29 @@ impl Report {
     pub fn log_row(
         &self,
         channel: &ChannelRow,
-        notice: &Notification,
+        notification: &Notification,
         attempts: u32,
         now_ms: i64,
     ) -> LogRow {
         let failed = self.outcomes.iter().find(|(_, outcome)| outcome.error.is_some());
         let shown = failed.or(self.outcomes.last()).map(|(_, outcome)| outcome);
-        let first = notice.items.first();
+        let first = notification.items.first();
         let error = shown.and_then(|outcome| outcome.error.clone());
-        let text = |of: fn(&Outcome) -> &str| {
+        let text = |of: fn(&Attempt) -> &str| {
             let text = shown.map(of).filter(|text| !text.is_empty());
             text.map(|text| cut(text, RESPONSE_BYTES_KEPT_MAX).to_owned())
         };
         LogRow {
             id: new_id(),
-            notification_id: Some(notice.id.clone()),
+            notification_id: Some(notification.id.clone()),
             alert_event_id: first.map(|item| item.id.clone()).unwrap_or_default(),
-            rule_id: notice.rule_id.clone(),
-            rule_name: notice.rule_name.clone(),
+            rule_id: notification.rule_id.clone(),
+            rule_name: notification.rule_name.clone(),
             agent_id: first.map(|item| item.agent_id.clone()).unwrap_or_default(),
             channel_id: channel.id.clone(),
             channel_name: channel.name.clone(),
             channel_type: channel.channel_type.clone(),
-            severity: notice.severity.name().to_owned(),
+            severity: notification.severity.name().to_owned(),
             status: if self.is_success() { Status::Success } else { Status::Failed }
                 .name()
                 .to_owned(),
@@ -83,7 +83,7 @@ impl Report {
     }
 
     fn details(&self) -> String {
-        let one = |(recipient, outcome): &(String, Outcome)| -> Value {
+        let one = |(recipient, outcome): &(String, Attempt)| -> Value {
             let status = if outcome.error.is_none() { Status::Success } else { Status::Failed };
             let error = outcome.error.as_deref().map(|error| cut(error, DETAIL_BYTES_MAX));
             json!({

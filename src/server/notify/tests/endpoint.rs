@@ -1,4 +1,4 @@
-//! A far side, for the tests here and in `tests/it`: it speaks HTTP over a plain or a TLS socket
+//! An endpoint, for the tests here and in `tests/it`: it speaks HTTP over a plain or a TLS socket
 //! and does what the test says.
 
 use std::io::{Read, Write};
@@ -56,13 +56,13 @@ impl Act {
     }
 }
 
-/// A listening far side. Its threads end with the test's process.
-pub struct FarSide {
+/// A listening endpoint. Its threads end with the test's process.
+pub struct Endpoint {
     pub port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
-impl FarSide {
+impl Endpoint {
     /// `act` is called with each request and its number from 0.
     pub fn start(act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
         Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), None, act)

@@ -4,15 +4,17 @@
 //! variance that the line explains: 1 on the line, 0 when it explains nothing.
 
 use crate::base::clock::rfc3339;
+use crate::server::alert::evaluate::{
+    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, span,
+};
 use crate::server::alert::fields::{Field, FieldError, Fields};
-use crate::server::alert::rules::{Judge, Reading, Sample, Spec, Subject, Verdict, number, span};
 use crate::server::alert::window::Window;
 
 /// The least R² that a line must have to fire, where the rule names none.
 pub const MIN_FIT_DEFAULT: f64 = 0.7;
 
 /// The type's row in the table.
-pub const SPEC: Spec = Spec {
+pub const RULE_TYPE: RuleType = RuleType {
     name: "trend_prediction",
     help: "A straight line through the recent points reaches a value soon.",
     fields: &[
@@ -50,7 +52,7 @@ struct TrendPrediction {
     direction: Direction,
 }
 
-fn parse(fields: &Fields<'_>) -> Result<Box<dyn Judge>, FieldError> {
+fn parse(fields: &Fields<'_>) -> Result<Box<dyn Evaluator>, FieldError> {
     let threshold = fields.need_number("predict_threshold")?;
     let horizon_ms = fields.secs_as_ms("horizon_secs", 1, 0)?;
     let points = fields.whole("min_data_points", (2, 5_000), 10)?;
@@ -113,7 +115,7 @@ impl TrendPrediction {
     }
 }
 
-impl Judge for TrendPrediction {
+impl Evaluator for TrendPrediction {
     fn window_ms(&self) -> i64 {
         self.window_ms
     }
@@ -122,24 +124,24 @@ impl Judge for TrendPrediction {
         self.points
     }
 
-    fn judge(&self, sample: Sample, window: &Window) -> Reading {
-        self.judge_from(sample, window, None)
+    fn evaluate(&self, sample: Sample, window: &Window) -> Evaluation {
+        self.evaluate_from(sample, window, None)
     }
 
-    fn judge_from(&self, sample: Sample, window: &Window, from: Option<f64>) -> Reading {
-        let nothing = Reading::plain(Verdict::Unknown, sample.value, self.threshold);
+    fn evaluate_from(&self, sample: Sample, window: &Window, from: Option<f64>) -> Evaluation {
+        let nothing = Evaluation::plain(Condition::Unknown, sample.value, self.threshold);
         if window.len() < self.points {
             return nothing;
         }
         let Some(line) = line(window, sample.at_ms) else { return nothing };
-        let clear = Reading { verdict: Verdict::Clear, aside: line.fit, ..nothing };
+        let clear = Evaluation { condition: Condition::Clear, aside: line.fit, ..nothing };
         let rises = self.rises(line, window, sample.at_ms, from);
         let reached = |value: f64| {
             if rises { value >= self.threshold } else { value <= self.threshold }
         };
         // What was foreseen has come: that is no recovery, however the line goes on.
         let clear = if reached(sample.value) {
-            Reading { verdict: Verdict::Between, ..clear }
+            Evaluation { condition: Condition::Between, ..clear }
         } else {
             clear
         };
@@ -155,30 +157,30 @@ impl Judge for TrendPrediction {
             return clear;
         }
         let breach = line.fit >= self.min_fit && left_ms <= horizon_ms;
-        let verdict = if breach { Verdict::Breach } else { Verdict::Between };
+        let condition = if breach { Condition::Breach } else { Condition::Between };
         // It is at most the horizon and a tenth, which is days.
         let breach_ms = sample.at_ms.saturating_add(left_ms as i64);
-        Reading { verdict, predicted_breach_ms: Some(breach_ms), ..clear }
+        Evaluation { condition, predicted_breach_ms: Some(breach_ms), ..clear }
     }
 
-    fn firing(&self, subject: Subject<'_>, reading: &Reading) -> String {
-        let when = reading.predicted_breach_ms.unwrap_or_default();
+    fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {
+        let when = evaluation.predicted_breach_ms.unwrap_or_default();
         // To the second: a forecast is no better than that.
         let when = rfc3339(when - when.rem_euclid(1_000));
         format!(
             "{subject} is {} and will reach {} at {when} if it goes on like this (fit R² {:.2}, \
              looking {} ahead)",
-            number(reading.value),
+            number(evaluation.value),
             number(self.threshold),
-            reading.aside,
+            evaluation.aside,
             span(self.horizon_ms)
         )
     }
 
-    fn recovered(&self, subject: Subject<'_>, reading: &Reading, lasted_ms: i64) -> String {
+    fn recovered(&self, subject: Subject<'_>, evaluation: &Evaluation, lasted_ms: i64) -> String {
         format!(
             "{subject} is {} and no longer on its way to {} after {}",
-            number(reading.value),
+            number(evaluation.value),
             number(self.threshold),
             span(lasted_ms)
         )

@@ -7,7 +7,7 @@ use crate::server::control::certs::checks::AddressRow;
 
 /// What is said of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verdict {
+pub struct Assessment {
     /// Some address serves a certificate, and every one that is served is good for the name now
     /// and trusted.
     pub is_valid: bool,
@@ -25,10 +25,10 @@ pub struct Verdict {
     pub addresses: Vec<AddressRow>,
 }
 
-impl Verdict {
-    /// Judges a look.
+impl Assessment {
+    /// Evaluates a look.
     ///
-    /// An address that serves nothing is told in `addresses`, and makes the domain invalid only
+    /// An address that serves nothing is notified in `addresses`, and makes the domain invalid only
     /// when no other serves: a host without IPv6 would otherwise call every certificate bad.
     pub fn of(look: Result<Vec<AtAddress>, Fault>) -> Self {
         let seen = match look {
@@ -52,16 +52,16 @@ impl Verdict {
         let alike = served
             .iter()
             .all(|(_, shown)| shown.leaf.fingerprint_sha256 == worst.leaf.fingerprint_sha256);
-        let told = |(at, fault): (&AtAddress, &Fault)| at_address(at, fault, !alike);
+        let located = |(at, fault): (&AtAddress, &Fault)| at_address(at, fault, !alike);
         let wrong: Vec<Fault> = served
             .iter()
             .flat_map(|(at, shown)| faults(shown).map(move |fault| (*at, fault)))
-            .map(told)
+            .map(located)
             .collect();
         let chain: Vec<Fault> = served
             .iter()
             .flat_map(|(at, shown)| shown.chain_faults.iter().map(move |fault| (*at, fault)))
-            .map(told)
+            .map(located)
             .collect();
         let serving = served
             .iter()
@@ -156,11 +156,11 @@ mod tests {
     fn one_good_address_is_enough_where_the_others_are_silent() {
         let look =
             vec![fails("2001:db8::1", Kind::Unreachable), shows("192.0.2.1", "a", 9, &[], &[])];
-        let verdict = Verdict::of(Ok(look));
-        assert!(verdict.is_valid && verdict.chain_valid && verdict.fault.is_none());
-        assert_eq!(verdict.serving, ["192.0.2.1"]);
-        assert_eq!(verdict.addresses[0].error_kind.as_deref(), Some("unreachable"));
-        assert!(!verdict.addresses[0].is_valid && verdict.addresses[1].is_valid);
+        let assessment = Assessment::of(Ok(look));
+        assert!(assessment.is_valid && assessment.chain_valid && assessment.fault.is_none());
+        assert_eq!(assessment.serving, ["192.0.2.1"]);
+        assert_eq!(assessment.addresses[0].error_kind.as_deref(), Some("unreachable"));
+        assert!(!assessment.addresses[0].is_valid && assessment.addresses[1].is_valid);
     }
 
     #[test]
@@ -169,43 +169,43 @@ mod tests {
             shows("192.0.2.1", "good", 5, &[], &[]),
             shows("192.0.2.2", "old", 9, &[Kind::WrongName, Kind::Expired], &[]),
         ];
-        let verdict = Verdict::of(Ok(look));
-        assert_eq!((verdict.is_valid, verdict.chain_valid), (false, true));
-        let fault = verdict.fault.unwrap();
+        let assessment = Assessment::of(Ok(look));
+        assert_eq!((assessment.is_valid, assessment.chain_valid), (false, true));
+        let fault = assessment.fault.unwrap();
         assert_eq!(fault.kind, Kind::Expired);
         assert_eq!(fault.sentence, "at 192.0.2.2: it is wrong_name; at 192.0.2.2: it is expired");
-        assert_eq!(verdict.shown.unwrap().leaf.fingerprint_sha256, "old");
-        assert_eq!(verdict.serving, ["192.0.2.2"]);
+        assert_eq!(assessment.shown.unwrap().leaf.fingerprint_sha256, "old");
+        assert_eq!(assessment.serving, ["192.0.2.2"]);
     }
 
     #[test]
     fn of_two_good_ones_the_one_that_ends_first_is_kept() {
         let look = vec![shows("192.0.2.1", "b", 9, &[], &[]), shows("192.0.2.2", "a", 5, &[], &[])];
-        let verdict = Verdict::of(Ok(look));
-        assert!(verdict.is_valid);
-        assert_eq!(verdict.shown.unwrap().leaf.fingerprint_sha256, "a");
+        let assessment = Assessment::of(Ok(look));
+        assert!(assessment.is_valid);
+        assert_eq!(assessment.shown.unwrap().leaf.fingerprint_sha256, "a");
     }
 
     #[test]
     fn the_same_fault_everywhere_is_said_once() {
         let bad = |address| shows(address, "a", 5, &[], &[Kind::SelfSigned]);
-        let verdict = Verdict::of(Ok(vec![bad("192.0.2.1"), bad("192.0.2.2")]));
-        assert_eq!((verdict.is_valid, verdict.chain_valid), (false, false));
-        assert_eq!(verdict.chain_fault.unwrap().sentence, "it is self_signed");
-        assert_eq!(verdict.serving, ["192.0.2.1", "192.0.2.2"]);
+        let assessment = Assessment::of(Ok(vec![bad("192.0.2.1"), bad("192.0.2.2")]));
+        assert_eq!((assessment.is_valid, assessment.chain_valid), (false, false));
+        assert_eq!(assessment.chain_fault.unwrap().sentence, "it is self_signed");
+        assert_eq!(assessment.serving, ["192.0.2.1", "192.0.2.2"]);
     }
 
     #[test]
     fn where_nothing_is_served_every_address_says_why() {
         let look =
             vec![fails("192.0.2.1", Kind::Timeout), fails("192.0.2.2", Kind::ConnectionRefused)];
-        let verdict = Verdict::of(Ok(look));
-        assert!(verdict.shown.is_none() && !verdict.chain_valid);
-        let fault = verdict.fault.unwrap();
+        let assessment = Assessment::of(Ok(look));
+        assert!(assessment.shown.is_none() && !assessment.chain_valid);
+        let fault = assessment.fault.unwrap();
         assert_eq!(fault.kind, Kind::ConnectionRefused);
         let said = "at 192.0.2.1: it is timeout; at 192.0.2.2: it is connection_refused";
         assert_eq!(fault.sentence, said);
-        let unknown = Verdict::of(Err(Fault::new(Kind::NoSuchName, "no")));
+        let unknown = Assessment::of(Err(Fault::new(Kind::NoSuchName, "no")));
         assert_eq!(unknown.fault.unwrap().kind, Kind::NoSuchName);
     }
 }

@@ -1,0 +1,247 @@
+//! Who has not been seen: the state behind `no_data` rules. Points end an absence, a timer
+//! begins it.
+//!
+//! Absence is measured with a clock that nobody sets: a server whose clock is put right, or a
+//! virtual machine that was asleep, misses nobody for it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::base::clock::Now;
+use crate::model::series::{Labels, SeriesKey};
+use crate::server::alert::evaluate::{Condition, Sample};
+use crate::server::alert::history::Warm;
+use crate::server::alert::rule::Rule;
+use crate::server::alert::ruleset::RuleSet;
+use crate::server::alert::state::Phase;
+use crate::server::alert::tracked::{Change, Tracked, retire};
+use crate::server::alert::window::Window;
+
+/// How long after a start nobody is missed: agents need their time to come back.
+pub const GRACE_MS_MAX: i64 = 120_000;
+
+/// One `no_data` rule on one agent, or on one metric of it.
+#[derive(Debug)]
+struct Absence {
+    key: SeriesKey,
+    tracked: Tracked,
+    /// When it was last seen, steady milliseconds.
+    seen_ms: i64,
+    /// Nothing is missed before, steady milliseconds.
+    grace_until_ms: i64,
+}
+
+/// The absences of one shard.
+#[derive(Debug, Default)]
+pub struct Absences {
+    rules: Vec<Arc<Rule>>,
+    list: Vec<Absence>,
+    /// Places in the list by rule and key.
+    places: HashMap<(String, SeriesKey), usize>,
+    /// Agents: when last seen, and their place in the list for each rule on a whole agent.
+    agents: HashMap<Box<str>, Agent>,
+    /// When the process began, steady milliseconds.
+    started_ms: i64,
+}
+
+#[derive(Debug, Default)]
+struct Agent {
+    seen_ms: i64,
+    absences: Vec<usize>,
+}
+
+impl Absences {
+    /// The rules, of which those are taken that are about absence.
+    pub fn set_rules<'r>(&mut self, rules: impl Iterator<Item = &'r Arc<Rule>>) {
+        self.rules = rules.filter(|rule| rule.evaluator.absent_ms().is_some()).cloned().collect();
+    }
+
+    /// Says who has been seen, and when (Unix milliseconds), before this process: they are
+    /// missed if they do not come back.
+    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: Now) {
+        self.started_ms = now.steady_ms;
+        for (agent, seen_ms) in agents {
+            self.know(agent, steady(*seen_ms, now), true);
+        }
+        for rule in self.rules.clone() {
+            self.know_metrics(&rule, warm, now, true);
+        }
+    }
+
+    fn know_metrics(&mut self, rule: &Arc<Rule>, warm: &Warm, now: Now, grace: bool) {
+        for (agent, seen_ms) in warm.seen(&rule.id) {
+            let (key, seen_ms) = (metric_key(rule, agent), steady(*seen_ms, now));
+            let index = self.ensure(rule, &key, seen_ms, grace);
+            if let Some(absence) = self.list.get_mut(index) {
+                absence.seen_ms = absence.seen_ms.max(seen_ms);
+            }
+        }
+    }
+
+    /// Puts an absence back to the state that the database holds; false when its rule does not
+    /// want it.
+    pub fn restore(&mut self, tracked: Tracked, key: &SeriesKey, now: Now) -> bool {
+        let rule = Arc::clone(&tracked.rule);
+        if !rule.wants_agent(&key.agent) || rule.draft.metric != *key.metric {
+            return false;
+        }
+        let seen_ms = steady(tracked.state.since_ms, now);
+        let index = self.ensure(&rule, key, seen_ms, true);
+        let whole = rule.draft.metric == "*";
+        let Some(absence) = self.list.get_mut(index) else { return false };
+        absence.tracked = tracked;
+        if whole {
+            let agent = self.agents.entry(Box::from(&*key.agent)).or_default();
+            agent.seen_ms = agent.seen_ms.max(seen_ms);
+            if !agent.absences.contains(&index) {
+                agent.absences.push(index);
+            }
+        }
+        true
+    }
+
+    fn know(&mut self, agent: &str, seen_ms: i64, grace: bool) {
+        let rules: Vec<Arc<Rule>> = self
+            .rules
+            .iter()
+            .filter(|rule| rule.draft.metric == "*" && rule.wants_agent(agent))
+            .cloned()
+            .collect();
+        let absences = rules.iter().map(|rule| {
+            let index = self.ensure(rule, &metric_key(rule, agent), seen_ms, grace);
+            if let Some(absence) = self.list.get_mut(index) {
+                absence.seen_ms = absence.seen_ms.max(seen_ms);
+            }
+            index
+        });
+        let absences = absences.collect();
+        self.agents.insert(agent.into(), Agent { seen_ms, absences });
+    }
+
+    fn ensure(&mut self, rule: &Arc<Rule>, key: &SeriesKey, seen_ms: i64, grace: bool) -> usize {
+        let place = (rule.id.clone(), key.clone());
+        if let Some(index) = self.places.get(&place) {
+            return *index;
+        }
+        let grace_ms = rule.evaluator.absent_ms().unwrap_or(0).min(GRACE_MS_MAX);
+        let grace_until_ms = if grace { self.started_ms.saturating_add(grace_ms) } else { 0 };
+        let tracked = Tracked::new(Arc::clone(rule));
+        self.list.push(Absence { key: key.clone(), tracked, seen_ms, grace_until_ms });
+        self.places.insert(place, self.list.len() - 1);
+        self.list.len() - 1
+    }
+
+    /// Points of an agent have come.
+    pub fn seen(&mut self, agent: &str, now: Now, changes: &mut Vec<Change>) {
+        let Some(known) = self.agents.get_mut(agent) else {
+            self.know(agent, now.steady_ms, false);
+            return;
+        };
+        known.seen_ms = now.steady_ms;
+        for index in &known.absences {
+            if let Some(absence) = self.list.get_mut(*index) {
+                absence.seen(now, changes);
+            }
+        }
+    }
+
+    /// A point of a metric has come whose place `of_series` gave.
+    pub fn seen_metric(&mut self, index: usize, now: Now, changes: &mut Vec<Change>) {
+        if let Some(absence) = self.list.get_mut(index) {
+            absence.seen(now, changes);
+        }
+    }
+
+    /// Places of the absences that a point of this series ends, besides those of its whole agent.
+    pub fn of_series(&mut self, key: &SeriesKey) -> Vec<usize> {
+        let wanted = |rule: &&Arc<Rule>| rule.draft.metric == *key.metric && rule.wants(key);
+        let rules: Vec<Arc<Rule>> = self.rules.iter().filter(wanted).cloned().collect();
+        let seen_ms = self.agents.get(&*key.agent).map_or(self.started_ms, |agent| agent.seen_ms);
+        let places = rules
+            .iter()
+            .map(|rule| self.ensure(rule, &metric_key(rule, &key.agent), seen_ms, false));
+        places.collect()
+    }
+
+    /// Evaluates every absence: some begin now.
+    pub fn tick(&mut self, now: Now, changes: &mut Vec<Change>) {
+        for absence in &mut self.list {
+            absence.evaluate(now, changes);
+        }
+    }
+
+    /// Puts other rules in force, as `Shard::set_rules` says.
+    pub fn rebuild(&mut self, rules: &RuleSet, warm: &Warm, now: Now, changes: &mut Vec<Change>) {
+        let mut kept = Vec::new();
+        self.places.clear();
+        for mut absence in std::mem::take(&mut self.list) {
+            let id = &absence.tracked.rule.id;
+            let same = rules.get(id).filter(|rule| rule.evaluates_like(&absence.tracked.rule));
+            if let Some(rule) = same {
+                self.places.insert((rule.id.clone(), absence.key.clone()), kept.len());
+                absence.tracked.rule = Arc::clone(rule);
+                kept.push(absence);
+            } else {
+                changes.extend(retire(&mut absence.tracked, &absence.key, now.wall_ms));
+            }
+        }
+        self.list = kept;
+        let agents: Vec<(Box<str>, i64)> =
+            self.agents.iter().map(|(agent, known)| (agent.clone(), known.seen_ms)).collect();
+        for (agent, seen_ms) in agents {
+            self.know(&agent, seen_ms, false);
+        }
+        for rule in self.rules.clone() {
+            self.know_metrics(&rule, warm, now, false);
+        }
+    }
+
+    /// The absence whose alert is wanted, with its key.
+    pub fn find(
+        &mut self,
+        wanted: impl Fn(&Tracked) -> bool,
+    ) -> Option<(&mut Tracked, &SeriesKey)> {
+        let found = self.list.iter_mut().find(|absence| wanted(&absence.tracked))?;
+        Some((&mut found.tracked, &found.key))
+    }
+}
+
+impl Absence {
+    fn seen(&mut self, now: Now, changes: &mut Vec<Change>) {
+        self.seen_ms = now.steady_ms;
+        if self.tracked.state.phase != Phase::Ok {
+            self.evaluate(now, changes);
+        }
+    }
+
+    fn evaluate(&mut self, now: Now, changes: &mut Vec<Change>) {
+        let silent_ms = now.steady_ms.saturating_sub(self.seen_ms).max(0);
+        let sample = Sample { at_ms: now.wall_ms, value: silent_ms as f64 / 1_000.0 };
+        let evaluation = self.tracked.rule.evaluator.evaluate(sample, &Window::none());
+        let ok = self.tracked.state.phase == Phase::Ok;
+        if (ok && evaluation.condition == Condition::Clear)
+            || (evaluation.condition == Condition::Breach && now.steady_ms < self.grace_until_ms)
+        {
+            return;
+        }
+        let since_ms = Some(now.wall_ms.saturating_sub(silent_ms));
+        if let Some(transition) = self.tracked.apply(&self.key, now.wall_ms, &evaluation, since_ms)
+        {
+            changes.push(Change::of(&self.tracked, &self.key, transition));
+        }
+    }
+}
+
+/// When somebody was seen, by the steady clock; not after now, whatever their clock said.
+fn steady(seen_ms: i64, now: Now) -> i64 {
+    now.steady_ms.saturating_sub(now.wall_ms.saturating_sub(seen_ms).max(0))
+}
+
+/// The key of an absence: a whole agent, or a metric of it whatever its labels.
+fn metric_key(rule: &Rule, agent: &str) -> SeriesKey {
+    let metric = rule.draft.metric.as_str().into();
+    SeriesKey { agent: agent.into(), metric, labels: Labels::none() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -264,7 +264,10 @@ impl Alerts {
             }
         }
         if event.status == AlertStatus::Resolved {
-            return Err(AlertError::Conflict("this alert is over".to_owned()));
+            return match act {
+                Act::Resolve { .. } => Ok(event),
+                Act::Acknowledge => Err(AlertError::Conflict("the alert is resolved".to_owned())),
+            };
         }
         self.change_event(event, act)
     }
@@ -312,18 +315,33 @@ impl Alerts {
     /// Alerts that began from `from_ms` on, by severity, mild first. Recoveries are not counted.
     pub fn count_since(&self, from_ms: i64) -> Result<[(Severity, u64); 3], StorageError> {
         let mut counts = Severity::ALL.map(|severity| (severity, 0));
+        self.each_since(from_ms, |event| {
+            for (severity, count) in &mut counts {
+                *count += u64::from(*severity == event.severity);
+            }
+        })?;
+        Ok(counts)
+    }
+
+    /// Calls `take` with each alert that began from `from_ms` on, newest first. Recoveries are left
+    /// out.
+    ///
+    /// # Errors
+    ///
+    /// When a day file can't be read.
+    pub fn each_since(
+        &self,
+        from_ms: i64,
+        mut take: impl FnMut(&AlertEvent),
+    ) -> Result<(), StorageError> {
         let filter = EventFilter { from_ms: Some(from_ms), ..EventFilter::default() };
         let mut page = Page { limit: COUNT_AT_ONCE, offset: 0 };
         loop {
             let listing = self.shared.store.events(&filter, page)?;
-            for event in listing.items.iter().filter(|event| !event.is_recovery()) {
-                for (severity, count) in &mut counts {
-                    *count += u64::from(*severity == event.severity);
-                }
-            }
+            listing.items.iter().filter(|event| !event.is_recovery()).for_each(&mut take);
             page.offset += listing.items.len();
             if listing.items.len() < page.limit {
-                return Ok(counts);
+                return Ok(());
             }
         }
     }

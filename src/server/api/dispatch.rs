@@ -7,11 +7,12 @@ use percent_encoding::percent_decode_str;
 
 use crate::base::clock::{DAY_MS, parse_rfc3339};
 use crate::base::ids::new_id;
-use crate::base::limits::{AUDIT_DAYS_MAX, HTTP_BODY_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::base::limits::{AUDIT_DAYS_MAX, TEXT_BYTES_MAX};
 use crate::base::logging;
 use crate::model::role::Role;
 use crate::server::api::answer::Answer;
 use crate::server::api::auth::identity::Identity;
+use crate::server::api::cors;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Incoming};
 use crate::server::api::router::{Access, Kind, Method, Param, Route};
@@ -29,7 +30,8 @@ pub fn serve(app: &App, incoming: &Incoming) -> Answer {
         let found = find(&incoming.method, path);
         let route = found.as_ref().map_or(("none", "none"), |(it, _)| (it.method.name(), it.path));
         let outcome = found.and_then(|found| run(app, incoming, found, (path, query), &trace_id));
-        let answer = Answer::of(outcome, &trace_id, incoming);
+        let mut answer = Answer::of(outcome, &trace_id, incoming);
+        cors::allow(&mut answer, &app.config.cors, path, incoming);
         app.api_metrics.served(route, answer.status, started.elapsed());
         app.api_metrics.active.dec();
         log::debug!("{} {path} {} {}", incoming.method, answer.status, incoming.client);
@@ -37,7 +39,7 @@ pub fn serve(app: &App, incoming: &Incoming) -> Answer {
     })
 }
 
-/// A route, with the values of its path's `{name}` parts.
+/// A route with the values of the `{name}` parts of its path.
 type Found = (&'static Route, BTreeMap<&'static str, String>);
 
 /// Path and query of a request's target.
@@ -85,7 +87,7 @@ fn find(method: &str, path: &str) -> Result<Found, ApiError> {
         if !allow.contains(&route.method) {
             allow.push(route.method);
         }
-        // A path that is spelt out goes before one with a part that varies.
+        // A literal path wins over one with a `{name}` part.
         let better = best.is_none_or(|(_, most)| fixed > most);
         if route.method.takes(method) && better {
             best = Some((route, fixed));
@@ -96,7 +98,7 @@ fn find(method: &str, path: &str) -> Result<Found, ApiError> {
     }
     if allow.is_empty() {
         let shown: String = path.chars().take(128).collect();
-        return Err(ApiError::new(Code::NotFound, format!("there is no `{shown}` here")));
+        return Err(ApiError::new(Code::NotFound, format!("no such path: `{shown}`")));
     }
     allow.sort();
     let mut names: Vec<&str> = allow.iter().map(|method| method.name()).collect();
@@ -104,13 +106,15 @@ fn find(method: &str, path: &str) -> Result<Found, ApiError> {
         names.insert(1, "HEAD");
     }
     let list = names.join(", ");
-    let mut error =
-        ApiError::new(Code::MethodNotAllowed, format!("this path takes {list} and nothing else"));
+    let mut error = ApiError::new(
+        Code::MethodNotAllowed,
+        format!("method not allowed; this path takes {list}"),
+    );
     error.allow = Some(list);
     Err(error)
 }
 
-/// How many parts of a route's path are spelt out, when the path fits it.
+/// How many parts of a route's path are literal; `None` where the path does not match.
 fn matches(pattern: &str, parts: &[&str]) -> Option<usize> {
     let mut fixed = 0;
     let mut given = parts.iter();
@@ -140,10 +144,10 @@ fn path_values(
         };
         let value = percent_decode_str(text).decode_utf8();
         let value =
-            value.map_err(|_| ApiError::bad(format!("`{name}` in the path is no UTF-8")))?;
+            value.map_err(|_| ApiError::bad(format!("`{name}` in the path is not UTF-8")))?;
         if value.len() > TEXT_BYTES_MAX || value.contains('\0') {
             let message =
-                format!("`{name}` in the path is over {TEXT_BYTES_MAX} bytes or holds a zero");
+                format!("`{name}` in the path has over {TEXT_BYTES_MAX} bytes or holds a NUL");
             return Err(ApiError::bad(message));
         }
         values.insert(name, value.into_owned());
@@ -178,28 +182,32 @@ fn allowed(route: &Route, identity: Option<&Identity>) -> Result<(), ApiError> {
     if identity.is_some_and(|identity| identity.role >= least) {
         return Ok(());
     }
-    let needed = if least == Role::Admin { "an administrator" } else { "a user" };
-    Err(ApiError::new(Code::Forbidden, format!("this takes {needed}; the login is none")))
+    let needed = if least == Role::Admin { "administrator" } else { "viewer" };
+    Err(ApiError::new(Code::Forbidden, format!("{needed} role required")))
 }
 
 /// The query's parameters, each known to the route and of its kind, none twice.
 fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>, ApiError> {
     let mut found = BTreeMap::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        // What a client adds so that no cache answers it.
+        if pair.starts_with('_') {
+            continue;
+        }
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (name, value) = (decode(name)?, decode(value)?);
         let param = route.params().find(|param| param.name == name);
         let shown: String = name.chars().take(64).collect();
-        let param = param
-            .ok_or_else(|| ApiError::bad(format!("the parameter `{shown}` is not known here")))?;
+        let param =
+            param.ok_or_else(|| ApiError::bad(format!("unknown query parameter `{shown}`")))?;
         check_kind(param, &value)?;
         if found.insert(name, value).is_some() {
-            return Err(ApiError::bad(format!("the parameter `{shown}` stands there twice")));
+            return Err(ApiError::bad(format!("duplicate query parameter `{shown}`")));
         }
     }
     for param in route.params().filter(|param| param.required) {
         if !found.contains_key(param.name) {
-            return Err(ApiError::bad(format!("the parameter `{}` is missing", param.name)));
+            return Err(ApiError::bad(format!("missing query parameter `{}`", param.name)));
         }
     }
     Ok(found)
@@ -208,7 +216,7 @@ fn parse_query(route: &Route, query: &str) -> Result<BTreeMap<String, String>, A
 fn decode(text: &str) -> Result<String, ApiError> {
     let spaced = text.replace('+', " ");
     let decoded = percent_decode_str(&spaced).decode_utf8();
-    decoded.map(std::borrow::Cow::into_owned).map_err(|_| ApiError::bad("the query is no UTF-8"))
+    decoded.map(std::borrow::Cow::into_owned).map_err(|_| ApiError::bad("the query is not UTF-8"))
 }
 
 fn check_kind(param: &Param, value: &str) -> Result<(), ApiError> {
@@ -218,6 +226,7 @@ fn check_kind(param: &Param, value: &str) -> Result<(), ApiError> {
         Kind::Count => {
             value.parse::<u32>().is_ok() && value.bytes().all(|byte| byte.is_ascii_digit())
         }
+        Kind::Rows => !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()),
         Kind::Flag => matches!(value, "true" | "false"),
         Kind::Time => time(),
         Kind::TimeOrSecs => value.parse::<i64>().is_ok() || time(),
@@ -227,8 +236,8 @@ fn check_kind(param: &Param, value: &str) -> Result<(), ApiError> {
         return Ok(());
     }
     let wanted = match param.kind {
-        Kind::Text => format!("a text of {TEXT_BYTES_MAX} bytes at the most"),
-        Kind::Count => "a number of 0 or more".to_owned(),
+        Kind::Text => format!("a text of at most {TEXT_BYTES_MAX} bytes"),
+        Kind::Count | Kind::Rows => "a number of 0 or more".to_owned(),
         Kind::Flag => "`true` or `false`".to_owned(),
         Kind::Time => {
             "an RFC 3339 time such as 2026-02-09T08:30:00Z (`+` is sent as %2B)".to_owned()
@@ -236,13 +245,10 @@ fn check_kind(param: &Param, value: &str) -> Result<(), ApiError> {
         Kind::TimeOrSecs => "an RFC 3339 time or Unix seconds".to_owned(),
         Kind::Word(words) => format!("one of {}", words.join(", ")),
     };
-    Err(ApiError::bad(format!("the parameter `{}` must be {wanted}", param.name)))
+    Err(ApiError::bad(format!("query parameter `{}` must be {wanted}", param.name)))
 }
 
 fn check_body(route: &Route, incoming: &Incoming) -> Result<(), ApiError> {
-    if incoming.body.len() > HTTP_BODY_BYTES_MAX {
-        return Err(ApiError::new(Code::TooLarge, "the body is over its limit"));
-    }
     if route.body.is_none() {
         return Ok(());
     }
@@ -265,7 +271,7 @@ fn record(
 ) -> Result<(), ApiError> {
     let status = match outcome {
         Ok(reply) => reply.status,
-        // One who is told to wait has changed nothing, and may ask very often.
+        // A throttled client has changed nothing, and may ask very often.
         Err(error) if error.code == Code::TooMany => return Ok(()),
         Err(error) => error.code.http_status(),
     };

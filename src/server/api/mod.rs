@@ -2,6 +2,7 @@
 
 pub mod answer;
 pub mod auth;
+pub mod cors;
 pub mod dispatch;
 pub mod exposition;
 pub mod metrics;

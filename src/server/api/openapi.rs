@@ -118,9 +118,7 @@ fn path_names(path: &str) -> impl Iterator<Item = &str> {
 
 fn parameter(param: &Param) -> Value {
     let schema = match (param.kind, param.name) {
-        (Kind::Count, "limit") => {
-            json!({ "type": "integer", "minimum": 1, "maximum": 1000, "default": 20 })
-        }
+        (Kind::Rows, _) => json!({ "type": "integer", "minimum": 0, "default": 20 }),
         (Kind::Count, "offset") => {
             json!({ "type": "integer", "minimum": 0, "maximum": u32::MAX, "default": 0 })
         }

@@ -27,6 +27,8 @@ pub struct Incoming {
     pub gzip: bool,
     /// The value of `If-None-Match`.
     pub if_none_match: Option<String>,
+    /// The value of `Origin`.
+    pub origin: Option<String>,
     /// The body.
     pub body: Vec<u8>,
     /// The client's address, without its port.
@@ -70,7 +72,7 @@ impl Call<'_> {
     ///
     /// 1001 that names it.
     pub fn required(&self, name: &str) -> Result<&str, ApiError> {
-        self.text(name).ok_or_else(|| ApiError::bad(format!("the parameter `{name}` is missing")))
+        self.text(name).ok_or_else(|| ApiError::bad(format!("missing query parameter `{name}`")))
     }
 
     /// A query parameter of any type that parses from text.
@@ -108,12 +110,11 @@ impl Call<'_> {
     ///
     /// # Errors
     ///
-    /// 1001 when either can't be taken.
+    /// 1001 when either can't be taken. A `limit` over [`PAGE_MAX`] counts as that; 0 gives none.
     pub fn page(&self) -> Result<Page, ApiError> {
-        let limit = self.parsed("limit")?.unwrap_or(PAGE_DEFAULT);
-        if !(1..=PAGE_MAX).contains(&limit) {
-            return Err(ApiError::bad(format!("`limit` must be 1 to {PAGE_MAX}, is {limit}")));
-        }
+        // The dispatcher has seen that it consists of digits, of any number.
+        let limit = self.text("limit").map(|text| text.parse().unwrap_or(PAGE_MAX));
+        let limit = limit.unwrap_or(PAGE_DEFAULT).min(PAGE_MAX);
         let offset: u32 = self.parsed("offset")?.unwrap_or(0);
         Ok(Page { limit, offset: offset as usize })
     }
@@ -125,7 +126,7 @@ impl Call<'_> {
     /// 1001 that says where the body is wrong.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ApiError> {
         serde_json::from_slice(self.body)
-            .map_err(|error| ApiError::bad(format!("the body is not what is taken here: {error}")))
+            .map_err(|error| ApiError::bad(format!("invalid body: {error}")))
     }
 
     /// Who calls, on a route that is not public.
@@ -141,5 +142,5 @@ impl Call<'_> {
 
 fn bad_parameter(name: &str, text: &str) -> ApiError {
     let shown: String = text.chars().take(64).collect();
-    ApiError::bad(format!("the parameter `{name}` can't be `{shown}`"))
+    ApiError::bad(format!("invalid query parameter `{name}`: `{shown}`"))
 }

@@ -1,5 +1,6 @@
 //! The route table's row, from which requests are served and the OpenAPI document is made.
 
+use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::model::role::Role;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
@@ -36,6 +37,8 @@ pub enum Kind {
     Text,
     /// A number of 0 or more.
     Count,
+    /// A number of rows: 0 or more, and what is over the limit counts as the limit.
+    Rows,
     /// `true` or `false`.
     Flag,
     /// RFC 3339.
@@ -73,9 +76,15 @@ impl Param {
 
 /// `limit` and `offset`, which every list takes.
 pub const PAGE_PARAMS: [Param; 2] = [
-    Param::new("limit", Kind::Count, "Rows at the most: 1 to 1000, 20 where it is left out."),
-    Param::new("offset", Kind::Count, "Rows to pass over first."),
+    Param::new(
+        "limit",
+        Kind::Rows,
+        "Rows at most. Default: 20. Over 1000 counts as 1000; 0 gives none.",
+    ),
+    Param::new("offset", Kind::Count, "Rows to skip."),
 ];
+
+const _: () = assert!(PAGE_MAX == 1_000 && PAGE_DEFAULT == 20, "the help of `limit` names them");
 
 /// What `data` holds.
 #[derive(Debug, Clone, Copy)]

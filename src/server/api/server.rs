@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fs::DirBuilder;
-use std::io::{self, Read as _};
+use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -16,7 +16,6 @@ use tiny_http::Request;
 
 use crate::base::exit::{Exit, Fatal};
 use crate::base::ids::random_hex;
-use crate::base::limits::HTTP_BODY_BYTES_MAX;
 use crate::rt::thread;
 use crate::server::api::answer::takes_gzip;
 use crate::server::api::dispatch;
@@ -111,9 +110,9 @@ impl Drop for HttpServer {
 
 fn listen(bind: &[String], port: u16) -> Result<Vec<TcpListener>, Fatal> {
     let one = |address: &String| {
-        let ip: IpAddr = address
-            .parse()
-            .map_err(|_| Fatal::new(Exit::Config, format!("bind: `{address}` is no IP address")))?;
+        let ip: IpAddr = address.parse().map_err(|_| {
+            Fatal::new(Exit::Config, format!("bind: `{address}` is not a valid IP address"))
+        })?;
         let address = SocketAddr::new(ip, port);
         TcpListener::bind(address).map_err(|error| {
             let message = format!("cannot listen on {address} for HTTP: {error}");
@@ -156,7 +155,8 @@ fn private_folder(parents: &[PathBuf]) -> io::Result<PathBuf> {
 
 fn answer(app: &App, mut request: Request) {
     let mut body = Vec::new();
-    let read = request.as_reader().take(HTTP_BODY_BYTES_MAX as u64 + 1).read_to_end(&mut body);
+    // The gate has held the body to its limit.
+    let read = request.as_reader().read_to_end(&mut body);
     if read.is_err() {
         return;
     }
@@ -172,6 +172,7 @@ fn answer(app: &App, mut request: Request) {
         content_type: header("Content-Type"),
         gzip: header("Accept-Encoding").is_some_and(|value| takes_gzip(&value)),
         if_none_match: header("If-None-Match"),
+        origin: header("Origin"),
         client: header(CLIENT).unwrap_or_default(),
         body,
     };

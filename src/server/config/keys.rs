@@ -134,6 +134,11 @@ pub const KEYS: &[Key] = &[
     text("notify.ca_file", "PEM file of authorities to trust besides the system's."),
     text("prometheus.enabled", "Serve GET /metrics with the server's own state."),
     text("prometheus.agents", "Add the latest value of every series to GET /metrics."),
+    text(
+        "cors.allowed_origins",
+        "Origins of other sites whose pages may call the API, such as \"https://ui.example.com\"; \
+         \"*\" for any.",
+    ),
 ];
 
 #[cfg(test)]

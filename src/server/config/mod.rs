@@ -35,6 +35,7 @@ pub struct ServerConfig {
     pub cert_check: CertCheck,
     pub notify: Notify,
     pub prometheus: Prometheus,
+    pub cors: Cors,
     pub alert: Alert,
 }
 
@@ -132,6 +133,14 @@ pub struct Prometheus {
     pub agents: bool,
 }
 
+/// Cross-origin requests.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Cors {
+    pub allowed_origins: Vec<String>,
+}
+
 /// Alert rules of the file. Each table is checked by its rule type when the rules are used.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -160,6 +169,7 @@ impl Default for ServerConfig {
             cert_check: CertCheck::default(),
             notify: Notify::default(),
             prometheus: Prometheus::default(),
+            cors: Cors::default(),
             alert: Alert::default(),
         }
     }
@@ -259,7 +269,7 @@ impl ServerConfig {
         }
         for address in &config.bind {
             if address.parse::<std::net::IpAddr>().is_err() {
-                return Err(source.error("bind", format!("`{address}` is no IP address")));
+                return Err(source.error("bind", format!("`{address}` is not a valid IP address")));
             }
         }
         if config.grpc_port == config.http_port {
@@ -269,12 +279,17 @@ impl ServerConfig {
             && jiff::tz::TimeZone::get(zone).is_err()
         {
             return Err(
-                source.error("time_zone", format!("`{zone}` is no time zone of this system"))
+                source.error("time_zone", format!("`{zone}` is not a time zone of this system"))
             );
         }
         let secret = config.auth.jwt_secret.as_deref();
         if secret.is_some_and(|secret| secret.len() < 32) {
             return Err(source.error("auth.jwt_secret", "must have 32 bytes or more"));
+        }
+        let wrong = config.cors.allowed_origins.iter().find(|text| !is_origin(text));
+        if let Some(text) = wrong {
+            let message = format!("`{text}` must be an origin such as \"https://ui.example.com\"");
+            return Err(source.error("cors.allowed_origins", message));
         }
         config.check_files(source)?;
         Ok(config)
@@ -299,6 +314,18 @@ impl ServerConfig {
     }
 }
 
+/// Whether `text` is an origin: `https://grafana.example.com`, with a port where it has one, or
+/// `*` for any.
+fn is_origin(text: &str) -> bool {
+    if text == "*" {
+        return true;
+    }
+    let Some((scheme, host)) = text.split_once("://") else { return false };
+    matches!(scheme, "http" | "https")
+        && !host.is_empty()
+        && host.bytes().all(|byte| byte.is_ascii_graphic() && !b"/?#@\\\"'<>,".contains(&byte))
+}
+
 #[cfg(test)]
 mod example;
 
@@ -319,7 +346,8 @@ mod tests {
 
     #[test]
     fn a_table_keeps_the_defaults_of_what_it_leaves_out() {
-        let tables = "[auth]\n[pools]\n[storage]\n[cert_check]\n[notify]\n[prometheus]\n[alert]";
+        let tables =
+            "[auth]\n[pools]\n[storage]\n[cert_check]\n[notify]\n[prometheus]\n[cors]\n[alert]";
         let config = ServerConfig::from_source(&Source::embedded("s.toml", tables)).unwrap();
         let shown = |config| serde_json::to_value(config).unwrap();
         assert_eq!(shown(config), shown(ServerConfig::default()));
@@ -334,7 +362,7 @@ mod tests {
         assert!(
             refuse("[pools]\nhttp_workers = 100000").starts_with("s.toml:2: pools.http_workers:")
         );
-        assert!(refuse("bind = ['here']").contains("`here` is no IP address"));
+        assert!(refuse("bind = ['here']").contains("`here` is not a valid IP address"));
         assert!(refuse("grpc_port = 8080").starts_with("s.toml:1: http_port: must differ"));
         assert!(refuse("log_level = 'loud'").starts_with("s.toml:1: log_level: must be"));
         assert!(
@@ -342,7 +370,7 @@ mod tests {
                 .starts_with("s.toml:2: tls.cert_file: cannot read")
         );
         assert!(refuse("http_prt = 1").contains("did you mean `http_port`?"));
-        assert!(refuse("time_zone = 'Mars/Base'").contains("no time zone"));
+        assert!(refuse("time_zone = 'Mars/Base'").contains("not a time zone"));
     }
 
     #[test]
@@ -351,5 +379,15 @@ mod tests {
         let config = ServerConfig::from_source(&Source::embedded("s.toml", text)).unwrap();
         let shown = format!("{config:?}");
         assert!(!shown.contains("abcdef") && !shown.contains("changeme"), "{shown}");
+    }
+
+    #[test]
+    fn origins_have_a_scheme_and_a_host_and_no_path() {
+        for good in ["*", "https://a.example", "http://127.0.0.1:3000", "http://[::1]:3000"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in ["", "a.example", "https://", "https://a/", "ftp://a", "https://a b", "null"] {
+            assert!(!is_origin(bad), "{bad}");
+        }
     }
 }

@@ -7,10 +7,11 @@ use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_URL_B
 
 /// Headers that a request may bring to the workers, in lower case. Everything else ends here: a
 /// name that is not in this table can't be forged from outside.
-pub const PASSED: [&str; 4] = ["accept-encoding", "authorization", "content-type", "if-none-match"];
+pub const PASSED: [&str; 5] =
+    ["accept-encoding", "authorization", "content-type", "if-none-match", "origin"];
 
 /// Passed headers that must not stand there twice; values of the others are joined.
-const SINGLE: [&str; 2] = ["authorization", "content-type"];
+const SINGLE: [&str; 3] = ["authorization", "content-type", "origin"];
 
 /// How the length of the body is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -236,8 +236,10 @@ fn answers_say_what_is_wrong_in_the_envelope() {
     let cases = [
         ("GET", "/v1/nothing", None, 404, 1004),
         ("DELETE", "/v1/health", None, 405, 1008),
-        ("GET", "/v1/agents?limit=0", None, 400, 1001),
-        ("GET", "/v1/agents?limit=1001", None, 400, 1001),
+        ("GET", "/v1/agents?limit=", None, 400, 1001),
+        ("GET", "/v1/agents?limit=1e3", None, 400, 1001),
+        ("POST", "/v1/auth/login", Some(json!({"username": "", "password": "x"})), 400, 1001),
+        ("POST", "/v1/auth/login", Some(json!({"username": "x", "password": ""})), 400, 1001),
         ("GET", "/v1/metrics?timestamp__gte=yesterday", None, 400, 1001),
         ("GET", "/v1/metrics?agent=web-01", None, 400, 1001),
         ("GET", "/v1/agents/nobody/latest", None, 404, 1004),

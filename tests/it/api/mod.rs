@@ -4,6 +4,8 @@
 mod access;
 // Agents and what the server knows of them.
 mod agents;
+// What scripts of earlier releases send and read; pages of other origins.
+mod compatible;
 // The OpenAPI document by schemathesis, the exposition by promtool and Prometheus.
 mod conformance;
 // The examples of docs/api-reference.md, run with sh, curl and jq.

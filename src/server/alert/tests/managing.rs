@@ -115,6 +115,8 @@ fn what_people_do_about_an_alert_outlives_the_process() {
     assert!(process.alerts.active().is_empty());
     let again = process.alerts.act(&id, &Act::Acknowledge);
     assert!(matches!(again, Err(AlertError::Conflict(_))), "{again:?}");
+    let again = process.alerts.act(&id, &Act::Resolve { who: "bob".to_owned() }).unwrap();
+    assert_eq!((again.status, again.resolved_at_ms), (event.status, event.resolved_at_ms));
     let nothing = process.alerts.act("nothing", &Act::Acknowledge);
     assert!(matches!(nothing, Err(AlertError::NotFound(..))), "{nothing:?}");
 }

@@ -7,6 +7,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::base::clock::HOUR_MS;
+use crate::base::limits::PAGE_MAX;
+use crate::model::alert::AlertStatus;
 use crate::model::severity::Severity;
 use crate::server::alert::manage::AlertError;
 use crate::server::alert::shard::Act;
@@ -53,8 +55,8 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::NotFound, Code::Conflict],
         ..Route::get(
             "/v1/alerts/history/{id}/resolve",
-            "Say that an alert is over. While its condition goes on, it fires again only once its \
-             rule's silence has passed.",
+            "Resolve an alert. While its condition holds, it fires again only after its rule's \
+             `silence_secs`. An alert that is resolved already stays as it is.",
             Gives::One(Shape::of::<Event>()),
             resolve,
         )
@@ -69,7 +71,7 @@ pub const ROUTES: &[Route] = &[
         query: &[Param::new("hours", Kind::Count, "How far back to look. Default: 24.")],
         ..Route::get(
             "/v1/alerts/summary",
-            "How many alerts began, by severity. Recoveries are not counted.",
+            "How many alerts began, and of which. Recoveries are not counted.",
             Gives::One(Shape::of::<Summary>()),
             summary,
         )
@@ -102,6 +104,9 @@ pub struct Event {
     /// 1 firing, 2 acknowledged, 3 resolved.
     status: i64,
     resolved_at: Option<Time>,
+    created_at: Time,
+    /// When it was resolved; until then, when it was created.
+    updated_at: Time,
 }
 
 impl From<crate::model::alert::AlertEvent> for Event {
@@ -122,6 +127,8 @@ impl From<crate::model::alert::AlertEvent> for Event {
             first_triggered_at: Time(event.first_triggered_at_ms),
             status: event.status as i64,
             resolved_at: event.resolved_at_ms.map(Time),
+            created_at: Time(event.timestamp_ms),
+            updated_at: Time(event.resolved_at_ms.unwrap_or(event.timestamp_ms)),
         }
     }
 }
@@ -131,10 +138,20 @@ impl From<crate::model::alert::AlertEvent> for Event {
 #[schema(as = AlertSummary)]
 struct Summary {
     total: u64,
+    /// Those that are not resolved, acknowledged ones among them.
+    active_count: u64,
+    /// Those that are resolved.
+    recovered_count: u64,
     by_severity: BySeverity,
+    /// By agent; of more than 1000, those with the most alerts.
+    by_agent: BTreeMap<String, u64>,
+    /// By metric; of more than 1000, those with the most alerts.
+    by_metric: BTreeMap<String, u64>,
+    /// By the rule's name; of more than 1000, those with the most alerts.
+    by_rule: BTreeMap<String, u64>,
 }
 
-#[derive(Serialize, ToSchema)]
+#[derive(Default, Serialize, ToSchema)]
 #[schema(as = AlertsBySeverity)]
 struct BySeverity {
     info: u64,
@@ -187,15 +204,45 @@ fn summary(call: &Call<'_>) -> Result<Reply, ApiError> {
         return Err(ApiError::bad(format!("`hours` must be 1 to {SUMMARY_HOURS_MAX}")));
     }
     let from_ms = call.now_ms.saturating_sub(hours.saturating_mul(HOUR_MS));
-    let counts = call.app.alerts.count_since(from_ms)?;
-    let of = |wanted: Severity| {
-        counts.iter().filter(|(severity, _)| *severity == wanted).map(|(_, count)| count).sum()
-    };
-    let by_severity = BySeverity {
-        info: of(Severity::Info),
-        warning: of(Severity::Warning),
-        critical: of(Severity::Critical),
-    };
-    let total = counts.iter().map(|(_, count)| count).sum();
-    Ok(Reply::ok(&Summary { total, by_severity }))
+    let mut by_severity = BySeverity::default();
+    let (mut total, mut recovered_count) = (0, 0);
+    let mut names: [BTreeMap<String, u64>; 3] = Default::default();
+    call.app.alerts.each_since(from_ms, |event| {
+        total += 1;
+        recovered_count += u64::from(event.status == AlertStatus::Resolved);
+        *match event.severity {
+            Severity::Info => &mut by_severity.info,
+            Severity::Warning => &mut by_severity.warning,
+            Severity::Critical => &mut by_severity.critical,
+        } += 1;
+        for (counts, name) in
+            names.iter_mut().zip([&event.agent_id, &event.metric_name, &event.rule_name])
+        {
+            match counts.get_mut(name) {
+                Some(count) => *count += 1,
+                None => drop(counts.insert(name.clone(), 1)),
+            }
+        }
+    })?;
+    let [by_agent, by_metric, by_rule] = names.map(most);
+    let active_count = total - recovered_count;
+    Ok(Reply::ok(&Summary {
+        total,
+        active_count,
+        recovered_count,
+        by_severity,
+        by_agent,
+        by_metric,
+        by_rule,
+    }))
+}
+
+/// The names with the greatest counts, as many as a list may have.
+fn most(counts: BTreeMap<String, u64>) -> BTreeMap<String, u64> {
+    if counts.len() <= PAGE_MAX {
+        return counts;
+    }
+    let mut counts: Vec<(String, u64)> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts.into_iter().take(PAGE_MAX).collect()
 }

@@ -148,6 +148,11 @@ struct NewToken {
 
 fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
     let body: LoginBody = call.json()?;
+    for (field, text) in [("username", &body.username), ("password", &body.password)] {
+        if text.is_empty() {
+            return Err(ApiError::bad(format!("`{field}` must not be empty")));
+        }
+    }
     let login = call.app.auth.login(&body.username, &body.password, &call.client, call.now_ms)?;
     Ok(Reply::ok(&LoggedIn {
         token: login.token,

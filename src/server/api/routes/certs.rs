@@ -79,7 +79,7 @@ pub const ROUTES: &[Route] = &[
         ..Route::get(
             "/v1/certs/domains/{id}",
             "Remove a domain with its history. Its alerts end, its points stay as long as others.",
-            Gives::One(Shape::of::<CertDomain>()),
+            Gives::One(Shape::of::<RemovedDomain>()),
             remove,
         )
     },
@@ -148,6 +148,15 @@ struct CertDomain {
     last_checked_at: Option<Time>,
     created_at: Time,
     updated_at: Time,
+}
+
+/// A domain that was removed.
+#[derive(Serialize, ToSchema)]
+struct RemovedDomain {
+    #[serde(flatten)]
+    domain: CertDomain,
+    /// Always true.
+    deleted: bool,
 }
 
 /// Domains to be added together.
@@ -341,7 +350,7 @@ fn update(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = call.app.certs.remove(call.param("id"))?;
     end_alerts(call, &row)?;
-    Ok(Reply::ok(&CertDomain::from(row)))
+    Ok(Reply::ok(&RemovedDomain { domain: row.into(), deleted: true }))
 }
 
 /// Ends what fires for a domain that is no longer checked, or not there: no later check would.

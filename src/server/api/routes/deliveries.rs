@@ -3,10 +3,9 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::base::limits::PAGE_MAX;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
-use crate::server::api::router::{Gives, Kind, Param, Route};
+use crate::server::api::router::{Gives, Kind, PAGE_PARAMS, Param, Route};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::notify::logs::{self, LogFilter, LogRow, Status};
 
@@ -19,8 +18,8 @@ const END: Param = Param::new("end_time", Kind::TimeOrSecs, "Not after.");
 pub const ROUTES: &[Route] = &[
     Route {
         query: &[
-            Param::new("limit", Kind::Count, "Rows at the most: 1 to 1000, 20 if left out."),
-            Param::new("offset", Kind::Count, "Rows to pass over first."),
+            PAGE_PARAMS[0],
+            PAGE_PARAMS[1],
             CHANNEL_ID,
             CHANNEL_TYPE,
             Param::new("status", Kind::Word(&Status::NAMES), "What became of it."),
@@ -47,8 +46,6 @@ pub const ROUTES: &[Route] = &[
         )
     },
 ];
-
-const _: () = assert!(PAGE_MAX == 1_000, "the help of `limit` names it");
 
 #[derive(Serialize, ToSchema)]
 struct Deliveries {

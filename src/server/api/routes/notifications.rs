@@ -14,6 +14,7 @@ use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::{NotifyError, channels};
+use crate::server::storage::Listing;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[
@@ -95,7 +96,7 @@ pub const ROUTES: &[Route] = &[
         ..Route::get(
             "/v1/notifications/channels/{id}/recipients",
             "A channel's recipients.",
-            Gives::Many(Shape::of::<String>()),
+            Gives::List(Shape::of::<String>()),
             get_recipients,
         )
     },
@@ -337,7 +338,8 @@ fn remove_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 fn get_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::channel(&call.app.control, call.param("id"))?;
-    Ok(Reply::ok(&seen_by(call.who()?.role, row).recipients))
+    let recipients = seen_by(call.who()?.role, row).recipients;
+    Ok(Reply::list(&Listing::slice(recipients.into_iter(), call.page()?)))
 }
 
 fn set_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {

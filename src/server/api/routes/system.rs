@@ -107,6 +107,8 @@ struct Cleanup {
     /// Days that went, oldest first.
     removed: Vec<Partition>,
     removed_partitions: u64,
+    /// The same number, by the name that earlier releases gave it.
+    partitions_removed: u64,
     /// Bytes that they held.
     freed_bytes: u64,
 }
@@ -171,6 +173,7 @@ fn clean_up(call: &Call<'_>) -> Result<Reply, ApiError> {
     let gone = call.app.store.cleanup()?;
     Ok(Reply::ok(&Cleanup {
         removed_partitions: gone.removed.len() as u64,
+        partitions_removed: gone.removed.len() as u64,
         freed_bytes: gone.freed_bytes,
         removed: gone.removed.into_iter().map(Partition::from).collect(),
     }))

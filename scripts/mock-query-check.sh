@@ -41,16 +41,16 @@ token=$(curl -sS --max-time 10 -X POST "$base/v1/auth/login" -H 'Content-Type: a
 [ -n "$token" ] || { echo "mock-query-check: cannot log in at $base as $username" >&2; exit 1; }
 
 failed=0
-printf '%-28s %-6s %-8s %s\n' endpoint http rows verdict
+printf '%-28s %-6s %-8s %s\n' endpoint http rows result
 # check NAME PATH JQ: the filter gives the number of rows; 0 or an error is a failure.
 check() {
-  local name=$1 path=$2 filter=$3 need=${4:-1} answer status rows verdict=ok
+  local name=$1 path=$2 filter=$3 need=${4:-1} answer status rows result=ok
   answer=$(curl -sS --max-time 20 -w '\n%{http_code}' -H "Authorization: Bearer $token" "$base$path") || answer=$'\n000'
   status=${answer##*$'\n'} answer=${answer%$'\n'*}
   rows=$(jq -r "$filter" <<<"$answer" 2>/dev/null || echo 0)
   case $rows in '' | *[!0-9]*) rows=0 ;; esac
-  if [ "$status" != 200 ] || [ "$rows" -lt "$need" ]; then verdict=MISSING failed=$((failed + 1)); fi
-  printf '%-28s %-6s %-8s %s\n' "$name" "$status" "$rows" "$verdict"
+  if [ "$status" != 200 ] || [ "$rows" -lt "$need" ]; then result=MISSING failed=$((failed + 1)); fi
+  printf '%-28s %-6s %-8s %s\n' "$name" "$status" "$rows" "$result"
   [ -z "$verbose" ] || { jq . <<<"$answer" 2>/dev/null || echo "$answer"; } | sed 's/^/    /'
 }
 encoded() { jq -rn --arg text "$1" '$text | @uri'; }

@@ -23,7 +23,7 @@ if [ -z "$version" ]; then
   IFS=. read -r major minor patch <<<"$current"
   version=$major.$minor.$((patch + 1))
 fi
-[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "\`$version\` is no version such as 0.1.2"
+[[ $version =~ ^[0-9]+\.[0-9]+\.[0-9]+$ ]] || fail "\`$version\` is not a version such as 0.1.2"
 git rev-parse -q --verify "refs/tags/v$version" >/dev/null && fail "the tag v$version is there already"
 grep -q '^## \[Unreleased\]' CHANGELOG.md || fail "CHANGELOG.md has no [Unreleased] section"
 if [ -z "$skip" ]; then make test || fail "the tests fail: nothing was released"; fi

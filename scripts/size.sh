@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Prints what both daemons weigh, and fails when a figure is over its budget in packaging/budget.txt.
+# Prints size and cost of both daemons, and fails when a figure exceeds its budget in packaging/budget.txt.
 #   scripts/size.sh                   builds what ships and measures it running, for SIZE_SECS (default 300)
 #   scripts/size.sh --crates          counts crates alone, which needs no build
 #   scripts/size.sh --static BIN_DIR  measures static binaries, against the budget's static_ rows
@@ -46,14 +46,14 @@ printf '%-36s %14s %14s\n' figure now budget
 while read -r name now; do
   name=$prefix$name
   budget=$(awk -v name="$name" '$1 == name { print $2 }' "$budgets")
-  verdict=
+  result=
   if [ -n "$budget" ] && awk -v a="$now" -v b="$budget" 'BEGIN { exit !(a > b) }'; then
-    verdict=' OVER BUDGET'
+    result=' OVER BUDGET'
     failed=1
   elif [ -n "$lower" ] && [ -n "$budget" ] && awk -v a="$now" -v b="$budget" 'BEGIN { exit !(a * 1.03 < b) }'; then
     sed -i.bak "s/^$name .*/$name $now/" "$budgets" && rm "$budgets.bak"
-    verdict=' lowered'
+    result=' lowered'
   fi
-  printf '%-36s %14s %14s%s\n' "$name" "$now" "${budget:--}" "$verdict"
+  printf '%-36s %14s %14s%s\n' "$name" "$now" "${budget:--}" "$result"
 done <"$figures"
 exit "$failed"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Sets up what the tests need and runs them all: format, lints, unit tests, and the built daemons
-# against real far sides. The closing lines come from the test runner.
+# against real servers and programs. The closing lines come from the test runner.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 scripts/setup.sh test

@@ -14,7 +14,7 @@ use crate::rt::stop::{Stop, StopSource};
 use crate::rt::{service, thread};
 use crate::server::app::App;
 use crate::server::config::ServerConfig;
-use crate::server::ingest::take::Intake;
+use crate::server::ingest::intake::Intake;
 use crate::server::storage::StorageError;
 
 /// How long a request to itself may take.
@@ -42,7 +42,7 @@ pub struct Watch(Option<(StopSource, JoinHandle<()>)>);
 
 impl Watch {
     /// Watches when the service manager asks for it (`WATCHDOG_USEC`), three times in its limit.
-    pub fn start(app: &Arc<App>, intake: &Arc<Intake>, http: Option<SocketAddr>) -> Self {
+    pub(crate) fn start(app: &Arc<App>, intake: &Arc<Intake>, http: Option<SocketAddr>) -> Self {
         let Some(limit) = sd_notify::watchdog_enabled() else { return Self(None) };
         let source = StopSource::new();
         let stop = source.stop();

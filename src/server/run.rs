@@ -30,7 +30,7 @@ use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::grpc::GrpcServer;
-use crate::server::ingest::take::Intake;
+use crate::server::ingest::intake::Intake;
 use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
 use crate::server::storage::engine::Engine;

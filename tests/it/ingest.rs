@@ -44,7 +44,7 @@ fn a_bad_batch_is_refused_whole_and_a_bad_point_alone() {
     mixed.data_points[5].timestamp_ms = 4_102_444_800_000;
     let reply = client.report(&mixed).unwrap();
     assert!(reply.success, "{}", reply.message);
-    assert!(reply.message.contains('5'), "five points were left out: {}", reply.message);
+    assert!(reply.message.contains('5'), "five points were rejected: {}", reply.message);
     let rows = server.get("/v1/agents/mixed/latest");
     assert_eq!(rows.as_array().unwrap().len(), 1, "{rows}");
     assert_eq!(rows[0]["metric_name"], "good");

@@ -1,11 +1,12 @@
 //! An answer as it goes over the wire: status, headers, bytes.
 
-use std::io::Write as _;
+use std::io::{Cursor, Write as _};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde::Serialize;
 use serde_json::value::RawValue;
+use tiny_http::{Header, Response, StatusCode};
 
 use crate::server::api::reply::{ApiError, Body, Code, Reply};
 use crate::server::api::request::Incoming;
@@ -107,6 +108,19 @@ impl Answer {
         headers.push(("Content-Type", JSON.to_owned()));
         headers.push(("Cache-Control", "no-store".to_owned()));
         Self { status, headers, body }
+    }
+
+    /// The answer as the HTTP library writes it.
+    pub(crate) fn into_response(self) -> Response<Cursor<Vec<u8>>> {
+        let mut response = Response::from_data(self.body)
+            .with_chunked_threshold(usize::MAX)
+            .with_status_code(StatusCode(self.status));
+        for (name, value) in self.headers {
+            if let Ok(header) = Header::from_bytes(name, value) {
+                response.add_header(header);
+            }
+        }
+        response
     }
 
     fn compress(&mut self, wanted: bool) {

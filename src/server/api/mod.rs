@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod exposition;
 pub mod metrics;
 pub mod openapi;
+pub(crate) mod refusal;
 pub mod reply;
 pub mod request;
 pub mod router;

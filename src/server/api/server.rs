@@ -2,12 +2,10 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::fs::DirBuilder;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::os::unix::fs::DirBuilderExt as _;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,23 +13,23 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, bounded};
 use tiny_http::Request;
 
 use crate::base::exit::{Exit, Fatal};
-use crate::base::ids::random_hex;
 use crate::rt::thread;
 use crate::server::api::answer::takes_gzip;
 use crate::server::api::dispatch;
+use crate::server::api::refusal;
 use crate::server::api::request::Incoming;
 use crate::server::app::App;
-use crate::server::gate::line::CLIENT;
-use crate::server::gate::refuse::response;
+use crate::server::gate::http::backend::CLIENT;
+use crate::server::gate::http::{HttpGate, Setup};
+use crate::server::gate::private::PrivateFolder;
 use crate::server::gate::tls::Acceptor;
-use crate::server::gate::{Gate, Sides};
 
 /// How long workers may take to end once the gate has closed.
 const END_WITHIN: Duration = Duration::from_millis(400);
 
 /// The running HTTP server. Stopping or dropping it answers what has come in and closes.
 pub struct HttpServer {
-    gate: Option<Gate>,
+    gate: Option<HttpGate>,
     inner: Arc<tiny_http::Server>,
     workers: usize,
     /// Ends when the last worker has.
@@ -50,7 +48,7 @@ impl HttpServer {
         let tls = app.config.tls.as_ref().map(Acceptor::open).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
         let workers = app.config.pools.http_workers;
-        let (inner, lines) = inside(&app.config.data_dir, workers).map_err(|error| {
+        let (inner, backends) = inside(&app.config.data_dir, workers).map_err(|error| {
             Fatal::new(Exit::Failed, format!("cannot start the HTTP workers: {error}"))
         })?;
         let (running, ended) = bounded(0);
@@ -64,8 +62,9 @@ impl HttpServer {
                 Ok(())
             });
         }
-        let sides = Sides { listeners, tls, lines, queue: app.config.pools.http_queue };
-        let gate = Gate::start(sides, &app.registry)?;
+        let queue = app.config.pools.http_queue;
+        let setup = Setup { listeners, tls, backends, queue, render: refusal::render };
+        let gate = HttpGate::start(setup, &app.registry)?;
         let addresses = gate.addresses().to_vec();
         Ok(Self { gate: Some(gate), inner, workers, ended, addresses })
     }
@@ -81,7 +80,7 @@ impl HttpServer {
     ///
     /// When it can't be used; the one before stays in force.
     pub fn reload(&self) -> Result<(), String> {
-        self.gate.as_ref().map_or(Ok(()), Gate::reload)
+        self.gate.as_ref().map_or(Ok(()), HttpGate::reload)
     }
 
     /// Takes no more requests, answers what has come in, and ends the workers.
@@ -124,33 +123,15 @@ fn listen(bind: &[String], port: u16) -> Result<Vec<TcpListener>, Fatal> {
 
 type Inside = (Arc<tiny_http::Server>, Vec<UnixStream>);
 
-/// The HTTP library with `count` connections to it, and no way to make another: the socket's name
-/// is in a folder that is closed to others, and is gone when this returns.
+/// The HTTP library with `count` connections to it. The socket is bound in a private folder, which
+/// is gone when this returns: nobody can make another connection.
 fn inside(data_dir: &Path, count: usize) -> Result<Inside, Box<dyn Error + Send + Sync>> {
-    let folder = private_folder(&[std::env::temp_dir(), data_dir.to_path_buf()])?;
-    let name = folder.join("http");
-    let made = (|| {
-        let listener = UnixListener::bind(&name)?;
-        let inner = Arc::new(tiny_http::Server::from_listener(listener, None)?);
-        let lines: io::Result<Vec<_>> = (0..count).map(|_| UnixStream::connect(&name)).collect();
-        Ok((inner, lines?))
-    })();
-    // A folder that stays is empty, or holds a name that nothing listens to after the end.
-    let _ = std::fs::remove_file(&name);
-    let _ = std::fs::remove_dir(&folder);
-    made
-}
-
-fn private_folder(parents: &[PathBuf]) -> io::Result<PathBuf> {
-    let mut refused = io::Error::from(io::ErrorKind::NotFound);
-    for parent in parents {
-        let folder = parent.join(format!("oxmon-{}", random_hex(8)));
-        match DirBuilder::new().mode(0o700).create(&folder) {
-            Ok(()) => return Ok(folder),
-            Err(error) => refused = error,
-        }
-    }
-    Err(refused)
+    let folder = PrivateFolder::create(&[std::env::temp_dir(), data_dir.to_path_buf()])?;
+    let name = folder.path().join("http");
+    let listener = UnixListener::bind(&name)?;
+    let inner = Arc::new(tiny_http::Server::from_listener(listener, None)?);
+    let backends: io::Result<Vec<_>> = (0..count).map(|_| UnixStream::connect(&name)).collect();
+    Ok((inner, backends?))
 }
 
 fn answer(app: &App, mut request: Request) {
@@ -160,7 +141,7 @@ fn answer(app: &App, mut request: Request) {
     if read.is_err() {
         return;
     }
-    // Only headers of `gate::head::PASSED` get here, and the one that the gate itself adds.
+    // Only headers of `gate::http::parse::PASSED` get here, and the one that the gate itself adds.
     let header = |name: &'static str| {
         let found = request.headers().iter().find(|header| header.field.equiv(name));
         found.map(|header| header.value.as_str().to_owned())
@@ -178,5 +159,5 @@ fn answer(app: &App, mut request: Request) {
     };
     let answer = dispatch::serve(app, &incoming);
     // The gate takes every answer, also one that its client does not wait for any more.
-    let _ = request.respond(response(answer));
+    let _ = request.respond(answer.into_response());
 }

@@ -1,5 +1,5 @@
-//! The certificate of the HTTPS port, read again when it is asked for: connections that stand keep
-//! what they have, new ones get the new one.
+//! The certificate of `[tls]`, read again on request: open connections keep theirs, and new ones
+//! get the new one.
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
@@ -10,8 +10,8 @@ use parking_lot::RwLock;
 use crate::server::config::Tls;
 use crate::server::ingest::tls::{Pem, read};
 
-/// Makes the server's side of TLS connections.
-pub struct Acceptor {
+/// Accepts TLS connections with the current certificate.
+pub(crate) struct Acceptor {
     tls: Tls,
     current: RwLock<SslAcceptor>,
 }
@@ -22,7 +22,7 @@ impl Acceptor {
     /// # Errors
     ///
     /// Names the file that can't be used.
-    pub fn open(tls: &Tls) -> Result<Self, String> {
+    pub(crate) fn open(tls: &Tls) -> Result<Self, String> {
         Ok(Self { tls: tls.clone(), current: RwLock::new(load(tls)?) })
     }
 
@@ -31,14 +31,14 @@ impl Acceptor {
     /// # Errors
     ///
     /// When they can't be used now; what was read before stays in force.
-    pub fn reload(&self) -> Result<(), String> {
+    pub(crate) fn reload(&self) -> Result<(), String> {
         let fresh = load(&self.tls)?;
         *self.current.write() = fresh;
         Ok(())
     }
 
     /// What a new connection is to use.
-    pub fn current(&self) -> SslAcceptor {
+    pub(crate) fn current(&self) -> SslAcceptor {
         self.current.read().clone()
     }
 }
@@ -60,9 +60,9 @@ fn build(pem: &Pem) -> Result<SslAcceptor, ErrorStack> {
     }
     builder.set_private_key(PKey::private_key_from_pem(&pem.key)?.as_ref())?;
     builder.check_private_key()?;
-    // A handshake costs the server the most, so it has one a connection.
+    // A handshake is expensive: one a connection.
     builder.set_options(SslOptions::NO_RENEGOTIATION);
-    // Writes go on where they stopped, and connections that wait hold no buffers.
+    // Writes continue where they stopped, and idle connections hold no buffers.
     builder.set_mode(
         SslMode::ENABLE_PARTIAL_WRITE
             | SslMode::ACCEPT_MOVING_WRITE_BUFFER

@@ -1,4 +1,4 @@
-//! What is taken and what is not: the rules of the wire for batches and for points.
+//! Admission: the rules of the wire for batches and for points.
 
 use std::fmt::Write as _;
 
@@ -8,9 +8,9 @@ use crate::base::limits::{
 };
 use crate::model::agent_id::check_agent_id;
 
-/// Why a point is left out.
+/// Why a point is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reason {
+pub(crate) enum Reason {
     /// NaN or infinite.
     NotFinite,
     /// An empty or too long metric name.
@@ -23,15 +23,15 @@ pub enum Reason {
     TooOld,
     /// More than an hour ahead of the server's clock.
     TooFarAhead,
-    /// The number of a series that the stream has not named.
+    /// A series number that the stream has not defined.
     UnknownSeries,
-    /// The store has no room for it: too many series of one agent, or a day that just went.
+    /// The store has no room for it: too many series of one agent, or a day that was just deleted.
     NoRoom,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::NotFinite,
         Self::MetricName,
         Self::Label,
@@ -43,7 +43,7 @@ impl Reason {
     ];
 
     /// The reason's name as the value of a metric's label.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::NotFinite => "not_finite",
             Self::MetricName => "metric_name",
@@ -64,46 +64,46 @@ impl Reason {
             Self::TooManyLabels => "too many labels",
             Self::TooOld => "older than the retention",
             Self::TooFarAhead => "more than an hour ahead of the server's clock",
-            Self::UnknownSeries => "series not named on this stream",
+            Self::UnknownSeries => "series not defined on this stream",
             Self::NoRoom => "too many series of this agent, or a day that is not kept",
         }
     }
 }
 
-/// Points that were left out, by reason.
+/// Counts of rejected points, by reason.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LeftOut([u32; Reason::ALL.len()]);
+pub(crate) struct Rejected([u32; Reason::ALL.len()]);
 
-impl LeftOut {
+impl Rejected {
     /// Counts one.
-    pub fn add(&mut self, reason: Reason) {
+    pub(crate) fn add(&mut self, reason: Reason) {
         self.add_many(reason, 1);
     }
 
     /// Counts several.
-    pub fn add_many(&mut self, reason: Reason, points: usize) {
+    pub(crate) fn add_many(&mut self, reason: Reason, points: usize) {
         if let Some(count) = self.0.get_mut(reason as usize) {
             *count = count.saturating_add(u32::try_from(points).unwrap_or(u32::MAX));
         }
     }
 
     /// How many over all reasons.
-    pub fn total(&self) -> u32 {
+    pub(crate) fn total(&self) -> u32 {
         self.0.iter().sum()
     }
 
     /// Reasons that have a count.
-    pub fn counts(&self) -> impl Iterator<Item = (Reason, u32)> {
+    pub(crate) fn counts(&self) -> impl Iterator<Item = (Reason, u32)> {
         Reason::ALL.into_iter().zip(self.0).filter(|(_, count)| *count > 0)
     }
 
-    /// What the agent is told; empty when nothing was left out.
-    pub fn message(&self, of: usize) -> String {
+    /// The message for the agent; empty when nothing was rejected.
+    pub(crate) fn message(&self, of: usize) -> String {
         let total = self.total();
         if total == 0 {
             return String::new();
         }
-        let mut text = format!("{total} of {of} points were left out:");
+        let mut text = format!("{total} of {of} points were rejected:");
         for (index, (reason, count)) in self.counts().enumerate() {
             let gap = if index > 0 { "," } else { "" };
             // Writing to a String does not fail.
@@ -113,26 +113,27 @@ impl LeftOut {
     }
 }
 
-/// The times that are taken, Unix milliseconds, both included.
+/// The range of times that is accepted, Unix milliseconds, both ends included.
 #[derive(Debug, Clone, Copy)]
-pub struct Window {
+pub(crate) struct AcceptedTimes {
     from_ms: i64,
     to_ms: i64,
 }
 
-impl Window {
-    /// The window with a retention of `retention_ms`, when it may be `earliest_ms` to `latest_ms`.
-    pub fn at((earliest_ms, latest_ms): (i64, i64), retention_ms: i64) -> Self {
+impl AcceptedTimes {
+    /// The range for a retention of `retention_ms`, when the time now is between `earliest_ms` and
+    /// `latest_ms`.
+    pub(crate) fn at((earliest_ms, latest_ms): (i64, i64), retention_ms: i64) -> Self {
         let from_ms = earliest_ms.saturating_sub(retention_ms);
         Self { from_ms, to_ms: latest_ms.saturating_add(FUTURE_MS_MAX) }
     }
 
-    /// Whether a value at a time can be stored.
+    /// Checks the time and the value of a point.
     ///
     /// # Errors
     ///
-    /// Why not.
-    pub fn check(&self, timestamp_ms: i64, value: f64) -> Result<(), Reason> {
+    /// Why it is rejected.
+    pub(crate) fn check(&self, timestamp_ms: i64, value: f64) -> Result<(), Reason> {
         if !value.is_finite() {
             Err(Reason::NotFinite)
         } else if timestamp_ms < self.from_ms {
@@ -145,12 +146,12 @@ impl Window {
     }
 }
 
-/// Whether a series can be stored.
+/// Checks a metric's name and labels.
 ///
 /// # Errors
 ///
-/// Why not.
-pub fn check_series<'a>(
+/// Why its points are rejected.
+pub(crate) fn check_series<'a>(
     metric: &str,
     labels: impl ExactSizeIterator<Item = (&'a str, &'a str)>,
 ) -> Result<(), Reason> {
@@ -169,20 +170,18 @@ pub fn check_series<'a>(
     Ok(())
 }
 
-/// Whether a batch can be one.
+/// Checks a batch as a whole.
 ///
 /// # Errors
 ///
-/// What the agent is told: the batch can never be stored.
-pub fn check_batch(agent_id: &str, points: usize) -> Result<(), String> {
+/// The message for the agent, which drops the batch.
+pub(crate) fn check_batch(agent_id: &str, points: usize) -> Result<(), String> {
     check_agent_id(agent_id)?;
     if points == 0 {
         return Err("the batch has no points".to_owned());
     }
     if points > BATCH_POINTS_MAX {
-        return Err(format!(
-            "the batch has {points} points, {BATCH_POINTS_MAX} are the most that one may have"
-        ));
+        return Err(format!("the batch has {points} points; the maximum is {BATCH_POINTS_MAX}"));
     }
     Ok(())
 }
@@ -194,22 +193,22 @@ mod tests {
     const NOW_MS: i64 = 1_770_625_800_000;
 
     #[test]
-    fn a_point_is_taken_inside_of_the_window_only() {
-        let window = Window::at((NOW_MS, NOW_MS), 1_000);
-        assert_eq!(window.check(NOW_MS - 1_000, 1.0), Ok(()));
-        assert_eq!(window.check(NOW_MS - 1_001, 1.0), Err(Reason::TooOld));
-        assert_eq!(window.check(NOW_MS + FUTURE_MS_MAX, 1.0), Ok(()));
-        assert_eq!(window.check(NOW_MS + FUTURE_MS_MAX + 1, 1.0), Err(Reason::TooFarAhead));
-        assert_eq!(window.check(0, 1.0), Err(Reason::TooOld));
-        assert_eq!(window.check(i64::MIN, 1.0), Err(Reason::TooOld));
-        assert_eq!(window.check(i64::MAX, 1.0), Err(Reason::TooFarAhead));
+    fn a_point_is_accepted_within_the_times_only() {
+        let times = AcceptedTimes::at((NOW_MS, NOW_MS), 1_000);
+        assert_eq!(times.check(NOW_MS - 1_000, 1.0), Ok(()));
+        assert_eq!(times.check(NOW_MS - 1_001, 1.0), Err(Reason::TooOld));
+        assert_eq!(times.check(NOW_MS + FUTURE_MS_MAX, 1.0), Ok(()));
+        assert_eq!(times.check(NOW_MS + FUTURE_MS_MAX + 1, 1.0), Err(Reason::TooFarAhead));
+        assert_eq!(times.check(0, 1.0), Err(Reason::TooOld));
+        assert_eq!(times.check(i64::MIN, 1.0), Err(Reason::TooOld));
+        assert_eq!(times.check(i64::MAX, 1.0), Err(Reason::TooFarAhead));
         for value in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-            assert_eq!(window.check(NOW_MS, value), Err(Reason::NotFinite));
+            assert_eq!(times.check(NOW_MS, value), Err(Reason::NotFinite));
         }
     }
 
     #[test]
-    fn a_series_is_held_against_every_limit() {
+    fn a_series_is_checked_against_every_limit() {
         let check =
             |metric: &str, labels: &[(&str, &str)]| check_series(metric, labels.iter().copied());
         let long = |bytes: usize| "x".repeat(bytes);
@@ -227,27 +226,27 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_is_told_with_number_and_reason() {
-        let mut left_out = LeftOut::default();
-        assert_eq!(left_out.message(3), "");
-        left_out.add(Reason::NotFinite);
-        left_out.add(Reason::TooOld);
-        left_out.add(Reason::TooOld);
+    fn the_message_counts_rejected_points_by_reason() {
+        let mut rejected = Rejected::default();
+        assert_eq!(rejected.message(3), "");
+        rejected.add(Reason::NotFinite);
+        rejected.add(Reason::TooOld);
+        rejected.add(Reason::TooOld);
         assert_eq!(
-            left_out.message(60),
-            "3 of 60 points were left out: 1 not a finite number, 2 older than the retention"
+            rejected.message(60),
+            "3 of 60 points were rejected: 1 not a finite number, 2 older than the retention"
         );
     }
 
     #[test]
-    fn reasons_stand_at_their_own_place() {
+    fn reasons_are_in_the_order_of_their_counters() {
         for (index, reason) in Reason::ALL.into_iter().enumerate() {
             assert_eq!(reason as usize, index, "{}", reason.name());
         }
     }
 
     #[test]
-    fn a_batch_that_can_not_be_one_is_told_why() {
+    fn the_message_of_a_bad_batch_says_why() {
         assert_eq!(check_batch("a", BATCH_POINTS_MAX), Ok(()));
         assert!(check_batch("a", BATCH_POINTS_MAX + 1).is_err_and(|text| text.contains("10001")));
         assert!(check_batch("", 1).is_err_and(|text| text.contains("agent_id")));

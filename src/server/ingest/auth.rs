@@ -84,10 +84,6 @@ pub struct Whitelist {
 
 impl Whitelist {
     /// Reads the list.
-    ///
-    /// # Errors
-    ///
-    /// When `cert.db` can't be read.
     pub fn open(control: Control, clock: Arc<dyn Clock>) -> Result<Self, StorageError> {
         let hashes = control.read(table::hashes)?;
         let published = RwLock::new(Published { version: 0, hashes });
@@ -95,10 +91,6 @@ impl Whitelist {
     }
 
     /// Agents on the list, newest first.
-    ///
-    /// # Errors
-    ///
-    /// When `cert.db` can't be read.
     pub fn list(&self, page: Page) -> Result<Listing<Whitelisted>, WhitelistError> {
         self.control.read(|db| Ok(table::list(db, page)?))
     }

@@ -16,8 +16,9 @@ use grpcio::{
 
 use super::auth::WhitelistError;
 use super::decode::Report;
+use super::intake::{Caller, Intake};
+use super::outcome::{Decision, Outcome};
 use super::packed::Stream;
-use super::take::{Caller, Decision, Intake, Outcome};
 use crate::rt::pool::Pool;
 use crate::wire::pb::health::health_check_response::ServingStatus;
 use crate::wire::pb::health::{HealthCheckRequest, HealthCheckResponse};

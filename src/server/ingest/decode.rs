@@ -7,7 +7,7 @@ use protobuf::rt::skip_field_for_tag;
 
 /// Where a piece of text stands in the message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Span {
+pub(crate) struct Span {
     start: u32,
     len: u32,
 }
@@ -26,7 +26,7 @@ struct Raw {
 
 /// A report, not yet checked.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(crate) struct Report {
     bytes: Vec<u8>,
     agent: Span,
     timestamp_ms: i64,
@@ -36,7 +36,7 @@ pub struct Report {
 
 /// A point of a report.
 #[derive(Debug, Clone, Copy)]
-pub struct RawPoint<'a> {
+pub(crate) struct RawPoint<'a> {
     report: &'a Report,
     raw: &'a Raw,
 }
@@ -47,7 +47,7 @@ impl Report {
     /// # Errors
     ///
     /// Where the bytes are no `MetricBatchProto`.
-    pub fn parse(bytes: Vec<u8>) -> protobuf::Result<Self> {
+    pub(crate) fn parse(bytes: Vec<u8>) -> protobuf::Result<Self> {
         let mut report = Self::default();
         let mut input = CodedInputStream::from_bytes(&bytes);
         while let Some(tag) = input.read_raw_tag_or_eof()? {
@@ -72,32 +72,28 @@ impl Report {
     }
 
     /// The batch's `agent_id`.
-    pub fn agent(&self) -> &str {
+    pub(crate) fn agent(&self) -> &str {
         self.text(self.agent)
     }
 
     /// The batch's own time, Unix milliseconds.
-    pub fn timestamp_ms(&self) -> i64 {
+    #[cfg(test)]
+    pub(crate) fn timestamp_ms(&self) -> i64 {
         self.timestamp_ms
     }
 
     /// The number of points.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.points.len()
     }
 
-    /// Whether there is no point.
-    pub fn is_empty(&self) -> bool {
-        self.points.is_empty()
-    }
-
     /// Whether every point is of the batch's own agent.
-    pub fn is_of_one_agent(&self) -> bool {
+    pub(crate) fn is_of_one_agent(&self) -> bool {
         self.points.iter().all(|raw| raw.agent.len == 0 || self.text(raw.agent) == self.agent())
     }
 
     /// The points in their order.
-    pub fn points(&self) -> impl ExactSizeIterator<Item = RawPoint<'_>> {
+    pub(crate) fn points(&self) -> impl ExactSizeIterator<Item = RawPoint<'_>> {
         self.points.iter().map(|raw| RawPoint { report: self, raw })
     }
 
@@ -109,27 +105,27 @@ impl Report {
 
 impl<'a> RawPoint<'a> {
     /// Unix milliseconds.
-    pub fn timestamp_ms(&self) -> i64 {
+    pub(crate) fn timestamp_ms(&self) -> i64 {
         self.raw.timestamp_ms
     }
 
     /// The value.
-    pub fn value(&self) -> f64 {
+    pub(crate) fn value(&self) -> f64 {
         self.raw.value
     }
 
     /// The point's own `agent_id`, which may be empty.
-    pub fn agent(&self) -> &'a str {
+    pub(crate) fn agent(&self) -> &'a str {
         self.report.text(self.raw.agent)
     }
 
     /// The metric's name.
-    pub fn metric(&self) -> &'a str {
+    pub(crate) fn metric(&self) -> &'a str {
         self.report.text(self.raw.metric)
     }
 
     /// Name and value of each label, as they stand: a name may come twice, and the last one counts.
-    pub fn labels(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> {
+    pub(crate) fn labels(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> {
         let start = self.raw.labels_start as usize;
         let range = start..start + self.raw.labels_len as usize;
         let spans = self.report.labels.get(range).unwrap_or_default();

@@ -14,7 +14,7 @@ use grpcio::{
 };
 
 use super::calls::{self, Handler, UnderWay};
-use super::take::Intake;
+use super::intake::Intake;
 use super::tls::Certificates;
 use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};

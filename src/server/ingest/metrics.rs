@@ -1,23 +1,23 @@
-//! What ingest tells of itself.
+//! Metrics of ingest.
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
 
-use super::admit::{LeftOut, Reason};
-use super::take::Outcome;
+use super::admit::{Reason, Rejected};
+use super::outcome::Outcome;
 use crate::server::storage::Stored;
 
 /// `oxmon_ingest_…`.
-pub struct Metrics {
+pub(crate) struct Metrics {
     points_new: IntCounter,
     points_known: IntCounter,
-    left_out: Vec<IntCounter>,
+    rejected: Vec<IntCounter>,
     batches: [IntCounter; OUTCOMES.len()],
-    /// Reports that went to the store.
-    pub queued: IntCounter,
-    /// Reports that the store has answered, or did not take.
-    pub answered: IntCounter,
-    /// Seconds from taking a report to the store's answer.
-    pub seconds: Histogram,
+    /// Reports queued for the store.
+    pub(crate) queued: IntCounter,
+    /// Reports that the store has answered or refused.
+    pub(crate) answered: IntCounter,
+    /// Seconds from queueing a report to the store's answer.
+    pub(crate) seconds: Histogram,
 }
 
 const OUTCOMES: [&str; 6] =
@@ -25,24 +25,23 @@ const OUTCOMES: [&str; 6] =
 
 impl Metrics {
     /// Makes and registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let points = IntCounterVec::new(
-            Opts::new("oxmon_ingest_points_total", "Points that were stored, or stood already."),
+            Opts::new(
+                "oxmon_ingest_points_total",
+                "Points that were stored, or that were stored already.",
+            ),
             &["kind"],
         )?;
-        let left_out = IntCounterVec::new(
-            Opts::new("oxmon_ingest_points_left_out_total", "Points that could not be stored."),
+        let rejected = IntCounterVec::new(
+            Opts::new("oxmon_ingest_points_left_out_total", "Points that were rejected."),
             &["reason"],
         )?;
         let batches = IntCounterVec::new(
-            Opts::new("oxmon_ingest_batches_total", "Batches, by what their sender was told."),
+            Opts::new("oxmon_ingest_batches_total", "Batches, by the answer to their sender."),
             &["outcome"],
         )?;
-        for family in [&points, &left_out, &batches] {
+        for family in [&points, &rejected, &batches] {
             registry.register(Box::new(family.clone()))?;
         }
         let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
@@ -50,12 +49,12 @@ impl Metrics {
             registry.register(Box::new(counter.clone()))?;
             Ok(counter)
         };
-        let queued = counter("oxmon_ingest_queued_total", "Reports that went to the store.")?;
+        let queued = counter("oxmon_ingest_queued_total", "Reports queued for the store.")?;
         let answered =
             counter("oxmon_ingest_answered_total", "Reports that the store has answered.")?;
         let seconds = HistogramOpts::new(
             "oxmon_ingest_answer_seconds",
-            "Seconds from taking a report to the store's answer.",
+            "Seconds from queueing a report to the store's answer.",
         );
         let buckets = prometheus::exponential_buckets(0.001, 2.0, 14)?;
         let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
@@ -64,15 +63,15 @@ impl Metrics {
             seconds,
             points_new: points.with_label_values(&["new"]),
             points_known: points.with_label_values(&["known"]),
-            left_out: Reason::ALL.map(|reason| left_out.with_label_values(&[reason.name()])).into(),
+            rejected: Reason::ALL.map(|reason| rejected.with_label_values(&[reason.name()])).into(),
             batches: OUTCOMES.map(|outcome| batches.with_label_values(&[outcome])),
             queued,
             answered,
         })
     }
 
-    /// Counts a batch by what its sender is told.
-    pub fn count(&self, outcome: &Outcome) {
+    /// Counts a batch by its outcome.
+    pub(crate) fn count(&self, outcome: &Outcome) {
         let index = match outcome {
             Outcome::Stored(_) => 0,
             Outcome::Refused(_) => 1,
@@ -85,15 +84,15 @@ impl Metrics {
     }
 
     /// Counts the points of a batch that was stored.
-    pub fn stored(&self, stored: &Stored) {
+    pub(crate) fn stored(&self, stored: &Stored) {
         self.points_new.inc_by(stored.new as u64);
         self.points_known.inc_by(stored.known as u64);
     }
 
-    /// Counts points that were left out.
-    pub fn leave_out(&self, left_out: &LeftOut) {
-        for (reason, count) in left_out.counts() {
-            if let Some(counter) = self.left_out.get(reason as usize) {
+    /// Counts rejected points.
+    pub(crate) fn reject(&self, rejected: &Rejected) {
+        for (reason, count) in rejected.counts() {
+            if let Some(counter) = self.rejected.get(reason as usize) {
                 counter.inc_by(u64::from(count));
             }
         }

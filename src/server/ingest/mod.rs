@@ -1,15 +1,16 @@
-//! Taking batches: gRPC, authentication, admission.
+//! Receiving batches: gRPC, authentication, admission.
 
-pub mod admit;
-pub mod auth;
+mod admit;
+pub(crate) mod auth;
 mod calls;
-pub mod decode;
-pub mod grpc;
-pub mod metrics;
-pub mod packed;
-mod shapes;
-pub mod take;
-pub mod tls;
+mod decode;
+pub(crate) mod grpc;
+pub(crate) mod intake;
+mod metrics;
+mod outcome;
+mod packed;
+mod series_lists;
+pub(crate) mod tls;
 
 #[cfg(test)]
 mod tests;

@@ -1,61 +1,62 @@
-//! One stream of packed batches: the table of series that its agent has named, and the ticks that
-//! refer to it.
+//! One stream of packed batches: the table of series that its agent has defined, and the samples
+//! that refer to it.
 
 use std::sync::Arc;
 
-use super::admit::{self, LeftOut, Reason, Window};
-use super::take::{Caller, Decision, Intake, Outcome, Taken};
+use super::admit::{self, AcceptedTimes, Reason, Rejected};
+use super::intake::{Admitted, Caller, Intake};
+use super::outcome::{Decision, Outcome};
 use crate::base::limits::STREAM_SERIES_MAX;
 use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::storage::{ResolvedTick, Series, SeriesList};
 use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
 
-/// A series of the stream, or why its points are left out.
-type Named = Result<Arc<Series>, Reason>;
+/// A series of the stream, or why its points are rejected.
+type Defined = Result<Arc<Series>, Reason>;
 
-/// What a stream has said so far. Names and numbers stay, whatever becomes of the batch that
-/// brought them: the agent does not say them again.
+/// The state of a stream. Series and numbers stay, whatever becomes of the batch that brought them:
+/// the agent does not send them again.
 #[derive(Default)]
-pub struct Stream {
+pub(crate) struct Stream {
     agent_id: Option<Box<str>>,
-    series: Vec<Named>,
+    series: Vec<Defined>,
     /// The numbers of the last tick.
     last: Vec<u32>,
     /// Their series, where all of them can be stored.
-    shape: Option<SeriesList>,
+    list: Option<SeriesList>,
 }
 
 impl Stream {
-    /// Takes the next message.
+    /// Admits the next message, and queues what is valid.
     ///
     /// # Errors
     ///
-    /// What ends the stream.
-    pub fn take(
+    /// The outcome that ends the stream.
+    pub(crate) fn take(
         &mut self,
         intake: &Intake,
         caller: &Caller,
         message: PackedBatch,
     ) -> Result<Decision, Outcome> {
-        // Asked at each message, so that a token that was cut off ends the stream.
+        // Checked at each message: a revoked token ends the stream.
         intake.authenticate(caller)?;
         let agent = self.agent(&message.agent_id)?;
         intake.authorize(caller, &agent)?;
-        self.name(intake, &agent, message.new_series)?;
+        self.define(intake, &agent, message.new_series)?;
         let of: usize = message.ticks.iter().map(|tick| tick.values.len()).sum();
-        let window = intake.window();
-        let mut left_out = LeftOut::default();
+        let times = intake.accepted_times();
+        let mut rejected = Rejected::default();
         let mut ticks = Vec::with_capacity(message.ticks.len());
         for tick in message.ticks {
-            ticks.extend(self.tick(tick, &window, &mut left_out)?);
+            ticks.extend(self.tick(tick, &times, &mut rejected)?);
         }
-        if let Err(told) = admit::check_batch(&agent, of) {
-            let outcome = Outcome::Refused(told);
+        if let Err(message) = admit::check_batch(&agent, of) {
+            let outcome = Outcome::Refused(message);
             intake.metrics.count(&outcome);
             return Ok(Decision::Now(outcome));
         }
-        let decision = intake.submit(vec![Taken { agent, ticks }], left_out, of);
+        let decision = intake.submit(vec![Admitted { agent, ticks }], rejected, of);
         if let Decision::Now(outcome) = &decision {
             intake.metrics.count(outcome);
         }
@@ -65,29 +66,29 @@ impl Stream {
     fn tick(
         &mut self,
         tick: PackedTick,
-        window: &Window,
-        left_out: &mut LeftOut,
+        times: &AcceptedTimes,
+        rejected: &mut Rejected,
     ) -> Result<Option<ResolvedTick>, Outcome> {
         if !tick.series.is_empty() {
             self.last = tick.series;
             let named = |number: &u32| self.series.get(*number as usize)?.as_ref().ok().cloned();
-            self.shape = self.last.iter().map(named).collect();
+            self.list = self.last.iter().map(named).collect();
         }
         if tick.values.len() != self.last.len() {
             let (values, series) = (tick.values.len(), self.last.len());
-            let told = format!("a tick has {values} values for {series} series");
-            return Err(Outcome::Refused(told));
+            let message = format!("a tick has {values} values for {series} series");
+            return Err(Outcome::Refused(message));
         }
         let timestamp_ms = tick.timestamp_ms;
-        let whole = tick.values.iter().all(|value| window.check(timestamp_ms, *value).is_ok());
-        if let (true, Some(shape)) = (whole, &self.shape) {
-            let (series, values) = (Arc::clone(shape), tick.values.into());
+        let whole = tick.values.iter().all(|value| times.check(timestamp_ms, *value).is_ok());
+        if let (true, Some(list)) = (whole, &self.list) {
+            let (series, values) = (Arc::clone(list), tick.values.into());
             return Ok(Some(ResolvedTick { timestamp_ms, series, values }));
         }
         let (mut series, mut values) = (Vec::new(), Vec::new());
         for (number, value) in self.last.iter().zip(tick.values) {
             let named = match self.series.get(*number as usize) {
-                Some(Ok(named)) => window.check(timestamp_ms, value).map(|()| named),
+                Some(Ok(named)) => times.check(timestamp_ms, value).map(|()| named),
                 Some(Err(reason)) => Err(*reason),
                 None => Err(Reason::UnknownSeries),
             };
@@ -96,18 +97,14 @@ impl Stream {
                     series.push(Arc::clone(named));
                     values.push(value);
                 }
-                Err(reason) => left_out.add(reason),
+                Err(reason) => rejected.add(reason),
             }
         }
-        let taken = !series.is_empty();
-        Ok(taken.then(|| ResolvedTick {
-            timestamp_ms,
-            series: series.into(),
-            values: values.into(),
-        }))
+        let any = !series.is_empty();
+        Ok(any.then(|| ResolvedTick { timestamp_ms, series: series.into(), values: values.into() }))
     }
 
-    /// The stream's agent, which its first message names.
+    /// The stream's agent, set by its first message.
     fn agent(&mut self, named: &str) -> Result<Box<str>, Outcome> {
         match &self.agent_id {
             Some(agent) if named.is_empty() || **agent == *named => Ok(agent.clone()),
@@ -120,15 +117,16 @@ impl Stream {
         }
     }
 
-    fn name(
+    fn define(
         &mut self,
         intake: &Intake,
         agent: &str,
         new: Vec<PackedSeries>,
     ) -> Result<(), Outcome> {
         if self.series.len() + new.len() > STREAM_SERIES_MAX {
-            let told = format!("a stream may name {STREAM_SERIES_MAX} series; start a new one");
-            return Err(Outcome::Refused(told));
+            let message =
+                format!("a stream may define {STREAM_SERIES_MAX} series; start a new one");
+            return Err(Outcome::Refused(message));
         }
         self.series.extend(new.into_iter().map(|series| {
             let labels = series.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));

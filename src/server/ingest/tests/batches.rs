@@ -108,7 +108,7 @@ fn a_bad_point_costs_no_other_its_place() {
     ];
     let reply = bench.report(&batch("mixed", points)).unwrap();
     assert!(reply.success);
-    assert!(reply.message.starts_with("10 of 13 points were left out:"), "{}", reply.message);
+    assert!(reply.message.starts_with("10 of 13 points were rejected:"), "{}", reply.message);
     for words in ["2 not a finite number", "2 metric name", "1 too many labels", "2 older"] {
         assert!(reply.message.contains(words), "{words}: {}", reply.message);
     }

@@ -17,7 +17,7 @@ use tempfile::TempDir;
 
 use super::auth::Whitelist;
 use super::grpc::GrpcServer;
-use super::take::Intake;
+use super::intake::Intake;
 use crate::base::clock::{Clock, ManualClock};
 use crate::model::point::{Batch, Point};
 use crate::server::config::ServerConfig;

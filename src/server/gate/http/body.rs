@@ -1,20 +1,20 @@
 //! The body of a request: as many bytes as were announced, or chunks, decoded under the limit.
 
-use super::head::Framing;
-use super::refuse::Refusal;
+use super::parse::Framing;
+use super::refusal::Refusal;
 use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX};
 
 /// Bytes of the line before a chunk, with whatever extensions it names.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
 
-/// A body that is being collected.
+/// A body that is being read.
 #[derive(Debug)]
-pub struct Body {
+pub(crate) struct Body {
     part: Part,
     /// Bytes of chunk lines and trailers, which are thrown away.
     overhead: usize,
-    /// What came so far.
-    pub data: Vec<u8>,
+    /// What has arrived.
+    pub(crate) data: Vec<u8>,
 }
 
 /// What comes next.
@@ -28,15 +28,15 @@ enum Part {
     Chunk(usize),
     /// The line's end after a chunk.
     ChunkEnd,
-    /// Lines after the last chunk, up to an empty one.
+    /// Backends after the last chunk, up to an empty one.
     Trailers,
     /// Nothing.
     Done,
 }
 
 impl Body {
-    /// A body of which nothing has come.
-    pub fn new(framing: Framing) -> Self {
+    /// A body of which nothing has arrived.
+    pub(crate) fn new(framing: Framing) -> Self {
         let part = match framing {
             Framing::Empty => Part::Done,
             Framing::Length(length) => Part::Bytes(length),
@@ -45,12 +45,12 @@ impl Body {
         Self { part, overhead: 0, data: Vec::new() }
     }
 
-    /// Takes what belongs to it from the front of `input`; true when it is whole.
+    /// Takes what belongs to it from the front of `input`; true when it is complete.
     ///
     /// # Errors
     ///
-    /// When it is over its limit, or its chunks are broken.
-    pub fn take(&mut self, input: &mut Vec<u8>) -> Result<bool, Refusal> {
+    /// When it exceeds its limit, or its chunks are malformed.
+    pub(crate) fn take(&mut self, input: &mut Vec<u8>) -> Result<bool, Refusal> {
         let mut used = 0;
         let outcome = loop {
             let rest = &input[used..];
@@ -109,7 +109,7 @@ impl Body {
 
     fn discard(&mut self, bytes: usize) -> Result<usize, Refusal> {
         self.overhead += bytes;
-        // A body of which the most part is wrapping is no honest one.
+        // Chunk lines and trailers are bounded like the body itself.
         if self.overhead > HTTP_BODY_BYTES_MAX { Err(Refusal::LargeBody) } else { Ok(bytes) }
     }
 }
@@ -136,7 +136,7 @@ fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
 }
 
 fn broken() -> Refusal {
-    Refusal::Malformed("the chunks of the body are broken")
+    Refusal::Malformed("the chunks of the body are malformed")
 }
 
 #[cfg(test)]

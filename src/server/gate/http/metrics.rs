@@ -1,4 +1,4 @@
-//! What the gate tells of itself.
+//! Metrics of the HTTP side of the gate.
 
 use prometheus::{
     Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
@@ -6,13 +6,13 @@ use prometheus::{
 };
 
 /// `oxmon_http_…`.
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Open connections.
-    pub open: IntGauge,
+    pub(crate) open: IntGauge,
     /// Requests that wait for a worker.
-    pub queue_depth: IntGauge,
-    /// Time from a whole request to its answer.
-    pub seconds: Histogram,
+    pub(crate) queue_depth: IntGauge,
+    /// Time from a complete request to its answer.
+    pub(crate) seconds: Histogram,
     /// Answers, by the first digit of their status.
     answers: [IntCounter; CLASSES.len()],
     refused: IntCounterVec,
@@ -23,16 +23,16 @@ const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// Why the gate ended a connection without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closed {
-    /// It asked for nothing for too long.
+pub(crate) enum Closed {
+    /// It sent no request for too long.
     Idle,
     /// Its TLS handshake failed, or took too long.
     Handshake,
-    /// It did not take its answer in time.
+    /// It did not read its answer in time.
     SlowReader,
-    /// Its place was needed by a newer one.
+    /// It was evicted for a newer one, or refused for want of room.
     Crowded,
-    /// What it had in memory was needed by others.
+    /// All connections together had too much in memory.
     Memory,
 }
 
@@ -54,11 +54,7 @@ impl Closed {
 
 impl Metrics {
     /// Makes and registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
             let gauge = IntGauge::new(name, help)?;
             registry.register(Box::new(gauge.clone()))?;
@@ -71,16 +67,12 @@ impl Metrics {
         };
         let options = HistogramOpts::new(
             "oxmon_http_turnaround_seconds",
-            "Time from a whole request to its answer, waiting included.",
+            "Time from a complete request to its answer, waiting included.",
         );
         let seconds =
             Histogram::with_opts(options.buckets(exponential_buckets(0.000_5, 2.0, 15)?))?;
         registry.register(Box::new(seconds.clone()))?;
-        let answers = counter(
-            "oxmon_http_answers_total",
-            "Answers, also those of the gate itself.",
-            "status",
-        )?;
+        let answers = counter("oxmon_http_answers_total", "Answers, refusals included.", "status")?;
         let closed = counter(
             "oxmon_http_connections_closed_total",
             "Connections ended by the server without an answer.",
@@ -96,7 +88,7 @@ impl Metrics {
             answers: CLASSES.map(|class| answers.with_label_values(&[class])),
             refused: counter(
                 "oxmon_http_refused_total",
-                "Requests that no worker has seen.",
+                "Requests refused before a worker.",
                 "reason",
             )?,
             closed,
@@ -104,19 +96,19 @@ impl Metrics {
     }
 
     /// Counts an answer.
-    pub fn answered(&self, status: u16) {
+    pub(crate) fn answered(&self, status: u16) {
         if let Some(counter) = self.answers.get(usize::from(status / 100).wrapping_sub(1)) {
             counter.inc();
         }
     }
 
     /// Counts a request that no worker sees.
-    pub fn refuse(&self, reason: &str) {
+    pub(crate) fn refuse(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a connection that ends without an answer.
-    pub fn close(&self, reason: Closed) {
+    pub(crate) fn close(&self, reason: Closed) {
         self.closed.with_label_values(&[reason.name()]).inc();
     }
 }

@@ -1,8 +1,9 @@
 //! One client's connection: collects a request under the limits, waits for its answer, writes it,
-//! and goes on to the next. It never blocks, and each stage but the wait for a worker has an end.
+//! and goes on to the next. It never blocks, and each stage but the wait for a worker has a
+//! deadline.
 //!
 //! ```text
-//! handshake ─► head ─► body ─► waiting ─► answering ─► head, or draining ─► over
+//! handshake ─► head ─► body ─► waiting ─► answering ─► head, or draining ─► closed
 //!                └──────┴─ refused ───────────┘
 //! ```
 
@@ -13,43 +14,45 @@ use std::time::{Duration, Instant};
 use openssl::error::ErrorStack;
 use openssl::ssl::SslAcceptor;
 
+use super::backend::{Request, Response};
 use super::body::Body;
-use super::head::{self, Head, Scanner};
-use super::line::{Answered, Whole};
 use super::metrics::{Closed, Metrics};
-use super::refuse::Refusal;
-use super::wire::{Did, Want, Wire};
+use super::parse::{self, Head, Scanner};
+use super::refusal::{Refusal, Render};
 use crate::base::limits::{HTTP_ANSWER_SECS_MAX, HTTP_IDLE_SECS_MAX, HTTP_REQUEST_SECS_MAX};
+use crate::server::gate::stream::{Interest, Io, Stream};
 
 const REQUEST_WITHIN: Duration = Duration::from_secs(HTTP_REQUEST_SECS_MAX);
 const IDLE_FOR: Duration = Duration::from_secs(HTTP_IDLE_SECS_MAX);
 const ANSWER_WITHIN: Duration = Duration::from_secs(HTTP_ANSWER_SECS_MAX);
-/// How long the rest of what a refused client sends is read: a socket that closes with bytes unread
-/// takes the answer back that is on its way.
+/// How long the rest of what a refused client sends is read: closing a socket with unread bytes
+/// resets the connection, and the answer under way is lost.
 const DRAIN_FOR: Duration = Duration::from_secs(2);
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// What every client's turn shares.
-pub struct Turn {
+/// What all connections share.
+pub(crate) struct Context {
     /// The time.
-    pub now: Instant,
-    /// Where bytes are read to.
-    pub scratch: Vec<u8>,
-    /// The figures.
-    pub metrics: Arc<Metrics>,
-    /// Whether connections end with the answer that is due.
-    pub stopping: bool,
+    pub(crate) now: Instant,
+    /// The buffer that sockets are read into.
+    pub(crate) scratch: Vec<u8>,
+    /// The counters.
+    pub(crate) metrics: Arc<Metrics>,
+    /// Writes the answer to a refused request.
+    pub(crate) render: Render,
+    /// Whether connections close after the pending answer.
+    pub(crate) stopping: bool,
 }
 
-/// What a client needs next.
+/// What a connection needs next.
 #[derive(Debug)]
-pub enum Step {
-    /// To be told when its socket is ready; `None` while a worker has its request.
-    Wait(Option<Want>),
+pub(crate) enum Step {
+    /// Its socket to be ready; `None` while a worker has its request.
+    Wait(Option<Interest>),
     /// A worker for this request.
-    Ask(Box<Whole>),
-    /// Nothing: the connection is to be dropped.
-    Over,
+    Request(Box<Request>),
+    /// To be closed.
+    Close,
 }
 
 enum Stage {
@@ -62,48 +65,48 @@ enum Stage {
 }
 
 /// A client's connection.
-pub struct Client {
-    wire: Wire,
+pub(crate) struct Conn {
+    stream: Stream,
     address: String,
     stage: Stage,
     /// When the stage began.
     since: Instant,
-    /// When it must be over.
+    /// When the stage must have ended.
     deadline: Option<Instant>,
-    /// Bytes that came and were not used yet.
+    /// Bytes that were read and not used yet.
     input: Vec<u8>,
     scanner: Scanner,
-    /// Whether bytes of the request have come.
+    /// Whether bytes of the request have arrived.
     begun: bool,
     output: Vec<u8>,
     sent: usize,
-    /// What the request said of the connection after its answer.
+    /// Whether the connection stays open after the answer.
     keep_alive: bool,
     is_http_1_0: bool,
     is_head: bool,
 }
 
-impl Client {
-    /// A connection that was just taken.
+impl Conn {
+    /// A connection that was just accepted.
     ///
     /// # Errors
     ///
     /// When the TLS library gives no state for it.
-    pub fn new(
+    pub(crate) fn new(
         socket: TcpStream,
         peer: SocketAddr,
         tls: Option<&SslAcceptor>,
         now: Instant,
     ) -> Result<Self, ErrorStack> {
-        let wire = Wire::new(socket, tls)?;
-        let stage = if wire.is_tls() { Stage::Handshake } else { Stage::Head };
+        let stream = Stream::new(socket, tls)?;
+        let stage = if stream.is_tls() { Stage::Handshake } else { Stage::Head };
         Ok(Self {
-            wire,
+            stream,
             // A port on `::` sees IPv4 clients under mapped addresses.
             address: peer.ip().to_canonical().to_string(),
             stage,
             since: now,
-            // Nobody connects to say nothing: the first request is due at once.
+            // The first request must follow at once.
             deadline: Some(now + REQUEST_WITHIN),
             input: Vec::new(),
             scanner: Scanner::default(),
@@ -117,12 +120,12 @@ impl Client {
     }
 
     /// The socket.
-    pub fn socket(&self) -> &TcpStream {
-        self.wire.socket()
+    pub(crate) fn socket(&self) -> &TcpStream {
+        self.stream.socket()
     }
 
     /// Bytes that it has in memory.
-    pub fn held(&self) -> usize {
+    pub(crate) fn held(&self) -> usize {
         let request = match &self.stage {
             Stage::Body(parts) => parts.1.data.capacity(),
             Stage::Waiting { bytes } => *bytes,
@@ -131,37 +134,37 @@ impl Client {
         request + self.input.capacity() + self.output.capacity()
     }
 
-    /// Since when it has asked for nothing: such a one may go when its place is needed.
-    pub fn unasked_since(&self) -> Option<Instant> {
+    /// Since when it has been without a request: an idle connection may be evicted.
+    pub(crate) fn idle_since(&self) -> Option<Instant> {
         let unasked = matches!(self.stage, Stage::Handshake | Stage::Head | Stage::Draining);
         unasked.then_some(self.since)
     }
 
-    /// Since when it has been slow to give or take what it holds in memory.
-    pub fn slow_since(&self) -> Option<Instant> {
+    /// Since when it has been sending a body or reading an answer.
+    pub(crate) fn slow_since(&self) -> Option<Instant> {
         matches!(self.stage, Stage::Body(_) | Stage::Answering).then_some(self.since)
     }
 
-    /// Whether a whole request of it has no complete answer yet.
-    pub fn is_owed(&self) -> bool {
+    /// Whether a complete request of it has no complete answer yet.
+    pub(crate) fn is_owed(&self) -> bool {
         matches!(self.stage, Stage::Waiting { .. } | Stage::Answering)
     }
 
-    /// Whether its stage has taken too long.
-    pub fn is_late(&self, now: Instant) -> bool {
+    /// Whether its stage has exceeded its deadline.
+    pub(crate) fn is_late(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     /// Goes on as far as it can.
-    pub fn pump(&mut self, turn: &mut Turn) -> Step {
+    pub(crate) fn advance(&mut self, cx: &mut Context) -> Step {
         loop {
             let step = match self.stage {
-                Stage::Handshake => self.shake_hands(turn),
-                Stage::Head => self.read_head(turn),
-                Stage::Body(_) => self.read_body(turn),
+                Stage::Handshake => self.handshake(cx),
+                Stage::Head => self.read_head(cx),
+                Stage::Body(_) => self.read_body(cx),
                 Stage::Waiting { .. } => Some(Step::Wait(None)),
-                Stage::Answering => self.write_answer(turn),
-                Stage::Draining => Some(self.drain(turn)),
+                Stage::Answering => self.write_answer(cx),
+                Stage::Draining => Some(self.drain(cx)),
             };
             if let Some(step) = step {
                 return step;
@@ -169,32 +172,32 @@ impl Client {
         }
     }
 
-    /// Takes the answer to its request.
-    pub fn give(&mut self, answered: Answered, turn: &Turn) {
-        let keep = self.keep_alive && !turn.stopping;
-        self.start_answer(answered.bytes, answered.status, keep, turn);
+    /// Starts to write the answer to its request.
+    pub(crate) fn answer(&mut self, answered: Response, cx: &Context) {
+        let keep = self.keep_alive && !cx.stopping;
+        self.start_answer(answered.bytes, answered.status, keep, cx);
     }
 
     /// Answers with a refusal, after which the connection closes.
-    pub fn refuse(&mut self, refusal: Refusal, turn: &Turn) {
-        turn.metrics.refuse(refusal.reason());
-        let (bytes, status) = refusal.render(&self.address, self.is_head);
-        self.start_answer(bytes, status, false, turn);
+    pub(crate) fn refuse(&mut self, refusal: Refusal, cx: &Context) {
+        cx.metrics.refuse(refusal.reason());
+        let (bytes, status) = (cx.render)(refusal, &self.address, self.is_head);
+        self.start_answer(bytes, status, false, cx);
     }
 
-    /// Ends a stage that has taken too long.
-    pub fn expire(&mut self, turn: &mut Turn) -> Step {
+    /// Ends a stage that has exceeded its deadline.
+    pub(crate) fn expire(&mut self, cx: &mut Context) -> Step {
         match self.stage {
-            Stage::Head if !self.begun => turn.metrics.close(Closed::Idle),
+            Stage::Head if !self.begun => cx.metrics.close(Closed::Idle),
             Stage::Head | Stage::Body(_) => {
-                self.refuse(Refusal::Slow, turn);
-                return self.pump(turn);
+                self.refuse(Refusal::Slow, cx);
+                return self.advance(cx);
             }
-            Stage::Handshake => turn.metrics.close(Closed::Handshake),
-            Stage::Answering => turn.metrics.close(Closed::SlowReader),
+            Stage::Handshake => cx.metrics.close(Closed::Handshake),
+            Stage::Answering => cx.metrics.close(Closed::SlowReader),
             Stage::Waiting { .. } | Stage::Draining => {}
         }
-        Step::Over
+        Step::Close
     }
 
     fn enter(&mut self, stage: Stage, now: Instant, within: Option<Duration>) {
@@ -203,25 +206,25 @@ impl Client {
         self.deadline = within.map(|within| now + within);
     }
 
-    fn shake_hands(&mut self, turn: &Turn) -> Option<Step> {
-        match self.wire.shake_hands() {
-            Did::Moved(_) => {
-                // The time runs on: handshake and first byte have one limit.
+    fn handshake(&mut self, cx: &Context) -> Option<Step> {
+        match self.stream.handshake() {
+            Io::Done(_) => {
+                // Handshake and first request have one deadline.
                 self.stage = Stage::Head;
                 None
             }
-            Did::Wait(want) => Some(Step::Wait(Some(want))),
-            Did::Ended => {
+            Io::Wait(want) => Some(Step::Wait(Some(want))),
+            Io::Closed => {
                 log::debug!("the TLS handshake of {} failed", self.address);
-                turn.metrics.close(Closed::Handshake);
-                Some(Step::Over)
+                cx.metrics.close(Closed::Handshake);
+                Some(Step::Close)
             }
         }
     }
 
-    fn read_head(&mut self, turn: &mut Turn) -> Option<Step> {
+    fn read_head(&mut self, cx: &mut Context) -> Option<Step> {
         match self.scanner.scan(&self.input) {
-            Ok(None) => self.read_more(turn),
+            Ok(None) => self.read_more(cx),
             // Old clients send an empty line after a body; RFC 9112, section 2.2 has it ignored.
             Ok(Some(end @ 2)) => {
                 self.input.drain(..end);
@@ -229,17 +232,17 @@ impl Client {
                 None
             }
             Ok(Some(end)) => {
-                let outcome = head::parse(&self.input[..end]);
+                let outcome = parse::parse(&self.input[..end]);
                 self.input.drain(..end);
                 self.scanner = Scanner::default();
                 match outcome {
                     Ok(head) => self.take_head(head),
-                    Err(refusal) => self.refuse(refusal, turn),
+                    Err(refusal) => self.refuse(refusal, cx),
                 }
                 None
             }
             Err(refusal) => {
-                self.refuse(refusal, turn);
+                self.refuse(refusal, cx);
                 None
             }
         }
@@ -254,50 +257,50 @@ impl Client {
             self.sent = 0;
         }
         let body = Body::new(head.framing);
-        // The request's deadline stands: it bounds head and body together.
+        // The request's deadline bounds head and body together.
         self.stage = Stage::Body(Box::new((head, body)));
     }
 
-    fn read_body(&mut self, turn: &mut Turn) -> Option<Step> {
+    fn read_body(&mut self, cx: &mut Context) -> Option<Step> {
         let Stage::Body(parts) = &mut self.stage else { return None };
         match parts.1.take(&mut self.input) {
-            Ok(true) => Some(self.ask(turn)),
+            Ok(true) => Some(self.request(cx)),
             Ok(false) => match self.flush() {
-                Did::Moved(_) => self.read_more(turn),
-                Did::Wait(want) => Some(Step::Wait(Some(want))),
-                Did::Ended => Some(Step::Over),
+                Io::Done(_) => self.read_more(cx),
+                Io::Wait(want) => Some(Step::Wait(Some(want))),
+                Io::Closed => Some(Step::Close),
             },
             Err(refusal) => {
-                self.refuse(refusal, turn);
+                self.refuse(refusal, cx);
                 None
             }
         }
     }
 
-    fn ask(&mut self, turn: &Turn) -> Step {
+    fn request(&mut self, cx: &Context) -> Step {
         let (head, body) = match std::mem::replace(&mut self.stage, Stage::Head) {
             Stage::Body(parts) => *parts,
             stage => {
                 self.stage = stage;
-                return Step::Over;
+                return Step::Close;
             }
         };
-        // Between requests a connection holds no memory.
+        // An idle connection holds no memory.
         self.input.shrink_to_fit();
-        let whole = Whole { head, body: body.data, client: self.address.clone() };
-        self.enter(Stage::Waiting { bytes: whole.body.capacity() }, turn.now, None);
-        Step::Ask(Box::new(whole))
+        let request = Request { head, body: body.data, client: self.address.clone() };
+        self.enter(Stage::Waiting { bytes: request.body.capacity() }, cx.now, None);
+        Step::Request(Box::new(request))
     }
 
-    fn read_more(&mut self, turn: &mut Turn) -> Option<Step> {
-        match self.wire.read(&mut turn.scratch) {
-            Did::Moved(bytes) => {
-                self.input.extend_from_slice(&turn.scratch[..bytes]);
-                self.begin(turn.now);
+    fn read_more(&mut self, cx: &mut Context) -> Option<Step> {
+        match self.stream.read(&mut cx.scratch) {
+            Io::Done(bytes) => {
+                self.input.extend_from_slice(&cx.scratch[..bytes]);
+                self.begin(cx.now);
                 None
             }
-            Did::Wait(want) => Some(Step::Wait(Some(want))),
-            Did::Ended => Some(Step::Over),
+            Io::Wait(want) => Some(Step::Wait(Some(want))),
+            Io::Closed => Some(Step::Close),
         }
     }
 
@@ -310,8 +313,8 @@ impl Client {
         }
     }
 
-    fn start_answer(&mut self, mut bytes: Vec<u8>, status: u16, keep: bool, turn: &Turn) {
-        turn.metrics.answered(status);
+    fn start_answer(&mut self, mut bytes: Vec<u8>, status: u16, keep: bool, cx: &Context) {
+        cx.metrics.answered(status);
         let connection: &[u8] = match (keep, self.is_http_1_0) {
             (false, _) => b"Connection: close\r\n",
             (true, true) => b"Connection: keep-alive\r\n",
@@ -321,7 +324,7 @@ impl Client {
         if let Some(end) = bytes.windows(2).position(|two| two == b"\r\n") {
             bytes.splice(end + 2..end + 2, connection.iter().copied());
         }
-        // What is left of a `100 Continue` goes before it.
+        // The rest of a `100 Continue` goes first.
         let mut output = self.output.split_off(self.sent.min(self.output.len()));
         if output.is_empty() {
             output = bytes;
@@ -331,54 +334,54 @@ impl Client {
         self.output = output;
         self.sent = 0;
         self.keep_alive = keep;
-        self.enter(Stage::Answering, turn.now, Some(ANSWER_WITHIN));
+        self.enter(Stage::Answering, cx.now, Some(ANSWER_WITHIN));
     }
 
-    /// Writes what waits to be written: [`Did::Moved`] when that is all.
-    fn flush(&mut self) -> Did {
+    /// Writes the pending output: [`Io::Done`] when all of it is written.
+    fn flush(&mut self) -> Io {
         while let Some(rest) = self.output.get(self.sent..).filter(|rest| !rest.is_empty()) {
-            match self.wire.write(rest) {
-                Did::Moved(bytes) => self.sent += bytes,
+            match self.stream.write(rest) {
+                Io::Done(bytes) => self.sent += bytes,
                 other => return other,
             }
         }
         self.output = Vec::new();
         self.sent = 0;
-        Did::Moved(0)
+        Io::Done(0)
     }
 
-    fn write_answer(&mut self, turn: &Turn) -> Option<Step> {
+    fn write_answer(&mut self, cx: &Context) -> Option<Step> {
         match self.flush() {
-            Did::Moved(_) if turn.stopping => {
-                self.wire.end();
-                Some(Step::Over)
+            Io::Done(_) if cx.stopping => {
+                self.stream.end();
+                Some(Step::Close)
             }
-            Did::Moved(_) if !self.keep_alive => {
-                self.wire.end();
+            Io::Done(_) if !self.keep_alive => {
+                self.stream.end();
                 self.input = Vec::new();
-                self.enter(Stage::Draining, turn.now, Some(DRAIN_FOR));
+                self.enter(Stage::Draining, cx.now, Some(DRAIN_FOR));
                 None
             }
-            Did::Moved(_) => {
+            Io::Done(_) => {
                 self.begun = false;
                 self.is_head = false;
                 self.is_http_1_0 = false;
-                self.enter(Stage::Head, turn.now, Some(IDLE_FOR));
-                // The next request may have come along with this one.
-                self.begin(turn.now);
+                self.enter(Stage::Head, cx.now, Some(IDLE_FOR));
+                // The next request may have arrived with this one.
+                self.begin(cx.now);
                 None
             }
-            Did::Wait(want) => Some(Step::Wait(Some(want))),
-            Did::Ended => Some(Step::Over),
+            Io::Wait(want) => Some(Step::Wait(Some(want))),
+            Io::Closed => Some(Step::Close),
         }
     }
 
-    fn drain(&mut self, turn: &mut Turn) -> Step {
-        match self.wire.discard(&mut turn.scratch) {
-            // Once a turn, so that one that floods the gate does not hold it.
-            Did::Moved(_) => Step::Wait(Some(Want::Read)),
-            Did::Wait(want) => Step::Wait(Some(want)),
-            Did::Ended => Step::Over,
+    fn drain(&mut self, cx: &mut Context) -> Step {
+        match self.stream.discard(&mut cx.scratch) {
+            // One read a turn, so that a flood does not hold the thread.
+            Io::Done(_) => Step::Wait(Some(Interest::Read)),
+            Io::Wait(want) => Step::Wait(Some(want)),
+            Io::Closed => Step::Close,
         }
     }
 }

@@ -2,61 +2,61 @@
 //! limits, then read strictly. Whatever two programs could read in two ways is refused, so that
 //! nothing gets through as part of something else (RFC 9112).
 
-use super::refuse::Refusal;
+use super::refusal::Refusal;
 use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_URL_BYTES_MAX};
 
-/// Headers that a request may bring to the workers, in lower case. Everything else ends here: a
-/// name that is not in this table can't be forged from outside.
-pub const PASSED: [&str; 5] =
+/// Headers that are passed on to the workers, in lower case. All others are dropped, so that a
+/// client cannot send what the gate adds.
+pub(crate) const PASSED: [&str; 5] =
     ["accept-encoding", "authorization", "content-type", "if-none-match", "origin"];
 
-/// Passed headers that must not stand there twice; values of the others are joined.
+/// Passed headers that must not be repeated; values of the others are joined.
 const SINGLE: [&str; 3] = ["authorization", "content-type", "origin"];
 
-/// How the length of the body is told.
+/// How the body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Framing {
-    /// There is none.
+pub(crate) enum Framing {
+    /// No body.
     Empty,
-    /// As many bytes.
+    /// A body of so many bytes.
     Length(usize),
     /// In chunks, each with its own length.
     Chunked,
 }
 
-/// A head that was read.
+/// A parsed head.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Head {
+pub(crate) struct Head {
     /// The method as it was sent.
-    pub method: String,
+    pub(crate) method: String,
     /// Path and query as they were sent.
-    pub target: String,
+    pub(crate) target: String,
     /// The headers of [`PASSED`] that it has.
-    pub headers: Vec<(&'static str, String)>,
-    /// How the body comes.
-    pub framing: Framing,
+    pub(crate) headers: Vec<(&'static str, String)>,
+    /// How the body is framed.
+    pub(crate) framing: Framing,
     /// Whether the version is 1.0.
-    pub is_http_1_0: bool,
+    pub(crate) is_http_1_0: bool,
     /// Whether another request may follow on the connection.
-    pub keep_alive: bool,
+    pub(crate) keep_alive: bool,
     /// Whether the client waits for `100 Continue` before it sends the body.
-    pub expects_continue: bool,
+    pub(crate) expects_continue: bool,
 }
 
 impl Head {
-    /// Whether the answer goes without its body.
-    pub fn is_head(&self) -> bool {
+    /// Whether the answer is sent without its body.
+    pub(crate) fn is_head(&self) -> bool {
         self.method == "HEAD"
     }
 }
 
-/// Looks for the end of a head, each byte once however slowly they come.
+/// Finds the end of a head, looking at each byte once.
 #[derive(Debug, Default)]
-pub struct Scanner {
+pub(crate) struct Scanner {
     at: usize,
-    /// Bytes of the request line with its end, once it is there.
+    /// Bytes of the request line with its end, once it has arrived.
     line: Option<usize>,
-    /// Where the line that is being looked at began.
+    /// Where the current line began.
     line_from: usize,
 }
 
@@ -66,7 +66,7 @@ impl Scanner {
     /// # Errors
     ///
     /// When a part is over its limit, or no head can have such a byte.
-    pub fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, Refusal> {
+    pub(crate) fn scan(&mut self, input: &[u8]) -> Result<Option<usize>, Refusal> {
         while let Some(&byte) = input.get(self.at) {
             let after_cr = self.at > 0 && input.get(self.at - 1) == Some(&b'\r');
             match byte {
@@ -81,7 +81,7 @@ impl Scanner {
                     continue;
                 }
                 b'\n' => return Err(Refusal::Malformed("a line must end with CR and LF")),
-                _ if after_cr => return Err(Refusal::Malformed("a CR must stand before an LF")),
+                _ if after_cr => return Err(Refusal::Malformed("a CR must be followed by an LF")),
                 b'\r' | b'\t' | b' '..=b'~' | 0x80.. => {}
                 _ => return Err(Refusal::Malformed("a head must not hold control bytes")),
             }
@@ -98,9 +98,9 @@ impl Scanner {
     }
 }
 
-/// What the headers that matter to the gate itself said.
+/// Headers that the gate itself acts on.
 #[derive(Default)]
-struct Told {
+struct GateHeaders {
     hosts: usize,
     length: Option<String>,
     coding: Option<String>,
@@ -109,37 +109,37 @@ struct Told {
     expect: Option<String>,
 }
 
-/// Reads a head that [`Scanner`] found the end of.
+/// Parses a head whose end [`Scanner`] found.
 ///
 /// # Errors
 ///
 /// When it breaks the protocol, or asks for what is not served.
-pub fn parse(head: &[u8]) -> Result<Head, Refusal> {
+pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
     let mut lines =
         head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let (method, target, minor) = request_line(lines.next().unwrap_or_default())?;
     let mut headers: Vec<(&'static str, String)> = Vec::new();
-    let mut told = Told::default();
+    let mut gate = GateHeaders::default();
     for line in lines.filter(|line| !line.is_empty()) {
         let (name, value) = header(line)?;
         let passed = PASSED.iter().find(|known| name.eq_ignore_ascii_case(known));
         match passed {
             Some(known) => pass(&mut headers, known, value)?,
-            None => note(&mut told, &name, value)?,
+            None => note(&mut gate, &name, value)?,
         }
     }
     let is_http_1_0 = minor == 0;
-    if told.hosts == 0 && !is_http_1_0 {
+    if gate.hosts == 0 && !is_http_1_0 {
         return Err(Refusal::Malformed("the header `Host` is missing"));
     }
     let has_type = headers.iter().any(|(name, _)| *name == "content-type");
-    let framing = framing(&method, &told, is_http_1_0, has_type)?;
-    let expects_continue = match told.expect.as_deref() {
+    let framing = framing(&method, &gate, is_http_1_0, has_type)?;
+    let expects_continue = match gate.expect.as_deref() {
         Some(value) if value.eq_ignore_ascii_case("100-continue") => !is_http_1_0,
         Some(_) => return Err(Refusal::Expectation),
         None => false,
     };
-    let keep_alive = !told.close && (!is_http_1_0 || told.keep_alive);
+    let keep_alive = !gate.close && (!is_http_1_0 || gate.keep_alive);
     Ok(Head { method, target, headers, framing, is_http_1_0, keep_alive, expects_continue })
 }
 
@@ -186,7 +186,7 @@ fn origin_form(method: &str, target: &str) -> Option<String> {
 
 fn header(line: &[u8]) -> Result<(String, &[u8]), Refusal> {
     if matches!(line.first(), Some(b' ' | b'\t')) {
-        return Err(Refusal::Malformed("a header must stand on one line"));
+        return Err(Refusal::Malformed("a header must be on one line"));
     }
     let colon = line.iter().position(|byte| *byte == b':');
     let (name, value) = line.split_at(colon.unwrap_or(0));
@@ -211,23 +211,23 @@ fn pass(
     Ok(())
 }
 
-fn note(told: &mut Told, name: &str, value: &[u8]) -> Result<(), Refusal> {
+fn note(gate: &mut GateHeaders, name: &str, value: &[u8]) -> Result<(), Refusal> {
     let once = |slot: &mut Option<String>| {
         let before = slot.replace(ascii(value)?);
         if before.is_some() { Err(twice()) } else { Ok(()) }
     };
     match name.to_ascii_lowercase().as_str() {
         "host" => {
-            told.hosts += 1;
-            if told.hosts > 1 { Err(twice()) } else { Ok(()) }
+            gate.hosts += 1;
+            if gate.hosts > 1 { Err(twice()) } else { Ok(()) }
         }
-        "content-length" => once(&mut told.length),
-        "transfer-encoding" => once(&mut told.coding),
-        "expect" => once(&mut told.expect),
+        "content-length" => once(&mut gate.length),
+        "transfer-encoding" => once(&mut gate.coding),
+        "expect" => once(&mut gate.expect),
         "connection" => {
             for option in ascii(value)?.split(',').map(str::trim) {
-                told.close |= option.eq_ignore_ascii_case("close");
-                told.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
+                gate.close |= option.eq_ignore_ascii_case("close");
+                gate.keep_alive |= option.eq_ignore_ascii_case("keep-alive");
             }
             Ok(())
         }
@@ -237,16 +237,16 @@ fn note(told: &mut Told, name: &str, value: &[u8]) -> Result<(), Refusal> {
 
 fn framing(
     method: &str,
-    told: &Told,
+    gate: &GateHeaders,
     is_http_1_0: bool,
     has_type: bool,
 ) -> Result<Framing, Refusal> {
-    match (&told.length, &told.coding) {
+    match (&gate.length, &gate.coding) {
         (Some(_), Some(_)) => {
             Err(Refusal::Malformed("the body must have one length, not two kinds of it"))
         }
         (None, Some(_)) if is_http_1_0 => {
-            Err(Refusal::Malformed("HTTP/1.0 knows no `Transfer-Encoding`"))
+            Err(Refusal::Malformed("HTTP/1.0 has no `Transfer-Encoding`"))
         }
         (None, Some(coding)) if coding.eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
         (None, Some(_)) => Err(Refusal::Coding),
@@ -260,7 +260,7 @@ fn framing(
                 _ => Err(Refusal::LargeBody),
             }
         }
-        // One that says what its body is has one, and where it ends can't be told.
+        // A request with a content type has a body, and its end is unknown.
         (None, None) if has_type && matches!(method, "POST" | "PUT" | "PATCH") => {
             Err(Refusal::NoLength)
         }
@@ -275,7 +275,7 @@ fn ascii(value: &[u8]) -> Result<String, Refusal> {
 }
 
 fn twice() -> Refusal {
-    Refusal::Malformed("a header stands there twice that may stand there once")
+    Refusal::Malformed("duplicate header that may be sent only once")
 }
 
 /// Whether `bytes` is a token of RFC 9110, section 5.6.2.

@@ -12,8 +12,8 @@ fn read(text: &[u8], step: usize) -> Result<Option<Head>, Refusal> {
     Ok(None)
 }
 
-fn head(lines: &str) -> Result<Head, Refusal> {
-    let text = format!("{}\r\n\r\n", lines.replace('\n', "\r\n"));
+fn head(backends: &str) -> Result<Head, Refusal> {
+    let text = format!("{}\r\n\r\n", backends.replace('\n', "\r\n"));
     read(text.as_bytes(), 7).map(|head| head.expect("the head has its end"))
 }
 

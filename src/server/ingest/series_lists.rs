@@ -7,42 +7,47 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::admit::{LeftOut, Reason, Window, check_series};
+use super::admit::{AcceptedTimes, Reason, Rejected, check_series};
 use super::decode::RawPoint;
 use crate::base::clock::MINUTE_MS;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::{ResolvedTick, Series, SeriesList, Store};
 
-/// Orders of series remembered of one agent: its own ticks, those without what comes seldom, and
-/// the calls of a backlog, which may be cut anywhere.
-const SHAPES_KEPT: usize = 4;
-/// Agents that have not reported for so long are forgotten, and with them their series.
+/// Series lists remembered for one agent: its usual collection, one without rare series, and the
+/// calls of a backlog, which may be cut anywhere.
+const LISTS_MAX: usize = 4;
+/// Agents that have not reported for so long are forgotten.
 const FORGET_AFTER_MS: i64 = 10 * MINUTE_MS;
 /// Maps of agents, each behind its own lock, so that completion queues seldom meet.
 const SHARDS: usize = 16;
 
-/// What agents sent last.
+/// The series lists that agents sent last.
 #[derive(Default)]
-pub struct Shapes([Mutex<Agents>; SHARDS]);
+pub(crate) struct SeriesLists([Mutex<Agents>; SHARDS]);
 
 type Agents = HashMap<Box<str>, Arc<Mutex<Agent>>>;
 
 #[derive(Default)]
 struct Agent {
-    shapes: Vec<SeriesList>,
+    lists: Vec<SeriesList>,
     used_ms: i64,
 }
 
 /// Looks up what one report names. Points are those of one agent at one time.
-pub struct Resolver<'a> {
+pub(crate) struct Resolver<'a> {
     store: &'a dyn Store,
     agent_id: &'a str,
     agent: Arc<Mutex<Agent>>,
 }
 
-impl Shapes {
+impl SeriesLists {
     /// A resolver for an agent's report.
-    pub fn of<'a>(&self, store: &'a dyn Store, agent_id: &'a str, now_ms: i64) -> Resolver<'a> {
+    pub(crate) fn of<'a>(
+        &self,
+        store: &'a dyn Store,
+        agent_id: &'a str,
+        now_ms: i64,
+    ) -> Resolver<'a> {
         let mut hasher = DefaultHasher::new();
         agent_id.hash(&mut hasher);
         let mut shard = self.0[hasher.finish() as usize % SHARDS].lock();
@@ -55,8 +60,8 @@ impl Shapes {
         Resolver { store, agent_id, agent }
     }
 
-    /// Forgets agents that have gone silent.
-    pub fn sweep(&self, now_ms: i64) {
+    /// Forgets agents that no longer report.
+    pub(crate) fn sweep(&self, now_ms: i64) {
         for shard in &self.0 {
             let keep =
                 |agent: &Arc<Mutex<Agent>>| (now_ms - agent.lock().used_ms).abs() < FORGET_AFTER_MS;
@@ -66,23 +71,23 @@ impl Shapes {
 }
 
 impl Resolver<'_> {
-    /// The tick of a run of points; `None` when none of them can be stored.
-    pub fn tick(
+    /// The samples of points of one time; `None` when none of them can be stored.
+    pub(crate) fn tick(
         &self,
         run: &[RawPoint<'_>],
-        window: &Window,
-        left_out: &mut LeftOut,
+        times: &AcceptedTimes,
+        rejected: &mut Rejected,
     ) -> Option<ResolvedTick> {
         let timestamp_ms = run.first()?.timestamp_ms();
-        let whole = run.iter().all(|point| window.check(timestamp_ms, point.value()).is_ok());
-        if whole && let Some(series) = self.agent.lock().shape_of(run) {
+        let whole = run.iter().all(|point| times.check(timestamp_ms, point.value()).is_ok());
+        if whole && let Some(series) = self.agent.lock().matching(run) {
             let values = run.iter().map(RawPoint::value).collect();
             return Some(ResolvedTick { timestamp_ms, series, values });
         }
         let mut series = Vec::with_capacity(run.len());
         let mut values = Vec::with_capacity(run.len());
         for point in run {
-            let found = window
+            let found = times
                 .check(timestamp_ms, point.value())
                 .and_then(|()| check_series(point.metric(), point.labels()))
                 .and_then(|()| self.resolve(point));
@@ -91,7 +96,7 @@ impl Resolver<'_> {
                     series.push(found);
                     values.push(point.value());
                 }
-                Err(reason) => left_out.add(reason),
+                Err(reason) => rejected.add(reason),
             }
         }
         if series.is_empty() {
@@ -119,7 +124,7 @@ impl Resolver<'_> {
 /// # Errors
 ///
 /// When the agent has too many.
-pub fn resolve(
+pub(crate) fn resolve(
     store: &dyn Store,
     agent_id: &str,
     metric: Arc<str>,
@@ -131,18 +136,18 @@ pub fn resolve(
 
 impl Agent {
     /// The remembered list that is exactly these points' series.
-    fn shape_of(&mut self, run: &[RawPoint<'_>]) -> Option<SeriesList> {
-        let at = self.shapes.iter().position(|shape| {
-            shape.len() == run.len()
-                && shape.iter().zip(run).all(|(series, point)| is_of(point, &series.key))
+    fn matching(&mut self, run: &[RawPoint<'_>]) -> Option<SeriesList> {
+        let at = self.lists.iter().position(|list| {
+            list.len() == run.len()
+                && list.iter().zip(run).all(|(series, point)| is_of(point, &series.key))
         })?;
-        self.shapes[..=at].rotate_right(1);
-        self.shapes.first().cloned()
+        self.lists[..=at].rotate_right(1);
+        self.lists.first().cloned()
     }
 
     fn remember(&mut self, series: &SeriesList) {
-        self.shapes.truncate(SHAPES_KEPT - 1);
-        self.shapes.insert(0, Arc::clone(series));
+        self.lists.truncate(LISTS_MAX - 1);
+        self.lists.insert(0, Arc::clone(series));
     }
 }
 
@@ -155,7 +160,7 @@ fn is_of(point: &RawPoint<'_>, key: &SeriesKey) -> bool {
     let mut seen = 0_u32;
     for (name, value) in labels {
         let at = key.labels.iter().position(|(known, it)| known == name && it == value);
-        // A label that comes twice leaves another one out, and is looked up the long way.
+        // A duplicate label means that another one is missing: resolved without the list.
         match at {
             Some(at) if at < 32 && seen & (1 << at) == 0 => seen |= 1 << at,
             _ => return false,

@@ -1,4 +1,4 @@
-//! Where connections come from: listeners, and how many of them the system lets the gate have.
+//! Accepting connections, and how many of them the descriptors allow.
 
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -8,48 +8,44 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::base::limits::HTTP_CONNECTIONS_MAX;
 
-/// Descriptors that the databases, the gRPC port and the senders keep for themselves.
+/// Descriptors kept for the databases, the gRPC port and outgoing connections.
 const RESERVED_DESCRIPTORS: u64 = 512;
-/// Connections that there may be at the least, whatever the system gives.
+/// Connections allowed at the least, whatever the system gives.
 const CONNECTIONS_MIN: usize = 32;
 
-/// Connections that the system may hold ready at a listener. With the library's 128 a burst of them
-/// has others wait a second for their next try.
+/// Connections that may wait to be accepted. With the library's 128, a burst makes others wait a
+/// second for their next SYN.
 const BACKLOG: i32 = 1_024;
 
-/// What came of asking a listener.
-pub enum Caller {
-    /// A client.
-    Came(TcpStream, SocketAddr),
-    /// Nobody now.
-    Nobody,
-    /// The process or the system has no descriptor for it.
-    NoRoom,
+/// What came of accepting.
+pub(crate) enum Accepted {
+    /// A connection and its peer.
+    Connection(TcpStream, SocketAddr),
+    /// No connection waits.
+    Nothing,
+    /// The process or the system has no descriptor left.
+    NoDescriptor,
 }
 
-/// Makes a bound listener ready for the gate.
-///
-/// # Errors
-///
-/// When the system refuses it.
-pub fn open(listener: &TcpListener) -> io::Result<()> {
+/// Sets a bound listener to non-blocking, with a larger backlog.
+pub(crate) fn open(listener: &TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     Ok(rustix::net::listen(listener, BACKLOG)?)
 }
 
-/// Takes the next connection from a listener that does not block.
-pub fn accept(listener: &TcpListener) -> Caller {
+/// Accepts the next connection of a non-blocking listener.
+pub(crate) fn accept(listener: &TcpListener) -> Accepted {
     loop {
         match listener.accept().and_then(ready) {
-            Ok((socket, peer)) => return Caller::Came(socket, peer),
+            Ok((socket, peer)) => return Accepted::Connection(socket, peer),
             Err(error) => match error.kind() {
-                ErrorKind::WouldBlock => return Caller::Nobody,
-                // A client that is gone already is nobody's loss.
+                ErrorKind::WouldBlock => return Accepted::Nothing,
+                // The client has gone already.
                 ErrorKind::ConnectionAborted | ErrorKind::Interrupted => {}
-                _ if no_room(&error) => return Caller::NoRoom,
+                _ if no_room(&error) => return Accepted::NoDescriptor,
                 _ => {
-                    log::debug!("cannot take a connection: {error}");
-                    return Caller::Nobody;
+                    log::debug!("cannot accept a connection: {error}");
+                    return Accepted::Nothing;
                 }
             },
         }
@@ -58,7 +54,7 @@ pub fn accept(listener: &TcpListener) -> Caller {
 
 fn ready((socket, peer): (TcpStream, SocketAddr)) -> io::Result<(TcpStream, SocketAddr)> {
     socket.set_nonblocking(true)?;
-    // Answers go out whole, so waiting to fill a packet only delays them.
+    // Answers are written whole: waiting to fill a packet only delays them.
     socket.set_nodelay(true)?;
     Ok((socket, peer))
 }
@@ -68,8 +64,8 @@ fn no_room(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Some).contains(&errno)
 }
 
-/// Raises the process' limit of descriptors to what it may have, and says how many connections fit.
-pub fn connections_max() -> usize {
+/// Raises the process' soft limit of descriptors to the hard one; how many HTTP connections fit.
+pub(crate) fn http_connections_max() -> usize {
     let limit = getrlimit(Resource::Nofile);
     let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
     // A sandbox may forbid it; then the limit is as it was.

@@ -1,5 +1,4 @@
-//! A line to the HTTP library: one of a fixed number of internal connections, each of which has one
-//! request at a time.
+//! A connection to the HTTP library: one of a fixed number, each with one request at a time.
 //!
 //! ```text
 //! gate ── GET /v1/health HTTP/1.1 ──────────► tiny_http ─► worker
@@ -10,26 +9,25 @@
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
 
-use super::head::Head;
-use super::wire::Want;
+use super::parse::Head;
+use crate::server::gate::stream::Interest;
 
-/// The header that tells a worker the client's address.
-pub const CLIENT: &str = "X-Oxmon-Client";
+/// The header with the client's address, which the gate adds.
+pub(crate) const CLIENT: &str = "X-Oxmon-Client";
 
-/// A request that came in whole.
+/// A complete request.
 #[derive(Debug)]
-pub struct Whole {
+pub(crate) struct Request {
     /// Its head.
-    pub head: Head,
+    pub(crate) head: Head,
     /// Its body.
-    pub body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
     /// The client's address, without its port.
-    pub client: String,
+    pub(crate) client: String,
 }
 
-impl Whole {
-    /// The request as the HTTP library gets it: nothing in it is as the client wrote it but what
-    /// was checked.
+impl Request {
+    /// The bytes that the HTTP library gets: written from what was parsed, not copied.
     fn encode(&self) -> Vec<u8> {
         let Head { method, target, headers, .. } = &self.head;
         let mut text = format!("{method} {target} HTTP/1.1\r\n{CLIENT}: {}\r\n", self.client);
@@ -43,38 +41,34 @@ impl Whole {
     }
 }
 
-/// An answer that came back.
+/// A complete answer.
 #[derive(Debug)]
-pub struct Answered {
-    /// Whose request it answers.
-    pub client: u64,
+pub(crate) struct Response {
+    /// The connection whose request it answers.
+    pub(crate) client: u64,
     /// Its status.
-    pub status: u16,
+    pub(crate) status: u16,
     /// Head and body.
-    pub bytes: Vec<u8>,
+    pub(crate) bytes: Vec<u8>,
 }
 
-/// One internal connection.
-pub struct Line {
+/// A connection to the HTTP library.
+pub(crate) struct Backend {
     stream: UnixStream,
-    /// Whose request is under way.
+    /// The connection whose request is under way.
     client: Option<u64>,
     request: Vec<u8>,
     sent: usize,
     answer: Vec<u8>,
-    /// Bytes and status of the answer, once its head is there.
+    /// Bytes and status of the answer, once its head has arrived.
     expected: Option<(usize, u16)>,
     /// Whether the answer has no body whatever its head says.
     head_only: bool,
 }
 
-impl Line {
-    /// A line over a connection.
-    ///
-    /// # Errors
-    ///
-    /// When the connection can't be set not to block.
-    pub fn new(stream: UnixStream) -> io::Result<Self> {
+impl Backend {
+    /// A backend over a connection.
+    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
@@ -88,40 +82,40 @@ impl Line {
     }
 
     /// The connection.
-    pub fn stream(&self) -> &UnixStream {
+    pub(crate) fn stream(&self) -> &UnixStream {
         &self.stream
     }
 
-    /// Whether a request may be given to it.
-    pub fn is_free(&self) -> bool {
+    /// Whether it can take a request.
+    pub(crate) fn is_free(&self) -> bool {
         self.client.is_none()
     }
 
-    /// Takes a request, and writes of it what there is room for.
+    /// Takes a request, and writes as much of it as there is room for.
     ///
     /// # Errors
     ///
-    /// When the library has closed the line.
-    pub fn ask(&mut self, client: u64, whole: &Whole) -> io::Result<()> {
+    /// When the library has closed the connection.
+    pub(crate) fn send(&mut self, client: u64, request: &Request) -> io::Result<()> {
         self.client = Some(client);
-        self.head_only = whole.head.is_head();
-        self.request = whole.encode();
+        self.head_only = request.head.is_head();
+        self.request = request.encode();
         self.sent = 0;
         self.push()
     }
 
-    /// What to wait for: a free line waits too, since its end would be the end of the server.
-    pub fn want(&self) -> Want {
-        if self.sent < self.request.len() { Want::Write } else { Want::Read }
+    /// What to wait for. A free backend waits too: its end means that a worker died.
+    pub(crate) fn interest(&self) -> Interest {
+        if self.sent < self.request.len() { Interest::Write } else { Interest::Read }
     }
 
-    /// Moves what can move; gives the answer when it is whole.
+    /// Writes and reads what it can; the answer when it is complete.
     ///
     /// # Errors
     ///
-    /// When the library has closed the line or says what can't be read, which it never does to
-    /// requests that were checked.
-    pub fn pump(&mut self, scratch: &mut [u8]) -> io::Result<Option<Answered>> {
+    /// When the library has closed the connection or its answer can't be parsed, which no checked
+    /// request causes.
+    pub(crate) fn advance(&mut self, scratch: &mut [u8]) -> io::Result<Option<Response>> {
         self.push()?;
         loop {
             match self.stream.read(scratch) {
@@ -151,7 +145,7 @@ impl Line {
         Ok(())
     }
 
-    fn take(&mut self) -> io::Result<Option<Answered>> {
+    fn take(&mut self) -> io::Result<Option<Response>> {
         if self.expected.is_none() {
             self.expected = measure(&self.answer, self.head_only)?;
         }
@@ -164,11 +158,11 @@ impl Line {
         self.expected = None;
         self.request = Vec::new();
         self.sent = 0;
-        Ok(Some(Answered { client, status, bytes: std::mem::take(&mut self.answer) }))
+        Ok(Some(Response { client, status, bytes: std::mem::take(&mut self.answer) }))
     }
 }
 
-/// Bytes and status of an answer, once its head is whole.
+/// Bytes and status of an answer, once its head is complete.
 fn measure(answer: &[u8], head_only: bool) -> io::Result<Option<(usize, u16)>> {
     let Some(end) = answer.windows(4).position(|four| four == b"\r\n\r\n") else {
         return Ok(None);
@@ -189,15 +183,15 @@ fn measure(answer: &[u8], head_only: bool) -> io::Result<Option<(usize, u16)>> {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
-    use crate::server::gate::head;
+    use crate::server::gate::http::parse;
 
-    fn whole(text: &[u8], body: &[u8]) -> Whole {
-        let head = head::parse(text).unwrap();
-        Whole { head, body: body.to_vec(), client: "192.0.2.7".to_owned() }
+    fn whole(text: &[u8], body: &[u8]) -> Request {
+        let head = parse::parse(text).unwrap();
+        Request { head, body: body.to_vec(), client: "192.0.2.7".to_owned() }
     }
 
     #[test]
-    fn a_request_is_written_anew_without_what_is_not_passed() {
+    fn a_request_is_written_from_what_was_parsed() {
         let forged = b"POST /v1/x?y HTTP/1.1\r\nHost: h\r\nX-Oxmon-Client: 203.0.113.1\r\n\
             Connection: close\r\nAuthorization: Bearer t\r\nContent-Length: 2\r\n\r\n";
         let text = String::from_utf8(whole(forged, b"{}").encode()).unwrap();
@@ -221,19 +215,19 @@ mod tests {
     }
 
     #[test]
-    fn a_line_carries_one_request_and_notices_its_end() {
-        let (near, mut far) = UnixStream::pair().unwrap();
-        let mut line = Line::new(near).unwrap();
+    fn a_backend_carries_one_request_and_notices_its_end() {
+        let (gate, mut library) = UnixStream::pair().unwrap();
+        let mut backend = Backend::new(gate).unwrap();
         let mut scratch = [0; 64];
-        line.ask(7, &whole(b"GET / HTTP/1.0\r\n\r\n", b"")).unwrap();
-        assert!(line.pump(&mut scratch).unwrap().is_none() && !line.is_free());
-        let read = far.read(&mut scratch).unwrap();
+        backend.send(7, &whole(b"GET / HTTP/1.0\r\n\r\n", b"")).unwrap();
+        assert!(backend.advance(&mut scratch).unwrap().is_none() && !backend.is_free());
+        let read = library.read(&mut scratch).unwrap();
         assert!(scratch[..read].starts_with(b"GET / HTTP/1.1\r\n"));
-        far.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
-        let answered = line.pump(&mut scratch).unwrap().unwrap();
-        assert_eq!((answered.client, answered.status, line.is_free()), (7, 200, true));
+        library.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").unwrap();
+        let answered = backend.advance(&mut scratch).unwrap().unwrap();
+        assert_eq!((answered.client, answered.status, backend.is_free()), (7, 200, true));
         assert!(answered.bytes.ends_with(b"\r\n\r\nok"));
-        drop(far);
-        assert!(line.pump(&mut scratch).is_err());
+        drop(library);
+        assert!(backend.advance(&mut scratch).is_err());
     }
 }

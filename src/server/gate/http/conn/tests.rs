@@ -8,8 +8,8 @@ use super::*;
 /// A client's two ends: the test's, which blocks, and the gate's, which does not.
 struct Pair {
     far: TcpStream,
-    client: Client,
-    turn: Turn,
+    client: Conn,
+    cx: Context,
 }
 
 impl Pair {
@@ -21,15 +21,21 @@ impl Pair {
         near.set_nonblocking(true).unwrap();
         let now = Instant::now();
         let metrics = Arc::new(Metrics::register(&Registry::new()).unwrap());
-        let turn = Turn { now, scratch: vec![0; 1_024], metrics, stopping: false };
-        Self { far, client: Client::new(near, peer, None, now).unwrap(), turn }
+        let cx = Context {
+            now,
+            scratch: vec![0; 1_024],
+            metrics,
+            render: crate::server::api::refusal::render,
+            stopping: false,
+        };
+        Self { far, client: Conn::new(near, peer, None, now).unwrap(), cx }
     }
 
     /// Has the client go on until `done` takes what it needs.
     fn until<T>(&mut self, mut done: impl FnMut(Step) -> Option<T>) -> T {
         let limit = Instant::now() + Duration::from_secs(10);
         loop {
-            if let Some(value) = done(self.client.pump(&mut self.turn)) {
+            if let Some(value) = done(self.client.advance(&mut self.cx)) {
                 return value;
             }
             assert!(Instant::now() < limit, "the client does not get on");
@@ -37,10 +43,10 @@ impl Pair {
         }
     }
 
-    fn request(&mut self) -> Box<Whole> {
+    fn request(&mut self) -> Box<Request> {
         self.until(|step| match step {
-            Step::Ask(whole) => Some(whole),
-            Step::Wait(Some(Want::Read)) => None,
+            Step::Request(request) => Some(request),
+            Step::Wait(Some(Interest::Read)) => None,
             other => panic!("no request but {other:?}"),
         })
     }
@@ -48,7 +54,7 @@ impl Pair {
     fn answer(&mut self, body: &str) {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
         let bytes = format!("{head}{body}").into_bytes();
-        self.client.give(Answered { client: 0, status: 200, bytes }, &self.turn);
+        self.client.answer(Response { client: 0, status: 200, bytes }, &self.cx);
     }
 
     /// What the far side reads until it is `end`, or until the connection's end.
@@ -65,7 +71,7 @@ impl Pair {
     }
 
     fn pass(&mut self, secs: u64) {
-        self.turn.now += Duration::from_secs(secs);
+        self.cx.now += Duration::from_secs(secs);
     }
 }
 
@@ -77,12 +83,12 @@ fn requests_that_come_together_are_asked_one_after_the_other() {
     pair.far.write_all(two).unwrap();
     assert_eq!(pair.request().head.target, "/a");
     // The second waits for the answer to the first.
-    assert!(matches!(pair.client.pump(&mut pair.turn), Step::Wait(None)));
+    assert!(matches!(pair.client.advance(&mut pair.cx), Step::Wait(None)));
     pair.answer("one");
     let second = pair.request();
     assert_eq!((second.head.target.as_str(), second.body.as_slice()), ("/b", &b"xyz"[..]));
     pair.answer("two");
-    assert!(matches!(pair.client.pump(&mut pair.turn), Step::Wait(Some(Want::Read))));
+    assert!(matches!(pair.client.advance(&mut pair.cx), Step::Wait(Some(Interest::Read))));
     assert!(pair.read("one").starts_with("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"));
     assert!(pair.read("two").starts_with("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n"));
 }
@@ -116,7 +122,7 @@ fn the_connection_header_fits_the_version() {
         pair.far.write_all(request.as_bytes()).unwrap();
         pair.request();
         pair.answer("body");
-        pair.client.pump(&mut pair.turn);
+        pair.client.advance(&mut pair.cx);
         let said = pair.read("body");
         let header = option.map(|option| format!("\r\nConnection: {option}\r\n"));
         assert_eq!(said.contains("Connection"), header.is_some(), "{said}");
@@ -130,26 +136,26 @@ fn the_connection_header_fits_the_version() {
 #[test]
 fn a_slow_request_gets_408_and_a_silent_one_nothing() {
     let mut silent = Pair::new();
-    assert!(matches!(silent.client.pump(&mut silent.turn), Step::Wait(Some(Want::Read))));
+    assert!(matches!(silent.client.advance(&mut silent.cx), Step::Wait(Some(Interest::Read))));
     silent.pass(HTTP_REQUEST_SECS_MAX - 1);
-    assert!(!silent.client.is_late(silent.turn.now));
+    assert!(!silent.client.is_late(silent.cx.now));
     silent.pass(1);
-    assert!(silent.client.is_late(silent.turn.now));
-    assert!(matches!(silent.client.expire(&mut silent.turn), Step::Over));
+    assert!(silent.client.is_late(silent.cx.now));
+    assert!(matches!(silent.client.expire(&mut silent.cx), Step::Close));
 
     let mut slow = Pair::new();
     slow.far.write_all(b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nx").unwrap();
     slow.pass(10);
     while slow.client.slow_since().is_none() {
-        slow.client.pump(&mut slow.turn);
+        slow.client.advance(&mut slow.cx);
     }
     // A further byte gives no further time.
     slow.pass(10);
     slow.far.write_all(b"y").unwrap();
-    slow.client.pump(&mut slow.turn);
+    slow.client.advance(&mut slow.cx);
     slow.pass(5);
-    assert!(slow.client.is_late(slow.turn.now));
-    slow.client.expire(&mut slow.turn);
+    assert!(slow.client.is_late(slow.cx.now));
+    slow.client.expire(&mut slow.cx);
     let said = slow.read("");
     assert!(said.starts_with("HTTP/1.1 408 ") && said.contains("\r\nConnection: close\r\n"));
     assert!(said.contains("\"err_code\":1001") && said.contains("X-Trace-Id: "), "{said}");
@@ -160,16 +166,16 @@ fn an_idle_connection_may_stay_longer_than_a_new_one() {
     let mut pair = Pair::new();
     pair.far.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     pair.request();
-    assert!(pair.client.unasked_since().is_none() && pair.client.is_owed());
+    assert!(pair.client.idle_since().is_none() && pair.client.is_owed());
     pair.pass(1_000);
-    assert!(!pair.client.is_late(pair.turn.now), "a worker has no limit here");
+    assert!(!pair.client.is_late(pair.cx.now), "a worker has no limit here");
     pair.answer("ok");
-    pair.client.pump(&mut pair.turn);
-    assert!(pair.client.unasked_since() == Some(pair.turn.now) && !pair.client.is_owed());
+    pair.client.advance(&mut pair.cx);
+    assert!(pair.client.idle_since() == Some(pair.cx.now) && !pair.client.is_owed());
     pair.pass(HTTP_IDLE_SECS_MAX - 1);
-    assert!(!pair.client.is_late(pair.turn.now));
+    assert!(!pair.client.is_late(pair.cx.now));
     pair.pass(1);
-    assert!(pair.client.is_late(pair.turn.now));
+    assert!(pair.client.is_late(pair.cx.now));
     assert_eq!(pair.client.held(), 0, "an idle connection holds no memory");
 }
 
@@ -179,11 +185,11 @@ fn an_answer_that_nobody_takes_has_an_end() {
     pair.far.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").unwrap();
     pair.request();
     pair.answer(&"x".repeat(32 * 1024 * 1024));
-    assert!(matches!(pair.client.pump(&mut pair.turn), Step::Wait(Some(Want::Write))));
+    assert!(matches!(pair.client.advance(&mut pair.cx), Step::Wait(Some(Interest::Write))));
     assert!(pair.client.held() >= 32 * 1024 * 1024 && pair.client.slow_since().is_some());
     pair.pass(HTTP_ANSWER_SECS_MAX);
-    assert!(pair.client.is_late(pair.turn.now));
-    assert!(matches!(pair.client.expire(&mut pair.turn), Step::Over));
+    assert!(pair.client.is_late(pair.cx.now));
+    assert!(matches!(pair.client.expire(&mut pair.cx), Step::Close));
 }
 
 #[test]
@@ -196,7 +202,7 @@ fn one_that_is_refused_is_heard_out_so_that_it_reads_why() {
     assert!(said.starts_with("HTTP/1.1 400 "), "{said}");
     drop(pair.far.shutdown(std::net::Shutdown::Both));
     let limit = Instant::now() + Duration::from_secs(10);
-    while !matches!(pair.client.pump(&mut pair.turn), Step::Over) {
+    while !matches!(pair.client.advance(&mut pair.cx), Step::Close) {
         assert!(Instant::now() < limit);
     }
 }

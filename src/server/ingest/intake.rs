@@ -1,0 +1,310 @@
+//! From a report to the store: authentication, admission, and the acknowledgement after the commit.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use futures_channel::oneshot;
+use parking_lot::Mutex;
+
+use super::admit::{AcceptedTimes, Reason, Rejected, check_batch};
+use super::auth::{TokenHash, Whitelist, hash};
+use super::decode::{RawPoint, Report};
+use super::metrics::Metrics;
+use super::outcome::{Decision, Outcome};
+use super::series_lists::{self, SeriesLists};
+use crate::base::clock::{Clock, DAY_MS};
+use crate::model::agent_id::check_agent_id;
+use crate::model::series::Labels;
+use crate::server::config::ServerConfig;
+use crate::server::storage::{Ack, ResolvedTick, Series, StorageError, Store, Stored};
+
+/// The caller, by its metadata.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Caller {
+    agent_id: String,
+    token_hash: Option<TokenHash>,
+}
+
+impl Caller {
+    /// A caller by the values of `agent-id` and `authorization`.
+    pub(crate) fn new(agent_id: &str, authorization: &str) -> Self {
+        let token = authorization.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
+        let token = token.and_then(|_| authorization.get(7..)).map(str::trim);
+        Self { agent_id: agent_id.to_owned(), token_hash: token.map(hash) }
+    }
+}
+
+/// Takes reports. One for the process.
+pub(crate) struct Intake {
+    /// Agents and their tokens.
+    pub(crate) whitelist: Arc<Whitelist>,
+    /// The metrics of ingest.
+    pub(crate) metrics: Arc<Metrics>,
+    series_lists: SeriesLists,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    require_auth: bool,
+    retention_ms: i64,
+    stopping: AtomicBool,
+}
+
+impl Intake {
+    /// An intake into `store`.
+    pub(crate) fn new(
+        config: &ServerConfig,
+        whitelist: Arc<Whitelist>,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            whitelist,
+            metrics: Arc::new(Metrics::register(registry)?),
+            series_lists: SeriesLists::default(),
+            store,
+            clock,
+            require_auth: config.require_agent_auth,
+            retention_ms: i64::from(config.retention_days) * DAY_MS,
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Refuses every report from now on.
+    pub(crate) fn stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether reports are taken.
+    pub(crate) fn is_serving(&self) -> bool {
+        !self.stopping.load(Ordering::SeqCst)
+    }
+
+    /// The range of times that is accepted now.
+    pub(crate) fn accepted_times(&self) -> AcceptedTimes {
+        AcceptedTimes::at(self.clock.possible_ms(), self.retention_ms)
+    }
+
+    /// Checks the caller's token, where one is required.
+    ///
+    /// # Errors
+    ///
+    /// `Unauthenticated`, with the message for the caller.
+    pub(crate) fn authenticate(&self, caller: &Caller) -> Result<(), Outcome> {
+        if !self.require_auth {
+            return Ok(());
+        }
+        let message = match &caller.token_hash {
+            None => "token required: send authorization: Bearer TOKEN and agent-id: ID",
+            Some(hash) if self.whitelist.allows_hash(&caller.agent_id, hash) => return Ok(()),
+            Some(_) => "the token does not belong to this agent; check the whitelist",
+        };
+        Err(Outcome::Unauthenticated(message.to_owned()))
+    }
+
+    /// Checks that an authenticated caller may report for `agent_id`.
+    ///
+    /// # Errors
+    ///
+    /// `Denied`, with the message for the caller.
+    pub(crate) fn authorize(&self, caller: &Caller, agent_id: &str) -> Result<(), Outcome> {
+        if !self.require_auth || agent_id == caller.agent_id {
+            return Ok(());
+        }
+        let shown: String = agent_id.chars().take(64).collect();
+        Err(Outcome::Denied(format!("this token may not report as `{shown}`")))
+    }
+
+    /// Authenticates and admits a report, and queues what is valid.
+    pub(crate) fn report(&self, caller: &Caller, report: &Report) -> Decision {
+        let decision = self.decide(caller, report).unwrap_or_else(Decision::Now);
+        if let Decision::Now(outcome) = &decision {
+            self.metrics.count(outcome);
+        }
+        decision
+    }
+
+    fn decide(&self, caller: &Caller, report: &Report) -> Result<Decision, Outcome> {
+        self.authenticate(caller)?;
+        check_batch(report.agent(), report.len()).map_err(Outcome::Refused)?;
+        self.authorize(caller, report.agent())?;
+        if !report.is_of_one_agent() {
+            return self.decide_relayed(caller, report);
+        }
+        let mut rejected = Rejected::default();
+        let points: Vec<RawPoint<'_>> = report.points().collect();
+        let ticks = self.ticks(report.agent(), &points, &mut rejected);
+        let admitted = Admitted { agent: report.agent().into(), ticks };
+        Ok(self.submit(vec![admitted], rejected, report.len()))
+    }
+
+    /// Without authentication, one report may hold points of several agents.
+    fn decide_relayed(&self, caller: &Caller, report: &Report) -> Result<Decision, Outcome> {
+        let mut by_agent: BTreeMap<&str, Vec<RawPoint<'_>>> = BTreeMap::new();
+        for point in report.points() {
+            let agent = if point.agent().is_empty() { report.agent() } else { point.agent() };
+            by_agent.entry(agent).or_default().push(point);
+        }
+        for agent in by_agent.keys() {
+            self.authorize(caller, agent)?;
+            check_agent_id(agent).map_err(Outcome::Refused)?;
+        }
+        let mut rejected = Rejected::default();
+        let admitted = by_agent
+            .into_iter()
+            .map(|(agent, points)| {
+                let ticks = self.ticks(agent, &points, &mut rejected);
+                Admitted { agent: agent.into(), ticks }
+            })
+            .collect();
+        Ok(self.submit(admitted, rejected, report.len()))
+    }
+
+    fn ticks(
+        &self,
+        agent: &str,
+        points: &[RawPoint<'_>],
+        rejected: &mut Rejected,
+    ) -> Vec<ResolvedTick> {
+        let times = self.accepted_times();
+        let resolver = self.series_lists.of(&*self.store, agent, self.clock.now_ms());
+        points
+            .chunk_by(|a, b| a.timestamp_ms() == b.timestamp_ms())
+            .filter_map(|run| resolver.tick(run, &times, rejected))
+            .collect()
+    }
+
+    /// The series of an agent with this name and these labels.
+    ///
+    /// # Errors
+    ///
+    /// Why its points are rejected.
+    pub(crate) fn resolve(
+        &self,
+        agent: &str,
+        metric: Arc<str>,
+        labels: Labels,
+    ) -> Result<Arc<Series>, Reason> {
+        series_lists::resolve(&*self.store, agent, metric, labels)
+    }
+
+    /// Forgets the series lists of agents that no longer report. Called about once a minute.
+    pub(crate) fn sweep(&self) {
+        self.series_lists.sweep(self.clock.now_ms());
+    }
+
+    /// Reports that wait for the store now, and reports that it has answered since the start.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        let answered = self.metrics.answered.get();
+        let queued = self.metrics.queued.get();
+        (queued.saturating_sub(answered), answered)
+    }
+
+    /// Queues what was admitted of a report of `of` points.
+    pub(crate) fn submit(
+        &self,
+        mut admitted: Vec<Admitted>,
+        rejected: Rejected,
+        of: usize,
+    ) -> Decision {
+        admitted.retain(|part| !part.ticks.is_empty());
+        if admitted.is_empty() {
+            self.metrics.reject(&rejected);
+            return Decision::Now(Outcome::Stored(rejected.message(of)));
+        }
+        let (answer, answered) = oneshot::channel();
+        let metrics = self.metrics.clone();
+        let pending = Pending { answer, metrics, rejected, of, since: Instant::now() };
+        let mut acks = if admitted.len() == 1 {
+            vec![Box::new(move |result| pending.complete(result)) as Ack]
+        } else {
+            Join::split(admitted.len(), Box::new(move |result| pending.complete(result)))
+        };
+        self.metrics.queued.inc();
+        for part in admitted {
+            let Some(ack) = acks.pop() else { break };
+            if let Err(refused) = self.store.submit_resolved(&part.agent, part.ticks, ack) {
+                // Earlier parts may be stored; sending all again stores no duplicate.
+                self.metrics.answered.inc();
+                return Decision::Now(Outcome::from(&refused));
+            }
+        }
+        Decision::Later(answered)
+    }
+}
+
+/// What is to be stored of one agent.
+pub(crate) struct Admitted {
+    /// The agent.
+    pub(crate) agent: Box<str>,
+    /// Its ticks.
+    pub(crate) ticks: Vec<ResolvedTick>,
+}
+
+/// A report whose outcome is pending.
+struct Pending {
+    answer: oneshot::Sender<Outcome>,
+    metrics: Arc<Metrics>,
+    rejected: Rejected,
+    of: usize,
+    since: Instant,
+}
+
+impl Pending {
+    fn complete(mut self, result: Result<Stored, StorageError>) {
+        if let Ok(stored) = &result {
+            self.rejected.add_many(Reason::NoRoom, stored.left_out);
+            self.metrics.stored(stored);
+            self.metrics.reject(&self.rejected);
+        }
+        let outcome = Outcome::of_store(result, self.rejected.message(self.of));
+        self.metrics.answered.inc();
+        self.metrics.count(&outcome);
+        self.metrics.seconds.observe(self.since.elapsed().as_secs_f64());
+        // A caller that has gone away misses only the answer.
+        let _ = self.answer.send(outcome);
+    }
+}
+
+/// Waits for several acknowledgements, and passes on the first failure or the sum.
+struct Join {
+    open: AtomicUsize,
+    state: Mutex<(Option<Ack>, Result<Stored, StorageError>)>,
+}
+
+impl Join {
+    /// As many acknowledgements as there are parts; `whole` is called after the last.
+    fn split(parts: usize, whole: Ack) -> Vec<Ack> {
+        let state = Mutex::new((Some(whole), Ok(Stored::default())));
+        let join = Arc::new(Self { open: AtomicUsize::new(parts), state });
+        let one = || {
+            let join = Arc::clone(&join);
+            Box::new(move |result| join.done(result)) as Ack
+        };
+        (0..parts).map(|_| one()).collect()
+    }
+
+    fn done(&self, result: Result<Stored, StorageError>) {
+        let complete = {
+            let mut state = self.state.lock();
+            match (&mut state.1, result) {
+                (Ok(sum), Ok(stored)) => {
+                    sum.new += stored.new;
+                    sum.known += stored.known;
+                    sum.left_out += stored.left_out;
+                }
+                (Ok(_), Err(error)) => state.1 = Err(error),
+                (Err(_), _) => {}
+            }
+            if self.open.fetch_sub(1, Ordering::SeqCst) > 1 {
+                return;
+            }
+            let result = std::mem::replace(&mut state.1, Ok(Stored::default()));
+            state.0.take().map(|whole| (whole, result))
+        };
+        if let Some((whole, result)) = complete {
+            whole(result);
+        }
+    }
+}

@@ -8,4 +8,6 @@ pub mod ids;
 pub mod keys;
 pub mod limits;
 pub mod logging;
+#[cfg(feature = "server")]
+pub mod metrics;
 pub mod steady;

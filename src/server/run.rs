@@ -86,15 +86,15 @@ impl Server {
         let clock: Arc<dyn Clock> = Arc::new(SteadyClock::new(SystemClock));
         let registry = prometheus::Registry::new();
         let started_ms = clock.now_ms();
-        process::register(&registry, started_ms).map_err(metrics_error)?;
-        let api_metrics = api::metrics::Metrics::register(&registry).map_err(metrics_error)?;
+        process::register(&registry, started_ms)?;
+        let api_metrics = api::metrics::Metrics::register(&registry)?;
         let dir = config.data_dir.display();
         let unusable = |error| data_dir_error(&dir.to_string(), error);
         let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
 
         let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
-        control.register(&registry).map_err(metrics_error)?;
+        control.register(&registry)?;
         let auth = Arc::new(Auth::open(&config.auth, &control, started_ms)?);
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
@@ -136,7 +136,7 @@ impl Server {
             Arc::clone(&app.clock),
             &app.registry,
         );
-        let intake = Arc::new(intake.map_err(metrics_error)?);
+        let intake = Arc::new(intake?);
         let http = HttpServer::start(Arc::clone(&app))?;
         let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), certificates.as_ref())?;
         let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
@@ -197,10 +197,6 @@ fn data_dir_error(dir: &str, error: StorageError) -> Fatal {
         StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
         error => Fatal::new(Exit::DataDir, format!("cannot use data_dir {dir}: {error}")),
     }
-}
-
-fn metrics_error(error: prometheus::Error) -> Fatal {
-    Fatal::new(Exit::Failed, format!("cannot register metrics: {error}"))
 }
 
 fn set_log_level(config: &ServerConfig) {

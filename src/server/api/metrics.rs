@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, IntCounterVec, IntGauge, Registry};
+
+use crate::base::metrics::Group;
 
 /// `oxmon_api_…`.
 pub struct Metrics {
@@ -21,21 +23,21 @@ impl Metrics {
     ///
     /// When the registry has them already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let calls = IntCounterVec::new(
-            Opts::new("oxmon_api_calls_total", "Calls served, by route and status."),
-            &["method", "route", "status"],
-        )?;
-        let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0];
-        let seconds =
-            HistogramOpts::new("oxmon_api_call_seconds", "Time to serve a call, without its wait.");
-        let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
-        let active = IntGauge::new("oxmon_api_calls_active", "Calls that are being served.")?;
-        let uptime = IntGauge::new("oxmon_uptime_seconds", "Seconds since the server started.")?;
-        registry.register(Box::new(calls.clone()))?;
-        registry.register(Box::new(seconds.clone()))?;
-        registry.register(Box::new(active.clone()))?;
-        registry.register(Box::new(uptime.clone()))?;
-        Ok(Self { calls, seconds, active, uptime })
+        let group = Group(registry);
+        Ok(Self {
+            calls: group.counters(
+                "oxmon_api_calls_total",
+                "Calls served, by route and status.",
+                &["method", "route", "status"],
+            )?,
+            seconds: group.seconds(
+                "oxmon_api_call_seconds",
+                "Time to serve a call, without its wait.",
+                &[0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0],
+            )?,
+            active: group.gauge("oxmon_api_calls_active", "Calls that are being served.")?,
+            uptime: group.gauge("oxmon_uptime_seconds", "Seconds since the server started.")?,
+        })
     }
 
     /// Counts a call. A path without a route counts as `none`, whatever its method, so that

@@ -1,8 +1,8 @@
 //! What `cert.db` tells of itself.
 
-use prometheus::{Histogram, HistogramOpts, IntGauge, Registry};
+use prometheus::{Histogram, IntGauge, Registry};
 
-use crate::server::storage::StorageError;
+use crate::base::metrics::Group;
 
 /// `oxmon_control_…`.
 pub struct Metrics {
@@ -13,30 +13,25 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes them.
-    ///
-    /// # Errors
-    ///
-    /// When their names can't be any, which they can.
-    pub fn new() -> Result<Self, StorageError> {
-        let made = || -> Result<Self, prometheus::Error> {
-            let help = "Writes to cert.db that wait or are under way.";
-            let seconds = "Time of one write to cert.db, its wait included.";
-            let buckets = prometheus::exponential_buckets(0.000_25, 2.0, 14)?;
-            let options = HistogramOpts::new("oxmon_control_write_seconds", seconds);
-            Ok(Self {
-                queue_depth: IntGauge::new("oxmon_control_queue_depth", help)?,
-                write_seconds: Histogram::with_opts(options.buckets(buckets))?,
-            })
-        };
-        made().map_err(|error| StorageError::Invalid(format!("the metrics of cert.db: {error}")))
+    /// Makes them. Tools that open `cert.db` for one task do not show them.
+    pub fn new() -> Result<Self, prometheus::Error> {
+        let unshown = Registry::new();
+        let group = Group(&unshown);
+        Ok(Self {
+            queue_depth: group.gauge(
+                "oxmon_control_queue_depth",
+                "Writes to cert.db that wait or are under way.",
+            )?,
+            write_seconds: group.seconds_from(
+                0.000_25,
+                14,
+                "oxmon_control_write_seconds",
+                "Time of one write to cert.db, its wait included.",
+            )?,
+        })
     }
 
-    /// Registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
+    /// Registers them with the registry that `/metrics` shows.
     pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.queue_depth.clone()))?;
         registry.register(Box::new(self.write_seconds.clone()))

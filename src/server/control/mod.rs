@@ -73,7 +73,8 @@ impl Control {
                 Ok(())
             }
         });
-        let metrics = Metrics::new()?;
+        let metrics = Metrics::new()
+            .map_err(|error| StorageError::Invalid(format!("the metrics of cert.db: {error}")))?;
         Ok(Self(Arc::new(Inner { metrics, writer, readers: bounded(READERS_KEPT), path })))
     }
 

@@ -1,9 +1,10 @@
 //! Metrics of ingest.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry};
+use prometheus::{Histogram, IntCounter, Registry};
 
 use super::admit::{Reason, Rejected};
 use super::outcome::Outcome;
+use crate::base::metrics::Group;
 use crate::server::storage::Stored;
 
 /// `oxmon_ingest_…`.
@@ -26,47 +27,36 @@ const OUTCOMES: [&str; 6] =
 impl Metrics {
     /// Makes and registers them.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let points = IntCounterVec::new(
-            Opts::new(
-                "oxmon_ingest_points_total",
-                "Points that were stored, or that were stored already.",
-            ),
+        let group = Group(registry);
+        let points = group.counters(
+            "oxmon_ingest_points_total",
+            "Points that were stored, or that were stored already.",
             &["kind"],
         )?;
-        let rejected = IntCounterVec::new(
-            Opts::new("oxmon_ingest_points_left_out_total", "Points that were rejected."),
+        let rejected = group.counters(
+            "oxmon_ingest_points_left_out_total",
+            "Points that were rejected.",
             &["reason"],
         )?;
-        let batches = IntCounterVec::new(
-            Opts::new("oxmon_ingest_batches_total", "Batches, by the answer to their sender."),
+        let batches = group.counters(
+            "oxmon_ingest_batches_total",
+            "Batches, by the answer to their sender.",
             &["outcome"],
         )?;
-        for family in [&points, &rejected, &batches] {
-            registry.register(Box::new(family.clone()))?;
-        }
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let queued = counter("oxmon_ingest_queued_total", "Reports queued for the store.")?;
-        let answered =
-            counter("oxmon_ingest_answered_total", "Reports that the store has answered.")?;
-        let seconds = HistogramOpts::new(
-            "oxmon_ingest_answer_seconds",
-            "Seconds from queueing a report to the store's answer.",
-        );
-        let buckets = prometheus::exponential_buckets(0.001, 2.0, 14)?;
-        let seconds = Histogram::with_opts(seconds.buckets(buckets))?;
-        registry.register(Box::new(seconds.clone()))?;
         Ok(Self {
-            seconds,
+            seconds: group.seconds_from(
+                0.001,
+                14,
+                "oxmon_ingest_answer_seconds",
+                "Seconds from queueing a report to the store's answer.",
+            )?,
             points_new: points.with_label_values(&["new"]),
             points_known: points.with_label_values(&["known"]),
             rejected: Reason::ALL.map(|reason| rejected.with_label_values(&[reason.name()])).into(),
             batches: OUTCOMES.map(|outcome| batches.with_label_values(&[outcome])),
-            queued,
-            answered,
+            queued: group.counter("oxmon_ingest_queued_total", "Reports queued for the store.")?,
+            answered: group
+                .counter("oxmon_ingest_answered_total", "Reports that the store has answered.")?,
         })
     }
 

@@ -1,8 +1,8 @@
 //! What the notifier tells of itself.
 
-use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 
-use crate::base::exit::{Exit, Fatal};
+use crate::base::metrics::Group;
 
 /// `oxmon_notify_…`.
 pub struct Metrics {
@@ -24,44 +24,29 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
-    pub fn register(registry: &Registry) -> Result<Self, Fatal> {
-        Self::make(registry)
-            .map_err(|error| Fatal::new(Exit::Failed, format!("cannot register metrics: {error}")))
-    }
-
-    fn make(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let counter = |name: &str, help: &str| -> Result<IntCounterVec, prometheus::Error> {
-            let counter = IntCounterVec::new(Opts::new(name, help), &["channel_type"])?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let options = HistogramOpts::new("oxmon_notify_attempt_seconds", "Time of one attempt.")
-            .buckets(vec![0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0]);
-        let seconds = HistogramVec::new(options, &["channel_type"])?;
-        registry.register(Box::new(seconds.clone()))?;
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let group = Group(registry);
+        let by_type = |name, help| group.counters(name, help, &["channel_type"]);
         Ok(Self {
-            outbox: gauge("oxmon_notify_outbox_depth", "Notifications that wait for a channel.")?,
-            notices: gauge(
+            outbox: group
+                .gauge("oxmon_notify_outbox_depth", "Notifications that wait for a channel.")?,
+            notices: group.gauge(
                 "oxmon_notify_notices_waiting",
                 "Alerts that wait for their group or for a silence window's end.",
             )?,
-            sent: counter("oxmon_notify_sent_total", "Attempts that served every recipient.")?,
-            failed: counter("oxmon_notify_failed_total", "Attempts that failed.")?,
-            given_up: counter("oxmon_notify_given_up_total", "Notifications given up.")?,
-            suppressed: counter(
+            sent: by_type("oxmon_notify_sent_total", "Attempts that served every recipient.")?,
+            failed: by_type("oxmon_notify_failed_total", "Attempts that failed.")?,
+            given_up: by_type("oxmon_notify_given_up_total", "Notifications given up.")?,
+            suppressed: by_type(
                 "oxmon_notify_suppressed_total",
                 "Notifications that a silence window held back.",
             )?,
-            seconds,
+            seconds: group.seconds_by(
+                "channel_type",
+                "oxmon_notify_attempt_seconds",
+                "Time of one attempt.",
+                &[0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0],
+            )?,
         })
     }
 }

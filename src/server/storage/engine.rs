@@ -55,7 +55,7 @@ impl Engine {
         registry: &prometheus::Registry,
     ) -> Result<Arc<Self>, StorageError> {
         let lock_file = open::lock_folder(&config.data_dir)?;
-        let metrics = Metrics::new(registry)
+        let metrics = Metrics::register(registry)
             .map_err(|error| StorageError::Invalid(format!("the store's metrics: {error}")))?;
         let shared = Arc::new(Shared {
             data_dir: config.data_dir.clone(),

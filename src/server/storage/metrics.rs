@@ -1,6 +1,8 @@
 //! The store's own figures, for the Prometheus exposition.
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntGauge, Registry};
+
+use crate::base::metrics::Group;
 
 /// Counters and gauges of the store.
 pub struct Metrics {
@@ -33,43 +35,49 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Makes the metrics and registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has one of the names already.
-    pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let made = IntCounter::new(format!("oxmon_storage_{name}"), help)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok(made)
-        };
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let made = IntGauge::new(format!("oxmon_storage_{name}"), help)?;
-            registry.register(Box::new(made.clone()))?;
-            Ok(made)
-        };
-        let seconds = |name: &str, help: &str| -> Result<Histogram, prometheus::Error> {
-            let buckets = prometheus::exponential_buckets(0.000_25, 2.0, 14)?;
-            let options = HistogramOpts::new(format!("oxmon_storage_{name}"), help);
-            let made = Histogram::with_opts(options.buckets(buckets))?;
-            registry.register(Box::new(made.clone()))?;
-            Ok(made)
-        };
+    /// Makes and registers them.
+    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let group = Group(registry);
         Ok(Self {
-            commits: counter("commits_total", "Transactions of points and events.")?,
-            commit_failures: counter("commit_failures_total", "Transactions that failed.")?,
-            commit_seconds: seconds("commit_seconds", "Time of one transaction.")?,
-            batches: counter("batches_total", "Batches acknowledged after their commit.")?,
-            points: counter("points_total", "Points stored for the first time.")?,
-            duplicates: counter("duplicate_points_total", "Points that were stored before.")?,
-            queue_depth: gauge("queue_depth", "Batches that wait for their transaction.")?,
-            head_bytes: gauge("head_bytes", "Bytes of points in memory, not packed yet.")?,
-            chunks: counter("chunks_total", "Chunks packed.")?,
-            packed_points: counter("packed_points_total", "Points packed into chunks.")?,
-            disk_full: gauge("disk_full", "1 while the last write found no room on the disk.")?,
-            read_seconds: seconds("read_seconds", "Time of one read.")?,
-            damaged: counter("damaged_files_total", "Day files set aside as damaged.")?,
+            commits: group
+                .counter("oxmon_storage_commits_total", "Transactions of points and events.")?,
+            commit_failures: group
+                .counter("oxmon_storage_commit_failures_total", "Transactions that failed.")?,
+            commit_seconds: group.seconds_from(
+                0.000_25,
+                14,
+                "oxmon_storage_commit_seconds",
+                "Time of one transaction.",
+            )?,
+            batches: group.counter(
+                "oxmon_storage_batches_total",
+                "Batches acknowledged after their commit.",
+            )?,
+            points: group
+                .counter("oxmon_storage_points_total", "Points stored for the first time.")?,
+            duplicates: group.counter(
+                "oxmon_storage_duplicate_points_total",
+                "Points that were stored before.",
+            )?,
+            queue_depth: group
+                .gauge("oxmon_storage_queue_depth", "Batches that wait for their transaction.")?,
+            head_bytes: group
+                .gauge("oxmon_storage_head_bytes", "Bytes of points in memory, not packed yet.")?,
+            chunks: group.counter("oxmon_storage_chunks_total", "Chunks packed.")?,
+            packed_points: group
+                .counter("oxmon_storage_packed_points_total", "Points packed into chunks.")?,
+            disk_full: group.gauge(
+                "oxmon_storage_disk_full",
+                "1 while the last write found no room on the disk.",
+            )?,
+            read_seconds: group.seconds_from(
+                0.000_25,
+                14,
+                "oxmon_storage_read_seconds",
+                "Time of one read.",
+            )?,
+            damaged: group
+                .counter("oxmon_storage_damaged_files_total", "Day files set aside as damaged.")?,
         })
     }
 }

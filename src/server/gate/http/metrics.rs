@@ -1,9 +1,8 @@
 //! Metrics of the HTTP side of the gate.
 
-use prometheus::{
-    Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    exponential_buckets,
-};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
+
+use crate::base::metrics::Group;
 
 /// `oxmon_http_…`.
 pub(crate) struct Metrics {
@@ -55,41 +54,35 @@ impl Closed {
 impl Metrics {
     /// Makes and registers them.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::new(name, help)?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let counter = |name: &str, help: &str, label| -> Result<IntCounterVec, prometheus::Error> {
-            let counter = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let options = HistogramOpts::new(
-            "oxmon_http_turnaround_seconds",
-            "Time from a complete request to its answer, waiting included.",
-        );
-        let seconds =
-            Histogram::with_opts(options.buckets(exponential_buckets(0.000_5, 2.0, 15)?))?;
-        registry.register(Box::new(seconds.clone()))?;
-        let answers = counter("oxmon_http_answers_total", "Answers, refusals included.", "status")?;
-        let closed = counter(
+        let group = Group(registry);
+        let answers = group.counters(
+            "oxmon_http_answers_total",
+            "Answers, refusals included.",
+            &["status"],
+        )?;
+        let closed = group.counters(
             "oxmon_http_connections_closed_total",
             "Connections ended by the server without an answer.",
-            "reason",
+            &["reason"],
         )?;
         for reason in Closed::ALL {
             closed.with_label_values(&[reason.name()]);
         }
         Ok(Self {
-            open: gauge("oxmon_http_connections", "Open connections.")?,
-            queue_depth: gauge("oxmon_http_queue_depth", "Requests that wait for a worker.")?,
-            seconds,
+            open: group.gauge("oxmon_http_connections", "Open connections.")?,
+            queue_depth: group
+                .gauge("oxmon_http_queue_depth", "Requests that wait for a worker.")?,
+            seconds: group.seconds_from(
+                0.000_5,
+                15,
+                "oxmon_http_turnaround_seconds",
+                "Time from a complete request to its answer, waiting included.",
+            )?,
             answers: CLASSES.map(|class| answers.with_label_values(&[class])),
-            refused: counter(
+            refused: group.counters(
                 "oxmon_http_refused_total",
                 "Requests refused before a worker.",
-                "reason",
+                &["reason"],
             )?,
             closed,
         })

@@ -5,7 +5,6 @@ use std::collections::HashMap;
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
-use crate::server::ingest::auth::{TokenHash, Whitelisted};
 use crate::server::storage::{Listing, Page};
 
 /// A token is stored as the SHA-256 of its text; so is an enrolment code.
@@ -27,10 +26,28 @@ CREATE TABLE enroll_codes (
 );
 ";
 
+/// SHA-256 of the text of a token or an enrolment code.
+pub type TokenHash = [u8; 32];
+
+/// A row of `agent_whitelist`: an agent that may report. Times are Unix milliseconds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WhitelistRow {
+    /// The row's id.
+    pub id: String,
+    /// The agent.
+    pub agent_id: String,
+    /// What a person said of it.
+    pub description: Option<String>,
+    /// When it was added.
+    pub created_ms: i64,
+    /// When its description or its token last changed.
+    pub updated_ms: i64,
+}
+
 const COLUMNS: &str = "id, agent_id, description, created_at, updated_at";
 
-fn row(row: &Row<'_>) -> rusqlite::Result<Whitelisted> {
-    Ok(Whitelisted {
+fn row(row: &Row<'_>) -> rusqlite::Result<WhitelistRow> {
+    Ok(WhitelistRow {
         id: row.get(0)?,
         agent_id: row.get(1)?,
         description: row.get(2)?,
@@ -47,7 +64,7 @@ pub fn hashes(db: &Connection) -> rusqlite::Result<HashMap<Box<str>, TokenHash>>
 }
 
 /// A page of the list, newest first.
-pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<Whitelisted>> {
+pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<WhitelistRow>> {
     let total: i64 = db.query_row("SELECT count(*) FROM agent_whitelist", [], |row| row.get(0))?;
     let sql = format!(
         "SELECT {COLUMNS} FROM agent_whitelist ORDER BY created_at DESC, id DESC LIMIT ?1 OFFSET ?2"
@@ -59,7 +76,7 @@ pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<Whitelisted
 }
 
 /// The row with this id, or else that of the agent with this id.
-pub fn get(db: &Connection, id: &str) -> rusqlite::Result<Option<Whitelisted>> {
+pub fn get(db: &Connection, id: &str) -> rusqlite::Result<Option<WhitelistRow>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM agent_whitelist WHERE id = ?1 OR agent_id = ?1
          ORDER BY id = ?1 DESC LIMIT 1"

@@ -14,31 +14,13 @@ use crate::base::ids::{new_id, random_hex};
 use crate::base::limits::TEXT_BYTES_MAX;
 use crate::model::agent_id::check_agent_id;
 use crate::server::control::Control;
-use crate::server::control::whitelist as table;
+use crate::server::control::whitelist::{self as table, TokenHash, WhitelistRow};
 use crate::server::storage::{Listing, Page, StorageError};
 
 /// How long an enrolment code can be used.
 pub const CODE_LIFE_MS: i64 = 10 * MINUTE_MS;
 /// Random bytes of a token and of a code.
 const SECRET_BYTES: usize = 32;
-
-/// SHA-256 of a token's text.
-pub type TokenHash = [u8; 32];
-
-/// An agent that may report. Times are Unix milliseconds, to the second.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whitelisted {
-    /// The row's id.
-    pub id: String,
-    /// The agent.
-    pub agent_id: String,
-    /// What a person said of it.
-    pub description: Option<String>,
-    /// When it was added.
-    pub created_ms: i64,
-    /// When its description or its token last changed.
-    pub updated_ms: i64,
-}
 
 /// Why the whitelist did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -91,7 +73,7 @@ impl Whitelist {
     }
 
     /// Agents on the list, newest first.
-    pub fn list(&self, page: Page) -> Result<Listing<Whitelisted>, WhitelistError> {
+    pub fn list(&self, page: Page) -> Result<Listing<WhitelistRow>, WhitelistError> {
         self.control.read(|db| Ok(table::list(db, page)?))
     }
 
@@ -100,7 +82,7 @@ impl Whitelist {
     /// # Errors
     ///
     /// `NotFound`, or when `cert.db` can't be read.
-    pub fn get(&self, id: &str) -> Result<Whitelisted, WhitelistError> {
+    pub fn get(&self, id: &str) -> Result<WhitelistRow, WhitelistError> {
         self.control.read(|db| find(db, id))
     }
 
@@ -113,7 +95,7 @@ impl Whitelist {
         &self,
         agent_id: &str,
         description: Option<&str>,
-    ) -> Result<(Whitelisted, String), WhitelistError> {
+    ) -> Result<(WhitelistRow, String), WhitelistError> {
         check_agent_id(agent_id).map_err(WhitelistError::Invalid)?;
         check_description(description)?;
         let (agent, description) = (agent_id.to_owned(), description.map(str::to_owned));
@@ -138,7 +120,7 @@ impl Whitelist {
         &self,
         id: &str,
         description: Option<&str>,
-    ) -> Result<Whitelisted, WhitelistError> {
+    ) -> Result<WhitelistRow, WhitelistError> {
         check_description(description)?;
         let (id, description) = (id.to_owned(), description.map(str::to_owned));
         self.change(move |tx, now_ms| {
@@ -298,7 +280,7 @@ pub fn hash(secret: &str) -> TokenHash {
     Sha256::digest(secret.as_bytes()).into()
 }
 
-fn find(db: &rusqlite::Connection, id: &str) -> Result<Whitelisted, WhitelistError> {
+fn find(db: &rusqlite::Connection, id: &str) -> Result<WhitelistRow, WhitelistError> {
     table::get(db, id)?.ok_or_else(|| WhitelistError::NotFound(id.chars().take(64).collect()))
 }
 

@@ -9,7 +9,7 @@ use futures_channel::oneshot;
 use parking_lot::Mutex;
 
 use super::admit::{AcceptedTimes, Reason, Rejected, check_batch};
-use super::auth::{TokenHash, Whitelist, hash};
+use super::auth::{Whitelist, hash};
 use super::decode::{RawPoint, Report};
 use super::metrics::Metrics;
 use super::outcome::{Decision, Outcome};
@@ -18,6 +18,7 @@ use crate::base::clock::{Clock, DAY_MS};
 use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::config::ServerConfig;
+use crate::server::control::whitelist::TokenHash;
 use crate::server::storage::{Ack, ResolvedTick, Series, StorageError, Store, Stored};
 
 /// The caller, by its metadata.

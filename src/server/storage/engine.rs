@@ -16,6 +16,7 @@ use crate::model::series::SeriesKey;
 use crate::rt::stop::StopSource;
 use crate::rt::thread;
 use crate::server::config::ServerConfig;
+use crate::server::storage::ack::{Done, Permit};
 use crate::server::storage::day::file;
 use crate::server::storage::day::{Day, Job, Write};
 use crate::server::storage::events;
@@ -26,7 +27,8 @@ use crate::server::storage::keep::retention::What;
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::read::{index, points, range};
 use crate::server::storage::series::Interner;
-use crate::server::storage::shared::{Done, Permit, Shared};
+use crate::server::storage::shared::Shared;
+use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
     PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
@@ -130,10 +132,10 @@ impl Engine {
             && let Some(number) = file::day_of_file(file)
             // The day that was read, which may have been set aside since: then it has no writer.
             && let Some(day) = days.iter().find(|day| day.number == number)
-            && let Ok(writer) = day.writer(&self.shared)
+            && let Ok(queue) = queue_of(&self.shared, day)
         {
             // The writer alone may set it aside. A full queue means that it will find out itself.
-            let _ = writer.try_send(Job::SetAside(what.clone()));
+            let _ = queue.try_send(Job::SetAside(what.clone()));
         }
         outcome
     }
@@ -174,10 +176,10 @@ impl Engine {
         let done = Done::split(ack, permit, parts.len(), stored);
         for ((day, ticks), done) in parts.into_iter().zip(done) {
             let write = Write { agent: Arc::clone(&agent), ticks, received_ms, done };
-            if let Ok(writer) = day.writer(shared) {
+            if let Ok(queue) = queue_of(shared, &day) {
                 // There is room: no more batches wait than fit. A part that is dropped unread
                 // says that the server stops.
-                let _ = writer.send(Job::Write(write));
+                let _ = queue.send(Job::Write(write));
             }
         }
         Ok(())
@@ -279,7 +281,7 @@ impl Store for Engine {
             })?;
             let (reply, answer) = bounded(1);
             let job = Job::Events(events, reply);
-            day.writer(&self.shared)?.send(job).map_err(|_| StorageError::Stopping)?;
+            queue_of(&self.shared, &day)?.send(job).map_err(|_| StorageError::Stopping)?;
             answers.push(answer);
         }
         answers

@@ -6,6 +6,8 @@
 //! | `mod.rs`, `query.rs` | the [`Store`] trait; what it is asked and answers | every other room |
 //! | `engine.rs` | `Store` on day files | `server/run.rs`, which opens it |
 //! | `shared.rs` | the open days, settings, counters | engine, writers, keep |
+//! | `error.rs` | why the store fails | all below |
+//! | `ack.rs` | acknowledgements, places in the queue | engine, writer, group |
 //! | `series.rs` | every series of the process, by number | engine, recover |
 //! | `events.rs` | the table of alert events | engine, writers |
 //! | `metrics.rs` | the store's own metrics | shared |
@@ -38,9 +40,11 @@ use crate::model::alert::AlertEvent;
 use crate::model::point::Batch;
 use crate::model::series::SeriesKey;
 
+mod ack;
 mod chunks;
 mod day;
 pub mod engine;
+mod error;
 mod events;
 pub mod keep;
 mod metrics;
@@ -53,81 +57,12 @@ pub mod sql;
 mod tests;
 mod write;
 
+pub use ack::{Ack, Refused, RefusedWhy, Stored};
+pub use error::StorageError;
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,
     PointRow, RangeQuery, RangeSeries, StorageReport, Summary,
 };
-
-/// Why the store could not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StorageError {
-    /// SQLite said no.
-    #[error("{0}")]
-    Sqlite(#[from] rusqlite::Error),
-    /// The file system said no.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// No room on the disk: ingest refuses until there is some again, reads go on.
-    #[error("the disk that holds data_dir is full; free some space, agents keep their batches")]
-    DiskFull,
-    /// What stands in a file is not what was written.
-    #[error("{file} is damaged: {what}")]
-    Damaged {
-        /// The file's name, without its folder.
-        file: String,
-        /// What is wrong.
-        what: String,
-    },
-    /// The caller asked for something that can't be.
-    #[error("{0}")]
-    Invalid(String),
-    /// Another server holds the data directory.
-    #[error(
-        "{0} is in use by another oxmon-server; stop that one, or give this one its own data_dir"
-    )]
-    Locked(String),
-    /// An agent has more series than it may have; the series is not taken.
-    #[error("agent {0} has more series than it may have in a day")]
-    TooManySeries(String),
-    /// The server is stopping.
-    #[error("the server is stopping")]
-    Stopping,
-    /// A day file was dropped or set aside while it was read. Asking again gives what is there now.
-    #[error("{0} was dropped while it was read; ask again")]
-    Moved(String),
-}
-
-/// What became of a batch, told after the transaction that holds it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stored {
-    /// Points that are new.
-    pub new: usize,
-    /// Points that stood there already, under the same series and time.
-    pub known: usize,
-    /// Points that the store has no room for: outside of the days that are kept, not finite, or
-    /// of an agent with too many series.
-    pub left_out: usize,
-}
-
-/// Called once, by the writer, after the commit or when the batch could not be stored.
-pub type Ack = Box<dyn FnOnce(Result<Stored, StorageError>) + Send>;
-
-/// A batch that was not taken: the queue is full, or the server stops.
-pub struct Refused {
-    /// The acknowledgement, not called.
-    pub ack: Ack,
-    /// Why.
-    pub error: RefusedWhy,
-}
-
-/// Why a batch was not taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RefusedWhy {
-    /// The writers' queue is full; the agent keeps the batch and backs off.
-    QueueFull,
-    /// The server is stopping.
-    Stopping,
-}
 
 /// A series as the process knows it. `number` is dense and stable for the life of the process, so
 /// that whoever judges points can keep what it knows of a series in a table.

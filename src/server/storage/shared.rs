@@ -14,7 +14,7 @@ use crate::server::storage::day::Day;
 use crate::server::storage::day::file::{day_of, path_of};
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::series::Interner;
-use crate::server::storage::{Ack, Observer, StorageError, Stored};
+use crate::server::storage::{Observer, StorageError};
 
 /// Told the name of each step that a crash may come after.
 #[cfg(test)]
@@ -123,102 +123,5 @@ impl Shared {
             }
         }
         self.metrics.disk_full.set(i64::from(!room));
-    }
-}
-
-/// A place among the batches that wait; it is free again when this is dropped.
-pub struct Permit(Arc<AtomicUsize>);
-
-impl Permit {
-    /// A place, unless `max` batches wait already.
-    pub fn take(waiting: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
-        let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
-            (count < max).then_some(count + 1)
-        });
-        taken.is_ok().then(|| Self(Arc::clone(waiting)))
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Whom to tell when ticks are stored. A batch of several days is told once, when all of them are.
-/// One that is dropped without a word says that the server stops.
-pub struct Done(Option<Arc<Parts>>);
-
-struct Parts {
-    state: Mutex<State>,
-    _permit: Permit,
-}
-
-struct State {
-    left: usize,
-    outcome: Result<Stored, StorageError>,
-    ack: Option<Ack>,
-}
-
-impl Done {
-    /// As many as there are parts; `stored` counts what is decided already.
-    pub fn split(ack: Ack, permit: Permit, parts: usize, stored: Stored) -> Vec<Self> {
-        let state = State { left: parts, outcome: Ok(stored), ack: Some(ack) };
-        let whole = Arc::new(Parts { state: Mutex::new(state), _permit: permit });
-        (0..parts).map(|_| Self(Some(Arc::clone(&whole)))).collect()
-    }
-
-    /// Tells what became of this part. The caller is told when it was the last.
-    pub fn tell(mut self, outcome: Result<Stored, StorageError>) {
-        if let Some(parts) = self.0.take() {
-            finish(parts, outcome);
-        }
-    }
-}
-
-impl Drop for Done {
-    fn drop(&mut self) {
-        if let Some(parts) = self.0.take() {
-            finish(parts, Err(StorageError::Stopping));
-        }
-    }
-}
-
-fn finish(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
-    let last = {
-        let mut state = parts.state.lock();
-        state.left = state.left.saturating_sub(1);
-        match (&mut state.outcome, outcome) {
-            (Ok(sum), Ok(part)) => {
-                sum.new += part.new;
-                sum.known += part.known;
-                sum.left_out += part.left_out;
-            }
-            (Ok(_), Err(error)) => state.outcome = Err(error),
-            (Err(_), _) => {}
-        }
-        if state.left > 0 {
-            return;
-        }
-        let outcome = std::mem::replace(&mut state.outcome, Ok(Stored::default()));
-        state.ack.take().map(|ack| (ack, outcome))
-    };
-    // The place in the queue is free before the caller hears, so that it may come again.
-    drop(parts);
-    if let Some((ack, outcome)) = last {
-        ack(outcome);
-    }
-}
-
-/// The same error once more, for each of the batches that share a transaction.
-pub fn again(error: &StorageError) -> StorageError {
-    match error {
-        StorageError::DiskFull => StorageError::DiskFull,
-        StorageError::Stopping => StorageError::Stopping,
-        StorageError::Moved(file) => StorageError::Moved(file.clone()),
-        StorageError::Damaged { file, what } => {
-            StorageError::Damaged { file: file.clone(), what: what.clone() }
-        }
-        other => StorageError::Io(std::io::Error::other(other.to_string())),
     }
 }

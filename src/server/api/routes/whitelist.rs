@@ -10,7 +10,8 @@ use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::agents::AgentStatus;
 use crate::server::api::schema::{Shape, Time};
-use crate::server::ingest::auth::{WhitelistError, Whitelisted as Row};
+use crate::server::control::whitelist::WhitelistRow as Row;
+use crate::server::ingest::auth::WhitelistError;
 use crate::server::storage::Listing;
 
 /// The endpoints.

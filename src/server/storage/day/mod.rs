@@ -7,15 +7,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 
 use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use rusqlite::Connection;
 
 use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
+use crate::server::storage::ack::Done;
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::ids::Books;
-use crate::server::storage::shared::{Done, Shared, again};
-use crate::server::storage::write::writer;
 use crate::server::storage::{ResolvedTick, StorageError};
 
 pub mod file;
@@ -25,8 +24,6 @@ pub mod ids;
 
 /// Connections kept for a day's readers; more readers than that open one for the call.
 const READERS_KEPT: usize = 2;
-/// Jobs other than batches that fit into a writer's queue. Who brings one waits for room.
-const JOBS_EXTRA: usize = 64;
 
 /// How long after a day's end its points are expected, and how long late ones wait for others.
 pub const GRACE_MS: i64 = 10 * MINUTE_MS;
@@ -50,9 +47,9 @@ impl Job {
     /// Tells whoever waits for it that it can't be done.
     pub fn refuse(self, error: &StorageError) {
         match self {
-            Self::Write(write) => write.done.tell(Err(again(error))),
+            Self::Write(write) => write.done.tell(Err(error.repeat())),
             Self::Events(_, reply) => {
-                let _ = reply.send(Err(again(error)));
+                let _ = reply.send(Err(error.repeat()));
             }
             Self::Maintain | Self::SetAside(_) => {}
         }
@@ -90,11 +87,15 @@ pub struct Day {
     gone: AtomicBool,
 }
 
+/// Where the day's writer is, if one runs.
 #[derive(Default)]
-struct Slot {
-    sender: Option<Sender<Job>>,
-    thread: Option<JoinHandle<()>>,
-    closed: bool,
+pub struct Slot {
+    /// Its queue; `None` when it ends once it has done what was queued.
+    pub sender: Option<Sender<Job>>,
+    /// Its thread.
+    pub thread: Option<JoinHandle<()>>,
+    /// Whether no other starts.
+    pub closed: bool,
 }
 
 impl Day {
@@ -205,39 +206,9 @@ impl Day {
         self.gone.store(true, Ordering::SeqCst);
     }
 
-    /// Keeps writers from starting while it is held.
-    pub fn gate(&self) -> impl Drop + '_ {
+    /// The slot of the day's writer. While it is held, no writer starts.
+    pub fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock()
-    }
-
-    /// The queue of the day's writer, which is started when none runs.
-    ///
-    /// # Errors
-    ///
-    /// When the day is being dropped or the server stops.
-    pub fn writer(self: &Arc<Self>, shared: &Arc<Shared>) -> Result<Sender<Job>, StorageError> {
-        let mut slot = self.slot.lock();
-        if slot.closed {
-            return Err(StorageError::Stopping);
-        }
-        if let Some(sender) = &slot.sender {
-            return Ok(sender.clone());
-        }
-        // At most `queue` batches wait over all writers, so that a batch always finds room.
-        let (sender, jobs) = bounded(shared.queue + JOBS_EXTRA);
-        let before = slot.thread.take();
-        let (day, shared) = (Arc::clone(self), Arc::clone(shared));
-        let name = format!("db-{}", file::date_of(self.number));
-        slot.thread = Some(crate::rt::thread::spawn(&name, move || {
-            if let Some(before) = before {
-                // The file has one writer: the one before has been told to end.
-                let _ = before.join();
-            }
-            writer::run(&shared, &day, &jobs);
-            Ok(())
-        }));
-        slot.sender = Some(sender.clone());
-        Ok(sender)
     }
 
     /// Lets the writer end once it has done what was queued. The next job starts another.

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
-use crate::server::storage::day::file;
-use crate::server::storage::day::{Day, Job, Write};
-use crate::server::storage::shared::{Done, Permit, Shared};
+use crate::server::storage::ack::{Done, Permit};
+use crate::server::storage::day::head::AgentDay;
+use crate::server::storage::day::{Cell, Day, Write, file};
+use crate::server::storage::shared::Shared;
 use crate::server::storage::{ResolvedTick, StorageError, Stored};
 
 /// Between the name of a day file and a number.
@@ -75,33 +76,19 @@ pub fn rename(path: &Path, why: &str) -> Option<String> {
 }
 
 /// Sets the file of a day aside while the server runs, on the thread of the day's writer, which
-/// has closed it. A fresh day takes its place and what its head held.
-pub fn set_aside(shared: &Arc<Shared>, day: &Arc<Day>, why: &str) {
+/// has closed it. Gives the fresh day that takes its place; `None` when the file kept its name.
+pub fn set_aside(shared: &Shared, day: &Arc<Day>, why: &str) -> Option<Arc<Day>> {
     let fresh = Arc::new(Day::new(day.number, day.path.clone()));
     day.shut();
-    let renamed = {
-        // No writer of the fresh day opens the file before it has its new name, and no reader of
-        // the old one takes what comes in its place for it.
-        let _gate = fresh.gate();
-        replace(shared, day, &fresh);
-        day.leave();
-        rename(&day.path, why)
-    };
-    // A file that keeps its name comes here again at the next attempt to write it.
-    let Some(name) = renamed else { return };
-    note(shared, Some(name));
-    let mut bytes = 0;
-    for cell in day.agents() {
-        let mut agent = cell.lock();
-        let write = salvage(&agent);
-        bytes += agent.drop_packed(i64::MAX);
-        drop(agent);
-        if let (Some(write), Ok(writer)) = (write, fresh.writer(shared)) {
-            // The fresh day's own writer empties this queue.
-            let _ = writer.send(Job::Write(write));
-        }
-    }
-    shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
+    // No writer of the fresh day opens the file before it has its new name, and no reader of the
+    // old one takes what comes in its place for it.
+    let slot = fresh.slot();
+    replace(shared, day, &fresh);
+    day.leave();
+    let name = rename(&day.path, why);
+    drop(slot);
+    note(shared, Some(name?));
+    Some(fresh)
 }
 
 fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
@@ -111,7 +98,15 @@ fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
     }
 }
 
-fn salvage(agent: &crate::server::storage::day::head::AgentDay) -> Option<Write> {
+/// Takes what the head of an agent holds, to be written into the fresh file, and the bytes that
+/// it took in memory.
+pub fn salvage(cell: &Cell) -> (Option<Write>, usize) {
+    let mut agent = cell.lock();
+    let write = write_of(&agent);
+    (write, agent.drop_packed(i64::MAX))
+}
+
+fn write_of(agent: &AgentDay) -> Option<Write> {
     let received_ms = agent.ticks.last()?.received;
     let ticks = agent
         .ticks

@@ -8,6 +8,7 @@ use crate::server::storage::day::file::{companions, date_of, size_of};
 use crate::server::storage::day::{Day, Job};
 use crate::server::storage::keep::open;
 use crate::server::storage::shared::Shared;
+use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{Cleanup, Partition, StorageError};
 
 /// What to drop.
@@ -116,10 +117,10 @@ pub fn wake_writers(shared: &Arc<Shared>) {
     let now = shared.clock.now_ms();
     for day in shared.days() {
         if day.wants_upkeep(now, shared.storage.pack_age_secs)
-            && let Ok(writer) = day.writer(shared)
+            && let Ok(queue) = queue_of(shared, &day)
         {
             // A full queue means that the writer is awake, and this comes round again.
-            let _ = writer.try_send(Job::Maintain);
+            let _ = queue.try_send(Job::Maintain);
         }
     }
 }

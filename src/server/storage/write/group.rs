@@ -8,12 +8,12 @@ use std::time::Instant;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
+use crate::server::storage::ack::Done;
 use crate::server::storage::chunks::codec::{self, Meta};
 use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::day::head_values::Values;
 use crate::server::storage::day::ids::{Books, Row};
 use crate::server::storage::day::{Cell, Day, Write, file};
-use crate::server::storage::shared::Done;
 use crate::server::storage::write::wal;
 use crate::server::storage::{NewTick, ResolvedTick, SeriesList, StorageError, Stored};
 
@@ -111,7 +111,7 @@ impl Group {
             let context = Context { day, cell: &cell, connection, received_ms };
             let added = self.add_tick(&context, books, known, tick, &mut stored, &mut notice);
             if let Err(error) = added {
-                done.tell(Err(crate::server::storage::shared::again(&error)));
+                done.tell(Err(error.repeat()));
                 return Err(error);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use rusqlite::Connection;
 
 use crate::model::alert::AlertEvent;
@@ -19,12 +19,14 @@ use crate::server::storage::day::ids::Books;
 use crate::server::storage::day::{Cell, Day, Job, Write};
 use crate::server::storage::events;
 use crate::server::storage::keep::damage;
-use crate::server::storage::shared::{Shared, again};
+use crate::server::storage::shared::Shared;
 use crate::server::storage::write::group::Group;
 use crate::server::storage::write::group::KnownTimes;
 
 /// A writer with nothing to do for so long closes its file.
 const IDLE: Duration = Duration::from_secs(60);
+/// Jobs other than batches that fit into a writer's queue. Who brings one waits for room.
+const JOBS_EXTRA: usize = 64;
 /// Points packed along with one transaction. While the heads are over their bound it is twice
 /// what the transaction brings, if that is more, so that they come down however much comes in.
 const PACK_POINTS_MAX: usize = 30_000;
@@ -49,8 +51,38 @@ pub struct Writer<'a> {
     lost: bool,
 }
 
+/// The queue of a day's writer, which is started when none runs.
+///
+/// # Errors
+///
+/// [`StorageError::Stopping`] when the day is being dropped or the server stops.
+pub fn queue_of(shared: &Arc<Shared>, day: &Arc<Day>) -> Result<Sender<Job>, StorageError> {
+    let mut slot = day.slot();
+    if slot.closed {
+        return Err(StorageError::Stopping);
+    }
+    if let Some(sender) = &slot.sender {
+        return Ok(sender.clone());
+    }
+    // At most `queue` batches wait over all writers, so that a batch always finds room.
+    let (sender, jobs) = bounded(shared.queue + JOBS_EXTRA);
+    let before = slot.thread.take();
+    let name = format!("db-{}", file::date_of(day.number));
+    let (day, shared) = (Arc::clone(day), Arc::clone(shared));
+    slot.thread = Some(crate::rt::thread::spawn(&name, move || {
+        if let Some(before) = before {
+            // A file has one writer: the one before ends, since its queue is closed.
+            let _ = before.join();
+        }
+        run(&shared, &day, &jobs);
+        Ok(())
+    }));
+    slot.sender = Some(sender.clone());
+    Ok(sender)
+}
+
 /// Runs a day's writer until its queue is closed and empty.
-pub fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
+fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
     let books = std::mem::take(&mut *day.books.lock());
     let log_floor = books.log_first;
     let mut writer = Writer {
@@ -379,10 +411,10 @@ impl Writer<'_> {
             log::error!("{}: {error}", self.day.path.display());
         }
         for done in group.roll_back() {
-            done.tell(Err(again(error)));
+            done.tell(Err(error.repeat()));
         }
         for (_, reply) in events {
-            let _ = reply.send(Err(again(error)));
+            let _ = reply.send(Err(error.repeat()));
         }
         if matches!(error, StorageError::Damaged { .. }) {
             self.give_up(error);
@@ -394,8 +426,20 @@ impl Writer<'_> {
         self.connection = None;
         self.finishing = None;
         self.due.clear();
-        if !std::mem::replace(&mut self.lost, true) {
-            damage::set_aside(self.shared, self.day, &error.to_string());
+        if std::mem::replace(&mut self.lost, true) {
+            return;
+        }
+        // A file that keeps its name comes here again at the next attempt to write it.
+        let Some(fresh) = damage::set_aside(self.shared, self.day, &error.to_string()) else {
+            return;
+        };
+        for cell in self.day.agents() {
+            let (write, bytes) = damage::salvage(&cell);
+            self.shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
+            if let (Some(write), Ok(queue)) = (write, queue_of(self.shared, &fresh)) {
+                // The fresh day's own writer empties this queue.
+                let _ = queue.send(Job::Write(write));
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::server::alert::load_config;
 use crate::server::config::ServerConfig;
 use crate::server::storage::keep::backup;
 use crate::server::storage::sql;
-use crate::server::{alive, run, seed};
+use crate::server::{alive, import, run, seed};
 
 const PROGRAM: &str = "oxmon-server";
 
@@ -60,6 +60,12 @@ const COMMANDS: &[Command] = &[
         run: |args| two_paths(args, seed::rules::run),
     },
     Command {
+        name: "import",
+        arguments: "OLD_DATA CONFIG",
+        help: "bring over a data_dir of the first oxmon",
+        run: |args| two_paths(args, import::run),
+    },
+    Command {
         name: "sql",
         arguments: sql::ARGUMENTS,
         help: "read-only SQL over every day, server on or off",
@@ -99,7 +105,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
                 return Ok(());
             }
             Arg::Long("check-config") => {
-                check = Some(|config| Ok(load_config(config).map(|_| "is good")?));
+                check = Some(|config| {
+                    let warnings = load_config(config)?.warnings;
+                    warnings.iter().for_each(|warning| eprintln!("{PROGRAM}: warning: {warning}"));
+                    Ok("is good")
+                });
             }
             Arg::Long("health") => {
                 check = Some(|config| {

@@ -28,6 +28,7 @@ use crate::server::app::App;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
+use crate::server::import;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::intake::Intake;
@@ -50,8 +51,10 @@ pub fn run(path: &Path) -> Result<(), Fatal> {
     memory::set_up();
     let config = alert::load_config(path)?;
     set_log_level(&config);
+    warn(&config);
     let asks = signals()
         .map_err(|error| Fatal::new(Exit::Failed, format!("cannot handle signals: {error}")))?;
+    import::folder::refuse(&config.data_dir, path)?;
     let server = Server::start(config)?;
     for address in server.http.addresses() {
         log::info!("oxmon-server {VERSION} answers HTTP on {address}");
@@ -166,6 +169,7 @@ impl Server {
         match alert::load_config(path) {
             Ok(config) => {
                 set_log_level(&config);
+                warn(&config);
                 match self.app.alerts.reload_file_rules(&config) {
                     Ok(()) => log::info!("read {} again", path.display()),
                     Err(error) => log::error!("kept the rules as they were: {error}"),
@@ -197,6 +201,10 @@ fn data_dir_error(dir: &str, error: StorageError) -> Fatal {
         StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
         error => Fatal::new(Exit::DataDir, format!("cannot use data_dir {dir}: {error}")),
     }
+}
+
+fn warn(config: &ServerConfig) {
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
 }
 
 fn set_log_level(config: &ServerConfig) {

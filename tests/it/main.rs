@@ -51,3 +51,5 @@ mod sql;
 mod sqlite;
 // TLS and client certificates on the gRPC port, HTTPS.
 mod tls;
+// `oxmon-server import`: a data_dir of the first release.
+mod upgrade;

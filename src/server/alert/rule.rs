@@ -21,7 +21,7 @@ pub const SILENCE_SECS_DEFAULT: u64 = 600;
 pub const CERT_AGENT: &str = "cert-checker";
 
 /// Fields that every rule has besides its type's configuration.
-const OWN: [&str; 9] = [
+const OWN: [&str; 10] = [
     "name",
     "rule_type",
     "type",
@@ -31,6 +31,7 @@ const OWN: [&str; 9] = [
     "enabled",
     "silence_secs",
     "config_json",
+    "config",
 ];
 
 /// Where a rule comes from.
@@ -85,7 +86,11 @@ impl Draft {
         for (name, value) in map.iter().filter(|(name, _)| !OWN.contains(&name.as_str())) {
             config.insert(name.clone(), value.clone());
         }
-        let given = map.get("config_json");
+        // The first oxmon's seeds say `config`.
+        let given = match (map.get("config_json"), map.get("config")) {
+            (Some(_), Some(_)) => return Err(FieldError::new("config", "is given twice")),
+            (one, other) => one.or(other),
+        };
         for (name, value) in given.map(config_object).transpose()?.unwrap_or_default() {
             if config.insert(name.clone(), value).is_some() {
                 return Err(FieldError::new(&name, "is given both in `config_json` and beside it"));
@@ -126,8 +131,8 @@ impl Draft {
         if changes.contains_key("type") {
             map.remove("rule_type");
         }
-        let mut config =
-            if changes.contains_key("config_json") { Map::new() } else { self.config.clone() };
+        let whole = changes.contains_key("config_json") || changes.contains_key("config");
+        let mut config = if whole { Map::new() } else { self.config.clone() };
         for (name, value) in changes {
             if OWN.contains(&name.as_str()) {
                 map.insert(name.clone(), value.clone());

@@ -33,7 +33,7 @@ mod link;
 mod lookup;
 pub mod manage;
 mod metrics;
-mod name;
+pub mod name;
 pub mod parse;
 mod probe;
 mod scheduler;

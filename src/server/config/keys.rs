@@ -35,7 +35,8 @@ pub const KEYS: &[Key] = &[
     ),
     text(
         "auth.jwt_secret",
-        "Key that signs logins, 32 bytes or more. Default: made at first start.",
+        "Key that signs logins, 32 bytes or more. Default: made at the first start, as it also is in \
+         place of a secret from a published example.",
     ),
     number("auth.token_expire_secs", "seconds", (60, 365 * DAY), "How long a login is good for."),
     text("auth.default_username", "Name of the first user, made when there is none."),

@@ -37,6 +37,9 @@ pub struct ServerConfig {
     pub prometheus: Prometheus,
     pub cors: Cors,
     pub alert: Alert,
+    /// What was found that works but should be changed, with file, line and key.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// Keys and certificate of both ports.
@@ -49,6 +52,17 @@ pub struct Tls {
     #[serde(default)]
     pub client_ca_file: Option<PathBuf>,
 }
+
+/// Bytes of a key for HMAC-SHA-256 at the least (RFC 7518, section 3.2).
+const SECRET_BYTES_MIN: usize = 32;
+/// Secrets in examples and documents that anybody can read, those of the first oxmon among them.
+const PUBLISHED_SECRETS: [&str; 5] = [
+    "your-secret-key-here",
+    "change-me-in-production",
+    "my-secret",
+    "oxmon-jwt-secret-please-change-in-production",
+    "test-secret-key-for-cloud-monitoring",
+];
 
 /// Logins.
 #[derive(Clone, Serialize, Deserialize)]
@@ -171,6 +185,7 @@ impl Default for ServerConfig {
             prometheus: Prometheus::default(),
             cors: Cors::default(),
             alert: Alert::default(),
+            warnings: Vec::new(),
         }
     }
 }
@@ -259,7 +274,7 @@ impl ServerConfig {
     ///
     /// Names file, line and key of the first mistake.
     pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
-        let config: Self = source.parse()?;
+        let mut config: Self = source.parse()?;
         check_ranges(source, keys::KEYS)?;
         if logging::parse_level(&config.log_level).is_none() {
             return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
@@ -282,10 +297,7 @@ impl ServerConfig {
                 source.error("time_zone", format!("`{zone}` is not a time zone of this system"))
             );
         }
-        let secret = config.auth.jwt_secret.as_deref();
-        if secret.is_some_and(|secret| secret.len() < 32) {
-            return Err(source.error("auth.jwt_secret", "must have 32 bytes or more"));
-        }
+        config.weigh_secret(source);
         let wrong = config.cors.allowed_origins.iter().find(|text| !is_origin(text));
         if let Some(text) = wrong {
             let message = format!("`{text}` must be an origin such as \"https://ui.example.com\"");
@@ -293,6 +305,27 @@ impl ServerConfig {
         }
         config.check_files(source)?;
         Ok(config)
+    }
+
+    /// A secret that everybody can read counts as absent; a short one is taken with a warning.
+    fn weigh_secret(&mut self, source: &Source) {
+        let Some(secret) = &self.auth.jwt_secret else { return };
+        let published = secret.is_empty() || PUBLISHED_SECRETS.contains(&secret.as_str());
+        let warning = if published {
+            self.auth.jwt_secret = None;
+            "is that of a published example and is not used; the server makes one of its own. \
+             Remove the line"
+                .to_owned()
+        } else if secret.len() < SECRET_BYTES_MIN {
+            format!(
+                "has {} bytes and can be guessed from one login; use {SECRET_BYTES_MIN} random \
+                 bytes, or remove the line, and the server makes one",
+                secret.len()
+            )
+        } else {
+            return;
+        };
+        self.warnings.push(source.error("auth.jwt_secret", warning).0);
     }
 
     fn check_files(&self, source: &Source) -> Result<(), ConfigError> {
@@ -371,6 +404,22 @@ mod tests {
         );
         assert!(refuse("http_prt = 1").contains("did you mean `http_port`?"));
         assert!(refuse("time_zone = 'Mars/Base'").contains("not a time zone"));
+    }
+
+    #[test]
+    fn a_published_secret_counts_as_absent_and_a_short_one_is_taken() {
+        let load = |secret: &str| {
+            let text = format!("[auth]\njwt_secret = '{secret}'");
+            ServerConfig::from_source(&Source::embedded("s.toml", &text)).unwrap()
+        };
+        let published = load("your-secret-key-here");
+        assert_eq!(published.auth.jwt_secret, None);
+        assert!(published.warnings[0].starts_with("s.toml:2: auth.jwt_secret: is that of a pub"));
+        let short = load("0123456789");
+        assert_eq!(short.auth.jwt_secret.as_deref(), Some("0123456789"));
+        assert!(short.warnings[0].starts_with("s.toml:2: auth.jwt_secret: has 10 bytes"));
+        let long = load("abcdefghijklmnopqrstuvwxyz0123456789");
+        assert!(long.auth.jwt_secret.is_some() && long.warnings.is_empty());
     }
 
     #[test]

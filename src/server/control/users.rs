@@ -200,6 +200,19 @@ pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rus
     Ok(())
 }
 
+/// Replaces the hash of a password that stays the same; no login ends.
+///
+/// # Errors
+///
+/// What SQLite says.
+pub fn replace_hash(db: &Connection, id: &str, old: &str, new: &str) -> rusqlite::Result<()> {
+    db.execute(
+        "UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2",
+        params![id, old, new],
+    )?;
+    Ok(())
+}
+
 /// Sets a role.
 ///
 /// # Errors

@@ -103,6 +103,28 @@ pub fn insert(
     Ok(added == 1)
 }
 
+/// Adds an agent with an id and times of its own; false when it is there already.
+pub fn insert_row(
+    db: &Connection,
+    row: &WhitelistRow,
+    token_hash: &TokenHash,
+) -> rusqlite::Result<bool> {
+    let added = db.execute(
+        "INSERT INTO agent_whitelist
+           (id, agent_id, description, token_hash, created_at, updated_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT DO NOTHING",
+        params![
+            row.id,
+            row.agent_id,
+            row.description,
+            token_hash,
+            row.created_ms.div_euclid(1_000),
+            row.updated_ms.div_euclid(1_000)
+        ],
+    )?;
+    Ok(added == 1)
+}
+
 /// Changes the description of the row with this id.
 pub fn set_description(
     db: &Connection,

@@ -56,7 +56,8 @@ impl Reason {
         }
     }
 
-    fn words(self) -> &'static str {
+    /// The reason in words.
+    pub(crate) fn words(self) -> &'static str {
         match self {
             Self::NotFinite => "not a finite number",
             Self::MetricName => "metric name empty or too long",

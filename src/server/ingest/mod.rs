@@ -1,6 +1,6 @@
 //! Receiving batches: gRPC, authentication, admission.
 
-mod admit;
+pub(crate) mod admit;
 pub(crate) mod auth;
 mod calls;
 mod decode;

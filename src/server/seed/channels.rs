@@ -4,6 +4,7 @@ use std::path::Path;
 
 use rusqlite::Transaction;
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::base::cli::print;
 use crate::base::clock::{Clock as _, SystemClock};
@@ -13,42 +14,50 @@ use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
+use crate::server::import::folder::refuse;
+use crate::server::import::shapes;
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::{NotifyError, time_zone};
+use crate::server::seed::not_made;
 
 /// A seed file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seed {
     #[serde(default)]
-    channels: Vec<ChannelInput>,
+    channels: Vec<Value>,
     #[serde(default)]
-    silence_windows: Vec<SilenceInput>,
+    silence_windows: Vec<Value>,
 }
 
-/// A seed that has been checked whole.
-#[derive(Debug)]
+/// A seed whose entries have been checked.
+#[derive(Debug, Default)]
 struct Checked {
     channels: Vec<ChannelRow>,
     windows: Vec<SilenceRow>,
+    /// Entries that can't be made, and why.
+    wrong: Vec<String>,
 }
 
 /// What a seed did, a line each.
 type Said = Vec<String>;
 
-/// Runs the command: checks the whole seed, then writes it in one transaction, and says of each
-/// entry what became of it. Entries that exist are skipped.
+/// Runs the command: writes the entries that can be made in one transaction, and says of each what
+/// became of it. Entries that exist are skipped.
 ///
 /// # Errors
 ///
-/// Names the file, the entry and the field of the first mistake; nothing is written then.
-pub fn run(config: &Path, seed: &Path) -> Result<(), Fatal> {
-    let config = ServerConfig::load(config)?;
+/// Names the file and every entry that can't be made with its field; the others are made. A file
+/// that is no seed changes nothing.
+pub fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
+    let config = ServerConfig::load(config_file)?;
+    refuse(&config.data_dir, config_file)?;
     let source = Source::read(seed)?;
     let zone = time_zone(&config)?;
     let now_ms = SystemClock.now_ms();
-    let checked = check(source.text(), &zone, now_ms)
+    let mut checked = check(source.text(), &zone, now_ms)
         .map_err(|why| Fatal::new(Exit::Config, format!("{}: {why}", seed.display())))?;
+    let wrong = std::mem::take(&mut checked.wrong);
     let dir = &config.data_dir;
     let fatal = |why: String| Fatal::new(Exit::DataDir, format!("{}: {why}", dir.display()));
     std::fs::create_dir_all(dir).map_err(|why| fatal(why.to_string()))?;
@@ -57,7 +66,7 @@ pub fn run(config: &Path, seed: &Path) -> Result<(), Fatal> {
         .write(move |tx| apply(tx, &checked))
         .map_err(|why: NotifyError| fatal(why.to_string()))?;
     print(&said.concat());
-    Ok(())
+    not_made(seed, &wrong)
 }
 
 fn check(text: &str, zone: &jiff::tz::TimeZone, now_ms: i64) -> Result<Checked, String> {
@@ -68,22 +77,39 @@ fn check(text: &str, zone: &jiff::tz::TimeZone, now_ms: i64) -> Result<Checked, 
     } else {
         serde_json::from_str(text).map_err(|why| why.to_string())?
     };
-    let mut checked = Checked { channels: Vec::new(), windows: Vec::new() };
-    for (index, input) in seed.channels.into_iter().enumerate() {
-        let name = input.name.clone().unwrap_or_default();
-        let row = manage::new_channel(input, now_ms)
-            .map_err(|why| format!("channels[{index}] `{name}`: {why}"))?;
-        if checked.channels.iter().any(|known| known.name == row.name) {
-            return Err(format!("channels[{index}] `{name}`: name: is in the seed twice"));
+    let mut checked = Checked::default();
+    for (index, entry) in seed.channels.into_iter().enumerate() {
+        let name = entry.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        match channel(entry, now_ms) {
+            Ok(row) if checked.channels.iter().any(|known| known.name == row.name) => checked
+                .wrong
+                .push(format!("channels[{index}] `{name}`: name: is in the seed twice")),
+            Ok(row) => checked.channels.push(row),
+            Err(why) => checked.wrong.push(format!("channels[{index}] `{name}`: {why}")),
         }
-        checked.channels.push(row);
     }
-    for (index, input) in seed.silence_windows.into_iter().enumerate() {
-        let row = manage::new_window(input, zone, now_ms)
-            .map_err(|why| format!("silence_windows[{index}]: {why}"))?;
-        checked.windows.push(row);
+    for (index, entry) in seed.silence_windows.into_iter().enumerate() {
+        let input: Result<SilenceInput, _> = serde_json::from_value(entry);
+        let made = input.map_err(|why| why.to_string()).and_then(|input| {
+            manage::new_window(input, zone, now_ms).map_err(|why| why.to_string())
+        });
+        match made {
+            Ok(row) => checked.windows.push(row),
+            Err(why) => checked.wrong.push(format!("silence_windows[{index}]: {why}")),
+        }
     }
     Ok(checked)
+}
+
+/// The row of an entry, which may be in the shape of the first release.
+fn channel(entry: Value, now_ms: i64) -> Result<ChannelRow, String> {
+    let mut input: ChannelInput = serde_json::from_value(entry).map_err(|why| why.to_string())?;
+    if let (Some(kind), Some(Value::Object(config))) = (&input.channel_type, &input.config_json) {
+        let (kind, config) = shapes::channel(kind, config.clone());
+        input.channel_type = Some(kind);
+        input.config_json = Some(Value::Object(config));
+    }
+    manage::new_channel(input, now_ms).map_err(|why| why.to_string())
 }
 
 fn apply(tx: &Transaction<'_>, seed: &Checked) -> Result<Said, NotifyError> {
@@ -150,19 +176,28 @@ mod tests {
     }
 
     #[test]
-    fn the_first_mistake_is_named_with_its_entry() {
+    fn every_mistake_is_named_with_its_entry_and_the_rest_is_made() {
+        let check = |text: &str| check(text, &TimeZone::UTC, 0).unwrap();
+        let sms = r#"{"channels": [
+            {"name": "s", "channel_type": "sms",
+             "config": {"gateway_url": "https://sms.example.com/"}},
+            {"name": "h", "channel_type": "webhook", "config": {}},
+            {"name": "x", "channel_type": "pager", "config_json": "{}"},
+            {"name": "y", "chanel_type": "webhook", "config": {}}],
+            "silence_windows": [{"start_time": "1", "end_time": "02:00"}]}"#;
+        let checked = check(sms);
+        assert_eq!(checked.channels.len(), 1);
+        let wrong = checked.wrong;
+        assert_eq!(wrong[0], "channels[0] `s`: config_json: api_key: is missing");
+        assert!(wrong[1].starts_with("channels[2] `x`: channel_type: `pager` is not one of email"));
+        assert!(wrong[2].contains("channels[3] `y`: unknown field `chanel_type`"), "{wrong:?}");
+        assert!(wrong[3].starts_with("silence_windows[0]: start_time: "), "{wrong:?}");
+    }
+
+    #[test]
+    fn what_is_no_seed_is_refused_whole() {
         let refuse = |text: &str| check(text, &TimeZone::UTC, 0).unwrap_err();
-        let sms = r#"{"channels": [{"name": "s", "channel_type": "sms",
-            "config": {"gateway_url": "https://sms.example.com/"}}]}"#;
-        assert_eq!(refuse(sms), "channels[0] `s`: config_json: api_key: is missing");
-        assert!(
-            refuse(r#"[{"name": "x", "channel_type": "pager", "config_json": "{}"}]"#)
-                .starts_with("channels[0] `x`: channel_type: `pager` is none of email")
-        );
-        assert!(
-            refuse(r#"{"silence_windows": [{"start_time": "1", "end_time": "02:00"}]}"#)
-                .starts_with("silence_windows[0]: start_time: ")
-        );
         assert!(refuse("{\"chanels\": []}").contains("chanels"));
+        assert!(refuse("3").contains("invalid type"));
     }
 }

@@ -17,20 +17,25 @@ use crate::server::alert::manage::to_row;
 use crate::server::alert::rule::{Draft, Origin, Rule};
 use crate::server::control::Control;
 use crate::server::control::alerts::{self as tables, RuleRow};
+use crate::server::import::folder::refuse;
+use crate::server::import::shapes;
+use crate::server::seed::not_made;
 use crate::server::storage::StorageError;
 
-/// Runs the command: checks the whole seed, then writes it in one transaction, and says of each
-/// rule what became of it. Names that exist, in the database or in the configuration file, are
-/// skipped. A running server takes the rules at its next reload or start.
+/// Runs the command: writes the rules that can be made in one transaction, and says of each what
+/// became of it. Names that exist, in the database or in the configuration file, are skipped. A
+/// running server takes the rules at its next reload or start.
 ///
 /// # Errors
 ///
-/// Names the file, the rule and the field of the first mistake; nothing is written then.
-pub fn run(config: &Path, seed: &Path) -> Result<(), Fatal> {
-    let config = load_config(config)?;
+/// Names the file and every rule that can't be made with its field; the others are made. A file
+/// that is no seed changes nothing.
+pub fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
+    let config = load_config(config_file)?;
+    refuse(&config.data_dir, config_file)?;
     let source = Source::read(seed)?;
     let now_secs = SystemClock.now_ms() / SECOND_MS;
-    let rows = check(source.text(), now_secs)
+    let Checked { rows, wrong } = check(source.text(), now_secs)
         .map_err(|why| Fatal::new(Exit::Config, format!("{}: {why}", seed.display())))?;
     let of_file = config.alert.rules.iter().filter_map(|rule| rule.get("name")?.as_str());
     let of_file: Vec<String> = of_file.map(str::to_owned).collect();
@@ -42,11 +47,19 @@ pub fn run(config: &Path, seed: &Path) -> Result<(), Fatal> {
         .write(move |tx| apply(tx, &rows, &of_file))
         .map_err(|why: StorageError| fatal(why.to_string()))?;
     print(&said.concat());
-    Ok(())
+    not_made(seed, &wrong)
+}
+
+/// A seed whose rules have been checked.
+#[derive(Debug, Default)]
+struct Checked {
+    rows: Vec<RuleRow>,
+    /// Rules that can't be made, and why.
+    wrong: Vec<String>,
 }
 
 /// The rules of a seed: `{"rules": [...]}`, or the list alone.
-fn check(text: &str, now_secs: i64) -> Result<Vec<RuleRow>, String> {
+fn check(text: &str, now_secs: i64) -> Result<Checked, String> {
     let seed: Value = serde_json::from_str(text).map_err(|why| why.to_string())?;
     let list = match seed {
         Value::Array(list) => list,
@@ -62,25 +75,29 @@ fn check(text: &str, now_secs: i64) -> Result<Vec<RuleRow>, String> {
         }
         _ => return Err("must be {\"rules\": [...]}".to_owned()),
     };
-    let mut rows: Vec<RuleRow> = Vec::new();
-    for (index, entry) in list.iter().enumerate() {
-        let Some(map) = entry.as_object() else {
-            return Err(format!("rules[{index}] must be an object"));
+    let mut checked = Checked::default();
+    for (index, entry) in list.into_iter().enumerate() {
+        let Value::Object(map) = entry else {
+            checked.wrong.push(format!("rules[{index}] must be an object"));
+            continue;
         };
-        let name = map.get("name").and_then(Value::as_str).unwrap_or_default();
-        let wrong =
-            |why: FieldError| format!("rules[{index}] `{name}`: {}: {}", why.field, why.message);
-        let rule = build(map, now_secs).map_err(wrong)?;
-        if rows.iter().any(|known| known.name == rule.draft.name) {
-            return Err(format!("rules[{index}] `{name}`: name: is in the seed twice"));
+        let name = map.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let named = format!("rules[{index}] `{name}`");
+        match build(map, now_secs) {
+            Ok(rule) if checked.rows.iter().any(|known| known.name == rule.draft.name) => {
+                checked.wrong.push(format!("{named}: name: is in the seed twice"));
+            }
+            Ok(rule) => checked.rows.push(to_row(&rule)),
+            Err(why) => checked.wrong.push(format!("{named}: {}: {}", why.field, why.message)),
         }
-        rows.push(to_row(&rule));
     }
-    Ok(rows)
+    Ok(checked)
 }
 
-fn build(map: &Map<String, Value>, now_secs: i64) -> Result<Rule, FieldError> {
-    Rule::build(new_id(), Draft::from_map(map)?, Origin::Api, (now_secs, now_secs))
+fn build(mut map: Map<String, Value>, now_secs: i64) -> Result<Rule, FieldError> {
+    // Of what the first release's certificate rules named, nothing counted.
+    let _ = shapes::rule(&mut map);
+    Rule::build(new_id(), Draft::from_map(&map)?, Origin::Api, (now_secs, now_secs))
 }
 
 fn apply(
@@ -118,7 +135,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let control = Control::open(dir.path()).unwrap();
         let seed = |of_file: Vec<String>| {
-            let rows = check(EXAMPLE, 1).unwrap();
+            let rows = check(EXAMPLE, 1).unwrap().rows;
             control.write(move |tx| apply(tx, &rows, &of_file)).unwrap()
         };
         let first = seed(vec!["high-cpu".to_owned()]);
@@ -137,15 +154,32 @@ mod tests {
     }
 
     #[test]
-    fn the_first_mistake_is_named_with_its_rule_and_field() {
+    fn every_mistake_is_named_with_its_rule_and_field_and_the_rest_is_made() {
+        let checked = check(
+            r#"{"rules": [
+                {"name": "a", "type": "threshold", "metric": "m", "value": 1},
+                {"name": "b", "type": "no_data", "metric": "*", "duration_secs": 9},
+                {"name": "b", "type": "no_data", "metric": "*", "duration_secs": 9},
+                3,
+                {"name": "c", "rule_type": "threshold", "metric": "m",
+                 "config": {"operator": "less_than", "value": 5}}]}"#,
+            1,
+        )
+        .unwrap();
+        let names: Vec<&str> = checked.rows.iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["b", "c"]);
+        let expected = [
+            "rules[0] `a`: operator: is missing",
+            "rules[2] `b`: name: is in the seed twice",
+            "rules[3] must be an object",
+        ];
+        assert_eq!(checked.wrong, expected);
+    }
+
+    #[test]
+    fn what_is_no_seed_is_refused_whole() {
         let refuse = |text: &str| check(text, 1).unwrap_err();
-        let rule = r#"{"rules": [{"name": "a", "type": "threshold", "metric": "m", "value": 1}]}"#;
-        assert_eq!(refuse(rule), "rules[0] `a`: operator: is missing");
-        let twice = r#"[{"name": "a", "type": "no_data", "metric": "*", "duration_secs": 9},
-            {"name": "a", "type": "no_data", "metric": "*", "duration_secs": 9}]"#;
-        assert_eq!(refuse(twice), "rules[1] `a`: name: is in the seed twice");
         assert!(refuse("{\"rule\": []}").starts_with("`rule` is no part"));
         assert!(refuse("3").starts_with("must be"));
-        assert!(refuse("[3]").starts_with("rules[0] must be"));
     }
 }

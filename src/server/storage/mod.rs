@@ -58,6 +58,7 @@ mod tests;
 mod write;
 
 pub use ack::{Ack, Refused, RefusedWhy, Stored};
+pub use day::file::{companions, day_of, day_of_file, uri};
 pub use error::StorageError;
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,

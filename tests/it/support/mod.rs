@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod load;
 #[path = "../../../src/server/notify/tests/mail_server.rs"]
 pub mod mail_server;
+pub mod old_data;
 pub mod pki;
 pub mod powerless;
 pub mod schema;

@@ -86,6 +86,7 @@ impl Auth {
         let user = row.ok_or_else(|| {
             ApiError::new(Code::Unauthenticated, "the user name or the password is wrong")
         })?;
+        self.renew_hash(&user, password)?;
         let iat = now_ms / 1_000;
         let claims = jwt::Claims {
             sub: user.id.clone(),
@@ -96,6 +97,18 @@ impl Auth {
         let failed = || ApiError::new(Code::Internal, "the login can't be signed");
         let token = self.keys.sign(&claims).ok_or_else(failed)?;
         Ok(Login { token, expires_in: self.expire_secs, user })
+    }
+
+    /// Replaces a hash of the first release by one of today, after a login that fitted it.
+    fn renew_hash(&self, user: &UserRow, password: &str) -> Result<(), ApiError> {
+        if !password::is_of_first_release(&user.password_hash) {
+            return Ok(());
+        }
+        let (id, old, new) =
+            (user.id.clone(), user.password_hash.clone(), self.hasher.hash(password)?);
+        self.control.write(move |tx| -> Result<(), ApiError> {
+            Ok(users::replace_hash(tx, &id, &old, &new)?)
+        })
     }
 
     /// Changes the caller's own password and ends every login of theirs.

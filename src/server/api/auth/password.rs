@@ -1,6 +1,6 @@
 //! Passwords as Argon2id (RFC 9106) with the parameters that the `argon2` crate recommends: 19 MiB
 //! and two passes. Two checks run at once at the most, so that a flood of logins takes neither
-//! all processors nor the memory.
+//! all processors nor the memory. Users of the first oxmon come with bcrypt.
 
 use std::time::Duration;
 
@@ -53,10 +53,7 @@ impl Hasher {
     pub fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, ApiError> {
         self.in_turn(|| {
             let text = hash.unwrap_or(&self.nobody);
-            let fits = PasswordHash::new(text).is_ok_and(|parsed| {
-                Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok()
-            });
-            fits && hash.is_some()
+            fits(password, text) && hash.is_some()
         })
     }
 
@@ -71,6 +68,19 @@ impl Hasher {
         let _ = self.turns.1.try_recv();
         Ok(value)
     }
+}
+
+fn fits(password: &str, hash: &str) -> bool {
+    if is_of_first_release(hash) {
+        return bcrypt::verify(password, hash).unwrap_or(false);
+    }
+    PasswordHash::new(hash)
+        .is_ok_and(|parsed| Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok())
+}
+
+/// Whether a hash is one of bcrypt, which the first oxmon used. It is replaced at the next login.
+pub fn is_of_first_release(hash: &str) -> bool {
+    hash.starts_with("$2")
 }
 
 fn hash_now(password: &str) -> Result<String, ApiError> {
@@ -113,6 +123,11 @@ mod tests {
         assert!(!hasher.verify("correct hors", Some(&hash)).unwrap());
         assert!(!hasher.verify("correct horse", None).unwrap());
         assert!(!hasher.verify("x", Some("no hash at all")).unwrap());
+        let old = bcrypt::hash("correct horse", 4).unwrap();
+        assert!(is_of_first_release(&old) && !is_of_first_release(&hash));
+        assert!(hasher.verify("correct horse", Some(&old)).unwrap());
+        assert!(!hasher.verify("correct hors", Some(&old)).unwrap());
+        assert!(!hasher.verify("x", Some("$2b$12$cut")).unwrap());
     }
 
     #[test]

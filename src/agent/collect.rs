@@ -27,7 +27,7 @@ pub(crate) struct CollectLoop {
 impl CollectLoop {
     /// Collects until the stop signal comes.
     pub(crate) fn run(&mut self, clock: &dyn Clock) {
-        let mut collectors = Collectors::new(&self.config);
+        let mut collectors = Collectors::new(&self.config, self.stop.clone());
         // Rates need a reading before the first sample set.
         let _ = collectors.collect(clock.now_ms());
         let mut schedule = Schedule::new(self.interval_ms(), clock.now_ms());
@@ -40,7 +40,7 @@ impl CollectLoop {
                 recv(self.reloads) -> config => {
                     if let Ok(config) = config {
                         self.config = config;
-                        collectors = Collectors::new(&self.config);
+                        collectors = Collectors::new(&self.config, self.stop.clone());
                         let _ = collectors.collect(clock.now_ms());
                         schedule = Schedule::new(self.interval_ms(), clock.now_ms());
                     }

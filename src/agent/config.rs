@@ -31,14 +31,56 @@ pub struct AgentConfig {
     pub buffer_max_size: usize,
     /// Folder of the batches that must survive a restart.
     pub buffer_dir: Option<PathBuf>,
+    /// Which collectors run.
+    pub collectors: CollectorsConfig,
     /// What is measured and what is left out.
     pub filters: Filters,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub log_level: String,
     /// The root of /proc: another one in a container that is shown the host's.
     pub proc_root: PathBuf,
+    /// The root of /sys: another one in a container that is shown the host's.
+    pub sys_root: PathBuf,
     /// The root of the mounts: another one in a container that is shown the host's.
     pub root: PathBuf,
+}
+
+/// Every collector's name, in the order of the table of collectors.
+pub const COLLECTORS: &[&str] = &[
+    "cpu",
+    "memory",
+    "disk",
+    "network",
+    "load",
+    "diskio",
+    "pressure",
+    "vm",
+    "kernel",
+    "tcp",
+    "sockets",
+    "sensors",
+    "frequency",
+    "power",
+    "wireless",
+    "raid",
+];
+
+/// Which collectors run.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CollectorsConfig {
+    /// Collectors to run beside the usual ones.
+    pub enable: Vec<String>,
+    /// Collectors not to run.
+    pub disable: Vec<String>,
+}
+
+impl CollectorsConfig {
+    /// Whether a collector runs that does (`on`) or does not where nothing is said of it.
+    pub fn wants(&self, name: &str, on: bool) -> bool {
+        let named = |list: &[String]| list.iter().any(|word| word == name);
+        !named(&self.disable) && (on || named(&self.enable))
+    }
 }
 
 /// TLS to the server.
@@ -101,7 +143,9 @@ impl std::fmt::Debug for AgentConfig {
 impl Default for AgentConfig {
     fn default() -> Self {
         let folder = |name: &str, otherwise: &str| {
-            std::env::var_os(name).map_or_else(|| PathBuf::from(otherwise), PathBuf::from)
+            // An empty variable counts as none, as everywhere in a shell.
+            let named = std::env::var_os(name).filter(|value| !value.is_empty());
+            named.map_or_else(|| PathBuf::from(otherwise), PathBuf::from)
         };
         // systemd names the unit's StateDirectory= (systemd.exec(5)); of several the first counts.
         let state = std::env::var("STATE_DIRECTORY").ok();
@@ -114,9 +158,11 @@ impl Default for AgentConfig {
             collection_interval_secs: 10,
             buffer_max_size: 1_000,
             buffer_dir: state,
+            collectors: CollectorsConfig::default(),
             filters: Filters::default(),
             log_level: "info".to_owned(),
             proc_root: folder("OXMON_HOST_PROC", "/proc"),
+            sys_root: folder("OXMON_HOST_SYS", "/sys"),
             root: folder("OXMON_HOST_ROOT", "/"),
         }
     }
@@ -166,12 +212,34 @@ impl AgentConfig {
             return Err(source.error("auth_token", "must be visible ASCII without spaces"));
         }
         config.check_tls(source)?;
+        config.check_collectors(source)?;
         Ok(config)
     }
 
     /// The level that `log_level` names.
     pub fn level(&self) -> log::LevelFilter {
         logging::parse_level(&self.log_level).unwrap_or(log::LevelFilter::Info)
+    }
+
+    fn check_collectors(&self, source: &Source) -> Result<(), ConfigError> {
+        let lists = [
+            ("collectors.enable", &self.collectors.enable),
+            ("collectors.disable", &self.collectors.disable),
+        ];
+        for (key, list) in lists {
+            if let Some(name) = list.iter().find(|name| !COLLECTORS.contains(&name.as_str())) {
+                let all = COLLECTORS.join(", ");
+                return Err(source.error(key, format!("no collector {name:?}; there are {all}")));
+            }
+        }
+        let roots =
+            [("proc_root", &self.proc_root), ("sys_root", &self.sys_root), ("root", &self.root)];
+        for (key, path) in roots {
+            if path.as_os_str().is_empty() {
+                return Err(source.error(key, "must be a folder, is empty"));
+            }
+        }
+        Ok(())
     }
 
     fn check_tls(&self, source: &Source) -> Result<(), ConfigError> {
@@ -290,6 +358,7 @@ mod tests {
         assert_eq!(example.filters.mounts_exclude, defaults.filters.mounts_exclude);
         assert_eq!(example.filters.fs_types_exclude, defaults.filters.fs_types_exclude);
         assert_eq!(example.filters.interfaces_exclude, defaults.filters.interfaces_exclude);
+        assert_eq!(example.filters.disks_exclude, defaults.filters.disks_exclude);
         parse(text).unwrap();
     }
 }

@@ -17,13 +17,29 @@ pub struct Filters {
     pub interfaces_include: Vec<String>,
     /// Interfaces to leave out.
     pub interfaces_exclude: Vec<String>,
+    /// Disks to measure; empty: all that are not excluded.
+    pub disks_include: Vec<String>,
+    /// Disks to leave out.
+    pub disks_exclude: Vec<String>,
+    /// Whether partitions are measured beside whole disks.
+    pub disk_partitions: bool,
 }
 
 const MOUNTS_EXCLUDE: &[&str] = &[
-    "/proc*",
-    "/sys*",
-    "/dev*",
-    "/run*",
+    "/proc",
+    "/proc/*",
+    "/sys",
+    "/sys/*",
+    "/dev",
+    "/dev/*",
+    "/run",
+    "/run/containerd/*",
+    "/run/credentials/*",
+    "/run/docker/*",
+    "/run/k3s/*",
+    "/run/netns/*",
+    "/run/snapd/*",
+    "/run/user/*",
     "/snap/*",
     "/var/lib/docker/*",
     "/var/lib/containers/*",
@@ -31,31 +47,40 @@ const MOUNTS_EXCLUDE: &[&str] = &[
     "/var/lib/kubelet/*",
     "/var/snap/*",
 ];
-/// Views of the kernel, and images that are always full.
+/// Views of the kernel, views of other mounts, and images that are always full.
 const FS_TYPES_EXCLUDE: &[&str] = &[
+    "aufs",
     "autofs",
     "bdev",
     "binfmt_misc",
     "bpf",
     "cgroup*",
+    "composefs",
     "configfs",
     "cpuset",
+    "cramfs",
     "debugfs",
     "devfs",
     "devpts",
     "devtmpfs",
     "efivarfs",
+    "erofs",
+    "fuse.fuse-overlayfs",
     "fuse.gvfsd-fuse",
     "fuse.lxcfs",
     "fuse.portal",
+    "fuse.snapfuse",
+    "fuse.squashfuse*",
     "fusectl",
     "hugetlbfs",
     "iso9660",
     "mqueue",
     "nsfs",
+    "overlay",
     "proc",
     "pstore",
     "ramfs",
+    "romfs",
     "rpc_pipefs",
     "securityfs",
     "selinuxfs",
@@ -69,6 +94,9 @@ const INTERFACES_EXCLUDE: &[&str] = &[
     "vnet*", "tap*",
 ];
 
+const DISKS_EXCLUDE: &[&str] =
+    &["loop*", "ram*", "zram*", "fd*", "sr*", "mmcblk*boot*", "mmcblk*rpmb", "nvme*c*n*"];
+
 fn owned(words: &[&str]) -> Vec<String> {
     words.iter().map(ToString::to_string).collect()
 }
@@ -81,19 +109,25 @@ impl Default for Filters {
             fs_types_exclude: owned(FS_TYPES_EXCLUDE),
             interfaces_include: Vec::new(),
             interfaces_exclude: owned(INTERFACES_EXCLUDE),
+            disks_include: Vec::new(),
+            disks_exclude: owned(DISKS_EXCLUDE),
+            disk_partitions: false,
         }
     }
 }
 
 impl Filters {
-    /// Which mount points to take.
-    pub fn mounts(&self) -> Patterns {
-        Patterns::new(&self.mounts_include, &self.mounts_exclude)
+    /// Which file systems to measure, by mount point and type.
+    pub fn mounts(&self) -> MountFilter {
+        MountFilter {
+            points: Patterns::new(&self.mounts_include, &self.mounts_exclude),
+            types: Patterns::new(&[], &self.fs_types_exclude),
+        }
     }
 
-    /// Which types of file systems to take.
-    pub fn fs_types(&self) -> Patterns {
-        Patterns::new(&[], &self.fs_types_exclude)
+    /// Which disks to measure, by the kernel's names.
+    pub fn disks(&self) -> Patterns {
+        Patterns::new(&self.disks_include, &self.disks_exclude)
     }
 
     /// Which interfaces to take.
@@ -102,24 +136,70 @@ impl Filters {
     }
 }
 
-/// What to take by name: what an including pattern names, or all where there is none, less what an
-/// excluding pattern names.
+/// Which file systems are measured.
+#[derive(Debug, Clone)]
+pub struct MountFilter {
+    points: Patterns,
+    types: Patterns,
+}
+
+impl MountFilter {
+    /// Whether a file system of type `fs_type` that is mounted at `point` is measured. `/` always
+    /// is, unless its mount point is excluded: in a container it is an overlay.
+    pub fn take(&self, point: &str, fs_type: &str) -> bool {
+        self.points.take(point) && (point == "/" || self.names(point) || self.types.take(fs_type))
+    }
+
+    /// Whether an including pattern names `point`, other than one that takes everything.
+    pub fn names(&self, point: &str) -> bool {
+        self.points.take(point) && weight(&self.points.include, point).is_some_and(|w| w > 1)
+    }
+}
+
+/// What to take by name: what an including pattern matches, or all where there is none, less what
+/// an excluding pattern matches. Of two that match, the one with more literal characters counts,
+/// and the including one where they have as many.
 #[derive(Debug, Clone)]
 pub struct Patterns {
-    include: Vec<WildMatch>,
-    exclude: Vec<WildMatch>,
+    include: Vec<Pattern>,
+    exclude: Vec<Pattern>,
+}
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    matcher: WildMatch,
+    /// Characters that are not wildcards.
+    weight: usize,
+}
+
+/// The weight of the heaviest pattern that matches.
+fn weight(patterns: &[Pattern], name: &str) -> Option<usize> {
+    let matching = patterns.iter().filter(|pattern| pattern.matcher.matches(name));
+    matching.map(|pattern| pattern.weight).max()
 }
 
 impl Patterns {
-    fn new(include: &[String], exclude: &[String]) -> Self {
-        let compile = |words: &[String]| words.iter().map(|word| WildMatch::new(word)).collect();
+    /// Patterns with `*` and `?`.
+    pub fn new(include: &[String], exclude: &[String]) -> Self {
+        let compile = |words: &[String]| {
+            let patterns = words.iter().map(|word| Pattern {
+                matcher: WildMatch::new(word),
+                weight: word.chars().filter(|c| !matches!(c, '*' | '?')).count(),
+            });
+            patterns.collect()
+        };
         Self { include: compile(include), exclude: compile(exclude) }
     }
 
     /// Whether `name` is taken.
     pub fn take(&self, name: &str) -> bool {
-        let included = self.include.is_empty() || self.include.iter().any(|p| p.matches(name));
-        included && !self.exclude.iter().any(|pattern| pattern.matches(name))
+        let included = weight(&self.include, name);
+        match (included, weight(&self.exclude, name)) {
+            (None, _) if !self.include.is_empty() => false,
+            (_, None) => true,
+            (Some(include), Some(exclude)) => include >= exclude,
+            (None, Some(_)) => false,
+        }
     }
 }
 
@@ -135,7 +215,8 @@ mod tests {
         assert!(!patterns.take("lo") && !patterns.take("veth12ab"));
         let text = "mounts_include = ['/', '/data*']\nmounts_exclude = ['/data/tmp']";
         let patterns = toml::from_str::<Filters>(text).unwrap().mounts();
-        assert!(patterns.take("/") && patterns.take("/data/a") && !patterns.take("/home"));
-        assert!(!patterns.take("/data/tmp"));
+        let take = |point: &str| patterns.take(point, "ext4");
+        assert!(take("/") && take("/data/a") && !take("/home"));
+        assert!(!take("/data/tmp"));
     }
 }

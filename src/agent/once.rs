@@ -13,10 +13,10 @@ const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Collects twice, a second apart, and gives the second collection as a table.
 pub fn run(config: &AgentConfig) -> String {
-    let mut collectors = Collectors::new(config);
+    let mut collectors = Collectors::new(config, Stop::never());
     collectors.collect(SystemClock.now_ms());
     Stop::never().wait(BETWEEN);
-    let points = collectors.collect(SystemClock.now_ms());
+    let points = collectors.collect_everything(SystemClock.now_ms());
     let mut out = format!(
         "agent {:?} would send {} points to {}:\n\n{:<24} {:<28} {:>20} {}\n",
         config.agent_id,
@@ -32,6 +32,9 @@ pub fn run(config: &AgentConfig) -> String {
         let labels = point.labels.to_string();
         // Writing to a string can't fail.
         let _ = writeln!(out, "{:<24} {labels:<28} {:>20} {unit}", point.metric, point.value);
+    }
+    for (name, why) in collectors.failures() {
+        let _ = writeln!(out, "\ncollector `{name}` failed: {why}");
     }
     out
 }

@@ -11,6 +11,16 @@ pub const GRPC_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// 64 KB or more from the first larger one on: after an outage, a thousand agents with a backlog
 /// would make that 64 MB.
 pub const PACKED_POINTS_MAX: usize = 500;
+/// File systems that an agent measures.
+pub const MOUNTS_MAX: usize = 256;
+/// Network interfaces that an agent measures.
+pub const INTERFACES_MAX: usize = 256;
+/// Disks that an agent measures.
+pub const DISKS_MAX: usize = 256;
+/// Temperatures and fans that an agent measures.
+pub const SENSORS_MAX: usize = 256;
+/// Arrays of disks that an agent measures.
+pub const ARRAYS_MAX: usize = 64;
 /// Calls at the same time on one gRPC connection.
 pub const GRPC_STREAMS_MAX: i32 = 256;
 /// Bytes of an agent id.

@@ -19,19 +19,29 @@ pub type Outcome = Result<(), Box<dyn Error + Send + Sync>>;
 ///
 /// When the system refuses a thread, which at start-up leaves nothing to run.
 pub fn spawn(name: &str, body: impl FnOnce() -> Outcome + Send + 'static) -> JoinHandle<()> {
+    #[allow(clippy::expect_used, reason = "a daemon without its threads can't do its work")]
+    try_spawn(name, body).expect("the system gives a thread")
+}
+
+/// As [`spawn`], for a thread that the daemon can go on without.
+///
+/// # Errors
+///
+/// When the system refuses a thread, as a limit on tasks makes it do.
+pub fn try_spawn(
+    name: &str,
+    body: impl FnOnce() -> Outcome + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
     let label = name.to_owned();
     // Linux shows at most 15 bytes of a thread's name.
     let short: String = name.chars().take(15).collect();
-    #[allow(clippy::expect_used, reason = "a daemon without its threads can't do its work")]
-    Builder::new()
-        .name(short)
-        .stack_size(STACK_BYTES)
-        .spawn(move || match catch_unwind(AssertUnwindSafe(body)) {
+    Builder::new().name(short).stack_size(STACK_BYTES).spawn(move || {
+        match catch_unwind(AssertUnwindSafe(body)) {
             Ok(Ok(())) => {}
             Ok(Err(error)) => die(&label, &chain(error.as_ref())),
             Err(panic) => die(&label, &panic_text(panic.as_ref())),
-        })
-        .expect("the system gives a thread")
+        }
+    })
 }
 
 /// Enough for SQLite's and OpenSSL's deepest calls; untouched pages cost nothing.

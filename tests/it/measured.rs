@@ -24,6 +24,9 @@ fn once(config: &str) -> BTreeMap<(String, String), f64> {
         let mut words: Vec<&str> = line.split_whitespace().collect();
         let metric = words.remove(0);
         let labels = if words[0].contains('=') { words.remove(0) } else { "" };
+        if labels.contains(' ') || words[0].parse::<f64>().is_err() {
+            continue;
+        }
         rows.insert((metric.to_owned(), labels.to_owned()), words[0].parse().unwrap());
     }
     assert!(rows.len() > 20, "{text}");
@@ -78,6 +81,96 @@ fn memory_is_what_free_says() {
     near("swap_used", ours("swap_used"), swap[1], MEMORY_SLACK_BYTES);
     let share = ours("used") / ours("total") * 100.0;
     near("used_percent", ours("used_percent"), share, 0.01);
+}
+
+#[test]
+fn inodes_are_what_df_says() {
+    let rows = once("");
+    let df = said(Command::new("df").args(["-i", "-P"]));
+    let mut compared = 0;
+    for line in df.lines().skip(1) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mount = format!("mount={:?}", words[5]);
+        let ours = |name: &str| rows.get(&(format!("disk.{name}"), mount.clone())).copied();
+        let Some(total) = ours("inodes_total") else { continue };
+        near(&mount, total, words[1].parse().unwrap(), 0.0);
+        near(&mount, ours("inodes_used").unwrap(), words[2].parse().unwrap(), 50_000.0);
+        compared += 1;
+    }
+    assert!(compared > 0, "df and the agent have no mount in common:\n{df}{rows:?}");
+}
+
+#[test]
+fn caches_and_shared_memory_are_what_free_says() {
+    let rows = once("");
+    let free = said(Command::new("free").args(["-b", "-w"]));
+    let line = free.lines().find(|line| line.starts_with("Mem:")).unwrap();
+    let theirs: Vec<f64> = line.split_whitespace().skip(1).map(|w| w.parse().unwrap()).collect();
+    let ours = |name: &str| rows[&(format!("memory.{name}"), String::new())];
+    near("free", ours("free"), theirs[2], MEMORY_SLACK_BYTES);
+    near("shared", ours("shared"), theirs[3], MEMORY_SLACK_BYTES);
+    near("buffers", ours("buffers"), theirs[4], MEMORY_SLACK_BYTES);
+    // free counts what can be reclaimed of the slab as cached.
+    near("cached", ours("cached"), theirs[5], 3.0 * MEMORY_SLACK_BYTES);
+}
+
+#[test]
+fn connections_and_sockets_are_what_ss_says() {
+    if !crate::support::tools::there("ss") {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let open: Vec<TcpStream> =
+        (0..50).map(|_| TcpStream::connect(listener.local_addr().unwrap()).unwrap()).collect();
+    let rows = once("");
+    let summary = said(Command::new("ss").arg("-s"));
+    drop(open);
+    // `TCP:   12 (estab 5, closed 3, orphaned 0, timewait 2)`
+    let number = |before: &str| -> f64 {
+        let rest = summary.split_once(before).unwrap().1;
+        let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        digits.parse().unwrap()
+    };
+    let ours = |name: &str| rows[&(name.to_owned(), String::new())];
+    // Other tests open and close connections meanwhile.
+    near("established", ours("tcp.established"), number("estab "), 60.0);
+    assert!(ours("tcp.established") >= 100.0, "50 connections have two ends each");
+    near("orphaned", ours("sockets.tcp_orphans"), number("orphaned "), 60.0);
+    assert!(ours("sockets.used") >= 100.0);
+}
+
+#[test]
+fn a_disk_that_is_written_shows_how_much() {
+    let dir = tempfile::tempdir_in(crate::support::tools::root()).unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let writer = {
+        let (stop, path) = (Arc::clone(&stop), dir.path().join("data"));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let mut file = std::fs::File::create(&path).unwrap();
+                file.write_all(&[7; 8 << 20]).unwrap();
+                file.sync_all().unwrap();
+            }
+        })
+    };
+    let written = || -> f64 {
+        let text = std::fs::read_to_string("/proc/diskstats").unwrap();
+        let sectors = text.lines().map(|line| {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            words[9].parse::<f64>().unwrap()
+        });
+        sectors.sum::<f64>() * 512.0
+    };
+    let before = written();
+    let rows = once("[filters]\ndisks_exclude = []\ndisk_partitions = true\n");
+    let moved = written() - before;
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let rates = rows.iter().filter(|((name, _), _)| name == "diskio.write_bytes");
+    let ours: f64 = rates.map(|(_, rate)| *rate).sum();
+    if moved > 20e6 {
+        assert!(ours > moved * 0.2 && ours < moved * 2.0, "{ours} bytes/s of {moved} bytes");
+    }
 }
 
 #[test]

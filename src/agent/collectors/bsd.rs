@@ -5,17 +5,20 @@
 use sysctl::{Ctl, CtlValue, Sysctl as _};
 
 use crate::agent::collectors::rate::growth;
-use crate::agent::collectors::statfs::statvfs;
-use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Spec, percent};
-use crate::model::point::Point;
+use crate::agent::collectors::statfs::{push_sizes, statvfs};
+use crate::agent::collectors::{
+    CollectError, Collector, Metric, Pace, Samples, Spec, percent, plain as metric,
+};
 
-const fn metric(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
-    Metric { name, unit, label: None, help }
+const fn disk(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, unit, labels: &["mount"], help }
 }
 
 /// The table's row of CPU usage.
 pub const CPU: Spec = Spec {
     name: "cpu",
+    pace: Pace::Always,
+    on: true,
     metrics: &[metric(
         "cpu.usage",
         "%",
@@ -27,6 +30,8 @@ pub const CPU: Spec = Spec {
 /// The table's row of memory.
 pub const MEMORY: Spec = Spec {
     name: "memory",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
         metric("memory.total", "bytes", "Physical memory (hw.memsize, hw.physmem)."),
         metric("memory.used", "bytes", "What is not free."),
@@ -39,6 +44,8 @@ pub const MEMORY: Spec = Spec {
 /// The table's row of load and uptime.
 pub const LOAD: Spec = Spec {
     name: "load",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
         metric("load.load_1", "processes", "Load average of 1 minute (vm.loadavg)."),
         metric("load.load_5", "processes", "The same over 5 minutes."),
@@ -51,16 +58,17 @@ pub const LOAD: Spec = Spec {
 /// The table's row of the root file system, as df counts it.
 pub const DISK: Spec = Spec {
     name: "disk",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
-        Metric { name: "disk.total", unit: "bytes", label: Some("mount"), help: "Size of /." },
-        Metric { name: "disk.used", unit: "bytes", label: Some("mount"), help: "What is used." },
-        Metric {
-            name: "disk.available",
-            unit: "bytes",
-            label: Some("mount"),
-            help: "What is free.",
-        },
-        Metric { name: "disk.used_percent", unit: "%", label: Some("mount"), help: "As df shows." },
+        disk("disk.total", "bytes", "Size of /."),
+        disk("disk.used", "bytes", "What is used."),
+        disk("disk.available", "bytes", "What is free."),
+        disk("disk.used_percent", "%", "As df shows."),
+        disk("disk.read_only", "0 or 1", "Whether it can't be written."),
+        disk("disk.inodes_total", "inodes", "Inodes, once a minute."),
+        disk("disk.inodes_used", "inodes", "Inodes in use, once a minute."),
+        disk("disk.inodes_used_percent", "%", "Their share, once a minute."),
     ],
     make: |_| Box::new(Disk),
 };
@@ -102,7 +110,7 @@ struct Cpu {
 }
 
 impl Collector for Cpu {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         // user, nice, system, interrupt, idle (sys/resource.h: CPUSTATES).
         let times: Vec<u64> = words::<8>(&bytes("kern.cp_time")?).take(5).collect();
         let [user, nice, system, interrupt, idle] = times[..] else {
@@ -115,7 +123,7 @@ impl Collector for Cpu {
             && total > 0
         {
             let usage = percent(busy as f64, total as f64);
-            out.push(Point::plain("cpu.usage", moment.timestamp_ms, usage));
+            out.plain("cpu.usage", usage);
         }
         Ok(())
     }
@@ -124,7 +132,7 @@ impl Collector for Cpu {
 struct Memory;
 
 impl Collector for Memory {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let page = number("hw.pagesize")?;
         #[cfg(target_os = "macos")]
         let (total, free) = (
@@ -138,11 +146,10 @@ impl Collector for Memory {
         );
         let available = free.saturating_mul(page).min(total);
         let used = total - available;
-        let plain = |name, value: f64| Point::plain(name, moment.timestamp_ms, value);
-        out.push(plain("memory.total", total as f64));
-        out.push(plain("memory.used", used as f64));
-        out.push(plain("memory.available", available as f64));
-        out.push(plain("memory.used_percent", percent(used as f64, total as f64)));
+        out.plain("memory.total", total as f64);
+        out.plain("memory.used", used as f64);
+        out.plain("memory.available", available as f64);
+        out.plain("memory.used_percent", percent(used as f64, total as f64));
         Ok(())
     }
 }
@@ -150,7 +157,7 @@ impl Collector for Memory {
 struct Load;
 
 impl Collector for Load {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         // struct loadavg { fixpt_t ldavg[3]; long fscale; } (sys/resource.h): three 32-bit numbers,
         // padding, and the scale.
         let load = bytes("vm.loadavg")?;
@@ -159,11 +166,12 @@ impl Collector for Load {
         let names = ["load.load_1", "load.load_5", "load.load_15"];
         for (name, average) in names.into_iter().zip(averages) {
             let value = average as f64 / scale.max(1) as f64;
-            out.push(Point::plain(name, moment.timestamp_ms, (value * 100.0).round() / 100.0));
+            out.plain(name, (value * 100.0).round() / 100.0);
         }
         let boot = words::<8>(&bytes("kern.boottime")?).next().unwrap_or(0);
-        let uptime = (moment.timestamp_ms / 1_000).saturating_sub(i64::try_from(boot).unwrap_or(0));
-        out.push(Point::plain("load.uptime", moment.timestamp_ms, uptime as f64));
+        let uptime =
+            (out.moment.timestamp_ms / 1_000).saturating_sub(i64::try_from(boot).unwrap_or(0));
+        out.plain("load.uptime", uptime as f64);
         Ok(())
     }
 }
@@ -171,11 +179,11 @@ impl Collector for Load {
 struct Disk;
 
 impl Collector for Disk {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let path = std::path::Path::new("/");
-        let sizes =
-            statvfs(path).map_err(|error| CollectError::Read { path: path.to_owned(), error })?;
-        super::statfs::push("/", sizes, moment.timestamp_ms, out);
+        let (sizes, _) = statvfs(path, false)
+            .map_err(|error| CollectError::Read { path: path.to_owned(), error })?;
+        push_sizes("/", sizes, out);
         Ok(())
     }
 }

@@ -1,108 +1,105 @@
-//! CPU usage from /proc/stat (proc(5)): the share of time that was not idle since the collection
-//! before.
-
-use std::collections::HashMap;
+//! CPU time from /proc/stat (proc(5)): what the cores did since the collection before.
 
 use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::collectors::rate::growth;
-use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec, percent};
-use crate::model::point::Point;
+use crate::agent::collectors::rate::Counters;
+use crate::agent::collectors::{
+    CollectError, Collector, Metric, Pace, Samples, Setup, Spec, percent, plain,
+};
 
 const FILE: &str = "/proc/stat";
 
 /// The table's row.
 pub const SPEC: Spec = Spec {
     name: "cpu",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
-        Metric {
-            name: "cpu.usage",
-            unit: "%",
-            label: None,
-            help: "Time of all cores that was neither idle nor waiting for I/O, since the collection before (/proc/stat).",
-        },
+        plain(
+            "cpu.usage",
+            "%",
+            "Time of all cores that was neither idle nor waiting for I/O, since the collection before (/proc/stat).",
+        ),
+        plain("cpu.user", "%", "Time in programs, with nice ones and guests, of all cores."),
+        plain("cpu.system", "%", "Time in the kernel."),
+        plain("cpu.iowait", "%", "Idle time with I/O under way."),
+        plain("cpu.irq", "%", "Time in interrupts, hard and soft."),
+        plain("cpu.steal", "%", "Time that the hypervisor gave to other machines."),
         Metric {
             name: "cpu.core_usage",
             unit: "%",
-            label: Some("core"),
-            help: "The same for each core (/proc/stat).",
+            labels: &["core"],
+            help: "cpu.usage for each core (/proc/stat).",
         },
     ],
-    make: |setup: &Setup<'_>| Box::new(Cpu::new(ProcFile::whole(setup.proc("stat")))),
+    make: |setup: &Setup<'_>| {
+        Box::new(Cpu { file: ProcFile::whole(setup.proc("stat")), before: Counters::new() })
+    },
 };
 
-/// Clock ticks of one core, or of all together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Times {
-    busy: u64,
-    total: u64,
-}
+/// Clock ticks: user nice system idle iowait irq softirq steal. Guest time is in user time already
+/// (proc(5)), so it is not counted again.
+type Times = [u64; 8];
 
 struct Cpu {
     file: ProcFile,
-    before: HashMap<Box<str>, Times>,
-}
-
-impl Cpu {
-    fn new(file: ProcFile) -> Self {
-        Self { file, before: HashMap::new() }
-    }
+    before: Counters<8>,
 }
 
 impl Collector for Cpu {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let now = parse(&self.file.read()?)?;
-        for (name, times) in &now {
-            let Some(usage) = self.before.get(name.as_str()).and_then(|old| usage(*old, *times))
-            else {
+        let Some(growth) = self.before.step(out.moment.at, now) else { return Ok(()) };
+        for (name, grown) in &growth.groups {
+            let total = grown.iter().fold(0_u64, |sum, field| sum.saturating_add(*field));
+            // Counters that stand still say nothing.
+            if total == 0 {
                 continue;
+            }
+            let share = |fields: &[usize]| {
+                let part = fields.iter().fold(0_u64, |sum, at| sum.saturating_add(grown[*at]));
+                percent(part as f64, total as f64)
             };
-            out.push(match name.strip_prefix("cpu") {
-                None | Some("") => Point::plain("cpu.usage", moment.timestamp_ms, usage),
-                Some(core) => {
-                    Point::labelled("cpu.core_usage", "core", core, moment.timestamp_ms, usage)
+            let usage = share(&[0, 1, 2, 5, 6, 7]);
+            match name.strip_prefix("cpu") {
+                None | Some("") => {
+                    out.plain("cpu.usage", usage);
+                    out.plain("cpu.user", share(&[0, 1]));
+                    out.plain("cpu.system", share(&[2]));
+                    out.plain("cpu.iowait", share(&[4]));
+                    out.plain("cpu.irq", share(&[5, 6]));
+                    out.plain("cpu.steal", share(&[7]));
                 }
-            });
+                Some(core) => out.labelled("cpu.core_usage", "core", core, usage),
+            }
         }
-        self.before = now.into_iter().map(|(name, times)| (name.into(), times)).collect();
         Ok(())
     }
-}
-
-/// Busy time in percent; `None` when the counters went back or stood still.
-fn usage(before: Times, now: Times) -> Option<f64> {
-    let total = growth(before.total, now.total).filter(|total| *total > 0)?;
-    let busy = growth(before.busy, now.busy)?;
-    Some(percent(busy as f64, total as f64))
 }
 
 /// The `cpu` lines: all cores first, then each that is online, by its own number.
 ///
 /// procfs' parser numbers cores by their place in the file, which moves when one goes offline, so
 /// the names are read here.
-fn parse(text: &str) -> Result<Vec<(String, Times)>, CollectError> {
+fn parse(text: &str) -> Result<Vec<(Box<str>, Times)>, CollectError> {
     let mut found = Vec::new();
     for line in text.lines().take_while(|line| line.starts_with("cpu")) {
         let mut words = line.split_ascii_whitespace();
         let Some(name) = words.next() else { continue };
-        // user nice system idle iowait irq softirq steal guest guest_nice. Guest time is in user
-        // time already (proc(5)), so it is not counted again.
         let mut fields = [0_u64; 8];
         let mut count = 0;
         for (field, word) in fields.iter_mut().zip(words) {
             *field = word
                 .parse()
-                .map_err(|_| CollectError::parse(FILE, format!("`{word}` is no number")))?;
+                .map_err(|_| CollectError::parse(FILE, format!("`{word}` is not a number")))?;
             count += 1;
         }
         if count < 4 {
             return Err(CollectError::parse(FILE, format!("`{name}` has {count} numbers")));
         }
-        let total = fields.iter().fold(0_u64, |sum, field| sum.saturating_add(*field));
-        let idle = fields[3].saturating_add(fields[4]);
-        found.push((name.to_owned(), Times { busy: total.saturating_sub(idle), total }));
+        found.push((name.into(), fields));
     }
     if found.is_empty() {
-        return Err(CollectError::parse(FILE, "it has no `cpu` line"));
+        return Err(CollectError::parse(FILE, "no `cpu` line"));
     }
     Ok(found)
 }
@@ -111,6 +108,7 @@ fn parse(text: &str) -> Result<Vec<(String, Times)>, CollectError> {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::agent::collectors::tests::twice;
 
     pub fn parse_any(text: &str) {
         let _ = parse(text);
@@ -122,27 +120,28 @@ pub(super) mod tests {
     #[test]
     fn usage_is_what_was_not_idle_and_counts_guests_once() {
         let now = "cpu  150 0 75 900 75 0 0 0 70 0\ncpu0 150 0 75 900 75 0 0 0 70 0\n";
-        let (before, now) = (parse(BEFORE).unwrap(), parse(now).unwrap());
+        let seen = twice("cpu", "stat", BEFORE, now);
         // 200 ticks passed, 75 of them busy.
-        assert_eq!(usage(before[0].1, now[0].1), Some(37.5));
+        assert_eq!((seen["cpu.usage"], seen["cpu.core_usage@0"]), (37.5, 37.5));
+        assert_eq!((seen["cpu.user"], seen["cpu.system"], seen["cpu.iowait"]), (25.0, 12.5, 12.5));
     }
 
     #[test]
     fn counters_that_go_back_or_stand_still_give_nothing() {
-        let before = parse(BEFORE).unwrap()[0].1;
-        assert_eq!(usage(before, before), None);
-        assert_eq!(usage(before, Times { busy: 1, total: 2 }), None);
+        assert!(!twice("cpu", "stat", BEFORE, BEFORE).contains_key("cpu.usage"));
+        let reset = "cpu  1 0 5 80 5 0 0 0 0 0\n";
+        assert!(!twice("cpu", "stat", BEFORE, reset).contains_key("cpu.usage"));
     }
 
     #[test]
     fn cores_keep_their_numbers_when_one_goes_offline() {
         let text = "cpu 1 1 1 1\ncpu0 1 1 1 1\ncpu3 1 1 1 1\nctxt 5\n";
-        let names: Vec<String> = parse(text).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["cpu", "cpu0", "cpu3"]);
+        let names: Vec<Box<str>> = parse(text).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["cpu".into(), "cpu0".into(), Box::<str>::from("cpu3")]);
     }
 
     #[test]
-    fn what_makes_no_sense_is_said() {
+    fn what_makes_no_sense_is_an_error() {
         assert!(parse("").is_err());
         assert!(parse("cpu 1 2\n").is_err());
         assert!(parse("cpu 1 2 x 4\n").is_err());

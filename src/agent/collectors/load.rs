@@ -1,16 +1,19 @@
 //! Load averages from /proc/loadavg and uptime from /proc/uptime (proc(5)).
 
 use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec};
-use crate::model::point::Point;
+use crate::agent::collectors::{
+    CollectError, Collector, Metric, Pace, Samples, Setup, Spec, plain,
+};
 
 const fn load(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, unit: "processes", label: None, help }
+    plain(name, "processes", help)
 }
 
 /// The table's row.
 pub const SPEC: Spec = Spec {
     name: "load",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
         load(
             "load.load_1",
@@ -18,12 +21,7 @@ pub const SPEC: Spec = Spec {
         ),
         load("load.load_5", "The same over 5 minutes."),
         load("load.load_15", "The same over 15 minutes."),
-        Metric {
-            name: "load.uptime",
-            unit: "s",
-            label: None,
-            help: "Seconds since the system started (/proc/uptime).",
-        },
+        plain("load.uptime", "s", "Seconds since the system started (/proc/uptime)."),
     ],
     make: |setup: &Setup<'_>| {
         Box::new(Load {
@@ -39,14 +37,14 @@ struct Load {
 }
 
 impl Collector for Load {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         // procfs reads load averages as f32, which turns 0.05 into 0.05000000074505806.
         let [one, five, fifteen] = numbers("/proc/loadavg", &self.loadavg.read()?)?;
         let [uptime] = numbers("/proc/uptime", &self.uptime.read()?)?;
-        out.push(Point::plain("load.load_1", moment.timestamp_ms, one));
-        out.push(Point::plain("load.load_5", moment.timestamp_ms, five));
-        out.push(Point::plain("load.load_15", moment.timestamp_ms, fifteen));
-        out.push(Point::plain("load.uptime", moment.timestamp_ms, uptime.floor()));
+        out.plain("load.load_1", one);
+        out.plain("load.load_5", five);
+        out.plain("load.load_15", fifteen);
+        out.plain("load.uptime", uptime.floor());
         Ok(())
     }
 }
@@ -61,7 +59,7 @@ fn numbers<const N: usize>(file: &'static str, text: &str) -> Result<[f64; N], C
             .parse()
             .ok()
             .filter(|value: &f64| value.is_finite() && *value >= 0.0)
-            .ok_or_else(|| CollectError::parse(file, format!("`{word}` is no number")))?;
+            .ok_or_else(|| CollectError::parse(file, format!("`{word}` is not a number")))?;
     }
     Ok(found)
 }
@@ -82,7 +80,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_said() {
+    fn what_is_not_a_number_is_an_error() {
         assert!(numbers::<3>("f", "0.05 1.10").is_err());
         assert!(numbers::<1>("f", "NaN").is_err());
         assert!(numbers::<1>("f", "-1").is_err());

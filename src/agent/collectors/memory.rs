@@ -1,113 +1,238 @@
 //! Memory and swap from /proc/meminfo (proc(5)).
 
 use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec, percent};
-use crate::model::point::Point;
+use crate::agent::collectors::{
+    CollectError, Collector, Metric, Pace, Samples, Setup, Spec, percent, plain,
+};
 
 const FILE: &str = "/proc/meminfo";
 
 const fn bytes(name: &'static str, help: &'static str) -> Metric {
-    Metric { name, unit: "bytes", label: None, help }
+    plain(name, "bytes", help)
 }
 
 /// The table's row.
 pub const SPEC: Spec = Spec {
     name: "memory",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
         bytes("memory.total", "Memory that the kernel can use (MemTotal)."),
         bytes(
             "memory.used",
-            "MemTotal less MemAvailable: what would have to be freed by swapping.",
+            "MemTotal less memory.available: what would have to be freed by swapping.",
         ),
-        bytes("memory.available", "Memory for new work without swapping (MemAvailable)."),
-        Metric {
-            name: "memory.used_percent",
-            unit: "%",
-            label: None,
-            help: "memory.used of memory.total.",
-        },
+        bytes(
+            "memory.available",
+            "Memory for new work without swapping (MemAvailable, and what ZFS' cache can free).",
+        ),
+        plain("memory.used_percent", "%", "memory.used of memory.total."),
         bytes("memory.swap_total", "Swap space (SwapTotal)."),
         bytes("memory.swap_used", "SwapTotal less SwapFree."),
+        bytes("memory.free", "Memory that nothing uses (MemFree)."),
+        bytes("memory.buffers", "Buffers of block devices (Buffers)."),
+        bytes("memory.cached", "The page cache, with shared memory (Cached)."),
+        bytes("memory.shared", "Shared memory and tmpfs (Shmem)."),
+        bytes("memory.slab", "The kernel's own objects (Slab)."),
+        bytes("memory.huge_total", "Huge pages set aside (HugePages_Total); none where it is 0."),
+        bytes("memory.huge_used", "Huge pages in use; none where there are none."),
+        bytes("memory.zfs_arc", "ZFS' cache; none without ZFS (/proc/spl/kstat/zfs/arcstats)."),
     ],
-    make: |setup: &Setup<'_>| Box::new(Memory(ProcFile::whole(setup.proc("meminfo")))),
+    make: |setup: &Setup<'_>| {
+        Box::new(Memory {
+            meminfo: ProcFile::whole(setup.proc("meminfo")),
+            arcstats: ProcFile::pieces(setup.proc("spl/kstat/zfs/arcstats")),
+        })
+    },
 };
 
-struct Memory(ProcFile);
+struct Memory {
+    meminfo: ProcFile,
+    arcstats: ProcFile,
+}
 
 impl Collector for Memory {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
-        let sizes = parse(&self.0.read()?)?;
-        let plain = |name, value: u64| Point::plain(name, moment.timestamp_ms, value as f64);
-        let used = sizes.total.saturating_sub(sizes.available);
-        out.push(plain("memory.total", sizes.total));
-        out.push(plain("memory.used", used));
-        out.push(plain("memory.available", sizes.available));
-        let share = percent(used as f64, sizes.total as f64);
-        out.push(Point::plain("memory.used_percent", moment.timestamp_ms, share));
-        out.push(plain("memory.swap_total", sizes.swap_total));
-        out.push(plain("memory.swap_used", sizes.swap_total.saturating_sub(sizes.swap_free)));
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
+        let arc = self.arcstats.read_optional(out.moment.at)?;
+        let (arc_size, arc_min) = arc.as_deref().and_then(parse_arc).unwrap_or_default();
+        let sizes = parse(&self.meminfo.read()?)?;
+        let number = |value: Option<u64>| value.map(|value| value as f64);
+        let freeable = arc_size.saturating_sub(arc_min);
+        let available = sizes.available().map(|bytes| bytes.saturating_add(freeable));
+        let available = match sizes.total {
+            Some(total) => available.map(|bytes| bytes.min(total)),
+            None => available,
+        };
+        let used = sizes.total.zip(available).map(|(total, available)| (total - available, total));
+        out.maybe("memory.total", number(sizes.total));
+        out.maybe("memory.used", used.map(|(used, _)| used as f64));
+        out.maybe("memory.available", number(available));
+        let share = used.map(|(used, total)| percent(used as f64, total as f64));
+        out.maybe("memory.used_percent", share);
+        out.maybe("memory.swap_total", number(sizes.swap_total));
+        // A container's file may say that more is free than there is.
+        let swap = sizes.swap_total.zip(sizes.swap_free);
+        let swap_used = swap.and_then(|(total, free)| total.checked_sub(free));
+        out.maybe("memory.swap_used", number(swap_used));
+        out.maybe("memory.free", number(sizes.free));
+        out.maybe("memory.buffers", number(sizes.buffers));
+        out.maybe("memory.cached", number(sizes.cached));
+        out.maybe("memory.shared", number(sizes.shared));
+        out.maybe("memory.slab", number(sizes.slab));
+        if let Some((total, used)) = sizes.huge {
+            out.plain("memory.huge_total", total as f64);
+            out.plain("memory.huge_used", used as f64);
+        }
+        if arc_size > 0 {
+            out.plain("memory.zfs_arc", arc_size as f64);
+        }
+        if available.is_none() || sizes.total.is_none() {
+            out.note(FILE, "no usable MemTotal, or neither MemAvailable nor MemFree");
+        }
+        if sizes.swap_total.is_some() && swap_used.is_none() {
+            out.note("swap", "SwapFree is missing, or more than SwapTotal");
+        }
         Ok(())
     }
 }
 
-/// Bytes.
-#[derive(Debug, PartialEq, Eq)]
+/// Bytes; `None` for a field that the file does not have or that makes no sense.
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Sizes {
-    total: u64,
-    available: u64,
-    swap_total: u64,
-    swap_free: u64,
+    total: Option<u64>,
+    free: Option<u64>,
+    mem_available: Option<u64>,
+    buffers: Option<u64>,
+    cached: Option<u64>,
+    shared: Option<u64>,
+    slab: Option<u64>,
+    reclaimable: Option<u64>,
+    swap_total: Option<u64>,
+    swap_free: Option<u64>,
+    /// All huge pages, and those in use.
+    huge: Option<(u64, u64)>,
+}
+
+impl Sizes {
+    /// What new work can have. Kernels before 3.14, and some containers, have no MemAvailable:
+    /// free memory and caches come near it, but for shared memory, which counts as cached and
+    /// can't be dropped.
+    fn available(&self) -> Option<u64> {
+        self.mem_available.or_else(|| {
+            let caches = [self.buffers, self.cached, self.reclaimable].into_iter().flatten();
+            let all = caches.fold(self.free?, u64::saturating_add);
+            Some(all.saturating_sub(self.shared.unwrap_or(0)))
+        })
+    }
 }
 
 /// The few fields that count. procfs' parser panics on a line without its colon, which a property
 /// test found, so the lines are read here.
 fn parse(text: &str) -> Result<Sizes, CollectError> {
+    let mut sizes = Sizes::default();
+    let (mut huge, mut huge_free, mut huge_size) = (None, None, None);
+    for line in text.lines() {
+        let Some((name, value)) = line.split_once(':') else { continue };
+        let mut words = value.split_ascii_whitespace();
+        let number = words.next().and_then(|word| word.parse::<u64>().ok());
+        let bytes = match words.next() {
+            Some("kB") => number.and_then(|kib| kib.checked_mul(1_024)),
+            _ => None,
+        };
+        match name {
+            "MemTotal" => sizes.total = bytes.filter(|bytes| *bytes > 0),
+            "MemFree" => sizes.free = bytes,
+            "MemAvailable" => sizes.mem_available = bytes,
+            "Buffers" => sizes.buffers = bytes,
+            "Cached" => sizes.cached = bytes,
+            "Shmem" => sizes.shared = bytes,
+            "Slab" => sizes.slab = bytes,
+            "SReclaimable" => sizes.reclaimable = bytes,
+            "SwapTotal" => sizes.swap_total = bytes,
+            "SwapFree" => sizes.swap_free = bytes,
+            "HugePages_Total" => huge = number,
+            "HugePages_Free" => huge_free = number,
+            "Hugepagesize" => huge_size = bytes,
+            _ => {}
+        }
+    }
+    if let (Some(total), Some(free), Some(size)) = (huge.filter(|n| *n > 0), huge_free, huge_size) {
+        let used = total.saturating_sub(free);
+        sizes.huge = total.checked_mul(size).zip(used.checked_mul(size));
+    }
+    if sizes == Sizes::default() {
+        return Err(CollectError::parse(FILE, "none of its fields is known"));
+    }
+    Ok(sizes)
+}
+
+/// The size of ZFS' cache and the least that it keeps, bytes. The file's lines are
+/// `name type data` after two lines of heads.
+fn parse_arc(text: &str) -> Option<(u64, u64)> {
     let field = |name: &str| -> Option<u64> {
-        let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        let kib = value.trim().strip_suffix(" kB")?.trim_end();
-        kib.parse::<u64>().ok()?.checked_mul(1_024)
+        let mut rows = text.lines().map(|line| line.split_ascii_whitespace());
+        rows.find_map(|mut words| (words.next() == Some(name)).then(|| words.nth(1)))??.parse().ok()
     };
-    let required = |name: &str| {
-        field(name).ok_or_else(|| CollectError::parse(FILE, format!("it has no good `{name}`")))
-    };
-    let total = required("MemTotal")?;
-    // Kernels before 3.14 have no MemAvailable; free memory and caches come near it.
-    let available = field("MemAvailable").or_else(|| {
-        let parts = [field("MemFree")?, field("Buffers")?, field("Cached")?];
-        Some(parts.into_iter().fold(0, u64::saturating_add))
-    });
-    let available =
-        available.ok_or_else(|| CollectError::parse(FILE, "it has no good `MemAvailable`"))?;
-    Ok(Sizes {
-        total,
-        available: available.min(total),
-        swap_total: required("SwapTotal")?,
-        swap_free: required("SwapFree")?,
-    })
+    Some((field("size")?, field("c_min")?))
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::agent::collectors::tests::once;
 
     pub fn parse_any(text: &str) {
         let _ = parse(text);
+        let _ = parse_arc(text);
     }
 
     #[test]
     fn a_real_file_is_read() {
         let text = std::fs::read_to_string("tests/fixtures/proc/meminfo").unwrap();
         let sizes = parse(&text).unwrap();
-        assert_eq!(sizes.total, 24_689_764 * 1024);
-        assert_eq!(sizes.available, 23_924_388 * 1024);
-        assert_eq!((sizes.swap_total, sizes.swap_free), (2_097_148 * 1024, 1_048_572 * 1024));
+        assert_eq!(sizes.total, Some(24_689_764 * 1024));
+        assert_eq!(sizes.available(), Some(23_924_388 * 1024));
+        let swap = (Some(2_097_148 * 1024), Some(1_048_572 * 1024));
+        assert_eq!((sizes.swap_total, sizes.swap_free), swap);
     }
 
     #[test]
-    fn a_truncated_file_is_said() {
+    fn a_field_that_is_missing_or_absurd_costs_its_own_metrics() {
+        let absurd = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 400 kB\n\
+                      SwapTotal: 0 kB\nSwapFree: 18446744073709551496 kB\n";
+        let seen = once("memory", "meminfo", absurd);
+        assert_eq!(seen["memory.used_percent"], 60.0);
+        assert_eq!(seen["memory.swap_total"], 0.0);
+        assert!(!seen.contains_key("memory.swap_used"));
+
+        let no_swap = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 400 kB\n";
+        let seen = once("memory", "meminfo", no_swap);
+        assert!(seen.contains_key("memory.used") && !seen.contains_key("memory.swap_total"));
+
+        let no_total = "MemTotal: 99999999999999999999 kB\nMemAvailable: 400 kB\n";
+        let seen = once("memory", "meminfo", no_total);
+        assert_eq!(seen["memory.available"], 400.0 * 1024.0);
+        assert!(!seen.contains_key("memory.used_percent"));
+    }
+
+    #[test]
+    fn without_mem_available_shared_memory_is_not_available() {
+        let old = "MemTotal: 1000 kB\nMemFree: 100 kB\nCached: 500 kB\nShmem: 300 kB\n";
+        let seen = once("memory", "meminfo", old);
+        assert_eq!(seen["memory.available"], 300.0 * 1024.0, "no Buffers line either");
+    }
+
+    #[test]
+    fn the_cache_of_zfs_can_be_freed_down_to_its_least() {
+        let text = "9 1 0x01 123 33456 1 2\nname type data\nhits 4 5\nc_min 4 1000\nsize 4 5000\n";
+        assert_eq!(parse_arc(text), Some((5_000, 1_000)));
+        assert_eq!(parse_arc("size 4 5000\n"), None);
+    }
+
+    #[test]
+    fn a_file_that_is_something_else_is_an_error() {
         assert!(parse("").is_err());
-        assert!(parse("MemTotal: 12 kB\n").is_err());
-        assert!(parse("MemTotal: 99999999999999999999 kB\n").is_err());
+        assert!(parse("garbage\n").is_err());
     }
 }

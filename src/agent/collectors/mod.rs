@@ -1,11 +1,15 @@
-//! What the agent measures. Each collector is a parser over text, a reader of one /proc file, and a
-//! row in [`SPECS`]; a new one is one file and one row.
+//! What the agent measures. Each collector is a parser over text, a reader of a few files of /proc
+//! or /sys, and a row in [`SPECS`]; a new one is one file and one row.
 
 use std::path::PathBuf;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::agent::config::AgentConfig;
 use crate::model::point::Point;
+use crate::rt::stop::Stop;
+use guard::{Guard, Outcome, PATIENCE, Row};
+pub use samples::{Moment, Samples};
 
 #[cfg(not(target_os = "linux"))]
 mod bsd;
@@ -14,6 +18,13 @@ mod cpu;
 #[cfg(target_os = "linux")]
 mod disk;
 #[cfg(target_os = "linux")]
+mod diskio;
+#[cfg(target_os = "linux")]
+mod frequency;
+mod guard;
+#[cfg(target_os = "linux")]
+mod kernel;
+#[cfg(target_os = "linux")]
 mod load;
 #[cfg(target_os = "linux")]
 mod memory;
@@ -21,13 +32,28 @@ mod memory;
 mod mounts;
 #[cfg(target_os = "linux")]
 mod network;
+#[cfg(target_os = "linux")]
+mod power;
+#[cfg(target_os = "linux")]
+mod pressure;
 pub mod procfile;
+#[cfg(target_os = "linux")]
+mod raid;
 mod rate;
+mod samples;
+#[cfg(target_os = "linux")]
+mod sensors;
+#[cfg(target_os = "linux")]
+mod sockets;
 #[cfg_attr(
     not(target_os = "linux"),
     allow(dead_code, reason = "the other systems ask for one file system, which can't hang")
 )]
 mod statfs;
+#[cfg(target_os = "linux")]
+mod vm;
+#[cfg(target_os = "linux")]
+mod wireless;
 
 /// One metric that a collector gives.
 #[derive(Debug, Clone, Copy)]
@@ -36,16 +62,34 @@ pub struct Metric {
     pub name: &'static str,
     /// Unit of its values.
     pub unit: &'static str,
-    /// The label that tells its series apart.
-    pub label: Option<&'static str>,
+    /// The labels that tell its series apart.
+    pub labels: &'static [&'static str],
     /// What it means and where it comes from.
     pub help: &'static str,
 }
 
+/// A metric without labels.
+pub(crate) const fn plain(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, unit, labels: &[], help }
+}
+
+/// How often a collector runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// At each collection.
+    Always,
+    /// At the first collection of each minute: what changes slowly, or costs more.
+    Minute,
+}
+
 /// One row of the table of collectors.
 pub struct Spec {
-    /// The collector's name, the label of `agent.collect_ms`.
+    /// The collector's name: the label of `agent.collect_ms`, and what `collectors.disable` takes.
     pub name: &'static str,
+    /// How often it runs.
+    pub pace: Pace,
+    /// Whether it runs where the configuration says nothing.
+    pub on: bool,
     /// What it gives, in the order in which it gives it.
     pub metrics: &'static [Metric],
     make: fn(&Setup<'_>) -> Box<dyn Collector>,
@@ -63,42 +107,38 @@ impl Setup<'_> {
         self.config.proc_root.join(file)
     }
 
+    /// A file below the root of /sys.
+    pub fn sys(&self, file: &str) -> PathBuf {
+        self.config.sys_root.join(file)
+    }
+
     /// A file of /proc that is seen per process: the host's own view where another root than
     /// `/proc` is read (`/host/proc/1/mountinfo`), this process' view otherwise.
     pub fn proc_of_host(&self, file: &str) -> PathBuf {
         let process = if self.config.proc_root.as_os_str() == "/proc" { "self" } else { "1" };
         let of_process = self.proc(process).join(file);
-        // A plain copy of /proc, as in a test, has no processes.
-        if of_process.exists() { of_process } else { self.proc(file) }
+        // A plain copy of /proc, as in a test, has no processes. A real one has `self`, though
+        // hidepid may hide process 1: its path then gives an error that says so.
+        let real = self.proc("self").symlink_metadata().is_ok();
+        if real || of_process.exists() { of_process } else { self.proc(file) }
     }
 }
 
 /// One collector with what it remembers between collections.
 pub trait Collector: Send {
-    /// Appends the points of one collection, in an order that stays the same from collection to
-    /// collection.
+    /// Adds the points of one collection, in an order that stays the same.
     ///
     /// # Errors
     ///
-    /// When its source can't be read or makes no sense; it then gives no points for this
-    /// collection.
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError>;
-}
-
-/// The time of one collection.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// Timestamp of all of its points, Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// The monotonic time, for rates, which a step of the wall clock does not distort.
-    pub at: Instant,
+    /// When its source can't be read or parsed; its points of this collection are dropped.
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError>;
 }
 
 /// Why a collector gave nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
     /// The file could not be read.
-    #[error("cannot read {path}: {error}")]
+    #[error("cannot read {path}: {error}{}", hint(.path, .error))]
     Read {
         /// The file.
         path: PathBuf,
@@ -121,11 +161,40 @@ impl CollectError {
     }
 }
 
-/// Every collector, in the order of a batch.
-#[cfg(target_os = "linux")]
-pub const SPECS: &[Spec] = &[cpu::SPEC, memory::SPEC, disk::SPEC, network::SPEC, load::SPEC];
+/// What to do about a file of process 1 that is hidden.
+fn hint(path: &std::path::Path, error: &std::io::Error) -> &'static str {
+    let of_init = path.components().any(|part| part.as_os_str() == "1");
+    let hidden =
+        matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied);
+    if of_init && hidden {
+        "; is that /proc mounted with hidepid? Add the agent to the group of its gid= option"
+    } else {
+        ""
+    }
+}
 
-/// Every collector, in the order of a batch.
+/// Every collector, in the order of a sample set.
+#[cfg(target_os = "linux")]
+pub const SPECS: &[Spec] = &[
+    cpu::SPEC,
+    memory::SPEC,
+    disk::SPEC,
+    network::SPEC,
+    load::SPEC,
+    diskio::SPEC,
+    pressure::SPEC,
+    vm::SPEC,
+    kernel::SPEC,
+    sockets::TCP,
+    sockets::SOCKETS,
+    sensors::SPEC,
+    frequency::SPEC,
+    power::SPEC,
+    wireless::SPEC,
+    raid::SPEC,
+];
+
+/// Every collector, in the order of a sample set.
 #[cfg(not(target_os = "linux"))]
 pub const SPECS: &[Spec] = &[bsd::CPU, bsd::MEMORY, bsd::DISK, bsd::LOAD];
 
@@ -134,30 +203,25 @@ pub const OWN_METRICS: &[Metric] = &[
     Metric {
         name: "agent.collect_ms",
         unit: "ms",
-        label: Some("collector"),
+        labels: &["collector"],
         help: "Time that one collector took.",
     },
     Metric {
-        name: "agent.buffer.batches",
-        unit: "batches",
-        label: None,
-        help: "Batches that wait for the server.",
+        name: "agent.collect_success",
+        unit: "0 or 1",
+        labels: &["collector"],
+        help: "Whether the collector could read its sources.",
     },
-    Metric {
-        name: "agent.buffer.dropped",
-        unit: "batches",
-        label: None,
-        help: "Batches given up since the start: the buffer was full, or the server refused them.",
-    },
-    Metric {
-        name: "agent.send_failures",
-        unit: "calls",
-        label: None,
-        help: "Calls to the server that failed since the start.",
-    },
+    plain("agent.buffer.batches", "batches", "Batches that wait for the server."),
+    plain(
+        "agent.buffer.dropped",
+        "batches",
+        "Batches given up since the start: the buffer was full, or the server refused them.",
+    ),
+    plain("agent.send_failures", "calls", "Calls to the server that failed since the start."),
 ];
 
-/// What a metric of this table means, and its unit.
+/// The row of a metric's name in the tables of collectors and of the agent itself.
 pub fn metric(name: &str) -> Option<&'static Metric> {
     let all = SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS);
     all.into_iter().find(|metric| metric.name == name)
@@ -165,60 +229,102 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
 
 /// A collector that keeps failing is logged this often.
 const COMPLAIN_EVERY_SECS: u64 = 60;
+/// Milliseconds from one slow collection to the next.
+const SLOW_MS: i64 = 60_000;
 
 /// All collectors of this host.
 pub struct Collectors {
-    rows: Vec<Row>,
+    guard: Guard,
+    logged: Vec<Logged>,
+    failures: Vec<(&'static str, String)>,
+    slow_at: Option<i64>,
 }
 
-struct Row {
+/// What was logged of one collector.
+#[derive(Default)]
+struct Logged {
     name: &'static str,
-    collector: Box<dyn Collector>,
     complained: Option<Instant>,
+    notes: Vec<samples::Note>,
 }
 
 impl Collectors {
-    /// The collectors of [`SPECS`] with the configuration's roots and filters.
-    pub fn new(config: &AgentConfig) -> Self {
+    /// The collectors of [`SPECS`] that the configuration wants, with its roots and filters. A
+    /// collection ends early when `stop` is given.
+    pub fn new(config: &AgentConfig, stop: Stop) -> Self {
         let setup = Setup { config };
-        let rows = SPECS
+        let rows: Vec<Row> = SPECS
             .iter()
-            .map(|spec| Row { name: spec.name, collector: (spec.make)(&setup), complained: None })
+            .filter(|spec| config.collectors.wants(spec.name, spec.on))
+            .map(|spec| Row {
+                name: spec.name,
+                slow: spec.pace == Pace::Minute,
+                collector: Mutex::new((spec.make)(&setup)),
+            })
             .collect();
-        Self { rows }
+        let logged = rows.iter().map(|row| Logged { name: row.name, ..Logged::default() });
+        let logged = logged.collect();
+        let guard = Guard::new(rows, stop, PATIENCE);
+        Self { guard, logged, failures: Vec::new(), slow_at: None }
     }
 
     /// All points of one collection, each at `timestamp_ms`, in an order that stays the same. A
-    /// collector that fails costs its own points alone.
+    /// collector that fails or hangs costs its own points alone.
     pub fn collect(&mut self, timestamp_ms: i64) -> Vec<Point> {
-        let mut out = Vec::with_capacity(64);
-        let mut took = Vec::with_capacity(self.rows.len());
-        for row in &mut self.rows {
-            let moment = Moment { timestamp_ms, at: Instant::now() };
-            let before = out.len();
-            if let Err(error) = row.collector.collect(&moment, &mut out) {
-                out.truncate(before);
-                row.complain(&error, moment.at);
-            }
-            took.push((row.name, moment.at.elapsed().as_secs_f64() * 1_000.0));
+        let minute = timestamp_ms.div_euclid(SLOW_MS);
+        let slow = self.slow_at.replace(minute) != Some(minute);
+        let moment = Moment { timestamp_ms, at: Instant::now(), slow };
+        let (points, outcomes) = self.guard.collect(moment);
+        let mut out = Samples::new(moment);
+        for outcome in &outcomes {
+            let ms = round(outcome.ms, 100.0);
+            out.labelled("agent.collect_ms", "collector", outcome.name, ms);
         }
-        for (name, ms) in took {
-            let value = round(ms, 100.0);
-            out.push(Point::labelled("agent.collect_ms", "collector", name, timestamp_ms, value));
+        for outcome in &outcomes {
+            let success = f64::from(u8::from(outcome.error.is_none()));
+            out.labelled("agent.collect_success", "collector", outcome.name, success);
         }
-        out
+        self.failures.clear();
+        for outcome in outcomes {
+            self.log(outcome, moment.at);
+        }
+        let (own, _) = out.into_parts();
+        [points, own].concat()
     }
-}
 
-impl Row {
-    fn complain(&mut self, error: &CollectError, now: Instant) {
-        let quiet = self
-            .complained
-            .is_some_and(|last| now.duration_since(last).as_secs() < COMPLAIN_EVERY_SECS);
-        if !quiet {
-            log::warn!("collector `{}` failed: {error}", self.name);
-            self.complained = Some(now);
+    /// As [`Self::collect`], with what changes slowly too, whenever it was collected last.
+    pub fn collect_everything(&mut self, timestamp_ms: i64) -> Vec<Point> {
+        self.slow_at = None;
+        self.collect(timestamp_ms)
+    }
+
+    /// The collectors that failed in the last collection, and why.
+    pub fn failures(&self) -> &[(&'static str, String)] {
+        &self.failures
+    }
+
+    fn log(&mut self, outcome: Outcome, now: Instant) {
+        let name = outcome.name;
+        let Some(logged) = self.logged.iter_mut().find(|logged| logged.name == name) else {
+            return;
+        };
+        if let Some(error) = outcome.error {
+            let due = logged
+                .complained
+                .is_none_or(|last| now.duration_since(last).as_secs() >= COMPLAIN_EVERY_SECS);
+            if due {
+                log::warn!("collector `{name}` failed: {error}");
+                logged.complained = Some(now);
+            }
+            self.failures.push((name, error));
+            return;
         }
+        for note in &outcome.notes {
+            if !logged.notes.contains(note) {
+                log::warn!("collector `{name}`: {}: {}", note.about, note.text);
+            }
+        }
+        logged.notes = outcome.notes;
     }
 }
 

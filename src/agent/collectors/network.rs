@@ -1,153 +1,189 @@
-//! Traffic of each interface from /proc/net/dev (proc(5)), as rates since the collection before.
+//! Traffic, errors and links of each interface, from /proc/net/dev (proc(5)) and /sys/class/net.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::HashMap;
+use std::path::PathBuf;
 
-use procfs::FromBufRead as _;
-use procfs::net::InterfaceDeviceStatus;
-
-use crate::agent::collectors::procfile::ProcFile;
-use crate::agent::collectors::rate::growth;
-use crate::agent::collectors::{CollectError, Collector, Metric, Moment, Setup, Spec, round};
+use crate::agent::collectors::procfile::{self, ProcFile};
+use crate::agent::collectors::rate::Counters;
+use crate::agent::collectors::{
+    CollectError, Collector, Metric, Pace, Samples, Setup, Spec, round,
+};
 use crate::agent::filters::Patterns;
-use crate::model::point::Point;
+use crate::base::limits::INTERFACES_MAX;
 
 const FILE: &str = "/proc/net/dev";
 
-const fn rate(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
-    Metric { name, unit, label: Some("interface"), help }
+const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, unit, labels: &["interface"], help }
 }
 
 /// The table's row.
 pub const SPEC: Spec = Spec {
     name: "network",
+    pace: Pace::Always,
+    on: true,
     metrics: &[
-        rate(
+        of(
             "network.bytes_sent",
             "bytes/s",
             "Bytes sent, since the collection before (/proc/net/dev).",
         ),
-        rate("network.bytes_recv", "bytes/s", "Bytes received, since the collection before."),
-        rate("network.packets_sent", "packets/s", "Packets sent, since the collection before."),
-        rate("network.packets_recv", "packets/s", "Packets received, since the collection before."),
+        of("network.bytes_recv", "bytes/s", "Bytes received, since the collection before."),
+        of("network.packets_sent", "packets/s", "Packets sent, since the collection before."),
+        of("network.packets_recv", "packets/s", "Packets received, since the collection before."),
+        of("network.errors_sent", "errors/s", "Packets that could not be sent."),
+        of("network.errors_recv", "errors/s", "Packets received with errors."),
+        of("network.drops_sent", "packets/s", "Packets dropped before they were sent."),
+        of("network.drops_recv", "packets/s", "Packets dropped after they were received."),
+        of(
+            "network.up",
+            "0 or 1",
+            "Whether the link is up (/sys/class/net/…/operstate: up or unknown).",
+        ),
+        of(
+            "network.speed",
+            "Mbit/s",
+            "Speed of the link, once a minute; none where the driver knows none.",
+        ),
     ],
     make: |setup: &Setup<'_>| {
         Box::new(Network {
-            file: ProcFile::pieces(setup.proc_of_host("net/dev")),
+            file: ProcFile::records(setup.proc_of_host("net/dev")),
+            sys: setup.sys("class/net"),
+            links: HashMap::new(),
             wanted: setup.config.filters.interfaces(),
-            before: BTreeMap::new(),
-            before_at: None,
+            before: Counters::new(),
         })
     },
 };
 
-/// Counters since the interface came up: bytes and packets sent, bytes and packets received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Counters {
-    bytes_sent: u64,
-    bytes_recv: u64,
-    packets_sent: u64,
-    packets_recv: u64,
-}
+/// Since the interface came up: bytes, packets, errors and drops received, then the same sent.
+type Counts = [u64; 8];
 
 struct Network {
     file: ProcFile,
+    sys: PathBuf,
+    /// The `operstate` of each interface.
+    links: HashMap<Box<str>, ProcFile>,
     wanted: Patterns,
-    before: BTreeMap<String, Counters>,
-    before_at: Option<Instant>,
+    before: Counters<8>,
 }
 
 impl Collector for Network {
-    fn collect(&mut self, moment: &Moment, out: &mut Vec<Point>) -> Result<(), CollectError> {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let mut now = parse(&self.file.read()?)?;
-        now.retain(|name, _| self.wanted.take(name));
-        let secs = self.before_at.map(|before| moment.at.duration_since(before).as_secs_f64());
-        if let Some(secs) = secs.filter(|secs| *secs > 0.0) {
-            for (name, counters) in &now {
-                if let Some(before) = self.before.get(name) {
-                    push_rates(name, *before, *counters, secs, moment.timestamp_ms, out);
+        now.retain(|(name, _)| self.wanted.take(name));
+        out.cap(&mut now, INTERFACES_MAX, "interfaces");
+        let names: Vec<Box<str>> = now.iter().map(|(name, _)| name.clone()).collect();
+        if let Some(growth) = self.before.step(out.moment.at, now) {
+            for (interface, grown) in &growth.groups {
+                let [bytes_in, packets_in, errors_in, drops_in, ..] = *grown;
+                let [.., bytes_out, packets_out, errors_out, drops_out] = *grown;
+                for (metric, grown, parts) in [
+                    ("network.bytes_sent", bytes_out, 10.0),
+                    ("network.bytes_recv", bytes_in, 10.0),
+                    ("network.packets_sent", packets_out, 10.0),
+                    ("network.packets_recv", packets_in, 10.0),
+                    ("network.errors_sent", errors_out, 1_000.0),
+                    ("network.errors_recv", errors_in, 1_000.0),
+                    ("network.drops_sent", drops_out, 1_000.0),
+                    ("network.drops_recv", drops_in, 1_000.0),
+                ] {
+                    let value = round(growth.per_second(grown), parts);
+                    out.labelled(metric, "interface", interface, value);
                 }
             }
         }
-        self.before = now;
-        self.before_at = Some(moment.at);
+        self.links(&names, out);
         Ok(())
     }
 }
 
-fn push_rates(
-    interface: &str,
-    before: Counters,
-    now: Counters,
-    secs: f64,
-    now_ms: i64,
-    out: &mut Vec<Point>,
-) {
-    let pairs = [
-        ("network.bytes_sent", before.bytes_sent, now.bytes_sent),
-        ("network.bytes_recv", before.bytes_recv, now.bytes_recv),
-        ("network.packets_sent", before.packets_sent, now.packets_sent),
-        ("network.packets_recv", before.packets_recv, now.packets_recv),
-    ];
-    // Counters are reset together, so one that went back makes all of them doubtful.
-    if pairs.iter().any(|(_, before, now)| growth(*before, *now).is_none()) {
-        return;
-    }
-    for (metric, before, now) in pairs {
-        let value = round((now - before) as f64 / secs, 10.0);
-        out.push(Point::labelled(metric, "interface", interface, now_ms, value));
+impl Network {
+    /// States of the links, and once a minute their speeds.
+    fn links(&mut self, names: &[Box<str>], out: &mut Samples) {
+        self.links.retain(|name, _| names.contains(name));
+        for name in names {
+            let folder = self.sys.join(&**name);
+            let file = self.links.entry(name.clone());
+            let file = file.or_insert_with(|| ProcFile::whole(folder.join("operstate")));
+            // An interface that has just gone is not an error.
+            let Ok(Some(state)) = file.read_optional(out.moment.at) else { continue };
+            let up = matches!(state.trim(), "up" | "unknown");
+            out.labelled("network.up", "interface", name, f64::from(u8::from(up)));
+            if !out.moment.slow {
+                continue;
+            }
+            // -1 where there is no link, EINVAL where the driver has no speed.
+            let speed = procfile::number(&folder.join("speed")).filter(|speed| *speed > 0.0);
+            if let Some(speed) = speed.filter(|speed| *speed < 4_294_967_295.0) {
+                out.labelled("network.speed", "interface", name, speed);
+            }
+        }
     }
 }
 
-fn parse(text: &str) -> Result<BTreeMap<String, Counters>, CollectError> {
-    let table = InterfaceDeviceStatus::from_buf_read(text.as_bytes())
-        .map_err(|error| CollectError::parse(FILE, error.to_string()))?;
-    let counters = table.0.into_iter().map(|(name, status)| {
-        let counters = Counters {
-            bytes_sent: status.sent_bytes,
-            bytes_recv: status.recv_bytes,
-            packets_sent: status.sent_packets,
-            packets_recv: status.recv_packets,
+/// The lines after the two heads: `name:` and 16 numbers.
+fn parse(text: &str) -> Result<Vec<(Box<str>, Counts)>, CollectError> {
+    let mut found = Vec::new();
+    for line in text.lines().skip(2) {
+        // A name may hold a colon (an alias), a number never does.
+        let Some((name, numbers)) = line.rsplit_once(':') else {
+            return Err(CollectError::parse(FILE, format!("no colon in `{}`", cut(line))));
         };
-        (name, counters)
-    });
-    Ok(counters.collect())
+        let mut fields = [0_u64; 16];
+        let mut words = numbers.split_ascii_whitespace();
+        for field in &mut fields {
+            let word = words.next().unwrap_or_default();
+            *field = word.parse().map_err(|_| {
+                CollectError::parse(FILE, format!("`{}` is not a number", cut(word)))
+            })?;
+        }
+        let [b_in, p_in, e_in, d_in, .., b_out, p_out, e_out, d_out, _, _, _, _] = fields;
+        found.push((name.trim().into(), [b_in, p_in, e_in, d_in, b_out, p_out, e_out, d_out]));
+    }
+    Ok(found)
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::agent::collectors::tests::twice;
 
     pub fn parse_any(text: &str) {
         let _ = parse(text);
     }
 
-    fn counters(bytes_sent: u64) -> Counters {
-        Counters { bytes_sent, bytes_recv: 10, packets_sent: 10, packets_recv: 10 }
+    const HEADS: &str = "Inter-|   Receive\n face |bytes\n";
+
+    #[test]
+    fn every_counter_is_read_from_its_own_column() {
+        let text = format!("{HEADS}  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
+        assert_eq!(parse(&text).unwrap(), [("eth0".into(), [1, 2, 3, 4, 9, 10, 11, 12])]);
     }
 
     #[test]
-    fn odd_names_are_read() {
-        let text = std::fs::read_to_string("tests/fixtures/proc/net/dev").unwrap();
-        let names: Vec<String> = parse(&text).unwrap().into_keys().collect();
-        assert_eq!(names, ["br-3f1", "eth0", "eth0.100", "lo", "wlp2s0"]);
+    fn a_counter_that_went_back_gives_no_rates_of_that_interface() {
+        let before = format!(
+            "{HEADS}e0: 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\ne1: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+        );
+        let now = format!(
+            "{HEADS}e0: 8 9 9 9 9 9 9 9 9 9 9 9 9 9 9 9\ne1: 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0\n"
+        );
+        let seen = twice("network", "net/dev", &before, &now);
+        assert!(!seen.contains_key("network.bytes_recv@e0"));
+        assert_eq!(seen["network.errors_recv@e1"], 0.0);
     }
 
     #[test]
-    fn rates_are_per_second_and_a_reset_gives_none() {
-        let mut out = Vec::new();
-        push_rates("eth0", counters(1_000), counters(2_234), 10.0, 5, &mut out);
-        assert_eq!(out.len(), 4);
-        assert_eq!((out[0].metric.as_ref(), out[0].value), ("network.bytes_sent", 123.4));
-        out.clear();
-        push_rates("eth0", counters(u64::MAX), counters(5), 10.0, 5, &mut out);
-        assert!(out.is_empty());
-    }
-
-    #[test]
-    fn a_truncated_file_is_said_or_short() {
-        assert!(parse("Inter-|\n face |\n eth0: 12 x").is_err());
-        assert!(parse("Inter-|\n face |\n").unwrap().is_empty());
+    fn a_line_cut_short_is_an_error() {
+        assert!(parse(&format!("{HEADS}eth0: 1 2 3")).is_err());
+        assert!(parse(&format!("{HEADS}eth0")).is_err());
+        assert!(parse("").unwrap().is_empty());
     }
 }

@@ -1,15 +1,34 @@
-//! A file of /proc that is opened once and read again for every collection.
+//! A file of /proc or /sys that is opened once and read again for every collection.
 
+use std::borrow::Cow;
 use std::fs::File;
-use std::io::ErrorKind;
+use std::io::{Error, ErrorKind, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::agent::collectors::CollectError;
 
 /// Most of what a file may hold: more than any host's, so that a strange file can't fill memory.
 const BYTES_MAX: usize = 4 * 1024 * 1024;
 const BYTES_FIRST: usize = 4 * 1024;
+/// A file that does not exist is looked for again after this time.
+const LOOK_AGAIN: Duration = Duration::from_secs(60);
+/// Longest line of a file of records that is known to be short.
+const RECORD_BYTES_MAX: usize = 512;
+/// Bytes of a file of one value.
+const VALUE_BYTES_MAX: u64 = 4 * 1024;
+
+/// How the kernel gives a file's text (fs/seq_file.c).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    /// In one read, however long it is (`single_open`).
+    Whole,
+    /// In several reads of whole lines, each of a page at the most.
+    Pieces,
+    /// As `Pieces`, with short lines: a read that leaves room in a page for one more was the last.
+    Records,
+}
 
 /// An open file with its buffer. Reading it again costs one `pread` where the kernel gives the
 /// whole text at once, and no `open` or `close`.
@@ -17,19 +36,29 @@ pub struct ProcFile {
     path: PathBuf,
     file: Option<File>,
     buffer: Vec<u8>,
-    whole: bool,
+    shape: Shape,
+    missing_since: Option<Instant>,
 }
 
 impl ProcFile {
-    /// A file that the kernel gives in pieces (one for each record), read until its end.
-    pub fn pieces(path: PathBuf) -> Self {
-        Self { path, file: None, buffer: Vec::new(), whole: false }
+    fn new(path: PathBuf, shape: Shape) -> Self {
+        Self { path, file: None, buffer: Vec::new(), shape, missing_since: None }
     }
 
-    /// A file that the kernel gives in one piece (`single_open` of seq_file), so that a read
-    /// which leaves room in the buffer was the last.
+    /// A file that the kernel gives in pieces (one for each record), read until its end.
+    pub fn pieces(path: PathBuf) -> Self {
+        Self::new(path, Shape::Pieces)
+    }
+
+    /// A file that the kernel gives in one piece, so that a read which leaves room in the buffer
+    /// was the last.
     pub fn whole(path: PathBuf) -> Self {
-        Self { path, file: None, buffer: Vec::new(), whole: true }
+        Self::new(path, Shape::Whole)
+    }
+
+    /// A file of lines of at most 512 bytes, which needs no read to see its end where it is short.
+    pub fn records(path: PathBuf) -> Self {
+        Self::new(path, Shape::Records)
     }
 
     /// The path.
@@ -42,20 +71,47 @@ impl ProcFile {
         self.file.as_ref()
     }
 
-    /// The file's text now. Bytes that are no UTF-8 are replaced.
+    /// The file's text now. Bytes that are not UTF-8 are replaced.
     ///
     /// # Errors
     ///
-    /// When it can't be opened or read; the next call opens it anew.
-    pub fn read(&mut self) -> Result<std::borrow::Cow<'_, str>, CollectError> {
-        let failed = |path: &Path, error| CollectError::Read { path: path.to_owned(), error };
+    /// When it can't be opened or read, or is over 4 MiB; the next call opens it again.
+    pub fn read(&mut self) -> Result<Cow<'_, str>, CollectError> {
+        let length = self.load().map_err(|error| failed(&self.path, error))?;
+        Ok(String::from_utf8_lossy(&self.buffer[..length]))
+    }
+
+    /// As [`Self::read`], for a file that not every kernel has: `None` where there is none. It is
+    /// looked for again a minute later.
+    ///
+    /// # Errors
+    ///
+    /// When it exists and can't be opened or read.
+    pub fn read_optional(&mut self, now: Instant) -> Result<Option<Cow<'_, str>>, CollectError> {
+        if self.missing_since.is_some_and(|since| now.duration_since(since) < LOOK_AGAIN) {
+            return Ok(None);
+        }
+        match self.load() {
+            Ok(length) => {
+                self.missing_since = None;
+                Ok(Some(String::from_utf8_lossy(&self.buffer[..length])))
+            }
+            Err(error) if is_missing(&error) => {
+                self.missing_since = Some(now);
+                Ok(None)
+            }
+            Err(error) => Err(failed(&self.path, error)),
+        }
+    }
+
+    fn load(&mut self) -> std::io::Result<usize> {
         let file = match self.file.take() {
             Some(file) => file,
-            None => File::open(&self.path).map_err(|error| failed(&self.path, error))?,
+            None => File::open(&self.path)?,
         };
-        let length = self.fill(&file).map_err(|error| failed(&self.path, error))?;
+        let length = self.fill(&file)?;
         self.file = Some(file);
-        Ok(String::from_utf8_lossy(&self.buffer[..length]))
+        Ok(length)
     }
 
     fn fill(&mut self, file: &File) -> std::io::Result<usize> {
@@ -63,18 +119,92 @@ impl ProcFile {
         loop {
             if length == self.buffer.len() {
                 if length >= BYTES_MAX {
-                    return Err(std::io::Error::new(ErrorKind::InvalidData, "it is too large"));
+                    return Err(Error::new(ErrorKind::InvalidData, "the file is over 4 MiB"));
                 }
                 self.buffer.resize((length * 2).max(BYTES_FIRST), 0);
             }
+            let room = self.buffer.len() - length;
             let read = match file.read_at(&mut self.buffer[length..], length as u64) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             };
             length += read;
-            if read == 0 || (self.whole && length < self.buffer.len()) {
+            let last = match self.shape {
+                Shape::Whole => read < room,
+                Shape::Pieces => false,
+                Shape::Records => read + RECORD_BYTES_MAX < room.min(BYTES_FIRST),
+            };
+            if read == 0 || last {
                 return Ok(length);
             }
         }
+    }
+}
+
+fn failed(path: &Path, error: Error) -> CollectError {
+    CollectError::Read { path: path.to_owned(), error }
+}
+
+/// Whether a file, or the device that it is about, does not exist.
+fn is_missing(error: &Error) -> bool {
+    // ENODEV, EOPNOTSUPP and EINVAL: what sysfs says of attributes that a device does not have.
+    error.kind() == ErrorKind::NotFound || matches!(error.raw_os_error(), Some(19 | 95 | 22))
+}
+
+/// The text of a small file that is read once in a while, without white space around it; `None`
+/// when it can't be read.
+pub fn value(path: &Path) -> Option<String> {
+    let mut text = String::new();
+    File::open(path).ok()?.take(VALUE_BYTES_MAX).read_to_string(&mut text).ok()?;
+    text.truncate(text.trim_end().len());
+    Some(text.trim_start().to_owned())
+}
+
+/// The number in a small file; `None` when there is none.
+pub fn number(path: &Path) -> Option<f64> {
+    value(path)?.parse().ok().filter(|number: &f64| number.is_finite())
+}
+
+/// The names in a folder, sorted, `most` at the most; empty when it can't be read.
+pub fn names(dir: &Path, most: usize) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
+    let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<String> = names.take(most).collect();
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_whole_whatever_its_length() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        for lines in [0, 1, 50, 5_000] {
+            let text = "some text of one line\n".repeat(lines);
+            std::fs::write(&path, &text).unwrap();
+            for mut file in [
+                ProcFile::whole(path.clone()),
+                ProcFile::pieces(path.clone()),
+                ProcFile::records(path.clone()),
+            ] {
+                assert_eq!(file.read().unwrap(), text);
+                assert_eq!(file.read().unwrap(), text, "again");
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_that_no_kernel_here_has_is_looked_for_once_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = ProcFile::whole(dir.path().join("later"));
+        let now = Instant::now();
+        assert!(file.read_optional(now).unwrap().is_none());
+        std::fs::write(file.path(), "1").unwrap();
+        assert!(file.read_optional(now).unwrap().is_none());
+        assert_eq!(file.read_optional(now + LOOK_AGAIN).unwrap().unwrap(), "1");
     }
 }

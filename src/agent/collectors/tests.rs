@@ -27,6 +27,57 @@ fn by_name(points: &[Point]) -> HashMap<String, f64> {
     points.iter().map(|point| (key(point), point.value)).collect()
 }
 
+/// What one collector gives, at its slow pace, for files below a root that holds `proc` and `sys`.
+pub(super) fn tree(name: &str, files: &[(&str, &str)]) -> HashMap<String, f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut collector = in_tree(name, dir.path());
+    write_tree(dir.path(), files);
+    collect(&mut *collector, 0)
+}
+
+/// What one collector gives for one file of /proc.
+pub(super) fn once(name: &str, file: &str, text: &str) -> HashMap<String, f64> {
+    tree(name, &[(&format!("proc/{file}"), text)])
+}
+
+/// What one collector gives for a file of /proc that changes, 10 s later.
+pub(super) fn twice(name: &str, file: &str, before: &str, now: &str) -> HashMap<String, f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut collector = in_tree(name, dir.path());
+    let file = format!("proc/{file}");
+    write_tree(dir.path(), &[(&file, before)]);
+    collect(&mut *collector, 0);
+    write_tree(dir.path(), &[(&file, now)]);
+    collect(&mut *collector, 10)
+}
+
+fn write_tree(root: &Path, files: &[(&str, &str)]) {
+    for (file, text) in files {
+        let path = root.join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+}
+
+fn in_tree(name: &str, root: &Path) -> Box<dyn Collector> {
+    let mut config = config(&root.join("proc"));
+    config.sys_root = root.join("sys");
+    let spec = SPECS.iter().find(|spec| spec.name == name).unwrap();
+    (spec.make)(&Setup { config: &config })
+}
+
+fn collect(collector: &mut dyn Collector, secs: u64) -> HashMap<String, f64> {
+    static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
+    let at = *START.get_or_init(Instant::now) + std::time::Duration::from_secs(secs);
+    let mut out = Samples::new(Moment { timestamp_ms: 1_000, at, slow: true });
+    collector.collect(&mut out).unwrap();
+    by_name(&out.into_parts().0)
+}
+
+fn all(config: &AgentConfig) -> Collectors {
+    Collectors::new(config, Stop::never())
+}
+
 fn copy_fixtures(to: &Path) {
     fs::create_dir_all(to.join("net")).unwrap();
     for file in ["stat", "meminfo", "loadavg", "uptime", "mountinfo", "net/dev"] {
@@ -38,9 +89,10 @@ fn copy_fixtures(to: &Path) {
 fn the_first_collection_has_no_rates_and_the_second_has() {
     let dir = tempfile::tempdir().unwrap();
     copy_fixtures(dir.path());
-    let mut collectors = Collectors::new(&config(dir.path()));
+    let mut collectors = all(&config(dir.path()));
     let first = by_name(&collectors.collect(1_000));
-    assert!(first.keys().all(|name| !name.starts_with("cpu.") && !name.starts_with("network.")));
+    let rate = |name: &str| name.starts_with("cpu.") || name.starts_with("network.");
+    assert!(first.keys().all(|name| !rate(name) || name.starts_with("network.up@")));
     assert_eq!(first["load.load_5"], 0.29);
 
     let stat = fs::read_to_string(dir.path().join("stat")).unwrap();
@@ -56,22 +108,70 @@ fn a_collector_that_fails_costs_its_own_points_alone() {
     let dir = tempfile::tempdir().unwrap();
     copy_fixtures(dir.path());
     fs::write(dir.path().join("meminfo"), "garbage").unwrap();
-    let mut collectors = Collectors::new(&config(dir.path()));
+    let mut collectors = all(&config(dir.path()));
     let seen = by_name(&collectors.collect(1_000));
     assert!(!seen.contains_key("memory.total") && seen.contains_key("load.load_1"));
     assert!(seen.contains_key("agent.collect_ms@memory"));
+    assert_eq!(seen["agent.collect_success@memory"], 0.0);
+    assert_eq!(seen["agent.collect_success@load"], 1.0);
+    let (name, why) = &collectors.failures()[0];
+    assert!(*name == "memory" && why.contains("/proc/meminfo"), "{why}");
+}
+
+#[test]
+fn a_file_that_blocks_costs_its_own_collector_alone() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_fixtures(dir.path());
+    let fifo = dir.path().join("loadavg");
+    fs::remove_file(&fifo).unwrap();
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    let mut collectors = all(&config(dir.path()));
+    let seen = by_name(&collectors.collect(1_000));
+    assert!(seen.contains_key("memory.total") && !seen.contains_key("load.load_1"));
+    assert_eq!(seen["agent.collect_success@load"], 0.0);
+    assert!(seen.contains_key("network.up@eth0"), "those after it go on: {seen:?}");
+    let started = Instant::now();
+    collectors.collect(2_000);
+    assert!(started.elapsed() < PATIENCE, "it waits for it once");
+}
+
+#[test]
+fn collectors_are_switched_by_name() {
+    let names: Vec<&str> = SPECS.iter().map(|spec| spec.name).collect();
+    assert_eq!(names, crate::agent::config::COLLECTORS);
+    let text = "[collectors]\ndisable = ['load', 'cpu']\n";
+    let off = AgentConfig::from_source(&Source::embedded("t.toml", text)).unwrap();
+    let seen = by_name(&all(&off).collect(1_000));
+    assert!(!seen.contains_key("load.load_1") && seen.contains_key("memory.total"));
+    assert!(!seen.contains_key("agent.collect_ms@load"));
+    let unknown = Source::embedded("t.toml", "[collectors]\nenable = ['gpu']\n");
+    let error = AgentConfig::from_source(&unknown).unwrap_err().0;
+    assert!(error.contains("collectors.enable: no collector \"gpu\"; there are cpu"), "{error}");
+}
+
+#[test]
+fn what_changes_slowly_is_collected_once_a_minute() {
+    let dir = tempfile::tempdir().unwrap();
+    copy_fixtures(dir.path());
+    let mut collectors = all(&config(dir.path()));
+    let slow: Vec<bool> = [58_000, 59_000, 60_000, 61_000]
+        .map(|ms| by_name(&collectors.collect(ms)).contains_key("agent.collect_ms@raid"))
+        .to_vec();
+    assert_eq!(slow, [true, false, true, false]);
 }
 
 #[test]
 fn every_point_is_in_the_table() {
-    let mut collectors = Collectors::new(&config(Path::new("/proc")));
+    let mut collectors = all(&config(Path::new("/proc")));
     collectors.collect(1_000);
     let specs: Vec<&Metric> =
         SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS).collect();
     for point in collectors.collect(2_000) {
         let spec = specs.iter().find(|spec| spec.name == point.metric.as_ref()).unwrap();
-        let label = point.labels.iter().next().map(|(name, _)| name);
-        assert_eq!(label, spec.label, "{}", point.metric);
+        let mut labels: Vec<&str> = spec.labels.to_vec();
+        labels.sort_unstable();
+        let seen: Vec<&str> = point.labels.iter().map(|(name, _)| name).collect();
+        assert_eq!(seen, labels, "{}", point.metric);
     }
 }
 
@@ -82,7 +182,7 @@ fn said(program: &str, arguments: &[&str]) -> String {
 
 #[test]
 fn values_are_what_df_free_and_uptime_say() {
-    let mut collectors = Collectors::new(&config(Path::new("/proc")));
+    let mut collectors = all(&config(Path::new("/proc")));
     let seen = by_name(&collectors.collect(1_000));
     let near = |name: &str, expected: f64, slack: f64| {
         let value = seen[name];
@@ -124,6 +224,13 @@ proptest! {
         load::tests::parse_any(&text);
         network::tests::parse_any(&text);
         mounts::tests::parse_any(&text);
+        diskio::tests::parse_any(&text);
+        pressure::tests::parse_any(&text);
+        vm::tests::parse_any(&text);
+        kernel::tests::parse_any(&text);
+        sockets::tests::parse_any(&text);
+        wireless::tests::parse_any(&text);
+        raid::tests::parse_any(&text);
     }
 
     #[test]
@@ -147,4 +254,64 @@ proptest! {
             _ => mounts::tests::parse_any(&text),
         }
     }
+}
+
+/// Whole trees of /proc, as kernels of several ages show it.
+#[test]
+fn every_collector_reads_the_files_of_old_and_new_kernels() {
+    let names = |kernel: &str| -> (HashMap<String, f64>, Vec<String>) {
+        let root = Path::new("tests/fixtures/kernels").join(kernel).join("proc");
+        let mut config = config(&root);
+        config.sys_root = root.join("none");
+        let mut collectors = all(&config);
+        collectors.collect(1_000);
+        let seen = by_name(&collectors.collect_everything(2_000));
+        let failed = collectors.failures().iter().map(|(name, _)| (*name).to_owned()).collect();
+        (seen, failed)
+    };
+    let (old, failed) = names("3.10");
+    assert!(failed.is_empty(), "{failed:?}");
+    // Free memory and caches, less what is shared.
+    let available = (172_224 + 2_076 + 955_344 + 62_312 - 8_864) * 1_024;
+    assert_eq!(old["memory.available"], f64::from(available));
+    assert_eq!((old["tcp.established"], old["sockets.used"]), (5.0, 154.0));
+    assert_eq!((old["diskio.reads@sda"], old["kernel.files_max"]), (0.0, 184_088.0));
+    assert!(old.contains_key("diskio.reads@dm-0") && !old.contains_key("diskio.reads@sda1"));
+    for newer in ["vm.oom_kills", "pressure.cpu_some", "diskio.reads@sr0"] {
+        assert!(!old.contains_key(newer), "{newer}");
+    }
+
+    let (middle, failed) = names("4.19");
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(middle["memory.available"], 1_101_032.0 * 1_024.0);
+    assert_eq!((middle["vm.oom_kills"], middle["udp.errors"]), (0.0, 0.0));
+    assert!(middle.contains_key("diskio.reads@nvme0n1"));
+    assert!(!middle.contains_key("diskio.reads@nvme0n1p1"));
+
+    let (new, failed) = names("6.18");
+    assert!(failed.is_empty(), "{failed:?}");
+    for name in ["pressure.io_full", "pressure.cpu_full", "tcp.listen_drops", "vm.swap_in"] {
+        assert_eq!(new[name], 0.0, "{name}");
+    }
+    assert!(new.contains_key("diskio.busy_percent@vda"));
+}
+
+#[test]
+fn a_file_with_a_hundred_thousand_lines_stays_within_the_limits_and_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut text = String::from("head\nhead\n");
+    for n in 0..20_000 {
+        text.push_str(&format!("  eth{n}: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"));
+    }
+    write_tree(dir.path(), &[("proc/net/dev", &text)]);
+    let mut collector = in_tree("network", dir.path());
+    let at = Instant::now();
+    let mut out = Samples::new(Moment { timestamp_ms: 1, at, slow: true });
+    collector.collect(&mut out).unwrap();
+    let later = at + std::time::Duration::from_secs(1);
+    let mut out = Samples::new(Moment { timestamp_ms: 2, at: later, slow: true });
+    collector.collect(&mut out).unwrap();
+    let (points, notes) = out.into_parts();
+    assert_eq!(points.len(), 8 * crate::base::limits::INTERFACES_MAX);
+    assert_eq!(notes[0].text, "measuring 256 of 20000 interfaces; narrow the filters");
 }

@@ -1,0 +1,90 @@
+//! What a collector writes to: points of one collection, and notes for the log.
+
+use std::time::Instant;
+
+use crate::model::point::Point;
+use crate::model::series::Labels;
+
+/// The time of one collection.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Timestamp of all of its points, Unix milliseconds.
+    pub timestamp_ms: i64,
+    /// The monotonic time, for rates, which a step of the wall clock does not distort.
+    pub at: Instant,
+    /// Whether this is the collection of the minute that also reads what seldom changes.
+    pub slow: bool,
+}
+
+/// The points of one collection.
+#[derive(Debug)]
+pub struct Samples {
+    /// When, and how much is wanted.
+    pub moment: Moment,
+    points: Vec<Point>,
+    notes: Vec<Note>,
+}
+
+/// Something that a user should know of, such as a mount that is left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// What it is about, such as a mount point.
+    pub about: String,
+    /// What there is to know. It is logged once, and again when it changes.
+    pub text: String,
+}
+
+impl Samples {
+    /// No points yet.
+    pub fn new(moment: Moment) -> Self {
+        Self { moment, points: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Adds a point without labels.
+    pub fn plain(&mut self, metric: &str, value: f64) {
+        self.points.push(Point::plain(metric, self.moment.timestamp_ms, value));
+    }
+
+    /// Adds a point without labels where there is a value.
+    pub fn maybe(&mut self, metric: &str, value: Option<f64>) {
+        if let Some(value) = value {
+            self.plain(metric, value);
+        }
+    }
+
+    /// Adds a point with one label.
+    pub fn labelled(&mut self, metric: &str, name: &str, label: &str, value: f64) {
+        self.points.push(Point::labelled(metric, name, label, self.moment.timestamp_ms, value));
+    }
+
+    /// Adds a point with several labels.
+    pub fn with(&mut self, metric: &str, labels: &Labels, value: f64) {
+        let timestamp_ms = self.moment.timestamp_ms;
+        let labels = labels.clone();
+        self.points.push(Point { metric: metric.into(), labels, timestamp_ms, value });
+    }
+
+    /// Adds a point as it is, with its own time.
+    pub fn point(&mut self, point: Point) {
+        self.points.push(point);
+    }
+
+    /// Has `text` logged, unless the collection before said the same about the same.
+    pub fn note(&mut self, about: impl Into<String>, text: impl Into<String>) {
+        self.notes.push(Note { about: about.into(), text: text.into() });
+    }
+
+    /// Shortens `items` to `most` and notes how many are left out.
+    pub fn cap<T>(&mut self, items: &mut Vec<T>, most: usize, what: &str) {
+        if items.len() > most {
+            let text = format!("measuring {most} of {} {what}; narrow the filters", items.len());
+            self.note(what, text);
+            items.truncate(most);
+        }
+    }
+
+    /// The points and the notes.
+    pub fn into_parts(self) -> (Vec<Point>, Vec<Note>) {
+        (self.points, self.notes)
+    }
+}

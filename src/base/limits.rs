@@ -67,6 +67,23 @@ pub const POINTS_OFFSET_MAX: usize = 1_000_000;
 pub const RANGE_BUCKETS_MAX: i64 = 11_000;
 /// Buckets with points that one range query gives over all of its series.
 pub const RANGE_ROWS_MAX: usize = 200_000;
+/// Bytes of a PromQL query.
+pub const PROMQL_BYTES_MAX: usize = 64 * 1024;
+/// Levels of a PromQL query: calls and parentheses inside of each other, or operators in a row.
+pub const PROMQL_DEPTH_MAX: usize = 128;
+/// Steps of a PromQL range query.
+pub const PROMQL_STEPS_MAX: i64 = 11_000;
+/// Steps of one PromQL subquery.
+pub const PROMQL_SUBQUERY_STEPS_MAX: i64 = 100_000;
+/// Samples that one PromQL query reads or makes.
+pub const PROMQL_SAMPLES_MAX: u64 = 200_000_000;
+/// Series that one PromQL query reads.
+pub const PROMQL_SERIES_MAX: u64 = 200_000;
+/// Bytes of series that one PromQL query holds at a time.
+pub const PROMQL_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Seconds that one PromQL query takes at the most; its `timeout` may be shorter.
+pub const PROMQL_SECS_MAX: u64 = 60;
+
 /// Bytes of a name, a note or a description given over the API.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of a rule's or a channel's `config_json`.

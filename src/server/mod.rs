@@ -13,6 +13,7 @@ pub(crate) mod import;
 pub mod ingest;
 pub mod notify;
 pub mod process;
+pub mod promql;
 pub mod run;
 pub mod seed;
 pub mod storage;

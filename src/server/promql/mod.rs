@@ -1,0 +1,58 @@
+//! PromQL: what Prometheus 3 makes of a query, over any [`Source`] of series.
+//!
+//! | file | what |
+//! |---|---|
+//! | `lex`, `parse`, `ast` | from text to a tree, with positions in errors and a bounded depth |
+//! | `matcher`, `labels` | which series, and what they are called |
+//! | `functions` | the table of functions |
+//! | `eval` | from a tree to values, series by series |
+//!
+//! Floats and classic histograms; ranges are open on the left; a series is there until five
+//! minutes after its last sample. There are no native histograms.
+
+pub mod ast;
+pub mod error;
+pub mod eval;
+pub mod functions;
+pub mod labels;
+pub mod lex;
+pub mod matcher;
+pub mod parse;
+#[cfg(test)]
+mod tests;
+
+pub use error::{ParseError, PromError};
+pub use eval::{Instant, Limits, Query, Value};
+pub use labels::LabelSet;
+pub use matcher::Matcher;
+
+/// Samples of one series, oldest first: Unix milliseconds and value.
+pub type Samples<'a> = &'a [(i64, f64)];
+
+/// Called with each series and its samples.
+pub type Visit<'a> = &'a mut dyn FnMut(LabelSet, Samples<'_>) -> Result<(), PromError>;
+
+/// Where series come from.
+pub trait Source {
+    /// Calls `visit` once for each series that satisfies every matcher and has a sample from
+    /// `from_ms` to `to_ms`, with those samples. The first error ends it.
+    ///
+    /// # Errors
+    ///
+    /// That of `visit`, or what keeps the samples from being read.
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        from_ms: i64,
+        to_ms: i64,
+        visit: Visit<'_>,
+    ) -> Result<(), PromError>;
+}
+
+/// A number as Go writes it with the fewest digits and no exponent.
+pub fn number_text(number: f64) -> String {
+    if number.is_infinite() {
+        return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
+    }
+    number.to_string()
+}

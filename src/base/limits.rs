@@ -84,6 +84,15 @@ pub const PROMQL_MEMORY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Seconds that one PromQL query takes at the most; its `timeout` may be shorter.
 pub const PROMQL_SECS_MAX: u64 = 60;
 
+/// Bytes of a remote write or remote read request, once it is unpacked.
+pub const RECEIVE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Symbols of one remote write 2.0 request.
+pub const RECEIVE_SYMBOLS_MAX: usize = 200_000;
+/// Series of remote write that are remembered, so that their names are not looked up each time.
+pub const RECEIVE_SERIES_CACHED: usize = 65_536;
+/// Bytes of the answer to one PromQL query, before it is packed.
+pub const PROMQL_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Bytes of a name, a note or a description given over the API.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of a rule's or a channel's `config_json`.

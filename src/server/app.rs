@@ -11,6 +11,7 @@ use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::notify::Notifier;
+use crate::server::receive::Receiver;
 use crate::server::storage::Store;
 
 /// The server's parts. Each owns its state and is the only one that changes it: a route calls a
@@ -32,6 +33,8 @@ pub struct App {
     pub alerts: Arc<Alerts>,
     /// Channels, silence windows and the outbox.
     pub notifier: Arc<Notifier>,
+    /// Samples from others than agents.
+    pub receiver: Arc<Receiver>,
     /// Domains and their checks.
     pub certs: Arc<Certs>,
     /// The server's own metrics. Each part registers its own when it is made.

@@ -14,6 +14,7 @@ pub mod ingest;
 pub mod notify;
 pub mod process;
 pub mod promql;
+pub mod receive;
 pub mod run;
 pub mod seed;
 pub mod storage;

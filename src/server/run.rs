@@ -34,6 +34,7 @@ use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::intake::Intake;
 use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
+use crate::server::receive;
 use crate::server::storage::engine::Engine;
 use crate::server::storage::{Observer, StorageError, Store};
 use crate::server::{alive, api, process};
@@ -118,6 +119,13 @@ impl Server {
             &config,
             &registry,
         )?;
+        let receiver = receive::Receiver::new(
+            &config,
+            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&clock),
+            &registry,
+        );
+        let receiver = Arc::new(receiver?);
         let app = Arc::new(App {
             config,
             clock,
@@ -127,6 +135,7 @@ impl Server {
             whitelist,
             alerts,
             notifier,
+            receiver,
             certs,
             registry,
             api_metrics,

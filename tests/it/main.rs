@@ -39,6 +39,8 @@ mod measured;
 mod mock;
 // Aggregation, silence windows, retries, the delivery log.
 mod notify;
+// PromQL, remote write and remote read, beside a real Prometheus.
+mod promql;
 // SIGHUP.
 mod reload;
 // Alert rules of every type, through the API and on live points.

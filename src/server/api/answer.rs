@@ -10,6 +10,7 @@ use tiny_http::{Header, Response, StatusCode};
 
 use crate::server::api::reply::{ApiError, Body, Code, Reply};
 use crate::server::api::request::Incoming;
+use crate::server::api::routes::prom;
 
 /// Bodies below this stay as they are: gzip gains nothing on them.
 const GZIP_BYTES_MIN: usize = 1_024;
@@ -52,6 +53,9 @@ impl Answer {
     pub fn of(outcome: Result<Reply, ApiError>, trace_id: &str, incoming: &Incoming) -> Self {
         let mut answer = match outcome {
             Ok(reply) => Self::success(reply, trace_id, incoming.if_none_match.as_deref()),
+            Err(error) if prom::is_of(&incoming.target) => {
+                return Self::refusal(&error, trace_id, prom::error_body(&error));
+            }
             Err(error) => return Self::error(&error, trace_id),
         };
         answer.compress(incoming.gzip);
@@ -61,6 +65,10 @@ impl Answer {
     /// The answer that an error becomes.
     pub fn error(error: &ApiError, trace_id: &str) -> Self {
         let body = envelope(error.code as u16, &error.message, trace_id, RawValue::NULL);
+        Self::refusal(error, trace_id, body)
+    }
+
+    fn refusal(error: &ApiError, trace_id: &str, body: Vec<u8>) -> Self {
         let mut answer = Self::json(error.http_status(), trace_id, body);
         if let Some(secs) = error.retry_after_secs {
             answer.headers.push(("Retry-After", secs.to_string()));
@@ -90,6 +98,7 @@ impl Answer {
         headers.push(("Content-Type", content_type.to_owned()));
         let Some(etag) = etag else {
             headers.push(("Cache-Control", "no-store".to_owned()));
+            headers.extend(reply.headers);
             return Self { status: reply.status, headers, body: bytes.into_owned() };
         };
         let etag = format!("\"{etag}\"");
@@ -189,6 +198,7 @@ mod tests {
                 etag: Some("abc".to_owned()),
             },
             total: None,
+            headers: Vec::new(),
         };
         let ask = |tag: Option<&str>, gzip| {
             let incoming =

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD as STANDARD;
 use percent_encoding::percent_decode_str;
 
 use crate::base::clock::{DAY_MS, parse_rfc3339};
@@ -11,6 +13,7 @@ use crate::base::limits::{AUDIT_DAYS_MAX, TEXT_BYTES_MAX};
 use crate::base::logging;
 use crate::model::role::Role;
 use crate::server::api::answer::Answer;
+use crate::server::api::auth::TOKEN_PREFIX;
 use crate::server::api::auth::identity::Identity;
 use crate::server::api::cors;
 use crate::server::api::reply::{ApiError, Code, Reply};
@@ -61,17 +64,23 @@ fn run(
         identity,
         path: parts,
         query: BTreeMap::new(),
+        query_text: query,
+        content_type: incoming.content_type.as_deref().unwrap_or(""),
+        authorization: incoming.authorization.as_deref(),
         body: &incoming.body,
         client: incoming.client.clone(),
         trace_id,
         now_ms,
     };
     let outcome = allowed(route, call.identity.as_ref()).and_then(|()| {
-        call.query = parse_query(route, query)?;
+        if !route.is_prometheus() {
+            call.query = parse_query(route, query)?;
+        }
         check_body(route, incoming)?;
         (route.handler)(&call)
     });
-    if route.method != Method::Get {
+    // Of Prometheus' API a POST is a query, or samples as they come every few seconds.
+    if route.method != Method::Get && !route.is_prometheus() {
         record(&call, route, path, &outcome)?;
     }
     outcome
@@ -165,16 +174,46 @@ fn admit(
     if matches!(route.access, Access::Public) {
         return Ok(None);
     }
+    authenticate(app, incoming.authorization.as_deref(), route.is_prometheus(), now_ms).map(Some)
+}
+
+/// The user that an `Authorization` stands for: a login or an API token as Bearer, and on
+/// Prometheus' API an API token as a Basic password.
+///
+/// # Errors
+///
+/// 1002 or 1003 when it stands for none.
+pub fn authenticate(
+    app: &App,
+    header: Option<&str>,
+    takes_basic: bool,
+    now_ms: i64,
+) -> Result<Identity, ApiError> {
     let missing = || {
         let message = "log in first: POST /v1/auth/login, then `Authorization: Bearer <token>`";
         ApiError::new(Code::Unauthenticated, message)
     };
-    let header = incoming.authorization.as_deref().ok_or_else(missing)?;
+    let header = header.ok_or_else(missing)?;
     let (scheme, token) = header.trim().split_once(' ').ok_or_else(missing)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return app.auth.identify(token.trim(), now_ms);
+    }
+    // Grafana and Prometheus know user and password: the password is the API token.
+    let (_, token) = basic(header).filter(|_| takes_basic).ok_or_else(missing)?;
+    if !token.starts_with(TOKEN_PREFIX) {
         return Err(missing());
     }
-    app.auth.identify(token.trim(), now_ms).map(Some)
+    app.auth.identify(&token, now_ms)
+}
+
+/// User and password of a `Basic` credential (RFC 7617).
+pub fn basic(header: &str) -> Option<(String, String)> {
+    let (scheme, credential) = header.trim().split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let text = String::from_utf8(STANDARD.decode(credential.trim()).ok()?).ok()?;
+    text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
 fn allowed(route: &Route, identity: Option<&Identity>) -> Result<(), ApiError> {

@@ -139,12 +139,13 @@ fn family(
     let _ = write!(out, "# HELP {name} {text}\n# TYPE {name} {kind}\n{lines}");
 }
 
-fn factor(metric: &str) -> f64 {
+/// What a value is multiplied with, so that it is in the unit that the family's name says.
+pub fn factor(metric: &str) -> f64 {
     IN_BASE_UNITS.iter().find(|(from, ..)| *from == metric).map_or(1.0, |(.., factor)| *factor)
 }
 
-/// The name of a metric's family.
-fn family_name(metric: &str, taken: &BTreeSet<String>) -> String {
+/// The name of a metric's family, which is none of `taken`.
+pub fn family_name(metric: &str, taken: &BTreeSet<String>) -> String {
     let known = IN_BASE_UNITS.iter().find(|(from, ..)| *from == metric);
     let base = known.map_or_else(|| snake(metric), |(_, to, _)| (*to).to_owned());
     let mut words = vec!["oxmon".to_owned()];
@@ -220,7 +221,8 @@ impl Labels {
     }
 }
 
-fn label_name(name: &str) -> String {
+/// A label's name as Prometheus takes it.
+pub fn label_name(name: &str) -> String {
     let name = snake(name);
     // Two underscores are Prometheus' own.
     if name.starts_with("__") || name.starts_with(|first: char| first.is_ascii_digit()) {

@@ -214,7 +214,9 @@ fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
         });
     }
     let data = match &route.gives {
-        Gives::Nothing | Gives::Raw(_) | Gives::File => json!({ "type": "null" }),
+        Gives::Nothing | Gives::Raw(_) | Gives::File | Gives::Prometheus => {
+            json!({ "type": "null" })
+        }
         Gives::One(shape) => reference(shape, schemas, false),
         Gives::Many(shape) | Gives::List(shape) => {
             json!({ "type": "array", "items": reference(shape, schemas, false) })

@@ -153,6 +153,8 @@ pub struct Reply {
     pub body: Body,
     /// All matches of a list, for `X-Total-Count`.
     pub total: Option<u64>,
+    /// Further headers.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 /// The body of a reply.
@@ -185,7 +187,12 @@ impl Reply {
 
     /// 200 with `data: null`.
     pub fn done() -> Self {
-        Self { status: 200, body: Body::Data(RawValue::NULL.to_owned()), total: None }
+        Self {
+            status: 200,
+            body: Body::Data(RawValue::NULL.to_owned()),
+            total: None,
+            headers: Vec::new(),
+        }
     }
 
     /// 200 with an array and the number of all matches.
@@ -196,19 +203,19 @@ impl Reply {
     /// 200 with bytes that are no envelope.
     pub fn raw(content_type: &'static str, bytes: Vec<u8>) -> Self {
         let body = Body::Raw { content_type, bytes: bytes.into(), etag: None };
-        Self { status: 200, body, total: None }
+        Self { status: 200, body, total: None, headers: Vec::new() }
     }
 
     /// 200 with a file that the binary carries.
     pub fn file(content_type: &'static str, bytes: &'static [u8], etag: String) -> Self {
         let body = Body::Raw { content_type, bytes: bytes.into(), etag: Some(etag) };
-        Self { status: 200, body, total: None }
+        Self { status: 200, body, total: None, headers: Vec::new() }
     }
 
     fn with(status: u16, data: &impl Serialize) -> Self {
         // The types that are given here are plain data, which always serialises; a number that is
         // not finite becomes null.
         let data = to_raw_value(data).unwrap_or_else(|_| RawValue::NULL.to_owned());
-        Self { status, body: Body::Data(data), total: None }
+        Self { status, body: Body::Data(data), total: None, headers: Vec::new() }
     }
 }

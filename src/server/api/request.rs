@@ -45,6 +45,12 @@ pub struct Call<'a> {
     pub path: BTreeMap<&'static str, String>,
     /// The query's parameters, decoded. The router has checked their names and kinds.
     pub query: BTreeMap<String, String>,
+    /// The query as it was sent.
+    pub query_text: &'a str,
+    /// The value of `Content-Type`; empty when there is none.
+    pub content_type: &'a str,
+    /// The value of `Authorization`.
+    pub authorization: Option<&'a str>,
     /// The body.
     pub body: &'a [u8],
     /// The client's address, without its port.

@@ -101,6 +101,9 @@ pub enum Gives {
     Raw(&'static str),
     /// A file of the dashboard: no endpoint of the API, and so not in its document.
     File,
+    /// Prometheus' API, which has its own forms of parameters, answers and errors, takes an API
+    /// token as a Basic password too, and is not in the document either.
+    Prometheus,
 }
 
 /// One endpoint: a new one is one function and one row.
@@ -158,9 +161,14 @@ impl Route {
         self.query.iter().chain(page)
     }
 
+    /// Whether it belongs to Prometheus' API.
+    pub fn is_prometheus(&self) -> bool {
+        matches!(self.gives, Gives::Prometheus)
+    }
+
     /// Whether it is an endpoint of the API, which its document holds.
     pub fn is_endpoint(&self) -> bool {
-        !matches!(self.gives, Gives::File)
+        !matches!(self.gives, Gives::File | Gives::Prometheus)
     }
 }
 

@@ -136,6 +136,10 @@ pub const KEYS: &[Key] = &[
     text("prometheus.enabled", "Serve GET /metrics with the server's own state."),
     text("prometheus.agents", "Add the latest value of every series to GET /metrics."),
     text(
+        "prometheus.agent_label",
+        "The label that holds the agent in PromQL: agent, instance, host or any other.",
+    ),
+    text(
         "cors.allowed_origins",
         "Origins of other sites whose pages may call the API, such as \"https://ui.example.com\"; \
          \"*\" for any.",

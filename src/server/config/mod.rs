@@ -145,6 +145,7 @@ pub struct Notify {
 pub struct Prometheus {
     pub enabled: bool,
     pub agents: bool,
+    pub agent_label: String,
 }
 
 /// Cross-origin requests.
@@ -253,7 +254,7 @@ impl Default for Notify {
 
 impl Default for Prometheus {
     fn default() -> Self {
-        Self { enabled: true, agents: false }
+        Self { enabled: true, agents: false, agent_label: "agent".to_owned() }
     }
 }
 

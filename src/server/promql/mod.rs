@@ -6,6 +6,7 @@
 //! | `matcher`, `labels` | which series, and what they are called |
 //! | `functions` | the table of functions |
 //! | `eval` | from a tree to values, series by series |
+//! | `names`, `store` | what the store's series are called, and how they are read |
 //!
 //! Floats and classic histograms; ranges are open on the left; a series is there until five
 //! minutes after its last sample. There are no native histograms.
@@ -17,7 +18,9 @@ pub mod functions;
 pub mod labels;
 pub mod lex;
 pub mod matcher;
+pub mod names;
 pub mod parse;
+pub mod store;
 #[cfg(test)]
 mod tests;
 

@@ -25,14 +25,14 @@ use crate::server::storage::keep::open;
 use crate::server::storage::keep::retention;
 use crate::server::storage::keep::retention::What;
 use crate::server::storage::metrics::Metrics;
-use crate::server::storage::read::{index, points, range};
+use crate::server::storage::read::{index, points, range, select};
 use crate::server::storage::series::Interner;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
     Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
-    PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Series,
-    StorageError, StorageReport, Store, Stored, Summary, Visit,
+    PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Selection,
+    Series, StorageError, StorageReport, Store, Stored, Summary, TakePoints, TakeSeries, Visit,
 };
 
 /// How often a read is begun again when a day goes meanwhile.
@@ -262,6 +262,18 @@ impl Store for Engine {
         visit: Visit<'_>,
     ) -> Result<(), StorageError> {
         self.read_once(|days| range::scan(days, metric, wanted, (from_ms, to_ms), visit))
+    }
+
+    fn select(&self, selection: &Selection<'_>, take: TakePoints<'_>) -> Result<(), StorageError> {
+        self.read_once(|days| select::select(days, selection, take))
+    }
+
+    fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>) {
+        select::series(&self.shared.days(), selection, take);
+    }
+
+    fn metrics(&self) -> Vec<(Arc<str>, u32)> {
+        select::metrics(&self.shared.days(), self.shared.interner.metric_numbers())
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {

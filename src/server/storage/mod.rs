@@ -25,6 +25,7 @@
 //! | `read/mod.rs` | head and chunks as one | its children |
 //! | `read/chunks.rs` | chunks of a series from the file | read, compact |
 //! | `read/points.rs` | points one by one | engine |
+//! | `read/select.rs` | points of many series, for PromQL | engine |
 //! | `read/range.rs` | buckets, summaries, scans | engine |
 //! | `read/index.rs` | metrics, agents, newest values | engine |
 //! | `keep/open.rs` | the folder: lock, size, reserve; loads the days | engine, backup |
@@ -34,6 +35,7 @@
 //! | `keep/backup.rs` | `backup` and `restore` | `server/cli.rs` |
 //! | `sql/` | virtual tables for `sql` | `server/cli.rs` |
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::model::alert::AlertEvent;
@@ -62,7 +64,7 @@ pub use day::file::{companions, day_of, day_of_file, uri};
 pub use error::StorageError;
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,
-    PointRow, RangeQuery, RangeSeries, StorageReport, Summary,
+    PointRow, RangeQuery, RangeSeries, Selection, StorageReport, Summary,
 };
 
 /// A series as the process knows it. `number` is dense and stable for the life of the process, so
@@ -136,6 +138,12 @@ pub trait Observer: Send + Sync {
 /// Called with a series and its raw points, each `(Unix milliseconds, value)`, oldest first.
 pub type Visit<'a> = &'a mut dyn FnMut(&SeriesKey, &[(i64, f64)]);
 
+/// Called with a series and its points, each `(Unix milliseconds, value)`, oldest first.
+pub type TakePoints<'a> = &'a mut dyn FnMut(&Arc<Series>, &[(i64, f64)]) -> ControlFlow<()>;
+
+/// Called with a series.
+pub type TakeSeries<'a> = &'a mut dyn FnMut(&Arc<Series>) -> ControlFlow<()>;
+
 /// Points and alert events by day. Every method may be called from any thread; reads never wait
 /// for writes, and a long read never stops a write.
 pub trait Store: Send + Sync {
@@ -208,6 +216,20 @@ pub trait Store: Send + Sync {
         to_ms: i64,
         visit: Visit<'_>,
     ) -> Result<(), StorageError>;
+
+    /// Hands each series of a selection with its points, oldest first, to `take`, agent by agent,
+    /// until that breaks. A series comes once.
+    ///
+    /// # Errors
+    ///
+    /// When a day file can't be read; [`StorageError::Moved`] when one went meanwhile.
+    fn select(&self, selection: &Selection<'_>, take: TakePoints<'_>) -> Result<(), StorageError>;
+
+    /// Hands each series of a selection to `take`, without reading its points, until that breaks.
+    fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>);
+
+    /// Every metric that any day has a series of, with its number ([`Series::metric_number`]).
+    fn metrics(&self) -> Vec<(Arc<str>, u32)>;
 
     /// Writes an alert event into the day file of its time, or replaces the one with its id there.
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError>;

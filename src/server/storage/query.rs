@@ -2,6 +2,7 @@
 
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
+use crate::server::storage::Series;
 
 /// A slice of a longer list.
 #[derive(Debug, Clone, Copy)]
@@ -184,4 +185,17 @@ pub struct Cleanup {
     pub removed: Vec<Partition>,
     /// Bytes that they held.
     pub freed_bytes: u64,
+}
+
+/// Which series a query reads, and when. Times are inclusive Unix milliseconds.
+pub struct Selection<'a> {
+    /// Whether an agent is meant; asked once a day for each agent.
+    pub agent: &'a dyn Fn(&str) -> bool,
+    /// Whether a series of such an agent is meant. Asked while its agent is locked, so it must
+    /// not take long.
+    pub series: &'a dyn Fn(&Series) -> bool,
+    /// First millisecond.
+    pub from_ms: i64,
+    /// Last millisecond.
+    pub to_ms: i64,
 }

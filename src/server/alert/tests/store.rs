@@ -130,6 +130,16 @@ impl Store for MemStore {
         Ok(())
     }
 
+    fn select(&self, _: &Selection<'_>, _: TakePoints<'_>) -> Result<(), StorageError> {
+        Ok(())
+    }
+
+    fn select_series(&self, _: &Selection<'_>, _: TakeSeries<'_>) {}
+
+    fn metrics(&self) -> Vec<(Arc<str>, u32)> {
+        Vec::new()
+    }
+
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {
         self.events.lock().insert(event.id.clone(), event.clone());
         Ok(())

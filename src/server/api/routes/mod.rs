@@ -20,6 +20,7 @@ pub mod health;
 pub mod metrics;
 pub mod notifications;
 pub mod openapi;
+pub mod prom;
 pub mod prometheus;
 pub mod range;
 pub mod system;
@@ -48,6 +49,7 @@ const ROUTES: &[&[Route]] = &[
     users::ROUTES,
     audit::ROUTES,
     prometheus::ROUTES,
+    prom::ROUTES,
     web::ROUTES,
 ];
 

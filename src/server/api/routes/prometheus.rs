@@ -36,11 +36,12 @@ fn metrics(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 /// What a metric of oxmon's own agents means; a server that is built without them does not know.
 #[cfg(feature = "agent")]
-fn help(metric: &str) -> Option<String> {
+pub fn help(metric: &str) -> Option<String> {
     crate::agent::collectors::metric(metric).map(|metric| metric.help.to_owned())
 }
 
+/// Nothing: the agents are not built in.
 #[cfg(not(feature = "agent"))]
-fn help(_: &str) -> Option<String> {
+pub fn help(_: &str) -> Option<String> {
     None
 }

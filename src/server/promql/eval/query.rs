@@ -100,13 +100,14 @@ impl Query<'_> {
         }
     }
 
-    /// Evaluates at each step.
+    /// Evaluates at each step. `end_ms` is the time that `@ end()` stands for, which may be after
+    /// the last step.
     ///
     /// # Errors
     ///
     /// As [`Self::instant`], or that the expression gives no series.
-    pub fn range(&self, expr: &Expr, steps: Steps) -> Result<Value, PromError> {
-        let eval = self.eval(steps.start_ms, steps.end_ms());
+    pub fn range(&self, expr: &Expr, steps: Steps, end_ms: i64) -> Result<Value, PromError> {
+        let eval = self.eval(steps.start_ms, end_ms);
         let rows = match expr.kind() {
             Type::Scalar => {
                 let values = eval.scalar(expr, steps)?;

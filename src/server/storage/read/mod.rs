@@ -15,6 +15,7 @@ pub mod chunks;
 pub mod index;
 pub mod points;
 pub mod range;
+pub mod select;
 
 /// A series of a day, with what the head has of it.
 #[derive(Debug)]

@@ -2,11 +2,13 @@
 //! a map from (series, time) to value.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::server::storage::{Page, PointFilter, RangeQuery};
+use crate::server::storage::{Page, PointFilter, RangeQuery, Selection, Series};
 
 const AGENTS: [&str; 2] = ["a", "b"];
 const METRICS: [&str; 3] = ["x", "y", "z"];
@@ -131,6 +133,32 @@ fn check_series(engine: &Engine, model: &Model, key: &SeriesKey, from: i64, to: 
         .scan(&key.metric, &wanted, from, to, &mut |_, part| scanned.extend_from_slice(part))
         .unwrap();
     assert_eq!(scanned, points);
+    check_selected(engine, key, (from, to), &points);
+}
+
+fn check_selected(
+    engine: &Engine,
+    key: &SeriesKey,
+    (from_ms, to_ms): (i64, i64),
+    points: &[(i64, f64)],
+) {
+    let agent = |agent: &str| *agent == *key.agent;
+    let series = |series: &Series| series.key == *key;
+    let selection = Selection { agent: &agent, series: &series, from_ms, to_ms };
+    let mut selected = Vec::new();
+    let mut take = |series: &Arc<Series>, points: &[(i64, f64)]| {
+        selected.push((series.key.clone(), points.to_vec()));
+        ControlFlow::Continue(())
+    };
+    engine.select(&selection, &mut take).unwrap();
+    let expected = if points.is_empty() { vec![] } else { vec![(key.clone(), points.to_vec())] };
+    assert_eq!(selected, expected);
+    let mut listed = 0;
+    engine.select_series(&selection, &mut |_| {
+        listed += 1;
+        ControlFlow::Continue(())
+    });
+    assert!(listed >= expected.len() && listed <= 1);
 }
 
 fn insert(engine: &Engine, model: &mut Model, agent: &str, points: Vec<Point>) {

@@ -1,0 +1,99 @@
+//! Series of the store as a [`Source`].
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use crate::server::promql::error::PromError;
+use crate::server::promql::labels::LabelSet;
+use crate::server::promql::matcher::Matcher;
+use crate::server::promql::names::{Named, Names};
+use crate::server::promql::{Source, Visit};
+use crate::server::storage::{Selection, Series, Store};
+
+/// The store's series, under the names of PromQL.
+pub struct StoreSource<'a> {
+    /// Where they are.
+    pub store: &'a dyn Store,
+    /// What they are called.
+    pub names: Names,
+}
+
+impl StoreSource<'_> {
+    /// Runs `body` with what the store needs to find the series of `matchers`.
+    fn with_selection<T>(
+        &self,
+        matchers: &[Matcher],
+        (from_ms, to_ms): (i64, i64),
+        body: impl FnOnce(&Selection<'_>, &HashMap<u32, Named>) -> T,
+    ) -> T {
+        let named = self.names.matching(matchers);
+        let of_agent = |one: &&Matcher| one.name == self.names.agent_label();
+        let agent =
+            |name: &str| matchers.iter().filter(of_agent).all(|matcher| matcher.matches(name));
+        let series = |series: &Series| {
+            named
+                .get(&series.metric_number)
+                .is_some_and(|named| self.names.has_labels(series, named, matchers))
+        };
+        body(&Selection { agent: &agent, series: &series, from_ms, to_ms }, &named)
+    }
+
+    /// Hands the labels of each series that satisfies every matcher to `visit`, without its
+    /// samples; until that gives false.
+    pub fn series(
+        &self,
+        matchers: &[Matcher],
+        times: (i64, i64),
+        visit: &mut dyn FnMut(LabelSet) -> bool,
+    ) {
+        self.with_selection(matchers, times, |selection, named| {
+            self.store.select_series(selection, &mut |series| {
+                let Some(named) = named.get(&series.metric_number) else {
+                    return ControlFlow::Continue(());
+                };
+                let more = visit(self.names.labels(series, named));
+                if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
+        });
+    }
+}
+
+impl Source for StoreSource<'_> {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        from_ms: i64,
+        to_ms: i64,
+        visit: Visit<'_>,
+    ) -> Result<(), PromError> {
+        let mut scaled: Vec<(i64, f64)> = Vec::new();
+        let mut failed = None;
+        let read = self.with_selection(matchers, (from_ms, to_ms), |selection, named| {
+            self.store.select(selection, &mut |series: &Arc<Series>, points| {
+                let Some(named) = named.get(&series.metric_number) else {
+                    return ControlFlow::Continue(());
+                };
+                let labels = self.names.labels(series, named);
+                let points = if named.factor == 1.0 {
+                    points
+                } else {
+                    scaled.clear();
+                    scaled.extend(points.iter().map(|&(ms, value)| (ms, value * named.factor)));
+                    &scaled
+                };
+                match visit(labels, points) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(error) => {
+                        failed = Some(error);
+                        ControlFlow::Break(())
+                    }
+                }
+            })
+        });
+        match failed {
+            Some(error) => Err(error),
+            None => Ok(read?),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! Samples from others than oxmon's agents: remote write. Each protocol is taken apart into series
+//! with samples; they go the one way into the store, and the answer waits for the commit.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crossbeam_channel::bounded;
+use parking_lot::Mutex;
+
+use crate::base::clock::{Clock, DAY_MS};
+use crate::base::limits::RECEIVE_SERIES_CACHED;
+use crate::model::agent_id::check_agent_id;
+use crate::model::series::{Labels, SeriesKey};
+use crate::server::config::ServerConfig;
+use crate::server::ingest::admit::{AcceptedTimes, Reason, Rejected, check_series};
+use crate::server::storage::{RefusedWhy, ResolvedTick, Series, StorageError, Store, Stored};
+
+pub(crate) mod metrics;
+pub mod proto;
+pub(crate) mod remote_write;
+
+use metrics::Metrics;
+
+/// How long an answer waits for the commit.
+const COMMIT_WITHIN: Duration = Duration::from_secs(30);
+
+/// Takes samples in. One for the process.
+pub struct Receiver {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    retention_ms: i64,
+    agent_label: String,
+    known: Mutex<HashMap<u128, Arc<Series>>>,
+    hashers: [RandomState; 2],
+    /// What was received so far.
+    pub(crate) metrics: Metrics,
+}
+
+/// Who writes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Writer {
+    /// A user: each series names its agent, and has this one where it names none.
+    User(String),
+    /// An agent, by its own token: every series is its own.
+    Agent(String),
+}
+
+/// What became of the samples of a request.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// New ones.
+    pub(crate) stored: u64,
+    /// Those that were there already.
+    pub(crate) duplicate: u64,
+    /// Marks of a series' end, which the store does not need.
+    pub(crate) stale: u64,
+    /// Native histograms, which the store has no room for.
+    pub(crate) histograms: u64,
+    /// Those that can't be stored.
+    pub(crate) rejected: Rejected,
+}
+
+/// Why a request was not taken. Nothing of it is lost: its sender keeps it, unless it is malformed.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// It can never be taken.
+    #[error("{0}")]
+    Malformed(String),
+    /// Not now.
+    #[error("the server is busy; retry later")]
+    Busy,
+    /// Not now, since the store failed.
+    #[error("{0}")]
+    Store(#[from] StorageError),
+}
+
+/// A series of a request.
+pub(crate) struct Incoming<'a> {
+    /// The metric's name.
+    pub(crate) metric: &'a str,
+    /// Its labels, the metric's name and the agent left out.
+    pub(crate) labels: &'a [(&'a str, &'a str)],
+    /// The agent that its labels name.
+    pub(crate) agent: Option<&'a str>,
+    /// Unix milliseconds and value of each sample.
+    pub(crate) samples: &'a [(i64, f64)],
+}
+
+/// Samples at one time: series and values.
+type AtOnce = (Vec<Arc<Series>>, Vec<f64>);
+
+/// A request being taken apart.
+pub(crate) struct Request<'a> {
+    receiver: &'a Receiver,
+    writer: &'a Writer,
+    accepted: AcceptedTimes,
+    by_agent: BTreeMap<Arc<str>, BTreeMap<i64, AtOnce>>,
+    /// What is known so far of what becomes of its samples.
+    pub(crate) written: Written,
+}
+
+impl Receiver {
+    /// Registers the metrics.
+    ///
+    /// # Errors
+    ///
+    /// When the registry has them already.
+    pub(crate) fn new(
+        config: &ServerConfig,
+        store: Arc<dyn Store>,
+        clock: Arc<dyn Clock>,
+        registry: &prometheus::Registry,
+    ) -> Result<Self, prometheus::Error> {
+        Ok(Self {
+            store,
+            clock,
+            retention_ms: i64::from(config.retention_days) * DAY_MS,
+            agent_label: config.prometheus.agent_label.clone(),
+            known: Mutex::default(),
+            hashers: [RandomState::new(), RandomState::new()],
+            metrics: Metrics::register(registry)?,
+        })
+    }
+
+    /// The label that holds the agent.
+    pub(crate) fn agent_label(&self) -> &str {
+        &self.agent_label
+    }
+
+    /// Begins to take a request apart.
+    pub(crate) fn request<'a>(&'a self, writer: &'a Writer) -> Request<'a> {
+        Request {
+            receiver: self,
+            writer,
+            accepted: AcceptedTimes::at(self.clock.possible_ms(), self.retention_ms),
+            by_agent: BTreeMap::new(),
+            written: Written::default(),
+        }
+    }
+
+    /// A series, from what was seen of it before where it was.
+    fn resolve(&self, agent: &str, series: &Incoming<'_>) -> Result<Arc<Series>, Reason> {
+        let key = (agent, series.metric, series.labels);
+        let [first, second] = &self.hashers;
+        let hash = u128::from(first.hash_one(key)) << 64 | u128::from(second.hash_one(key));
+        if let Some(found) = self.known.lock().get(&hash) {
+            return Ok(Arc::clone(found));
+        }
+        check_series(series.metric, series.labels.iter().copied())?;
+        let key = SeriesKey {
+            agent: agent.into(),
+            metric: series.metric.into(),
+            labels: Labels::from_pairs(series.labels.iter().copied()),
+        };
+        let found = self.store.resolve(key).map_err(|_| Reason::NoRoom)?;
+        let mut known = self.known.lock();
+        if known.len() >= RECEIVE_SERIES_CACHED {
+            known.clear();
+        }
+        known.insert(hash, Arc::clone(&found));
+        Ok(found)
+    }
+}
+
+impl Request<'_> {
+    /// Adds a series. What can't be stored of it is counted, and costs nothing else.
+    pub(crate) fn add(&mut self, series: &Incoming<'_>) {
+        let agent = match (self.writer, series.agent) {
+            (Writer::Agent(own), Some(named)) if own != named => {
+                return self.reject(Reason::Label, series.samples.len());
+            }
+            (Writer::Agent(own), _) => own,
+            (Writer::User(_), Some(named)) => named,
+            (Writer::User(name), None) => name,
+        };
+        if check_agent_id(agent).is_err() {
+            return self.reject(Reason::Label, series.samples.len());
+        }
+        let resolved = match self.receiver.resolve(agent, series) {
+            Ok(resolved) => resolved,
+            Err(reason) => return self.reject(reason, series.samples.len()),
+        };
+        for &(ms, value) in series.samples {
+            if remote_write::is_stale_marker(value) {
+                self.written.stale += 1;
+            } else if let Err(reason) = self.accepted.check(ms, value) {
+                self.reject(reason, 1);
+            } else {
+                let agent = self.by_agent.entry(Arc::clone(&resolved.key.agent)).or_default();
+                let (series, values) = agent.entry(ms).or_default();
+                series.push(Arc::clone(&resolved));
+                values.push(value);
+            }
+        }
+    }
+
+    fn reject(&mut self, reason: Reason, samples: usize) {
+        self.written.rejected.add_many(reason, samples);
+    }
+
+    /// Drops what the request itself says twice of one series and time: the first stays.
+    fn drop_repeated(&mut self) {
+        let mut seen: HashSet<u32> = HashSet::new();
+        for (series, values) in self.by_agent.values_mut().flat_map(BTreeMap::values_mut) {
+            seen.clear();
+            if series.iter().all(|series| seen.insert(series.number)) {
+                continue;
+            }
+            seen.clear();
+            let is_first: Vec<bool> =
+                series.iter().map(|series| seen.insert(series.number)).collect();
+            self.written.duplicate += is_first.iter().filter(|first| !**first).count() as u64;
+            let mut kept = is_first.iter();
+            series.retain(|_| kept.next().is_some_and(|first| *first));
+            let mut kept = is_first.iter();
+            values.retain(|_| kept.next().is_some_and(|first| *first));
+        }
+    }
+
+    /// Stores what was added, and waits for the commit.
+    ///
+    /// # Errors
+    ///
+    /// When the store is busy or failed: the sender keeps the request and sends it again, and what
+    /// was stored of it is found to be there already.
+    pub(crate) fn store(mut self) -> Result<Written, Refusal> {
+        self.drop_repeated();
+        let agents = self.by_agent.len();
+        let (reply, answers) = bounded::<Result<Stored, StorageError>>(agents);
+        for (agent, ticks) in self.by_agent {
+            let tick = |(timestamp_ms, (series, values)): (i64, AtOnce)| ResolvedTick {
+                timestamp_ms,
+                series: series.into(),
+                values: values.into(),
+            };
+            let reply = reply.clone();
+            let ack = Box::new(move |outcome| {
+                // Nobody waits for a request that was given up.
+                let _ = reply.send(outcome);
+            });
+            let ticks = ticks.into_iter().map(tick).collect();
+            let queued = self.receiver.store.submit_resolved(&agent, ticks, ack);
+            if let Err(refused) = queued {
+                return Err(match refused.error {
+                    RefusedWhy::QueueFull => Refusal::Busy,
+                    RefusedWhy::Stopping => StorageError::Stopping.into(),
+                });
+            }
+        }
+        drop(reply);
+        for _ in 0..agents {
+            let stored = answers.recv_timeout(COMMIT_WITHIN).map_err(|_| Refusal::Busy)??;
+            self.written.stored += stored.new as u64;
+            self.written.duplicate += stored.known as u64;
+            self.written.rejected.add_many(Reason::NoRoom, stored.left_out);
+        }
+        Ok(self.written)
+    }
+}

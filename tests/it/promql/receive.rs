@@ -1,0 +1,188 @@
+//! What is written comes back.
+
+use std::process::Command;
+
+use oxmon::server::receive::proto::{put_bytes, put_double, put_int};
+use serde_json::{Value, json};
+
+use super::prometheus::Prometheus;
+use super::{TYPE, data, get, server, start_ms, write_all};
+use crate::support::tools;
+
+/// Samples of every series as `query` gives them back, by labels.
+fn read_back(url: &str, token: &str, at: &str) -> Vec<data::Series> {
+    let query = "{__name__=~\".+\",instance=~\".+\"}[3h]";
+    let answer = get(url, token, "query", &[("query", query), ("time", at)]);
+    let rows = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let mut out: Vec<data::Series> = Vec::new();
+    for row in rows {
+        let labels = row["metric"].as_object().expect("labels").iter();
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let labels = labels.map(|(name, value)| (name.clone(), text(value))).collect();
+        let sample = |sample: &Value| {
+            let ms = (sample[0].as_f64().expect("a time") * 1_000.0).round() as i64;
+            (ms, text(&sample[1]).parse().expect("a number"))
+        };
+        out.push((labels, row["values"].as_array().expect("samples").iter().map(sample).collect()));
+    }
+    out.sort_by(|a, b| a.0.cmp(&b.0));
+    out
+}
+
+#[test]
+fn remote_write_comes_back_to_the_bit() {
+    let (server, token) = server("[prometheus]\nagent_label = \"instance\"");
+    let start = start_ms();
+    let mut series = data::all(start);
+    series[0].1[3].1 = 1.0 / 3.0;
+    series[0].1[4].1 = -0.0;
+    series[0].1[5].1 = 5e-324;
+    write_all(&server.url(), &token, &series);
+    // The same once more changes nothing.
+    write_all(&server.url(), &token, &series);
+    let at = (start / 1_000 + data::SAMPLES * 15).to_string();
+    series.sort_by(|a, b| a.0.cmp(&b.0));
+    let found = read_back(&server.url(), &token, &at);
+    assert_eq!(found.len(), series.len());
+    for (found, written) in found.iter().zip(&series) {
+        assert_eq!(found.0, written.0);
+        let bits = |samples: &[(i64, f64)]| -> Vec<(i64, u64)> {
+            samples.iter().map(|&(ms, value)| (ms, value.to_bits())).collect()
+        };
+        assert_eq!(bits(&found.1), bits(&written.1), "{:?}", written.0);
+    }
+}
+
+/// A remote write 2.0 request of one series.
+fn second(symbols: &[&str], samples: &[(i64, f64)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for symbol in symbols {
+        put_bytes(&mut out, 4, symbol.as_bytes());
+    }
+    let mut series = Vec::new();
+    let refs: Vec<u8> = (1..u8::try_from(symbols.len()).expect("few")).collect();
+    put_bytes(&mut series, 1, &refs);
+    for &(ms, value) in samples {
+        let mut sample = Vec::new();
+        put_double(&mut sample, 1, value);
+        put_int(&mut sample, 2, ms);
+        put_bytes(&mut series, 2, &sample);
+    }
+    put_bytes(&mut out, 5, &series);
+    out
+}
+
+#[test]
+fn version_two_is_taken_and_a_bad_sample_costs_itself() {
+    let (server, token) = server("");
+    let at = start_ms();
+    let symbols = ["", "__name__", "v2_metric", "agent", "web-09", "zone", "x"];
+    let samples = [(at, 1.0), (at + 1, f64::NAN), (at + 2, 3.0), (i64::MAX, 4.0)];
+    let message = second(&symbols, &samples);
+    let content_type = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let packed = snap::raw::Encoder::new().compress_vec(&message).expect("snappy");
+    let answer = ureq::post(format!("{}/api/v1/write", server.url()))
+        .header("Authorization", format!("Bearer {token}"))
+        .header("Content-Type", content_type)
+        .send(&packed[..])
+        .expect("an answer");
+    assert_eq!(answer.status(), 204);
+    let header = answer.headers().get("X-Prometheus-Remote-Write-Samples-Written");
+    assert_eq!(header.and_then(|value| value.to_str().ok()), Some("2"));
+    let time = (at / 1_000 + 1).to_string();
+    let query = "v2_metric{agent=\"web-09\"}[1m]";
+    let answer = get(&server.url(), &token, "query", &[("query", query), ("time", &time)]);
+    let row = &answer["data"]["result"][0];
+    let labels = json!({"__name__": "v2_metric", "agent": "web-09", "zone": "x"});
+    assert_eq!((&row["metric"], row["values"].as_array().map(Vec::len)), (&labels, Some(2)));
+    let metrics = get_text(&server.url(), &token, "/metrics");
+    for line in [
+        "oxmon_receive_samples_total{outcome=\"not_finite\",protocol=\"remote_write\"} 1",
+        "oxmon_receive_samples_total{outcome=\"stored\",protocol=\"remote_write\"} 2",
+        "oxmon_receive_samples_total{outcome=\"too_far_ahead\",protocol=\"remote_write\"} 1",
+    ] {
+        assert!(metrics.contains(line), "{line}");
+    }
+}
+
+fn get_text(url: &str, token: &str, path: &str) -> String {
+    let answer =
+        ureq::get(format!("{url}{path}")).header("Authorization", format!("Bearer {token}")).call();
+    answer.expect("an answer").body_mut().read_to_string().expect("a body")
+}
+
+#[test]
+fn what_is_not_a_write_is_refused() {
+    let (mut server, token) = server("");
+    let url = server.url();
+    let write = |authorization: &str, content_type: &str, message: &[u8]| {
+        data::write(&url, authorization, content_type, message)
+    };
+    let series: data::Series = (
+        vec![("__name__".to_owned(), "m".to_owned()), ("agent".to_owned(), "a".to_owned())],
+        vec![(start_ms(), 1.0)],
+    );
+    let message = data::request(std::slice::from_ref(&series));
+    let bearer = format!("Bearer {token}");
+    assert_eq!(write(&bearer, TYPE, &message), 204);
+    assert_eq!(write("", TYPE, &message), 401);
+    assert_eq!(write("Bearer oxm_nothing", TYPE, &message), 401);
+    assert_eq!(write(&bearer, "text/plain", &message), 415);
+    assert_eq!(write(&bearer, TYPE, b"\xff\xff\xff"), 400);
+    let only_reads = server.post("/v1/auth/tokens", json!({"name": "r", "read_only": true}));
+    let only_reads = format!("Bearer {}", only_reads["token"].as_str().expect("a token"));
+    assert_eq!(write(&only_reads, TYPE, &message), 403);
+    // An agent's own token writes for that agent alone.
+    let made = server.post("/v1/agents/whitelist", json!({"agent_id": "a"}));
+    let agent_token = made["token"].as_str().expect("a token").to_owned();
+    let basic = |user: &str| {
+        use base64::Engine as _;
+        let text = format!("{user}:{agent_token}");
+        format!("Basic {}", base64::prelude::BASE64_STANDARD.encode(text))
+    };
+    assert_eq!(write(&basic("a"), TYPE, &message), 204);
+    assert_eq!(write(&basic("b"), TYPE, &message), 401);
+}
+
+#[test]
+fn promtool_and_remote_read_get_what_was_written() {
+    let (server, token) = server("[prometheus]\nagent_label = \"instance\"");
+    let start = start_ms();
+    let series = data::all(start);
+    write_all(&server.url(), &token, &series);
+    let config = format!(
+        "remote_read:\n  - url: {}/api/v1/read\n    read_recent: true\n    authorization:\n      \
+         credentials: {token}\n",
+        server.url()
+    );
+    let Some(prometheus) = Prometheus::start(&config) else {
+        println!("skipped: prometheus is not installed (scripts/setup.sh test)");
+        return;
+    };
+    let at = (start / 1_000 + data::SAMPLES * 15).to_string();
+    let ours = read_back(&server.url(), &token, &at);
+    let theirs = read_back(&prometheus.url, &token, &at);
+    assert_eq!(ours.len(), series.len());
+    assert_eq!(ours, theirs);
+
+    let promtool = tools::find("promtool").expect("promtool comes with prometheus");
+    let url = server.url().replace("http://", &format!("http://any:{token}@"));
+    let ask = |arguments: &[&str]| {
+        let out = Command::new(&promtool).args(arguments).output().expect("promtool runs");
+        let (said, wrong) =
+            (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        assert!(out.status.success(), "{arguments:?}: {said}{wrong}");
+        said.into_owned()
+    };
+    let said = ask(&["query", "instant", "--time", &at, &url, "sum(info)"]);
+    assert!(said.contains("=> 4 @"), "{said}");
+    let end = (start / 1_000 + 600).to_string();
+    let from = (start / 1_000).to_string();
+    let said =
+        ask(&["query", "range", "--start", &from, "--end", &end, &url, "info{instance=\"h1\"}"]);
+    assert!(said.contains("info{instance=\"h1\""), "{said}");
+    let said = ask(&["query", "series", "--match", "g", &url]);
+    assert_eq!(said.lines().count(), 4, "{said}");
+    let said = ask(&["query", "labels", &url, "dc"]);
+    assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["a", "b"]);
+}

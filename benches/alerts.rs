@@ -16,7 +16,7 @@ use oxmon::server::alert::{Notify, NotifyKind};
 use oxmon::server::config::ServerConfig;
 use oxmon::server::control::Control;
 use oxmon::server::storage::engine::Engine;
-use oxmon::server::storage::{NewTick, Observer, Series, Store};
+use oxmon::server::storage::{Observer, SampleSet, Series, Store};
 
 const AGENTS: u32 = 1_000;
 const TICKS: i64 = 120;
@@ -194,7 +194,7 @@ fn main() {
     for tick in 0..TICKS {
         let at_ms = START_MS + tick * TICK_MS;
         clock.set(at_ms);
-        let batches: Vec<(&str, NewTick)> = known
+        let batches: Vec<(&str, SampleSet)> = known
             .iter()
             .map(|(agent, series)| (agent.as_str(), tick_of(series, at_ms, tick)))
             .collect();
@@ -215,10 +215,10 @@ fn main() {
     store.stop();
 }
 
-fn tick_of(series: &[(Arc<Series>, Motion)], at_ms: i64, tick: i64) -> NewTick {
+fn tick_of(series: &[(Arc<Series>, Motion)], at_ms: i64, tick: i64) -> SampleSet {
     let of =
         |(series, motion): &(Arc<Series>, Motion)| value(*motion, u64::from(series.number), tick);
-    NewTick {
+    SampleSet {
         timestamp_ms: at_ms,
         series: series.iter().map(|(series, _)| Arc::clone(series)).collect(),
         values: series.iter().map(of).collect(),

@@ -19,7 +19,8 @@ use oxmon::model::series::{Labels, SeriesKey};
 use oxmon::server::config::ServerConfig;
 use oxmon::server::storage::engine::Engine;
 use oxmon::server::storage::{
-    Page, PointFilter, RangeQuery, ResolvedTick, SeriesList, StorageError, Store, Stored,
+    AgentSamples, Page, PointFilter, RangeQuery, SampleSet, SeriesList, StorageError, Store,
+    Stored, submit_batch,
 };
 
 /// Midnight of 2026-02-09 in UTC.
@@ -72,9 +73,13 @@ impl Agent {
         values
     }
 
-    fn tick(&mut self, timestamp_ms: i64, step_ms: i64) -> ResolvedTick {
-        let values = self.values(step_ms).into();
-        ResolvedTick { timestamp_ms, series: Arc::clone(&self.list), values }
+    fn sample_set(&mut self, timestamp_ms: i64, step_ms: i64) -> SampleSet {
+        let values = self.values(step_ms);
+        SampleSet { timestamp_ms, series: Arc::clone(&self.list), values }
+    }
+
+    fn samples(&self, sets: Vec<SampleSet>) -> Vec<AgentSamples> {
+        vec![AgentSamples { agent: self.name.as_str().into(), sets }]
     }
 
     fn batch(&mut self, timestamp_ms: i64, step_ms: i64) -> Batch {
@@ -143,11 +148,11 @@ fn drive(folder: &Path, what: &str, agents: usize, ticks: i64, time: Duration) {
                     let _ = free.send(());
                 });
                 let taken = if ticks > 0 {
-                    let ticks = (0..ticks).map(|tick| agent.tick(at + tick * 1_000, 1_000));
+                    let ticks = (0..ticks).map(|tick| agent.sample_set(at + tick * 1_000, 1_000));
                     let ticks = ticks.collect();
-                    engine.submit_resolved(&agent.name, ticks, ack)
+                    engine.submit(agent.samples(ticks), ack)
                 } else {
-                    engine.submit(agent.batch(at, 1_000), ack)
+                    submit_batch(engine.as_ref(), agent.batch(at, 1_000), ack)
                 };
                 assert!(taken.is_ok(), "the queue has room");
             }
@@ -211,8 +216,8 @@ fn fill(engine: &Engine, clock: &ManualClock, hosts: usize, span_ms: i64, step_m
                 outcome.expect("it is stored");
                 let _ = free.send(());
             });
-            let tick = agent.tick(at, step_ms);
-            assert!(engine.submit_resolved(&agent.name, vec![tick], ack).is_ok());
+            let tick = agent.sample_set(at, step_ms);
+            assert!(engine.submit(agent.samples(vec![tick]), ack).is_ok());
         }
     }
     (0..UNDER_WAY).for_each(|_| wait.recv().expect("acknowledgements come"));
@@ -372,8 +377,8 @@ fn beside(queries: &Queries<'_>, clock: &ManualClock, heaviest: Query) {
         let ack = Box::new(move |outcome: Result<Stored, StorageError>| {
             let _ = done.send(outcome.expect("it is stored").new);
         });
-        let tick = agent.tick(at, 1_000);
-        assert!(engine.submit_resolved(&agent.name, vec![tick], ack).is_ok());
+        let tick = agent.sample_set(at, 1_000);
+        assert!(engine.submit(agent.samples(vec![tick]), ack).is_ok());
         assert_eq!(wait.recv(), Ok(SERIES));
     };
     let alone = times(4_000, &mut acknowledged);

@@ -27,7 +27,7 @@ use crate::server::alert::worker::{Job, Shared, shard_key};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::alerts as tables;
-use crate::server::storage::{NewTick, Observer, StorageError, Store};
+use crate::server::storage::{Observer, SampleSet, StorageError, Store};
 
 pub mod absence;
 pub mod backtest;
@@ -226,13 +226,13 @@ impl Alerts {
 }
 
 impl Observer for Alerts {
-    fn stored(&self, agent: &str, ticks: Vec<NewTick>) {
-        if ticks.is_empty() {
+    fn stored(&self, agent: &str, sets: Vec<SampleSet>) {
+        if sets.is_empty() {
             return;
         }
         // Once the pool is gone, the next start evaluates what has been stored.
         if let Some(pool) = self.pool() {
-            let job = Job::Points { agent: agent.to_owned(), ticks, queued: Instant::now() };
+            let job = Job::Points { agent: agent.to_owned(), sets, queued: Instant::now() };
             pool.put(shard_key(agent), job);
         }
     }

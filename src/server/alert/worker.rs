@@ -23,7 +23,7 @@ use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::{Act, Shard};
 use crate::server::alert::tracked::Change;
 use crate::server::control::Control;
-use crate::server::storage::{NewTick, Series, StorageError, Store};
+use crate::server::storage::{SampleSet, Series, StorageError, Store};
 
 /// Points that are evaluated before their changes are written: many alerts at once, few
 /// transactions.
@@ -37,8 +37,8 @@ pub enum Job {
     Points {
         /// The agent.
         agent: String,
-        /// Its points, by their time.
-        ticks: Vec<NewTick>,
+        /// Its samples, by their time.
+        sets: Vec<SampleSet>,
         /// When they were queued.
         queued: Instant,
     },
@@ -229,9 +229,9 @@ pub fn work(shared: &Shared, index: usize, mut shard: Shard, jobs: &Receiver<Job
 }
 
 /// Each series of a sample set with its sample.
-fn samples(tick: &NewTick) -> impl Iterator<Item = (&Arc<Series>, Sample)> {
-    let sample = |value: &f64| Sample { at_ms: tick.timestamp_ms, value: *value };
-    tick.series.iter().zip(tick.values.iter().map(sample))
+fn samples(set: &SampleSet) -> impl Iterator<Item = (&Arc<Series>, Sample)> {
+    let sample = |value: &f64| Sample { at_ms: set.timestamp_ms, value: *value };
+    set.series.iter().zip(set.values.iter().map(sample))
 }
 
 /// What follows once the changes of a round are written.
@@ -247,9 +247,9 @@ struct Round {
 impl Round {
     fn take(&mut self, shared: &Shared, shard: &mut Shard, job: Job) {
         match job {
-            Job::Points { agent, ticks, queued } => {
-                shard.points(&agent, ticks.iter().flat_map(samples), shared.clock.now());
-                self.points += ticks.iter().map(|tick| tick.values.len()).sum::<usize>();
+            Job::Points { agent, sets, queued } => {
+                shard.points(&agent, sets.iter().flat_map(samples), shared.clock.now());
+                self.points += sets.iter().map(|set| set.values.len()).sum::<usize>();
                 self.queued.push(queued);
             }
             Job::Tick { now } => {

@@ -23,7 +23,7 @@ use crate::server::control::certs::checks::{self, CertificateRow, CheckRow};
 use crate::server::control::certs::{self, DomainRow};
 use crate::server::storage::{Ack, Refused, RefusedWhy, StorageError};
 
-/// Queues a batch; see [`crate::server::storage::Store::submit`].
+/// Queues a batch; see [`crate::server::storage::submit_batch`].
 pub type Submit = Arc<dyn Fn(Batch, Ack) -> Result<(), Refused> + Send + Sync>;
 
 /// What the checkers share.
@@ -144,8 +144,8 @@ impl Checker {
             match (self.submit)(batch.clone(), ack) {
                 Ok(()) => {
                     let stored = answer.recv().unwrap_or(Err(StorageError::Stopping))?;
-                    if stored.left_out > 0 {
-                        let why = format!("the store left {} points out", stored.left_out);
+                    if stored.rejected > 0 {
+                        let why = format!("the store rejected {} points", stored.rejected);
                         return Err(StorageError::Invalid(why));
                     }
                     return Ok(());

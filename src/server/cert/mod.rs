@@ -23,7 +23,7 @@ use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::certs::checks::{self, CheckRow, Counts};
 use crate::server::control::certs::{self, DomainRow};
-use crate::server::storage::{StorageError, Store};
+use crate::server::storage::{StorageError, Store, submit_batch};
 
 mod assess;
 mod board;
@@ -141,7 +141,7 @@ impl Certs {
                 timeout: Duration::from_secs(settings.connect_timeout_secs),
                 stop: source.stop(),
             },
-            submit: Arc::new(move |batch, ack| store.submit(batch, ack)),
+            submit: Arc::new(move |batch, ack| submit_batch(&*store, batch, ack)),
             control: control.clone(),
             clock: Arc::clone(&clock),
             keep_ms: i64::from(config.retention_days).saturating_mul(DAY_MS),

@@ -5,11 +5,12 @@
 //! been brought over is kept with each block, so that a run that was ended goes on there.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::{Mutex, MutexGuard};
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
@@ -18,7 +19,7 @@ use crate::server::import::catalog::Catalog;
 use crate::server::import::marks::Mark;
 use crate::server::import::progress::Progress;
 use crate::server::ingest::admit::{AcceptedTimes, Reason, Rejected};
-use crate::server::storage::{ResolvedTick, StorageError, Store};
+use crate::server::storage::{AgentSamples, SampleSet, StorageError, Store};
 
 /// Rows of a block.
 const BLOCK_ROWS: usize = 128 * 1_024;
@@ -215,25 +216,25 @@ impl<'a> Importer<'a> {
     ) -> Result<Arc<AtomicUsize>, StorageError> {
         let waiting = Arc::new(AtomicUsize::new(0));
         block.ticks.sort_by_key(|tick| (tick.agent, tick.timestamp_ms));
-        let mut ticks: Vec<ResolvedTick> = Vec::new();
+        let mut sets: Vec<SampleSet> = Vec::new();
         let mut points = 0;
         let mut agent = None;
         for tick in block.ticks {
             let full = points + tick.values.len() > BATCH_POINTS_MAX;
-            if !ticks.is_empty() && (full || agent != Some(tick.agent)) {
-                self.send(agent, std::mem::take(&mut ticks), &waiting, answers)?;
+            if !sets.is_empty() && (full || agent != Some(tick.agent)) {
+                self.send(agent, std::mem::take(&mut sets), &waiting, answers)?;
                 points = 0;
             }
             agent = Some(tick.agent);
             points += tick.values.len();
-            ticks.push(ResolvedTick {
+            sets.push(SampleSet {
                 timestamp_ms: tick.timestamp_ms,
                 series: self.catalog.list(&tick.series),
-                values: tick.values.into(),
+                values: tick.values,
             });
         }
-        if !ticks.is_empty() {
-            self.send(agent, ticks, &waiting, answers)?;
+        if !sets.is_empty() {
+            self.send(agent, sets, &waiting, answers)?;
         }
         Ok(waiting)
     }
@@ -241,7 +242,7 @@ impl<'a> Importer<'a> {
     fn send(
         &self,
         agent: Option<u32>,
-        ticks: Vec<ResolvedTick>,
+        sets: Vec<SampleSet>,
         waiting: &Arc<AtomicUsize>,
         answers: &Arc<Answers>,
     ) -> Result<(), StorageError> {
@@ -257,7 +258,7 @@ impl<'a> Importer<'a> {
             let _ = turns.try_recv();
         });
         self.store
-            .submit_resolved(&agent, ticks, ack)
+            .submit(vec![AgentSamples { agent: (&*agent).into(), sets }], ack)
             .map_err(|refused| StorageError::Invalid(format!("refused: {:?}", refused.error)))
     }
 
@@ -271,8 +272,8 @@ impl<'a> Importer<'a> {
 }
 
 impl Answers {
-    fn lock(&self) -> std::sync::MutexGuard<'_, (Counts, Option<String>)> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, (Counts, Option<String>)> {
+        self.counts.lock()
     }
 
     fn note(&self, outcome: Result<crate::server::storage::Stored, StorageError>) {
@@ -280,8 +281,8 @@ impl Answers {
         match outcome {
             Ok(stored) => {
                 answers.0.new += stored.new as u64;
-                answers.0.duplicates += stored.known as u64;
-                answers.0.rejected.add_many(Reason::NoRoom, stored.left_out);
+                answers.0.duplicates += stored.duplicate as u64;
+                answers.0.rejected.add_many(Reason::NoRoom, stored.rejected);
             }
             Err(error) => answers.1 = Some(error.to_string()),
         }

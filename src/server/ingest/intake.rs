@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use futures_channel::oneshot;
-use parking_lot::Mutex;
 
 use super::admit::{AcceptedTimes, Reason, Rejected, check_batch};
 use super::auth::{Whitelist, hash};
@@ -19,7 +18,7 @@ use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::config::ServerConfig;
 use crate::server::control::whitelist::TokenHash;
-use crate::server::storage::{Ack, ResolvedTick, Series, StorageError, Store, Stored};
+use crate::server::storage::{AgentSamples, SampleSet, Series, StorageError, Store, Stored};
 
 /// The caller, by its metadata.
 #[derive(Debug, Clone, Default)]
@@ -135,8 +134,8 @@ impl Intake {
         }
         let mut rejected = Rejected::default();
         let points: Vec<RawPoint<'_>> = report.points().collect();
-        let ticks = self.ticks(report.agent(), &points, &mut rejected);
-        let admitted = Admitted { agent: report.agent().into(), ticks };
+        let sets = self.sample_sets(report.agent(), &points, &mut rejected);
+        let admitted = AgentSamples { agent: report.agent().into(), sets };
         Ok(self.submit(vec![admitted], rejected, report.len()))
     }
 
@@ -155,24 +154,24 @@ impl Intake {
         let admitted = by_agent
             .into_iter()
             .map(|(agent, points)| {
-                let ticks = self.ticks(agent, &points, &mut rejected);
-                Admitted { agent: agent.into(), ticks }
+                let sets = self.sample_sets(agent, &points, &mut rejected);
+                AgentSamples { agent: agent.into(), sets }
             })
             .collect();
         Ok(self.submit(admitted, rejected, report.len()))
     }
 
-    fn ticks(
+    fn sample_sets(
         &self,
         agent: &str,
         points: &[RawPoint<'_>],
         rejected: &mut Rejected,
-    ) -> Vec<ResolvedTick> {
+    ) -> Vec<SampleSet> {
         let times = self.accepted_times();
         let resolver = self.series_lists.of(&*self.store, agent, self.clock.now_ms());
         points
             .chunk_by(|a, b| a.timestamp_ms() == b.timestamp_ms())
-            .filter_map(|run| resolver.tick(run, &times, rejected))
+            .filter_map(|run| resolver.sample_set(run, &times, rejected))
             .collect()
     }
 
@@ -205,11 +204,11 @@ impl Intake {
     /// Queues what was admitted of a report of `of` points.
     pub(crate) fn submit(
         &self,
-        mut admitted: Vec<Admitted>,
+        mut admitted: Vec<AgentSamples>,
         rejected: Rejected,
         of: usize,
     ) -> Decision {
-        admitted.retain(|part| !part.ticks.is_empty());
+        admitted.retain(|part| !part.sets.is_empty());
         if admitted.is_empty() {
             self.metrics.reject(&rejected);
             return Decision::Now(Outcome::Stored(rejected.message(of)));
@@ -217,30 +216,14 @@ impl Intake {
         let (answer, answered) = oneshot::channel();
         let metrics = self.metrics.clone();
         let pending = Pending { answer, metrics, rejected, of, since: Instant::now() };
-        let mut acks = if admitted.len() == 1 {
-            vec![Box::new(move |result| pending.complete(result)) as Ack]
-        } else {
-            Join::split(admitted.len(), Box::new(move |result| pending.complete(result)))
-        };
         self.metrics.queued.inc();
-        for part in admitted {
-            let Some(ack) = acks.pop() else { break };
-            if let Err(refused) = self.store.submit_resolved(&part.agent, part.ticks, ack) {
-                // Earlier parts may be stored; sending all again stores no duplicate.
-                self.metrics.answered.inc();
-                return Decision::Now(Outcome::from(&refused));
-            }
+        let ack = Box::new(move |result| pending.complete(result));
+        if let Err(refused) = self.store.submit(admitted, ack) {
+            self.metrics.answered.inc();
+            return Decision::Now(Outcome::from(&refused));
         }
         Decision::Later(answered)
     }
-}
-
-/// What is to be stored of one agent.
-pub(crate) struct Admitted {
-    /// The agent.
-    pub(crate) agent: Box<str>,
-    /// Its ticks.
-    pub(crate) ticks: Vec<ResolvedTick>,
 }
 
 /// A report whose outcome is pending.
@@ -255,7 +238,7 @@ struct Pending {
 impl Pending {
     fn complete(mut self, result: Result<Stored, StorageError>) {
         if let Ok(stored) = &result {
-            self.rejected.add_many(Reason::NoRoom, stored.left_out);
+            self.rejected.add_many(Reason::NoRoom, stored.rejected);
             self.metrics.stored(stored);
             self.metrics.reject(&self.rejected);
         }
@@ -265,47 +248,5 @@ impl Pending {
         self.metrics.seconds.observe(self.since.elapsed().as_secs_f64());
         // A caller that has gone away misses only the answer.
         let _ = self.answer.send(outcome);
-    }
-}
-
-/// Waits for several acknowledgements, and passes on the first failure or the sum.
-struct Join {
-    open: AtomicUsize,
-    state: Mutex<(Option<Ack>, Result<Stored, StorageError>)>,
-}
-
-impl Join {
-    /// As many acknowledgements as there are parts; `whole` is called after the last.
-    fn split(parts: usize, whole: Ack) -> Vec<Ack> {
-        let state = Mutex::new((Some(whole), Ok(Stored::default())));
-        let join = Arc::new(Self { open: AtomicUsize::new(parts), state });
-        let one = || {
-            let join = Arc::clone(&join);
-            Box::new(move |result| join.done(result)) as Ack
-        };
-        (0..parts).map(|_| one()).collect()
-    }
-
-    fn done(&self, result: Result<Stored, StorageError>) {
-        let complete = {
-            let mut state = self.state.lock();
-            match (&mut state.1, result) {
-                (Ok(sum), Ok(stored)) => {
-                    sum.new += stored.new;
-                    sum.known += stored.known;
-                    sum.left_out += stored.left_out;
-                }
-                (Ok(_), Err(error)) => state.1 = Err(error),
-                (Err(_), _) => {}
-            }
-            if self.open.fetch_sub(1, Ordering::SeqCst) > 1 {
-                return;
-            }
-            let result = std::mem::replace(&mut state.1, Ok(Stored::default()));
-            state.0.take().map(|whole| (whole, result))
-        };
-        if let Some((whole, result)) = complete {
-            whole(result);
-        }
     }
 }

@@ -76,7 +76,7 @@ impl Metrics {
     /// Counts the points of a batch that was stored.
     pub(crate) fn stored(&self, stored: &Stored) {
         self.points_new.inc_by(stored.new as u64);
-        self.points_known.inc_by(stored.known as u64);
+        self.points_known.inc_by(stored.duplicate as u64);
     }
 
     /// Counts rejected points.

@@ -4,12 +4,12 @@
 use std::sync::Arc;
 
 use super::admit::{self, AcceptedTimes, Reason, Rejected};
-use super::intake::{Admitted, Caller, Intake};
+use super::intake::{Caller, Intake};
 use super::outcome::{Decision, Outcome};
 use crate::base::limits::STREAM_SERIES_MAX;
 use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
-use crate::server::storage::{ResolvedTick, Series, SeriesList};
+use crate::server::storage::{AgentSamples, SampleSet, Series, SeriesList};
 use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
 
 /// A series of the stream, or why its points are rejected.
@@ -19,7 +19,7 @@ type Defined = Result<Arc<Series>, Reason>;
 /// the agent does not send them again.
 #[derive(Default)]
 pub(crate) struct Stream {
-    agent_id: Option<Box<str>>,
+    agent_id: Option<Arc<str>>,
     series: Vec<Defined>,
     /// The numbers of the last tick.
     last: Vec<u32>,
@@ -47,28 +47,28 @@ impl Stream {
         let of: usize = message.ticks.iter().map(|tick| tick.values.len()).sum();
         let times = intake.accepted_times();
         let mut rejected = Rejected::default();
-        let mut ticks = Vec::with_capacity(message.ticks.len());
+        let mut sets = Vec::with_capacity(message.ticks.len());
         for tick in message.ticks {
-            ticks.extend(self.tick(tick, &times, &mut rejected)?);
+            sets.extend(self.sample_set(tick, &times, &mut rejected)?);
         }
         if let Err(message) = admit::check_batch(&agent, of) {
             let outcome = Outcome::Refused(message);
             intake.metrics.count(&outcome);
             return Ok(Decision::Now(outcome));
         }
-        let decision = intake.submit(vec![Admitted { agent, ticks }], rejected, of);
+        let decision = intake.submit(vec![AgentSamples { agent, sets }], rejected, of);
         if let Decision::Now(outcome) = &decision {
             intake.metrics.count(outcome);
         }
         Ok(decision)
     }
 
-    fn tick(
+    fn sample_set(
         &mut self,
         tick: PackedTick,
         times: &AcceptedTimes,
         rejected: &mut Rejected,
-    ) -> Result<Option<ResolvedTick>, Outcome> {
+    ) -> Result<Option<SampleSet>, Outcome> {
         if !tick.series.is_empty() {
             self.last = tick.series;
             let named = |number: &u32| self.series.get(*number as usize)?.as_ref().ok().cloned();
@@ -82,8 +82,8 @@ impl Stream {
         let timestamp_ms = tick.timestamp_ms;
         let whole = tick.values.iter().all(|value| times.check(timestamp_ms, *value).is_ok());
         if let (true, Some(list)) = (whole, &self.list) {
-            let (series, values) = (Arc::clone(list), tick.values.into());
-            return Ok(Some(ResolvedTick { timestamp_ms, series, values }));
+            let (series, values) = (Arc::clone(list), tick.values);
+            return Ok(Some(SampleSet { timestamp_ms, series, values }));
         }
         let (mut series, mut values) = (Vec::new(), Vec::new());
         for (number, value) in self.last.iter().zip(tick.values) {
@@ -101,11 +101,11 @@ impl Stream {
             }
         }
         let any = !series.is_empty();
-        Ok(any.then(|| ResolvedTick { timestamp_ms, series: series.into(), values: values.into() }))
+        Ok(any.then(|| SampleSet { timestamp_ms, series: series.into(), values }))
     }
 
     /// The stream's agent, set by its first message.
-    fn agent(&mut self, named: &str) -> Result<Box<str>, Outcome> {
+    fn agent(&mut self, named: &str) -> Result<Arc<str>, Outcome> {
         match &self.agent_id {
             Some(agent) if named.is_empty() || **agent == *named => Ok(agent.clone()),
             Some(_) => Err(Outcome::Refused("a stream belongs to one agent".to_owned())),

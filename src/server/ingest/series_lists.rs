@@ -11,7 +11,7 @@ use super::admit::{AcceptedTimes, Reason, Rejected, check_series};
 use super::decode::RawPoint;
 use crate::base::clock::MINUTE_MS;
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::storage::{ResolvedTick, Series, SeriesList, Store};
+use crate::server::storage::{SampleSet, Series, SeriesList, Store};
 
 /// Series lists remembered for one agent: its usual collection, one without rare series, and the
 /// calls of a backlog, which may be cut anywhere.
@@ -72,17 +72,17 @@ impl SeriesLists {
 
 impl Resolver<'_> {
     /// The samples of points of one time; `None` when none of them can be stored.
-    pub(crate) fn tick(
+    pub(crate) fn sample_set(
         &self,
         run: &[RawPoint<'_>],
         times: &AcceptedTimes,
         rejected: &mut Rejected,
-    ) -> Option<ResolvedTick> {
+    ) -> Option<SampleSet> {
         let timestamp_ms = run.first()?.timestamp_ms();
         let whole = run.iter().all(|point| times.check(timestamp_ms, point.value()).is_ok());
         if whole && let Some(series) = self.agent.lock().matching(run) {
             let values = run.iter().map(RawPoint::value).collect();
-            return Some(ResolvedTick { timestamp_ms, series, values });
+            return Some(SampleSet { timestamp_ms, series, values });
         }
         let mut series = Vec::with_capacity(run.len());
         let mut values = Vec::with_capacity(run.len());
@@ -106,7 +106,7 @@ impl Resolver<'_> {
         if series.len() == run.len() {
             self.agent.lock().remember(&series);
         }
-        Some(ResolvedTick { timestamp_ms, series, values: values.into() })
+        Some(SampleSet { timestamp_ms, series, values })
     }
 
     fn resolve(&self, point: &RawPoint<'_>) -> Result<Arc<Series>, Reason> {

@@ -15,7 +15,9 @@ use crate::model::agent_id::check_agent_id;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::config::ServerConfig;
 use crate::server::ingest::admit::{AcceptedTimes, Reason, Rejected, check_series};
-use crate::server::storage::{RefusedWhy, ResolvedTick, Series, StorageError, Store, Stored};
+use crate::server::storage::{
+    AgentSamples, RefusedWhy, SampleSet, Series, StorageError, Store, Stored,
+};
 
 pub(crate) mod metrics;
 pub mod proto;
@@ -227,35 +229,29 @@ impl Request<'_> {
     /// was stored of it is found to be there already.
     pub(crate) fn store(mut self) -> Result<Written, Refusal> {
         self.drop_repeated();
-        let agents = self.by_agent.len();
-        let (reply, answers) = bounded::<Result<Stored, StorageError>>(agents);
-        for (agent, ticks) in self.by_agent {
-            let tick = |(timestamp_ms, (series, values)): (i64, AtOnce)| ResolvedTick {
-                timestamp_ms,
-                series: series.into(),
-                values: values.into(),
-            };
-            let reply = reply.clone();
-            let ack = Box::new(move |outcome| {
-                // Nobody waits for a request that was given up.
-                let _ = reply.send(outcome);
-            });
-            let ticks = ticks.into_iter().map(tick).collect();
-            let queued = self.receiver.store.submit_resolved(&agent, ticks, ack);
-            if let Err(refused) = queued {
-                return Err(match refused.error {
-                    RefusedWhy::QueueFull => Refusal::Busy,
-                    RefusedWhy::Stopping => StorageError::Stopping.into(),
-                });
-            }
-        }
-        drop(reply);
-        for _ in 0..agents {
-            let stored = answers.recv_timeout(COMMIT_WITHIN).map_err(|_| Refusal::Busy)??;
-            self.written.stored += stored.new as u64;
-            self.written.duplicate += stored.known as u64;
-            self.written.rejected.add_many(Reason::NoRoom, stored.left_out);
-        }
+        let set = |(timestamp_ms, (series, values)): (i64, AtOnce)| SampleSet {
+            timestamp_ms,
+            series: series.into(),
+            values,
+        };
+        let samples = self
+            .by_agent
+            .into_iter()
+            .map(|(agent, sets)| AgentSamples { agent, sets: sets.into_iter().map(set).collect() })
+            .collect();
+        let (reply, answer) = bounded::<Result<Stored, StorageError>>(1);
+        let ack = Box::new(move |outcome| {
+            // Nobody waits for a request that was given up.
+            let _ = reply.send(outcome);
+        });
+        self.receiver.store.submit(samples, ack).map_err(|refused| match refused.error {
+            RefusedWhy::QueueFull => Refusal::Busy,
+            RefusedWhy::Stopping => StorageError::Stopping.into(),
+        })?;
+        let stored = answer.recv_timeout(COMMIT_WITHIN).map_err(|_| Refusal::Busy)??;
+        self.written.stored += stored.new as u64;
+        self.written.duplicate += stored.duplicate as u64;
+        self.written.rejected.add_many(Reason::NoRoom, stored.rejected);
         Ok(self.written)
     }
 }

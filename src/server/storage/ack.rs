@@ -12,11 +12,11 @@ use crate::server::storage::error::StorageError;
 pub struct Stored {
     /// Points that are new.
     pub new: usize,
-    /// Points that stood there already, under the same series and time.
-    pub known: usize,
-    /// Points that the store has no room for: outside of the days that are kept, not finite, or
-    /// of an agent with too many series.
-    pub left_out: usize,
+    /// Points that were stored already, under the same series and time.
+    pub duplicate: usize,
+    /// Points that can't be stored: outside of the days that are kept, not finite, or of an agent
+    /// with too many series.
+    pub rejected: usize,
 }
 
 /// Called once, by the writer, after the commit or when the batch could not be stored.
@@ -60,7 +60,7 @@ impl Drop for Permit {
 
 /// Whom to tell when ticks are stored. A batch of several days is told once, when all of them are.
 /// One that is dropped without a word says that the server stops.
-pub struct Done(Option<Arc<Parts>>);
+pub struct PartialAck(Option<Arc<Parts>>);
 
 struct Parts {
     state: Mutex<State>,
@@ -73,7 +73,7 @@ struct State {
     ack: Option<Ack>,
 }
 
-impl Done {
+impl PartialAck {
     /// As many as there are parts; `stored` counts what is decided already.
     pub fn split(ack: Ack, permit: Permit, parts: usize, stored: Stored) -> Vec<Self> {
         let state = State { left: parts, outcome: Ok(stored), ack: Some(ack) };
@@ -82,30 +82,30 @@ impl Done {
     }
 
     /// Tells what became of this part. The caller is told when it was the last.
-    pub fn tell(mut self, outcome: Result<Stored, StorageError>) {
+    pub fn finish(mut self, outcome: Result<Stored, StorageError>) {
         if let Some(parts) = self.0.take() {
-            finish(parts, outcome);
+            finish_part(parts, outcome);
         }
     }
 }
 
-impl Drop for Done {
+impl Drop for PartialAck {
     fn drop(&mut self) {
         if let Some(parts) = self.0.take() {
-            finish(parts, Err(StorageError::Stopping));
+            finish_part(parts, Err(StorageError::Stopping));
         }
     }
 }
 
-fn finish(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
+fn finish_part(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
     let last = {
         let mut state = parts.state.lock();
         state.left = state.left.saturating_sub(1);
         match (&mut state.outcome, outcome) {
             (Ok(sum), Ok(part)) => {
                 sum.new += part.new;
-                sum.known += part.known;
-                sum.left_out += part.left_out;
+                sum.duplicate += part.duplicate;
+                sum.rejected += part.rejected;
             }
             (Ok(_), Err(error)) => state.outcome = Err(error),
             (Err(_), _) => {}

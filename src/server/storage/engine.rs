@@ -11,12 +11,11 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::base::clock::Clock;
 use crate::model::alert::AlertEvent;
-use crate::model::point::Batch;
 use crate::model::series::SeriesKey;
 use crate::rt::stop::StopSource;
 use crate::rt::thread;
 use crate::server::config::ServerConfig;
-use crate::server::storage::ack::{Done, Permit};
+use crate::server::storage::ack::{PartialAck, Permit};
 use crate::server::storage::day::file;
 use crate::server::storage::day::{Day, Job, Write};
 use crate::server::storage::events;
@@ -30,8 +29,8 @@ use crate::server::storage::series::Interner;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
-    Ack, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page, Partition,
-    PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, ResolvedTick, Selection,
+    Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page,
+    Partition, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, Selection,
     Series, StorageError, StorageReport, Store, Stored, Summary, TakePoints, TakeSeries, Visit,
 };
 
@@ -139,15 +138,14 @@ impl Engine {
         }
         outcome
     }
+}
 
-    /// Hands ticks to the writers of their days.
-    fn hand_over(
-        &self,
-        agent: &str,
-        ticks: Vec<ResolvedTick>,
-        mut stored: Stored,
-        ack: Ack,
-    ) -> Result<(), Refused> {
+impl Store for Engine {
+    fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
+        self.shared.interner.resolve(key)
+    }
+
+    fn submit(&self, samples: Vec<AgentSamples>, ack: Ack) -> Result<(), Refused> {
         let shared = &self.shared;
         if shared.stopping.load(Ordering::Acquire) {
             return Err(Refused { ack, error: RefusedWhy::Stopping });
@@ -155,56 +153,23 @@ impl Engine {
         let Some(permit) = Permit::take(&shared.waiting, shared.queue) else {
             return Err(Refused { ack, error: RefusedWhy::QueueFull });
         };
-        let mut parts: Vec<(Arc<Day>, Vec<ResolvedTick>)> = Vec::new();
-        for tick in ticks {
-            let number = file::day_of(tick.timestamp_ms);
-            if let Some((_, part)) = parts.iter_mut().find(|(day, _)| day.number == number) {
-                part.push(tick);
-            } else if let Some(day) = shared.day(number) {
-                parts.push((day, vec![tick]));
-            } else {
-                stored.left_out += tick.values.len();
-            }
-        }
-        if parts.is_empty() {
+        let mut stored = Stored::default();
+        let days = by_day(shared, samples, &mut stored);
+        if days.is_empty() {
             drop(permit);
             ack(Ok(stored));
             return Ok(());
         }
         let received_ms = shared.clock.now_ms();
-        let agent: Arc<str> = agent.into();
-        let done = Done::split(ack, permit, parts.len(), stored);
-        for ((day, ticks), done) in parts.into_iter().zip(done) {
-            let write = Write { agent: Arc::clone(&agent), ticks, received_ms, done };
+        let parts = PartialAck::split(ack, permit, days.len(), stored);
+        for ((day, samples), ack) in days.into_iter().zip(parts) {
             if let Ok(queue) = queue_of(shared, &day) {
                 // There is room: no more batches wait than fit. A part that is dropped unread
-                // says that the server stops.
-                let _ = queue.send(Job::Write(write));
+                // reports that the server stops.
+                let _ = queue.send(Job::Write(Write { samples, received_ms, ack }));
             }
         }
         Ok(())
-    }
-}
-
-impl Store for Engine {
-    fn submit(&self, batch: Batch, ack: Ack) -> Result<(), Refused> {
-        let agent = batch.agent_id.clone();
-        let resolved = self.shared.interner.resolve_batch(batch);
-        let stored = Stored { new: 0, known: resolved.known, left_out: resolved.left_out };
-        self.hand_over(&agent, resolved.ticks, stored, ack)
-    }
-
-    fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
-        self.shared.interner.resolve(key)
-    }
-
-    fn submit_resolved(
-        &self,
-        agent: &str,
-        ticks: Vec<ResolvedTick>,
-        ack: Ack,
-    ) -> Result<(), Refused> {
-        self.hand_over(agent, ticks, Stored::default(), ack)
     }
 
     fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError> {
@@ -356,6 +321,40 @@ impl Store for Engine {
         }
         self.shared.days().iter().for_each(|day| day.close());
     }
+}
+
+/// Splits samples by their days, in the order in which the days come. What belongs to no day that
+/// is kept is counted as rejected.
+fn by_day(
+    shared: &Shared,
+    samples: Vec<AgentSamples>,
+    stored: &mut Stored,
+) -> Vec<(Arc<Day>, Vec<AgentSamples>)> {
+    let mut days: Vec<(Arc<Day>, Vec<AgentSamples>)> = Vec::new();
+    for AgentSamples { agent, sets } in samples {
+        for set in sets {
+            let number = file::day_of(set.timestamp_ms);
+            let at = match days.iter().position(|(day, _)| day.number == number) {
+                Some(at) => at,
+                None => match shared.day(number) {
+                    Some(day) => {
+                        days.push((day, Vec::new()));
+                        days.len() - 1
+                    }
+                    None => {
+                        stored.rejected += set.values.len();
+                        continue;
+                    }
+                },
+            };
+            let parts = &mut days[at].1;
+            match parts.last_mut().filter(|part| part.agent == agent) {
+                Some(part) => part.sets.push(set),
+                None => parts.push(AgentSamples { agent: Arc::clone(&agent), sets: vec![set] }),
+            }
+        }
+    }
+    days
 }
 
 impl Drop for Engine {

@@ -83,56 +83,32 @@ pub struct Series {
 /// what makes storing a tick cheap.
 pub type SeriesList = Arc<[Arc<Series>]>;
 
-/// The points of one agent at one time, with the series already looked up.
+/// The samples of one agent at one time, with their series looked up.
 #[derive(Debug, Clone)]
-pub struct ResolvedTick {
+pub struct SampleSet {
     /// Unix milliseconds.
     pub timestamp_ms: i64,
-    /// Series of the agent, each from [`Store::resolve`]. Share one list among ticks.
-    pub series: SeriesList,
-    /// As many values as there are series.
-    pub values: Box<[f64]>,
-}
-
-/// Points of one agent at one time that were stored for the first time, as observers get them.
-#[derive(Debug, Clone)]
-pub struct NewTick {
-    /// Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// The series, shared from tick to tick.
+    /// Series of the agent, each from [`Store::resolve`]. One list shared by many sets is what
+    /// makes storing them cheap.
     pub series: SeriesList,
     /// As many values as there are series.
     pub values: Vec<f64>,
 }
 
-impl NewTick {
-    /// Its points, one by one.
-    pub fn points(&self) -> impl Iterator<Item = NewPoint> {
-        let point = |(series, &value): (&Arc<Series>, &f64)| NewPoint {
-            series: Arc::clone(series),
-            timestamp_ms: self.timestamp_ms,
-            value,
-        };
-        self.series.iter().zip(&self.values).map(point)
-    }
-}
-
-/// One stored point.
+/// The samples of one agent, to be stored.
 #[derive(Debug, Clone)]
-pub struct NewPoint {
-    /// Its series.
-    pub series: Arc<Series>,
-    /// Unix milliseconds.
-    pub timestamp_ms: i64,
-    /// The value.
-    pub value: f64,
+pub struct AgentSamples {
+    /// The agent.
+    pub agent: Arc<str>,
+    /// Its sample sets, in any order.
+    pub sets: Vec<SampleSet>,
 }
 
-/// Told of every point that was stored for the first time, after the commit, in the order of the
-/// commits, by the writer's thread. It may block: ingest then waits with it.
+/// Called with every sample that was stored for the first time, after the commit, in the order of
+/// the commits, on the writer's thread. It may block: ingest then waits with it.
 pub trait Observer: Send + Sync {
-    /// `ticks` all belong to `agent`.
-    fn stored(&self, agent: &str, ticks: Vec<NewTick>);
+    /// `sets` all belong to `agent`.
+    fn stored(&self, agent: &str, sets: Vec<SampleSet>);
 }
 
 /// Called with a series and its raw points, each `(Unix milliseconds, value)`, oldest first.
@@ -147,13 +123,6 @@ pub type TakeSeries<'a> = &'a mut dyn FnMut(&Arc<Series>) -> ControlFlow<()>;
 /// Points and alert events by day. Every method may be called from any thread; reads never wait
 /// for writes, and a long read never stops a write.
 pub trait Store: Send + Sync {
-    /// Queues a checked batch; `ack` is called after its commit.
-    ///
-    /// # Errors
-    ///
-    /// Gives the acknowledgement back when the batch was not taken.
-    fn submit(&self, batch: Batch, ack: Ack) -> Result<(), Refused>;
-
     /// The series with this key, made known when it was not.
     ///
     /// # Errors
@@ -161,18 +130,13 @@ pub trait Store: Send + Sync {
     /// [`StorageError::TooManySeries`] when the agent may have no more.
     fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError>;
 
-    /// Queues checked ticks of one agent whose series are known already; `ack` is called after
-    /// the commit that holds all of them.
+    /// Queues sample sets whose series are resolved. `ack` is called once, after the commits that
+    /// hold all of them.
     ///
     /// # Errors
     ///
-    /// Gives the acknowledgement back when the ticks were not taken.
-    fn submit_resolved(
-        &self,
-        agent: &str,
-        ticks: Vec<ResolvedTick>,
-        ack: Ack,
-    ) -> Result<(), Refused>;
+    /// Gives the acknowledgement back when the queue is full or the server stops.
+    fn submit(&self, samples: Vec<AgentSamples>, ack: Ack) -> Result<(), Refused>;
 
     /// The newest value of each series of an agent, by metric and labels.
     fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError>;
@@ -256,4 +220,37 @@ pub trait Store: Send + Sync {
     /// Writes what is queued, closes the files and ends the writers. Batches that come later are
     /// refused.
     fn stop(&self);
+}
+
+/// Resolves the series of a batch and submits it. For callers with few points: it looks up each of
+/// them.
+///
+/// # Errors
+///
+/// As [`Store::submit`].
+pub fn submit_batch(store: &dyn Store, mut batch: Batch, ack: Ack) -> Result<(), Refused> {
+    batch.points.sort_by_key(|point| point.timestamp_ms);
+    let agent: Arc<str> = batch.agent_id.into();
+    let (mut sets, mut rejected) = (Vec::new(), 0);
+    for points in batch.points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms) {
+        let (mut series, mut values) = (Vec::new(), Vec::new());
+        for point in points {
+            let (metric, labels) = ((&*point.metric).into(), point.labels.clone());
+            match store.resolve(SeriesKey { agent: Arc::clone(&agent), metric, labels }) {
+                Ok(found) => {
+                    series.push(found);
+                    values.push(point.value);
+                }
+                Err(_) => rejected += 1,
+            }
+        }
+        if let Some(point) = points.first() {
+            let timestamp_ms = point.timestamp_ms;
+            sets.push(SampleSet { timestamp_ms, series: series.into(), values });
+        }
+    }
+    let ack = move |outcome: Result<Stored, StorageError>| {
+        ack(outcome.map(|stored| Stored { rejected: stored.rejected + rejected, ..stored }));
+    };
+    store.submit(vec![AgentSamples { agent, sets }], Box::new(ack))
 }

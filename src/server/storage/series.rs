@@ -11,14 +11,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use parking_lot::Mutex;
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
-use crate::model::point::{Batch, Point};
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::storage::{ResolvedTick, Series, SeriesList, StorageError};
+use crate::server::storage::{Series, StorageError};
 
 /// Maps of agents, each behind its own lock, so that callers seldom meet.
 const SHARDS: usize = 16;
-/// Orders of points remembered of one agent.
-const SHAPES_KEPT: usize = 8;
 
 /// Agents by name, each behind a lock of its own.
 type Shard = Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>;
@@ -38,7 +35,6 @@ pub struct Interner {
 #[derive(Default)]
 struct AgentSeries {
     known: HashSet<ByKey>,
-    shapes: Vec<SeriesList>,
     sweep_at: usize,
 }
 
@@ -79,17 +75,6 @@ impl PartialEq for ByKey {
 
 impl Eq for ByKey {}
 
-/// A batch with its series looked up.
-#[derive(Debug, Default)]
-pub struct Resolved {
-    /// The points by time, oldest first.
-    pub ticks: Vec<ResolvedTick>,
-    /// Points that the batch itself names twice.
-    pub known: usize,
-    /// Points that can't be stored.
-    pub left_out: usize,
-}
-
 impl Interner {
     /// An interner for days of the last `retention_days`.
     pub fn new(retention_days: u32) -> Self {
@@ -124,20 +109,11 @@ impl Interner {
     pub fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
         let agent = self.agent(&key.agent);
         let mut agent = agent.lock();
-        self.resolve_in(&mut agent, key)
-    }
-
-    fn resolve_in(
-        &self,
-        agent: &mut AgentSeries,
-        key: SeriesKey,
-    ) -> Result<Arc<Series>, StorageError> {
         if let Some(found) = agent.known.get(&key) {
             return Ok(Arc::clone(&found.0));
         }
         if agent.known.len() >= agent.sweep_at.max(SERIES_PER_AGENT_MAX) {
             // What no day and no stream holds was refused or has been dropped.
-            agent.shapes.clear();
             agent.known.retain(|series| Arc::strong_count(&series.0) > 1);
             agent.sweep_at = agent.known.len() * 2;
             if agent.known.len() >= self.per_agent_max {
@@ -200,7 +176,6 @@ impl Interner {
                 .collect();
             for (name, agent) in agents {
                 let mut series = agent.lock();
-                series.shapes.clear();
                 series.known.retain(|series| Arc::strong_count(&series.0) > 1);
                 metrics.extend(series.known.iter().map(|series| series.0.key.metric.clone()));
                 let empty = series.known.is_empty();
@@ -217,116 +192,12 @@ impl Interner {
         self.metrics.lock().retain(|name, _| metrics.contains(name));
         self.labels.lock().sweep();
     }
-
-    /// Looks up every point of a batch and sorts them into ticks.
-    pub fn resolve_batch(&self, batch: Batch) -> Resolved {
-        let mut out = Resolved::default();
-        let mut points = batch.points;
-        let before = points.len();
-        points.retain(|point| point.value.is_finite());
-        out.left_out = before - points.len();
-        if !points.is_sorted_by_key(|point| point.timestamp_ms) {
-            points.sort_by_key(|point| point.timestamp_ms);
-        }
-        let agent = self.agent(&batch.agent_id);
-        let mut agent = agent.lock();
-        for run in points.chunk_by(|a, b| a.timestamp_ms == b.timestamp_ms) {
-            if let Some(series) = agent.shape_of(run) {
-                let values = run.iter().map(|point| point.value).collect();
-                let timestamp_ms = run[0].timestamp_ms;
-                out.ticks.push(ResolvedTick { timestamp_ms, series, values });
-            } else {
-                self.resolve_run(&mut agent, &batch.agent_id, run, &mut out);
-            }
-        }
-        out
-    }
-
-    fn resolve_run(
-        &self,
-        agent: &mut AgentSeries,
-        agent_id: &str,
-        run: &[Point],
-        out: &mut Resolved,
-    ) {
-        let mut seen = HashSet::with_capacity(run.len());
-        let mut series = Vec::with_capacity(run.len());
-        let mut values = Vec::with_capacity(run.len());
-        for point in run {
-            let key = SeriesKey {
-                agent: agent_id.into(),
-                metric: (&*point.metric).into(),
-                labels: point.labels.clone(),
-            };
-            match self.resolve_in(agent, key) {
-                Ok(found) if seen.insert(found.number) => {
-                    series.push(found);
-                    values.push(point.value);
-                }
-                Ok(_) => out.known += 1,
-                Err(_) => out.left_out += 1,
-            }
-        }
-        let series: SeriesList = series.into();
-        if series.len() == run.len() {
-            agent.shapes.truncate(SHAPES_KEPT - 1);
-            agent.shapes.insert(0, Arc::clone(&series));
-        }
-        if let (Some(first), false) = (run.first(), series.is_empty()) {
-            let timestamp_ms = first.timestamp_ms;
-            out.ticks.push(ResolvedTick { timestamp_ms, series, values: values.into() });
-        }
-    }
-}
-
-impl AgentSeries {
-    /// The remembered list that is exactly these points' series.
-    fn shape_of(&mut self, run: &[Point]) -> Option<SeriesList> {
-        let at = self.shapes.iter().position(|shape| {
-            shape.len() == run.len()
-                && shape.iter().zip(run).all(|(series, point)| {
-                    *series.key.metric == *point.metric && series.key.labels == point.labels
-                })
-        })?;
-        self.shapes[..=at].rotate_right(1);
-        self.shapes.first().cloned()
-    }
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-
-    fn batch(points: Vec<Point>) -> Batch {
-        Batch { agent_id: "a".into(), timestamp_ms: 1, points }
-    }
-
-    #[test]
-    fn the_same_order_gives_the_same_list() {
-        let interner = Interner::new(7);
-        let points = |ts| vec![Point::plain("x", ts, 1.0), Point::labelled("y", "l", "v", ts, 2.0)];
-        let first = interner.resolve_batch(batch(points(1)));
-        let second = interner.resolve_batch(batch([points(3), points(2)].concat()));
-        assert_eq!(second.ticks.len(), 2);
-        assert_eq!(second.ticks[0].timestamp_ms, 2);
-        for tick in &second.ticks {
-            assert!(Arc::ptr_eq(&tick.series, &first.ticks[0].series));
-        }
-    }
-
-    #[test]
-    fn a_series_named_twice_in_a_tick_counts_once() {
-        let interner = Interner::new(7);
-        let points = vec![
-            Point::plain("x", 1, 1.0),
-            Point::plain("x", 1, 2.0),
-            Point::plain("y", 1, f64::NAN),
-        ];
-        let resolved = interner.resolve_batch(batch(points));
-        assert_eq!((resolved.known, resolved.left_out), (1, 1));
-        assert_eq!(&*resolved.ticks[0].values, &[1.0]);
-    }
 
     #[test]
     fn what_nobody_holds_is_forgotten() {

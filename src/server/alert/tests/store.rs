@@ -6,7 +6,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::model::alert::AlertEvent;
-use crate::model::point::Batch;
 use crate::model::series::SeriesKey;
 use crate::server::storage::*;
 
@@ -21,14 +20,18 @@ pub struct MemStore {
 
 impl MemStore {
     /// Stores a point and gives what observers are notified of it.
-    pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> NewTick {
+    pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> SampleSet {
         let mut all = self.series.lock();
         let number = all.len() as u32;
         let series = || Arc::new(Series { number, metric_number: 0, key: key.clone() });
         let (series, points) =
             all.entry(key.clone()).or_insert_with(|| (series(), BTreeMap::new()));
         points.insert(at_ms, value);
-        NewTick { timestamp_ms: at_ms, series: Arc::new([Arc::clone(series)]), values: vec![value] }
+        SampleSet {
+            timestamp_ms: at_ms,
+            series: Arc::new([Arc::clone(series)]),
+            values: vec![value],
+        }
     }
 
     /// Events, oldest first.
@@ -45,20 +48,11 @@ fn listing<T>(items: Vec<T>, page: Page) -> Listing<T> {
 }
 
 impl Store for MemStore {
-    fn submit(&self, _batch: Batch, ack: Ack) -> Result<(), Refused> {
-        Err(Refused { ack, error: RefusedWhy::Stopping })
-    }
-
     fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
         Ok(Arc::new(Series { number: 0, metric_number: 0, key }))
     }
 
-    fn submit_resolved(
-        &self,
-        _agent: &str,
-        _ticks: Vec<ResolvedTick>,
-        ack: Ack,
-    ) -> Result<(), Refused> {
+    fn submit(&self, _samples: Vec<AgentSamples>, ack: Ack) -> Result<(), Refused> {
         Err(Refused { ack, error: RefusedWhy::Stopping })
     }
 

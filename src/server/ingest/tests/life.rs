@@ -3,7 +3,7 @@
 use crossbeam_channel::{Receiver, bounded};
 
 use super::*;
-use crate::server::storage::{NewTick, Observer};
+use crate::server::storage::{Observer, SampleSet};
 use crate::wire::pb::health::HealthCheckRequest;
 use crate::wire::pb::health::health_check_response::ServingStatus;
 
@@ -11,7 +11,7 @@ use crate::wire::pb::health::health_check_response::ServingStatus;
 struct Held(Receiver<()>);
 
 impl Observer for Held {
-    fn stored(&self, _: &str, _: Vec<NewTick>) {
+    fn stored(&self, _: &str, _: Vec<SampleSet>) {
         let _ = self.0.recv();
     }
 }

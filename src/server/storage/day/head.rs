@@ -161,10 +161,16 @@ impl AgentDay {
         self.by_number.get(&number).copied()
     }
 
-    /// The remembered layout of a list.
+    /// The remembered layout of a list. The usual case compares one pointer; an equal list of
+    /// another origin, such as a stream that the agent has opened again, is compared in full.
     pub fn known_layout(&mut self, list: &SeriesList) -> Option<Arc<DayLayout>> {
-        let at = self.layouts.iter().position(|layout| Arc::ptr_eq(&layout.source, list))?;
-        // The newest stands first, so that the usual case compares one pointer.
+        let is_same = |layout: &Arc<DayLayout>| Arc::ptr_eq(&layout.source, list);
+        let at = self.layouts.iter().position(is_same).or_else(|| {
+            self.layouts.iter().position(|layout| {
+                layout.source.len() == list.len()
+                    && layout.source.iter().zip(&**list).all(|(a, b)| a.number == b.number)
+            })
+        })?;
         self.layouts[..=at].rotate_right(1);
         self.layouts.first().cloned()
     }

@@ -12,10 +12,10 @@ use rusqlite::Connection;
 
 use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
-use crate::server::storage::ack::Done;
+use crate::server::storage::ack::PartialAck;
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::ids::Books;
-use crate::server::storage::{ResolvedTick, StorageError};
+use crate::server::storage::{AgentSamples, StorageError};
 
 pub mod file;
 pub mod head;
@@ -33,7 +33,7 @@ pub type Cell = Arc<Mutex<AgentDay>>;
 
 /// What a writer is asked to do.
 pub enum Job {
-    /// Store ticks of one agent.
+    /// Store samples.
     Write(Write),
     /// Store alert events, and say when they are committed.
     Events(Vec<AlertEvent>, Sender<Result<(), StorageError>>),
@@ -47,7 +47,7 @@ impl Job {
     /// Tells whoever waits for it that it can't be done.
     pub fn refuse(self, error: &StorageError) {
         match self {
-            Self::Write(write) => write.done.tell(Err(error.repeat())),
+            Self::Write(write) => write.ack.finish(Err(error.repeat())),
             Self::Events(_, reply) => {
                 let _ = reply.send(Err(error.repeat()));
             }
@@ -56,16 +56,14 @@ impl Job {
     }
 }
 
-/// Ticks that wait for their transaction.
+/// Samples that wait for their transaction.
 pub struct Write {
-    /// The agent.
-    pub agent: Arc<str>,
-    /// Its ticks, all of this day.
-    pub ticks: Vec<ResolvedTick>,
+    /// The samples, all of this day.
+    pub samples: Vec<AgentSamples>,
     /// When they arrived, Unix milliseconds.
     pub received_ms: i64,
-    /// Whom to tell.
-    pub done: Done,
+    /// Called once they are committed.
+    pub ack: PartialAck,
 }
 
 /// One day.

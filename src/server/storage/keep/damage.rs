@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
-use crate::server::storage::ack::{Done, Permit};
+use crate::server::storage::ack::{PartialAck, Permit};
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::{Cell, Day, Write, file};
 use crate::server::storage::shared::Shared;
-use crate::server::storage::{ResolvedTick, StorageError, Stored};
+use crate::server::storage::{AgentSamples, SampleSet, StorageError, Stored};
 
 /// Between the name of a day file and a number.
 const MARK: &str = ".db.damaged-";
@@ -108,21 +108,22 @@ pub fn salvage(cell: &Cell) -> (Option<Write>, usize) {
 
 fn write_of(agent: &AgentDay) -> Option<Write> {
     let received_ms = agent.ticks.last()?.received;
-    let ticks = agent
+    let sets = agent
         .ticks
         .iter()
-        .map(|tick| ResolvedTick {
+        .map(|tick| SampleSet {
             timestamp_ms: tick.ts,
             series: Arc::clone(&tick.layout.source),
             values: tick.values().collect(),
         })
         .collect();
+    let samples = vec![AgentSamples { agent: Arc::clone(&agent.name), sets }];
     let permit = Permit::take(&Arc::default(), 1)?;
     let ack = Box::new(|outcome: Result<Stored, _>| {
         if let Err(error) = outcome {
             log::error!("points of a damaged file could not be kept: {error}");
         }
     });
-    let done = Done::split(ack, permit, 1, Stored::default()).pop()?;
-    Some(Write { agent: Arc::clone(&agent.name), ticks, received_ms, done })
+    let ack = PartialAck::split(ack, permit, 1, Stored::default()).pop()?;
+    Some(Write { samples, received_ms, ack })
 }

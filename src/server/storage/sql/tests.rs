@@ -12,6 +12,7 @@ use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::storage::Store as _;
 use crate::server::storage::engine::Engine;
+use crate::server::storage::submit_batch;
 
 const NOW: i64 = 1_770_681_600_000 + 12 * 3_600_000;
 
@@ -38,7 +39,7 @@ fn store(dir: &Path) -> Arc<Engine> {
                 };
                 let (done, wait) = bounded(1);
                 let ack = Box::new(move |outcome| drop(done.send(outcome)));
-                assert!(engine.submit(batch, ack).is_ok());
+                assert!(submit_batch(&*engine, batch, ack).is_ok());
                 wait.recv().unwrap().unwrap();
             }
         }

@@ -18,7 +18,7 @@ fn what_is_acknowledged_is_read_and_survives_a_restart() {
     let engine = open(folder.path());
     for index in 0..5 {
         let stored = store(&engine, "web-01", tick(NOON + index * 10_000, index as f64)).unwrap();
-        assert_eq!(stored, Stored { new: 2, known: 0, left_out: 0 });
+        assert_eq!(stored, Stored { new: 2, duplicate: 0, rejected: 0 });
     }
     let check = |engine: &Engine| {
         let latest = engine.latest("web-01").unwrap();
@@ -44,7 +44,7 @@ fn what_is_acknowledged_is_read_and_survives_a_restart() {
 
 fn store_refused(engine: &Engine) -> bool {
     let batch = Batch { agent_id: "a".into(), timestamp_ms: 1, points: tick(NOON, 1.0) };
-    engine.submit(batch, Box::new(|_| {})).is_err()
+    submit_batch(engine, batch, Box::new(|_| {})).is_err()
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_point_that_comes_again_is_known_and_the_first_value_stays() {
     store(&engine, "a", tick(NOON, 1.0)).unwrap();
     let again = [tick(NOON, 9.0), vec![Point::plain("new", NOON, 3.0)]].concat();
     let stored = store(&engine, "a", again).unwrap();
-    assert_eq!(stored, Stored { new: 1, known: 2, left_out: 0 });
+    assert_eq!(stored, Stored { new: 1, duplicate: 2, rejected: 0 });
     assert_eq!(engine.latest("a").unwrap()[0].value, 1.0);
 }
 
@@ -65,7 +65,7 @@ fn points_outside_of_the_kept_days_make_no_file() {
     let points = [NOON - 9 * DAY_MS, NOON + 2 * DAY_MS, 0, i64::MAX, i64::MIN, NOON]
         .map(|ts| Point::plain("m", ts, 1.0));
     let stored = store(&engine, "a", points.to_vec()).unwrap();
-    assert_eq!(stored, Stored { new: 1, known: 0, left_out: 5 });
+    assert_eq!(stored, Stored { new: 1, duplicate: 0, rejected: 5 });
     assert_eq!(engine.report().unwrap().partitions.len(), 1);
 }
 
@@ -139,4 +139,18 @@ fn plain_sqlite_sees_the_points_that_are_not_packed() {
     assert_eq!(rows[0], ("a".into(), "cpu.usage".into(), "{}".into(), NOON, 0.1));
     assert_eq!((rows[1].2.as_str(), rows[1].4), ("{\"mount\":\"/\"}", 1e12));
     assert_eq!((rows[2].4, rows[4].4), (-2.0, 1e300));
+}
+
+#[test]
+fn a_series_that_a_batch_names_twice_at_one_time_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let engine = open(folder.path());
+    let points = vec![
+        Point::plain("x", NOON, 1.0),
+        Point::plain("x", NOON, 2.0),
+        Point::plain("y", NOON, f64::NAN),
+    ];
+    let stored = store(&engine, "a", points).unwrap();
+    assert_eq!(stored, Stored { new: 1, duplicate: 1, rejected: 1 });
+    assert_eq!(engine.latest("a").unwrap()[0].value, 1.0);
 }

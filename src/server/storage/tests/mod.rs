@@ -11,7 +11,7 @@ use crate::model::point::{Batch, Point};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::config::ServerConfig;
 use crate::server::storage::engine::Engine;
-use crate::server::storage::{StorageError, Store, Stored};
+use crate::server::storage::{StorageError, Store, Stored, submit_batch};
 
 mod basics;
 mod crash;
@@ -47,7 +47,7 @@ pub fn store(engine: &Engine, agent: &str, points: Vec<Point>) -> Result<Stored,
     let (send, receive) = bounded(1);
     let batch = Batch { agent_id: agent.into(), timestamp_ms: NOON, points };
     let ack = Box::new(move |outcome| send.send(outcome).unwrap());
-    assert!(engine.submit(batch, ack).is_ok(), "the queue has room");
+    assert!(submit_batch(engine, batch, ack).is_ok(), "the queue has room");
     receive.recv().unwrap()
 }
 

@@ -171,7 +171,7 @@ fn insert(engine: &Engine, model: &mut Model, agent: &str, points: Vec<Point>) {
     }
     let total = points.len();
     let stored = store(engine, agent, points).unwrap();
-    assert_eq!(stored, Stored { new, known: total - new, left_out: 0 });
+    assert_eq!(stored, Stored { new, duplicate: total - new, rejected: 0 });
 }
 
 fn run(steps: Vec<Step>) {

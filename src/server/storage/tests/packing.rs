@@ -25,7 +25,7 @@ fn points_leave_the_log_as_chunks_and_late_ones_still_end_up_once() {
     let chunks = chunk_rows(folder.path(), "2026-02-09");
     assert!(chunks >= 8, "{chunks}");
     for index in 0..200 {
-        assert_eq!(send(MIDNIGHT + index * 10).known, 1, "{index}");
+        assert_eq!(send(MIDNIGHT + index * 10).duplicate, 1, "{index}");
         assert_eq!(send(MIDNIGHT + index * 10 + 5).new, 1, "{index}");
     }
     let page = engine.list(&PointFilter::default(), ALL).unwrap();
@@ -98,7 +98,7 @@ fn a_late_point_that_overtakes_the_merging_is_merged_too() {
             let engine = late.upgrade().unwrap();
             let points = vec![Point::plain("x", MIDNIGHT + 1_500, 7.0)];
             let batch = Batch { agent_id: "a".into(), timestamp_ms: NOON, points };
-            assert!(engine.submit(batch, Box::new(|_| {})).is_ok());
+            assert!(submit_batch(&*engine, batch, Box::new(|_| {})).is_ok());
             late_clock.advance(DAY_MS / 2);
             engine.maintain_now();
         });

@@ -8,14 +8,14 @@ use std::time::Instant;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, params};
 
-use crate::server::storage::ack::Done;
+use crate::server::storage::ack::PartialAck;
 use crate::server::storage::chunks::codec::{self, Meta};
 use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
 use crate::server::storage::day::head_values::Values;
 use crate::server::storage::day::ids::{Books, Row};
 use crate::server::storage::day::{Cell, Day, Write, file};
 use crate::server::storage::write::wal;
-use crate::server::storage::{NewTick, ResolvedTick, SeriesList, StorageError, Stored};
+use crate::server::storage::{AgentSamples, SampleSet, SeriesList, StorageError, Stored};
 
 /// Batches that share a transaction, with the rows that it will write.
 pub struct Group {
@@ -25,11 +25,11 @@ pub struct Group {
     points: usize,
     /// Agents with ticks in this transaction.
     touched: Vec<Cell>,
-    /// Whom to tell what.
-    told: Vec<(Done, Stored)>,
-    /// New points for the observer, by agent; empty when there is none.
-    notices: Vec<(Arc<str>, Vec<NewTick>)>,
-    observed: bool,
+    /// Acknowledgements, with what became of each batch.
+    acks: Vec<(PartialAck, Stored)>,
+    /// New samples for the observer, by agent; empty when there is none.
+    observed: Vec<(Arc<str>, Vec<SampleSet>)>,
+    is_observed: bool,
     started: Instant,
 }
 
@@ -50,15 +50,15 @@ enum Listed {
 
 impl Group {
     /// An empty group.
-    pub fn new(observed: bool) -> Self {
+    pub fn new(is_observed: bool) -> Self {
         Self {
             text: Vec::new(),
             frames: Vec::new(),
             points: 0,
             touched: Vec::new(),
-            told: Vec::new(),
-            notices: Vec::new(),
-            observed,
+            acks: Vec::new(),
+            observed: Vec::new(),
+            is_observed,
             started: Instant::now(),
         }
     }
@@ -92,49 +92,51 @@ impl Group {
         known: &mut KnownTimes,
         write: Write,
     ) -> Result<(), StorageError> {
-        let Write { agent: name, ticks, received_ms, done } = write;
-        let cell = match day.agent(&name) {
-            Some(cell) => cell,
-            None => {
-                let id = books.next_agent;
-                books.next_agent += 1;
-                books.unsaved.push(Row::Agent(id, Arc::clone(&name)));
-                day.add_agent(AgentDay::new(id, Arc::clone(&name)))
-            }
-        };
-        if cell.lock().pending.is_empty() {
-            self.touched.push(Arc::clone(&cell));
-        }
+        let Write { samples, received_ms, ack } = write;
         let mut stored = Stored::default();
-        let mut notice = Vec::new();
-        for tick in ticks {
-            let context = Context { day, cell: &cell, connection, received_ms };
-            let added = self.add_tick(&context, books, known, tick, &mut stored, &mut notice);
-            if let Err(error) = added {
-                done.tell(Err(error.repeat()));
-                return Err(error);
+        for AgentSamples { agent: name, sets } in samples {
+            let cell = match day.agent(&name) {
+                Some(cell) => cell,
+                None => {
+                    let id = books.next_agent;
+                    books.next_agent += 1;
+                    books.unsaved.push(Row::Agent(id, Arc::clone(&name)));
+                    day.add_agent(AgentDay::new(id, Arc::clone(&name)))
+                }
+            };
+            if cell.lock().pending.is_empty() {
+                self.touched.push(Arc::clone(&cell));
+            }
+            let mut new_sets = Vec::new();
+            for set in sets {
+                let context = Context { day, cell: &cell, connection, received_ms };
+                let added = self.add_set(&context, books, known, set, &mut stored, &mut new_sets);
+                if let Err(error) = added {
+                    ack.finish(Err(error.repeat()));
+                    return Err(error);
+                }
+            }
+            if !new_sets.is_empty() {
+                self.observed.push((name, new_sets));
             }
         }
-        if !notice.is_empty() {
-            self.notices.push((name, notice));
-        }
-        self.told.push((done, stored));
+        self.acks.push((ack, stored));
         Ok(())
     }
 
-    fn add_tick(
+    fn add_set(
         &mut self,
         context: &Context<'_>,
         books: &mut Books,
         known: &mut KnownTimes,
-        tick: ResolvedTick,
+        set: SampleSet,
         stored: &mut Stored,
-        notice: &mut Vec<NewTick>,
+        new_sets: &mut Vec<SampleSet>,
     ) -> Result<(), StorageError> {
-        let ts = tick.timestamp_ms;
+        let ts = set.timestamp_ms;
         let (layout, values, again) = {
             let mut agent = context.cell.lock();
-            let (layout, values) = fit(&mut agent, books, tick, stored);
+            let (layout, values) = fit(&mut agent, books, set, stored);
             let again = (!agent.is_newest(ts)).then(|| {
                 let covered = agent.is_covered(ts);
                 (agent.known_at(ts, &layout.entries), covered, ids_of(&agent, &layout))
@@ -147,7 +149,7 @@ impl Group {
                 if covered {
                     context.look_into_chunks(known, ts, &ids, &mut found)?;
                 }
-                stored.known += found.iter().filter(|&&known| known).count();
+                stored.duplicate += found.iter().filter(|&&known| known).count();
                 without(layout, values, &found)
             }
         };
@@ -169,9 +171,9 @@ impl Group {
         let received = context.received_ms;
         self.frames.push(Frame { id, agent: agent.id, ts, received, series, text });
         let kept = Values::new(&values);
-        if self.observed {
+        if self.is_observed {
             let series = Arc::clone(&layout.source);
-            notice.push(NewTick { timestamp_ms: ts, series, values });
+            new_sets.push(SampleSet { timestamp_ms: ts, series, values });
         }
         agent.prepare(Tick { ts, received, frame: id, layout, values: kept });
         Ok(())
@@ -206,13 +208,13 @@ impl Group {
     /// agents that got some, whom to tell, and what to show the observer.
     pub fn publish(self) -> Published {
         let bytes = self.touched.iter().map(|cell| cell.lock().publish()).sum();
-        Published { bytes, touched: self.touched, told: self.told, notices: self.notices }
+        Published { bytes, touched: self.touched, acks: self.acks, observed: self.observed }
     }
 
     /// After a failure: forgets everything, and gives whom to tell.
-    pub fn roll_back(self) -> Vec<Done> {
+    pub fn roll_back(self) -> Vec<PartialAck> {
         self.touched.iter().for_each(|cell| cell.lock().roll_back());
-        self.told.into_iter().map(|(done, _)| done).collect()
+        self.acks.into_iter().map(|(ack, _)| ack).collect()
     }
 }
 
@@ -222,10 +224,10 @@ pub struct Published {
     pub bytes: usize,
     /// Agents that got points.
     pub touched: Vec<Cell>,
-    /// Whom to tell what.
-    pub told: Vec<(Done, Stored)>,
-    /// What to show the observer.
-    pub notices: Vec<(Arc<str>, Vec<NewTick>)>,
+    /// Acknowledgements, with what became of each batch.
+    pub acks: Vec<(PartialAck, Stored)>,
+    /// New samples for the observer, by agent.
+    pub observed: Vec<(Arc<str>, Vec<SampleSet>)>,
 }
 
 struct Context<'a> {
@@ -245,13 +247,13 @@ fn ids_of(agent: &AgentDay, layout: &DayLayout) -> Vec<u32> {
 fn fit(
     agent: &mut AgentDay,
     books: &mut Books,
-    tick: ResolvedTick,
+    set: SampleSet,
     stored: &mut Stored,
 ) -> (Arc<DayLayout>, Vec<f64>) {
-    let alike = tick.series.len() == tick.values.len();
+    let alike = set.series.len() == set.values.len();
     if alike
-        && let Some(layout) = agent.known_layout(&tick.series)
-        && tick.values.iter().all(|value| value.is_finite())
+        && let Some(layout) = agent.known_layout(&set.series)
+        && set.values.iter().all(|value| value.is_finite())
     {
         if layout.row.get().is_none() {
             // It came before: from now on frames name its row.
@@ -261,11 +263,11 @@ fn fit(
             books.unsaved.push(Row::Layout(row, agent.id, list));
             let _ = layout.row.set(row);
         }
-        return (layout, tick.values.into_vec());
+        return (layout, set.values);
     }
-    let mut seen = HashSet::with_capacity(tick.values.len());
+    let mut seen = HashSet::with_capacity(set.values.len());
     let (mut series, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
-    for (one, &value) in tick.series.iter().zip(&tick.values) {
+    for (one, &value) in set.series.iter().zip(&set.values) {
         let place = match agent.place_of(one.number) {
             Some(place) => Some(place),
             None if agent.has_room() && *one.key.agent == *agent.name => {
@@ -282,12 +284,12 @@ fn fit(
                 places.push(place);
                 values.push(value);
             }
-            Some(place) if seen.contains(&place) => stored.known += 1,
-            _ => stored.left_out += 1,
+            Some(place) if seen.contains(&place) => stored.duplicate += 1,
+            _ => stored.rejected += 1,
         }
     }
-    let whole = series.len() == tick.series.len() && alike;
-    let source = if whole { tick.series } else { SeriesList::from(series) };
+    let whole = series.len() == set.series.len() && alike;
+    let source = if whole { set.series } else { SeriesList::from(series) };
     let layout = Arc::new(DayLayout { source, entries: places.into(), row: OnceLock::new() });
     if whole {
         agent.remember(&layout);

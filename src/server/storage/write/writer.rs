@@ -266,15 +266,15 @@ impl Writer<'_> {
                 self.due.push_back(cell);
             }
         }
-        for (done, stored) in published.told {
+        for (ack, stored) in published.acks {
             shared.metrics.batches.inc();
             shared.metrics.points.inc_by(stored.new as u64);
-            shared.metrics.duplicates.inc_by(stored.known as u64);
-            done.tell(Ok(stored));
+            shared.metrics.duplicates.inc_by(stored.duplicate as u64);
+            ack.finish(Ok(stored));
         }
         if let Some(observer) = shared.observer.get() {
-            for (agent, points) in published.notices {
-                observer.stored(&agent, points);
+            for (agent, sets) in published.observed {
+                observer.stored(&agent, sets);
             }
         }
         shared.metrics.queue_depth.set(shared.waiting.load(Ordering::Relaxed) as i64);
@@ -410,8 +410,8 @@ impl Writer<'_> {
         } else {
             log::error!("{}: {error}", self.day.path.display());
         }
-        for done in group.roll_back() {
-            done.tell(Err(error.repeat()));
+        for ack in group.roll_back() {
+            ack.finish(Err(error.repeat()));
         }
         for (_, reply) in events {
             let _ = reply.send(Err(error.repeat()));

@@ -35,14 +35,6 @@ impl Notify for Nobody {
     ) -> Result<(), rusqlite::Error> {
         Ok(())
     }
-
-    fn withdraw(
-        &self,
-        _tx: &rusqlite::Transaction<'_>,
-        _event: &AlertEvent,
-    ) -> Result<(), rusqlite::Error> {
-        Ok(())
-    }
 }
 
 /// The 60 series of a host: metric, label, and how it moves.

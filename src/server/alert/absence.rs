@@ -13,8 +13,9 @@ use crate::server::alert::evaluate::{Condition, Sample};
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
+use crate::server::alert::shard::why_gone;
 use crate::server::alert::state::Phase;
-use crate::server::alert::tracked::{Change, Tracked, retire};
+use crate::server::alert::tracked::{Change, Tracked, end, subject};
 use crate::server::alert::window::Window;
 
 /// How long after a start nobody is missed: agents need their time to come back.
@@ -29,6 +30,8 @@ struct Absence {
     seen_ms: i64,
     /// Nothing is missed before, steady milliseconds.
     grace_until_ms: i64,
+    /// The agent was removed, and has not reported since.
+    gone: bool,
 }
 
 /// The absences of one shard.
@@ -111,6 +114,7 @@ impl Absences {
             let index = self.ensure(rule, &metric_key(rule, agent), seen_ms, grace);
             if let Some(absence) = self.list.get_mut(index) {
                 absence.seen_ms = absence.seen_ms.max(seen_ms);
+                absence.gone = false;
             }
             index
         });
@@ -126,7 +130,7 @@ impl Absences {
         let grace_ms = rule.evaluator.absent_ms().unwrap_or(0).min(GRACE_MS_MAX);
         let grace_until_ms = if grace { self.started_ms.saturating_add(grace_ms) } else { 0 };
         let tracked = Tracked::new(Arc::clone(rule));
-        self.list.push(Absence { key: key.clone(), tracked, seen_ms, grace_until_ms });
+        self.list.push(Absence { key: key.clone(), tracked, seen_ms, grace_until_ms, gone: false });
         self.places.insert(place, self.list.len() - 1);
         self.list.len() - 1
     }
@@ -176,13 +180,22 @@ impl Absences {
         self.places.clear();
         for mut absence in std::mem::take(&mut self.list) {
             let id = &absence.tracked.rule.id;
-            let same = rules.get(id).filter(|rule| rule.evaluates_like(&absence.tracked.rule));
+            let same = rules.enabled().find(|rule| rule.id == *id).filter(|rule| {
+                rule.evaluator.absent_ms().is_some()
+                    && rule.wants_agent(&absence.key.agent)
+                    && rule.draft.metric == *absence.key.metric
+                    && rule.draft.config.get("labels")
+                        == absence.tracked.rule.draft.config.get("labels")
+            });
             if let Some(rule) = same {
                 self.places.insert((rule.id.clone(), absence.key.clone()), kept.len());
                 absence.tracked.rule = Arc::clone(rule);
+                changes.extend(absence.recheck(now));
                 kept.push(absence);
             } else {
-                changes.extend(retire(&mut absence.tracked, &absence.key, now.wall_ms));
+                let why = format!("{} ended: {}", subject(&absence.key), why_gone(rules, id));
+                let key = absence.key.clone();
+                changes.extend(end(&mut absence.tracked, &key, now.wall_ms, &why));
             }
         }
         self.list = kept;
@@ -193,6 +206,21 @@ impl Absences {
         }
         for rule in self.rules.clone() {
             self.know_metrics(&rule, warm, now, false);
+        }
+    }
+
+    /// When points of an agent last came, steady milliseconds.
+    pub fn last_seen(&self, agent: &str) -> Option<i64> {
+        self.agents.get(agent).map(|known| known.seen_ms)
+    }
+
+    /// Ends the alerts of an agent and forgets it: it is not missed before it reports again.
+    pub fn end_agent(&mut self, agent: &str, reason: &str, now_ms: i64, changes: &mut Vec<Change>) {
+        self.agents.remove(agent);
+        for absence in self.list.iter_mut().filter(|absence| &*absence.key.agent == agent) {
+            let why = format!("{} ended: {reason}", subject(&absence.key));
+            changes.extend(end(&mut absence.tracked, &absence.key, now_ms, &why));
+            absence.gone = true;
         }
     }
 
@@ -207,14 +235,28 @@ impl Absences {
 }
 
 impl Absence {
+    /// After a change of the rule: an alert that it no longer begins ends with that reason.
+    fn recheck(&mut self, now: Now) -> Option<Change> {
+        let silent_ms = now.steady_ms.saturating_sub(self.seen_ms).max(0);
+        let limit_ms = self.tracked.rule.evaluator.absent_ms()?;
+        if self.tracked.state.phase != Phase::Firing || silent_ms >= limit_ms {
+            return None;
+        }
+        let why = format!("{} ended: the rule was changed and no longer fires", subject(&self.key));
+        end(&mut self.tracked, &self.key, now.wall_ms, &why)
+    }
+
     fn seen(&mut self, now: Now, changes: &mut Vec<Change>) {
-        self.seen_ms = now.steady_ms;
+        (self.seen_ms, self.gone) = (now.steady_ms, false);
         if self.tracked.state.phase != Phase::Ok {
             self.evaluate(now, changes);
         }
     }
 
     fn evaluate(&mut self, now: Now, changes: &mut Vec<Change>) {
+        if self.gone {
+            return;
+        }
         let silent_ms = now.steady_ms.saturating_sub(self.seen_ms).max(0);
         let sample = Sample { at_ms: now.wall_ms, value: silent_ms as f64 / 1_000.0 };
         let evaluation = self.tracked.rule.evaluator.evaluate(sample, &Window::none());

@@ -51,7 +51,7 @@ impl Found {
     }
 
     fn take(&mut self, from_ms: i64, transition: Transition) {
-        let notified = transition.notification.is_some();
+        let notified = transition.is_notified();
         match transition.kind {
             TransitionKind::Fired | TransitionKind::Escalated => {
                 for event in transition.events {
@@ -71,7 +71,7 @@ impl Found {
                 }
             }
             TransitionKind::Kept
-            | TransitionKind::Retired
+            | TransitionKind::Ended
             | TransitionKind::Late
             | TransitionKind::Acknowledged => {}
         }

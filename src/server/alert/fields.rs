@@ -67,6 +67,11 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// The fields in `map`, which have been checked.
+    pub fn all(map: &'a Map<String, Value>) -> Self {
+        Self(map)
+    }
+
     /// A finite number.
     pub fn number(&self, name: &str) -> Result<Option<f64>, FieldError> {
         let Some(value) = self.0.get(name) else { return Ok(None) };

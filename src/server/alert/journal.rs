@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::model::alert::AlertEvent;
 use crate::server::alert::Notify;
-use crate::server::alert::tracked::{Change, TransitionKind};
+use crate::server::alert::tracked::Change;
 use crate::server::control::{Control, alerts};
 use crate::server::storage::{StorageError, Store};
 
@@ -34,11 +34,6 @@ pub fn write(
             }
             for event in &change.transition.events {
                 alerts::put_journal(tx, &event.id, &event.to_json())?;
-            }
-            if change.transition.kind == TransitionKind::Retired
-                && let Some(event) = change.transition.events.first()
-            {
-                notify.withdraw(tx, event)?;
             }
             if let Some((event, kind)) = &change.transition.notification {
                 notify.notify(tx, event, kind.clone())?;

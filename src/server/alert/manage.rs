@@ -12,6 +12,7 @@ use crate::base::ids::new_id;
 use crate::base::limits::RULES_MAX;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::severity::Severity;
+use crate::rt::pool::Pool;
 use crate::server::alert::fields::FieldError;
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::{Draft, Origin, Rule};
@@ -291,6 +292,14 @@ impl Alerts {
         Ok(event)
     }
 
+    /// Ends every alert of an agent that was removed, or of which nothing is stored any more, and
+    /// stops missing it until it reports again. `reason` ends the sentence of each alert, as in
+    /// "agent removed". Gives how many alerts fired.
+    pub fn end_agent(&self, agent: &str, reason: &str) -> usize {
+        let Some(pool) = self.pool() else { return 0 };
+        end_agent(&pool, agent, reason)
+    }
+
     /// The event with this id, as it is now.
     ///
     /// # Errors
@@ -349,6 +358,14 @@ impl Alerts {
     fn now_secs(&self) -> i64 {
         self.shared.clock.now_ms() / SECOND_MS
     }
+}
+
+pub(super) fn end_agent(pool: &Pool<Job>, agent: &str, reason: &str) -> usize {
+    let (reply, answer) = bounded(1);
+    let job = Job::EndAgent { agent: agent.to_owned(), reason: reason.to_owned(), reply };
+    pool.put(shard_key(agent), job);
+    // It ends with an error, when the server stops.
+    answer.recv().unwrap_or(0)
 }
 
 /// Events that are counted at once.

@@ -60,7 +60,7 @@ impl Metrics {
             TransitionKind::Escalated => "escalated",
             TransitionKind::Notified => "told",
             TransitionKind::Resolved => "resolved",
-            TransitionKind::Retired => "retired",
+            TransitionKind::Ended => "retired",
             TransitionKind::Late => "late",
             TransitionKind::Acknowledged => "acknowledged",
         };

@@ -31,6 +31,7 @@ use crate::server::storage::{Observer, SampleSet, StorageError, Store};
 
 pub mod absence;
 pub mod backtest;
+mod defer;
 pub mod evaluate;
 pub mod fields;
 pub mod history;
@@ -64,11 +65,22 @@ const KEEP_OK_SECS: u64 = 86_400;
 pub enum NotifyKind {
     /// It fires, or has escalated.
     Firing,
+    /// It fires within the repeat interval of an earlier notification. Only whoever sends knows
+    /// whether that one was really sent: if not, this one is due.
+    Held {
+        /// The interval after a notification that was sent, milliseconds.
+        repeat_ms: i64,
+        /// The most that is left of it after a recovery that was sent, milliseconds.
+        refire_ms: i64,
+    },
     /// It has ended. Goes to those who were notified of the firing, and to nobody else.
     Recovered {
         /// Id of the event that fired, which the recovery's own id differs from.
         firing_id: String,
     },
+    /// It ended without a recovery: the rule, the series or the agent is gone. A firing that is
+    /// still pending is no longer true; whoever was notified of it gets the reason.
+    Ended,
 }
 
 /// Takes the notifications that events ask for. Called inside the transaction of `cert.db` that
@@ -86,13 +98,6 @@ pub trait Notify: Send + Sync {
         event: &AlertEvent,
         kind: NotifyKind,
     ) -> Result<(), rusqlite::Error>;
-
-    /// Drops what is pending for the alert of this event: it has ended without a notification.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database; the state change is rolled back with it and tried again.
-    fn withdraw(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error>;
 
     /// Called after the commit of a transaction with notifications, so that senders need not
     /// wait for their next tick.

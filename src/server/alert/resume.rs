@@ -45,7 +45,7 @@ pub fn resume(shared: &Shared, workers: usize, now: Now) -> Result<Vec<Shard>, S
     let oldest = oldest_rows(&rows);
     for rule in rules.enabled().filter(|rule| rule.evaluator.absent_ms().is_none()) {
         let row_ms = oldest.get(rule.id.as_str()).copied();
-        shards.replay(shared, rule, resumed_ms, row_ms, now_ms);
+        shards.replay(shared, rule, resumed_ms, row_ms, now);
     }
     let shards = shards.0;
     let changes = shards.iter_mut().flat_map(Shard::take_changes).collect();
@@ -104,8 +104,9 @@ impl Shards<'_> {
         rule: &Arc<Rule>,
         resumed_ms: Option<i64>,
         row_ms: Option<i64>,
-        now_ms: i64,
+        now: Now,
     ) {
+        let now_ms = now.wall_ms;
         let window_ms = rule.evaluator.window_ms();
         let window_from = (window_ms > 0).then(|| now_ms.saturating_sub(window_ms));
         let row_from = row_ms.map(|at_ms| at_ms.max(now_ms.saturating_sub(DAY_MS)));
@@ -129,7 +130,7 @@ impl Shards<'_> {
                     if known {
                         tracked.warm(*at_ms, *value);
                     } else {
-                        shard.replay(rule, key, Sample { at_ms: *at_ms, value: *value });
+                        shard.replay(rule, key, Sample { at_ms: *at_ms, value: *value }, now);
                     }
                 }
             },

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use globset::{GlobBuilder, GlobMatcher};
 use serde_json::{Map, Value};
 
+use crate::base::clock::MINUTE_MS;
 use crate::base::limits::{
     AGENT_ID_BYTES_MAX, CONFIG_JSON_BYTES_MAX, LABEL_NAME_BYTES_MAX, LABEL_VALUE_BYTES_MAX,
     METRIC_NAME_BYTES_MAX, RULE_SECS_MAX, TEXT_BYTES_MAX,
@@ -12,10 +13,17 @@ use crate::base::limits::{
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
 use crate::server::alert::evaluate::{self, Evaluator, RuleType};
-use crate::server::alert::fields::{FieldError, shown, unknown};
+use crate::server::alert::fields::{FieldError, Fields, shown, unknown};
+use crate::server::alert::state::Policy;
 
 /// Seconds for which an alert does not notify again, where a rule names none.
 pub const SILENCE_SECS_DEFAULT: u64 = 600;
+/// Seconds after a notified recovery from which the next firing is notified again.
+const REFIRE_SECS_DEFAULT: u64 = 600;
+/// How long a series that has ended keeps its alert, milliseconds.
+const STALE_MS_DEFAULT: i64 = 10 * MINUTE_MS;
+/// The same before it is known how often the series reports.
+const STALE_MS_UNKNOWN: i64 = 60 * MINUTE_MS;
 /// The agent that certificate checks report as. It speaks once a day, so a pattern of `*` does not
 /// make it a host that has gone silent.
 pub const CERT_AGENT: &str = "cert-checker";
@@ -228,6 +236,9 @@ pub struct Rule {
     pub spec: &'static RuleType,
     /// Evaluates its points.
     pub evaluator: Arc<dyn Evaluator>,
+    refire_ms: i64,
+    keep_firing_ms: i64,
+    stale_ms: Option<i64>,
     agents: GlobMatcher,
     labels: Vec<(String, GlobMatcher)>,
 }
@@ -260,7 +271,27 @@ impl Rule {
             return Err(FieldError::new("labels", "can't narrow a whole agent (`metric = \"*\"`)"));
         }
         let evaluator = Arc::from(evaluator);
-        Ok(Self { id, draft, origin, created_at, updated_at, spec, evaluator, agents, labels })
+        let common = Fields::all(&draft.config);
+        let refire_ms = common.secs_as_ms("refire_secs", 0, REFIRE_SECS_DEFAULT)?;
+        let keep_firing_ms = common.secs_as_ms("keep_firing_secs", 0, 0)?;
+        let stale_ms = match draft.config.contains_key("stale_secs") {
+            true => Some(common.secs_as_ms("stale_secs", 1, 0)?),
+            false => None,
+        };
+        Ok(Self {
+            id,
+            draft,
+            origin,
+            created_at,
+            updated_at,
+            spec,
+            evaluator,
+            refire_ms,
+            keep_firing_ms,
+            stale_ms,
+            agents,
+            labels,
+        })
     }
 
     /// Whether it is about this agent.
@@ -297,6 +328,26 @@ impl Rule {
     /// The type's fields as JSON.
     pub fn config_json(&self) -> String {
         Value::Object(self.draft.config.clone()).to_string()
+    }
+
+    /// What it asks of the state machine.
+    pub fn policy(&self) -> Policy {
+        Policy {
+            hold_ms: self.evaluator.hold_ms(),
+            repeat_ms: self.repeat_ms(),
+            refire_ms: self.refire_ms,
+            keep_firing_ms: self.keep_firing_ms,
+        }
+    }
+
+    /// How long a series may report nothing, while its agent reports, before its alert ends,
+    /// milliseconds. `interval_ms` is the usual time between its points, 0 where it is unknown.
+    pub fn stale_ms(&self, interval_ms: i64) -> i64 {
+        let usual_ms = match interval_ms {
+            0 => STALE_MS_UNKNOWN,
+            _ => interval_ms.saturating_mul(3).max(STALE_MS_DEFAULT),
+        };
+        self.stale_ms.unwrap_or(usual_ms)
     }
 
     /// Milliseconds for which an alert does not notify again.

@@ -11,10 +11,11 @@ use crate::model::series::SeriesKey;
 use crate::server::alert::absence::Absences;
 use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
-use crate::server::alert::rule::Rule;
+use crate::server::alert::rule::{CERT_AGENT, Rule};
 use crate::server::alert::ruleset::RuleSet;
+use crate::server::alert::state::Phase;
 use crate::server::alert::tracked::{
-    Change, Tracked, Transition, TransitionKind, retire, series_of,
+    Change, Tracked, Transition, TransitionKind, end, ended, series_of, subject,
 };
 use crate::server::control::alerts::StateRow;
 use crate::server::storage::Series;
@@ -31,6 +32,9 @@ pub enum Act {
     },
 }
 
+/// How often ended series are looked for, milliseconds.
+const SWEEP_MS: i64 = 5_000;
+
 /// A series' place in the table: not looked up yet, of no rule's concern, or 2 more than an index.
 type Slot = u32;
 const UNKNOWN: Slot = 0;
@@ -43,6 +47,8 @@ struct Entry {
     tracked: Vec<Tracked>,
     /// Places in the table of absences that its points end.
     seen: Vec<usize>,
+    /// When its last point came, steady milliseconds.
+    seen_ms: i64,
 }
 
 #[derive(Debug)]
@@ -75,6 +81,12 @@ pub struct Shard {
     /// When no window reaches back to what `warm` holds any more, steady milliseconds.
     cool_ms: i64,
     changes: Vec<Change>,
+    /// Entries with an alert whose notification waits for newer points.
+    deferred: Vec<usize>,
+    /// When ended series are looked for again, steady milliseconds.
+    sweep_ms: i64,
+    /// The newest steady time that it knows, milliseconds.
+    now_ms: i64,
     evaluated: u64,
 }
 
@@ -108,13 +120,21 @@ impl Shard {
 
     /// Says who was seen before this process, as [`Absences::start`] does.
     pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: impl Into<Now>) {
-        self.absences.start(agents, warm, now.into());
+        let now = now.into();
+        self.now_ms = now.steady_ms;
+        self.absences.start(agents, warm, now);
     }
 
     /// Evaluates who is silent.
     pub fn tick(&mut self, now: impl Into<Now>) {
         let now = now.into();
+        self.now_ms = now.steady_ms;
         self.absences.tick(now, &mut self.changes);
+        self.notify_overdue(now);
+        if now.steady_ms >= self.sweep_ms {
+            self.sweep_ms = now.steady_ms.saturating_add(SWEEP_MS);
+            self.end_stale_series(now);
+        }
         if now.steady_ms >= self.cool_ms && !self.warm.is_empty() {
             self.warm = Arc::default();
         }
@@ -128,6 +148,7 @@ impl Shard {
         now: impl Into<Now>,
     ) {
         let now = now.into();
+        self.now_ms = now.steady_ms;
         self.absences.seen(agent, now, &mut self.changes);
         for (series, sample) in points {
             let number = series.number as usize;
@@ -144,11 +165,16 @@ impl Shard {
                 slot as usize - 2
             };
             let Some(entry) = self.entries.get_mut(index) else { continue };
+            entry.seen_ms = now.steady_ms;
             let key = entry.key.get();
             for tracked in &mut entry.tracked {
                 self.evaluated += 1;
                 tracked.put_back(sample.at_ms, now.wall_ms);
-                if let Some(transition) = tracked.point(key, sample) {
+                let transition = tracked.point_at(key, sample, now);
+                if tracked.deferred.is_some() && !self.deferred.contains(&index) {
+                    self.deferred.push(index);
+                }
+                if let Some(transition) = transition {
                     self.changes.push(Change::of(tracked, key, transition));
                 }
             }
@@ -156,6 +182,61 @@ impl Shard {
                 self.absences.seen_metric(*absence, now, &mut self.changes);
             }
         }
+    }
+
+    fn notify_overdue(&mut self, now: Now) {
+        for index in std::mem::take(&mut self.deferred) {
+            let Some(entry) = self.entries.get_mut(index) else { continue };
+            let key = entry.key.get();
+            for tracked in &mut entry.tracked {
+                if let Some(transition) = tracked.overdue(now.steady_ms) {
+                    self.changes.push(Change::of(tracked, key, transition));
+                }
+            }
+            if entry.tracked.iter().any(|tracked| tracked.deferred.is_some()) {
+                self.deferred.push(index);
+            }
+        }
+    }
+
+    /// Ends the alerts of series that report nothing while their agent does: an unmounted disk, a
+    /// removed interface. Certificates have their own times.
+    fn end_stale_series(&mut self, now: Now) {
+        for entry in &mut self.entries {
+            let key = entry.key.get();
+            if entry.tracked.iter().all(|tracked| tracked.state.phase == Phase::Ok)
+                || &*key.agent == CERT_AGENT
+            {
+                continue;
+            }
+            let silent_ms = now.steady_ms.saturating_sub(entry.seen_ms);
+            let agent_ms = self.absences.last_seen(&key.agent).unwrap_or(i64::MIN);
+            for tracked in &mut entry.tracked {
+                let stale_ms = tracked.rule.stale_ms(tracked.state.interval_ms);
+                let reports = agent_ms.saturating_sub(entry.seen_ms) >= stale_ms / 2;
+                if tracked.state.phase != Phase::Ok && silent_ms >= stale_ms && reports {
+                    let why = format!("{} is no longer reported", subject(key));
+                    self.changes.extend(end(tracked, key, now.wall_ms, &why));
+                }
+            }
+        }
+    }
+
+    /// Ends every alert of an agent, and forgets that it was seen; gives how many fired.
+    pub fn end_agent(&mut self, agent: &str, reason: &str, now_ms: i64) -> usize {
+        let before = self.changes.len();
+        for entry in &mut self.entries {
+            let key = entry.key.get();
+            if &*key.agent == agent {
+                for tracked in &mut entry.tracked {
+                    let why = format!("{} ended: {reason}", subject(key));
+                    self.changes.extend(end(tracked, key, now_ms, &why));
+                }
+            }
+        }
+        self.absences.end_agent(agent, reason, now_ms, &mut self.changes);
+        let ended = self.changes[before..].iter();
+        ended.filter(|change| change.transition.kind == TransitionKind::Ended).count()
     }
 
     /// Looks a series up that has not been seen since the rules changed; `None` when no rule
@@ -187,7 +268,7 @@ impl Shard {
             }
             return None;
         }
-        self.entries.push(Entry { key, tracked, seen });
+        self.entries.push(Entry { key, tracked, seen, seen_ms: self.now_ms });
         Some(self.entries.len() - 1)
     }
 
@@ -223,9 +304,9 @@ impl Shard {
     }
 
     /// Evaluates a point of history again, after a restart.
-    pub fn replay(&mut self, rule: &Arc<Rule>, key: &SeriesKey, sample: Sample) {
+    pub fn replay(&mut self, rule: &Arc<Rule>, key: &SeriesKey, sample: Sample, now: Now) {
         let Some(tracked) = self.tracked(rule, key) else { return };
-        if let Some(transition) = tracked.point(key, sample) {
+        if let Some(transition) = tracked.point_at(key, sample, now) {
             let change = Change::of(tracked, key, transition);
             self.changes.push(change);
         }
@@ -255,13 +336,15 @@ impl Shard {
         }
     }
 
-    /// Removes the row of a rule that is gone, with a quiet end for an alert that fired.
+    /// Removes the row of a rule that is gone, and ends its alert.
     fn forget(&mut self, row: &StateRow, now_ms: i64) {
-        let mut transition = Transition { kind: TransitionKind::Retired, ..Transition::default() };
-        if let Some(mut event) = row.detail.as_deref().and_then(AlertEvent::from_json) {
-            event.status = crate::model::alert::AlertStatus::Resolved;
-            event.resolved_at_ms = Some(now_ms);
-            transition.events.push(event);
+        let [rule_id, ..] = &row.key;
+        let mut transition = Transition::default();
+        if let Some(event) = row.detail.as_deref().and_then(AlertEvent::from_json) {
+            let why = why_gone(&self.rules, rule_id);
+            let message = format!("{} ended: {why} (rule {})", event.series(), event.rule_name);
+            transition = ended(event, now_ms, None, message, false);
+            transition.kind = TransitionKind::Ended;
         }
         self.changes.push(Change { key: row.key.clone(), row: None, active: None, transition });
     }
@@ -304,13 +387,22 @@ impl Shard {
         now_ms: i64,
         kept: &mut Vec<Tracked>,
     ) {
-        let same = rules.get(&tracked.rule.id).filter(|rule| rule.evaluates_like(&tracked.rule));
-        if let Some(rule) = same {
+        let rule = rules.enabled().find(|rule| rule.id == tracked.rule.id);
+        let Some(rule) =
+            rule.filter(|rule| rule.evaluator.absent_ms().is_none() && rule.wants(key))
+        else {
+            let why = format!("{} ended: {}", subject(key), why_gone(rules, &tracked.rule.id));
+            self.changes.extend(end(&mut tracked, key, now_ms, &why));
+            return;
+        };
+        if rule.evaluates_like(&tracked.rule) {
             tracked.rule = Arc::clone(rule);
-            kept.push(tracked);
         } else {
-            self.changes.extend(retire(&mut tracked, key, now_ms));
+            let points = self.warm.points(&rule.id, key);
+            let adopted = tracked.adopt(Arc::clone(rule), points, key, now_ms);
+            self.changes.extend(adopted.map(|transition| Change::of(&tracked, key, transition)));
         }
+        kept.push(tracked);
     }
 
     /// Does what a person asks about the alert that `event_id` began: the event as it stands
@@ -326,6 +418,15 @@ impl Shard {
         }
         let (tracked, key) = self.absences.find(fires)?;
         answer(tracked, key, act, now_ms, &mut self.changes)
+    }
+}
+
+/// Why a rule no longer concerns a series.
+pub(super) fn why_gone(rules: &RuleSet, rule_id: &str) -> &'static str {
+    match rules.get(rule_id) {
+        None => "the rule was deleted",
+        Some(rule) if !rule.draft.enabled => "the rule was disabled",
+        Some(_) => "the rule was changed and no longer covers it",
     }
 }
 

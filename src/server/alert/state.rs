@@ -57,7 +57,16 @@ pub struct Policy {
     pub hold_ms: i64,
     /// For how long after a notification the same alert does not notify again, milliseconds.
     pub repeat_ms: i64,
+    /// The most that is left of `repeat_ms` after a recovery was notified, milliseconds.
+    pub refire_ms: i64,
+    /// How long the condition must be gone before a firing alert ends, milliseconds.
+    pub keep_firing_ms: i64,
 }
+
+/// Points of a series that may be missing before its duration starts again.
+const GAP_INTERVALS: i64 = 3;
+/// A gap of less than this never starts a duration again, milliseconds.
+const GAP_MS_MIN: i64 = 5_000;
 
 /// A condition at a time. Times may not go back: whoever calls sorts out late points.
 #[derive(Debug, Clone, Copy)]
@@ -110,6 +119,11 @@ pub struct State {
     pub notified_ms: Option<i64>,
     /// Whether this firing was notified.
     pub notified: bool,
+    /// Since when a firing alert no longer breaches, while `keep_firing_ms` lasts. Unix
+    /// milliseconds.
+    pub clear_ms: Option<i64>,
+    /// The usual time between two points, milliseconds; 0 before the second.
+    pub interval_ms: i64,
 }
 
 impl State {
@@ -121,11 +135,16 @@ impl State {
         severity: Severity::Info,
         notified_ms: None,
         notified: false,
+        clear_ms: None,
+        interval_ms: 0,
     };
 
     /// Takes a condition.
     pub fn step(&mut self, policy: Policy, input: Input) -> Action {
-        self.last_ms = self.last_ms.max(input.at_ms);
+        let gap = self.take_gap(policy, input.at_ms);
+        if self.phase != Phase::Firing || input.condition != Condition::Clear {
+            self.clear_ms = None;
+        }
         match (self.phase, input.condition) {
             (_, Condition::Unknown) | (Phase::Ok | Phase::Closed, Condition::Between) => {
                 Action::Nothing
@@ -139,6 +158,11 @@ impl State {
                 self.phase = Phase::Pending;
                 Action::Keep
             }
+            (Phase::Pending, Condition::Breach) if gap => {
+                // Nothing says that it held all the time.
+                self.since_ms = input.since_ms.unwrap_or(input.at_ms);
+                Action::Keep
+            }
             (Phase::Pending, Condition::Breach) if self.held(policy, input.at_ms) => {
                 self.fire(policy, input)
             }
@@ -149,9 +173,18 @@ impl State {
                 Action::Keep
             }
             (Phase::Firing, Condition::Breach) => self.go_on(policy, input),
+            (Phase::Firing, Condition::Clear) if self.keeps_firing(policy, input.at_ms) => {
+                Action::Nothing
+            }
             (Phase::Firing, Condition::Clear) => {
-                self.phase = Phase::Ok;
-                Action::Resolve { notify: std::mem::take(&mut self.notified) }
+                (self.phase, self.clear_ms) = (Phase::Ok, None);
+                let notify = std::mem::take(&mut self.notified);
+                if notify {
+                    let left_ms = policy.refire_ms.saturating_sub(policy.repeat_ms);
+                    let since_ms = input.at_ms.saturating_add(left_ms);
+                    self.notified_ms = self.notified_ms.map(|at_ms| at_ms.min(since_ms));
+                }
+                Action::Resolve { notify }
             }
             (Phase::Closed, Condition::Breach) if self.repeat_due(policy, input.at_ms) => {
                 self.since_ms = input.at_ms;
@@ -187,11 +220,41 @@ impl State {
         self.since_ms = self.since_ms.min(at_ms);
     }
 
+    /// Notes the time of a new point. True when it comes after a gap of several intervals.
+    fn take_gap(&mut self, policy: Policy, at_ms: i64) -> bool {
+        let last_ms = self.last_ms;
+        self.last_ms = last_ms.max(at_ms);
+        if last_ms == i64::MIN || at_ms <= last_ms {
+            return false;
+        }
+        let gap_ms = at_ms.saturating_sub(last_ms);
+        let usual_ms = self.interval_ms;
+        let most_ms =
+            if usual_ms > 0 { usual_ms.saturating_mul(GAP_INTERVALS) } else { policy.hold_ms };
+        let gap = gap_ms > most_ms.max(GAP_MS_MIN);
+        // One odd point changes little: a series that has become slower is believed after some
+        // points, and an outage is not one.
+        self.interval_ms = match usual_ms {
+            0 => gap_ms,
+            _ => {
+                (usual_ms.saturating_mul(3).saturating_add(gap_ms.min(usual_ms.saturating_mul(3))))
+                    / 4
+            }
+        };
+        gap
+    }
+
+    fn keeps_firing(&mut self, policy: Policy, at_ms: i64) -> bool {
+        let since_ms = *self.clear_ms.get_or_insert(at_ms);
+        at_ms.saturating_sub(since_ms) < policy.keep_firing_ms
+    }
+
     fn held(&self, policy: Policy, at_ms: i64) -> bool {
         at_ms.saturating_sub(self.since_ms) >= policy.hold_ms
     }
 
-    fn repeat_due(&self, policy: Policy, at_ms: i64) -> bool {
+    /// Whether the repeat interval since the last notification has passed.
+    pub fn repeat_due(&self, policy: Policy, at_ms: i64) -> bool {
         let over = |notified_ms: i64| {
             let since_ms = at_ms.saturating_sub(notified_ms);
             // What was notified long after now was notified by a clock that has been put back.

@@ -25,7 +25,8 @@ const START: i64 = 1_770_625_800_000;
 #[derive(Default)]
 struct Recorder {
     messages: Mutex<Vec<(String, NotifyKind)>>,
-    forgotten: Mutex<Vec<String>>,
+    /// Ends for another reason than the points.
+    ended: Mutex<Vec<String>>,
     commits: AtomicUsize,
 }
 
@@ -36,12 +37,11 @@ impl Notify for Recorder {
         event: &AlertEvent,
         kind: NotifyKind,
     ) -> Result<(), rusqlite::Error> {
-        self.messages.lock().push((event.message.clone(), kind));
-        Ok(())
-    }
-
-    fn withdraw(&self, _tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
-        self.forgotten.lock().push(event.id.clone());
+        match kind {
+            NotifyKind::Ended => self.ended.lock().push(event.message.clone()),
+            NotifyKind::Held { .. } => {}
+            kind => self.messages.lock().push((event.message.clone(), kind)),
+        }
         Ok(())
     }
 

@@ -3,11 +3,13 @@
 
 use std::sync::Arc;
 
+use crate::base::clock::Now;
 use crate::base::ids::stable_id;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::NotifyKind;
-use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject};
+use crate::server::alert::defer::Deferred;
+use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject, number};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::state::{Action, CLOCK_AHEAD_MS_MAX, Input, Phase, Policy, State};
 use crate::server::alert::window::Window;
@@ -24,6 +26,9 @@ pub struct Tracked {
     pub active: Option<Box<AlertEvent>>,
     window: Option<Box<Window>>,
     late: Option<Box<Late>>,
+    /// The newest value that was evaluated.
+    last_value: Option<f64>,
+    pub(super) deferred: Option<Box<Deferred>>,
 }
 
 /// An alert among points that came late: over before it was known of.
@@ -54,7 +59,7 @@ pub enum TransitionKind {
     Escalated,
     Notified,
     Resolved,
-    Retired,
+    Ended,
     Late,
     Acknowledged,
 }
@@ -90,7 +95,15 @@ impl Tracked {
         let span_ms = rule.evaluator.window_ms();
         let window =
             (span_ms > 0).then(|| Box::new(Window::new(span_ms, rule.evaluator.window_points())));
-        Self { rule, state: State::NEW, active: None, window, late: None }
+        Self {
+            rule,
+            state: State::NEW,
+            active: None,
+            window,
+            late: None,
+            last_value: None,
+            deferred: None,
+        }
     }
 
     /// A rule on a series as it stood when the process ended.
@@ -147,12 +160,54 @@ impl Tracked {
         if sample.at_ms <= self.state.last_ms {
             return self.late_point(key, sample);
         }
-        let from = self.active.as_deref().map(|event| event.value);
-        let evaluation = match &self.window {
-            Some(window) => self.rule.evaluator.evaluate_from(sample, window, from),
-            None => self.rule.evaluator.evaluate(sample, &Window::none()),
-        };
+        self.last_value = Some(sample.value);
+        let evaluation = self.evaluate(sample);
         self.apply(key, sample.at_ms, &evaluation, None)
+    }
+
+    /// Evaluates a stored point at `now`: an alert at an old point is not notified at once.
+    pub fn point_at(&mut self, key: &SeriesKey, sample: Sample, now: Now) -> Option<Transition> {
+        let notified_ms = self.state.notified_ms;
+        let late = sample.at_ms <= self.state.last_ms;
+        let transition = self.point(key, sample);
+        if late {
+            return transition;
+        }
+        let lag_ms = now.wall_ms.saturating_sub(sample.at_ms);
+        self.defer(sample.at_ms, lag_ms, now.steady_ms, notified_ms, transition)
+    }
+
+    fn evaluate(&self, sample: Sample) -> Evaluation {
+        let Some(window) = &self.window else {
+            return self.rule.evaluator.evaluate(sample, &Window::none());
+        };
+        let from = self.active.as_deref().map(|event| match event.predicted_breach_ms {
+            // It fired beyond the threshold, and came from the other side.
+            None if event.value != event.threshold => event.threshold * 2.0 - event.value,
+            None => event.threshold - 1.0,
+            Some(_) => event.value,
+        });
+        self.rule.evaluator.evaluate_from(sample, window, from)
+    }
+
+    /// The notification of an alert that was deferred.
+    pub(super) fn notify_deferred(&mut self) -> Option<Transition> {
+        self.deferred = None;
+        let event = self.active.as_deref().cloned()?;
+        let at_ms = self.state.last_ms;
+        let kind = if self.state.repeat_due(self.policy(), at_ms) {
+            (self.state.notified, self.state.notified_ms) = (true, Some(at_ms));
+            NotifyKind::Firing
+        } else {
+            self.held()
+        };
+        let notification = Some((event, kind));
+        Some(Transition { kind: TransitionKind::Notified, events: Vec::new(), notification })
+    }
+
+    fn held(&self) -> NotifyKind {
+        let Policy { repeat_ms, refire_ms, .. } = self.policy();
+        NotifyKind::Held { repeat_ms, refire_ms }
     }
 
     /// Takes a condition: the machine's step, and the events and notices that follow.
@@ -171,7 +226,8 @@ impl Tracked {
             Action::Fire { notify } => {
                 let event = self.event(key, &self.state, at_ms, evaluation);
                 self.active = Some(Box::new(event.clone()));
-                let notification = notify.then(|| (event.clone(), NotifyKind::Firing));
+                let kind = if notify { NotifyKind::Firing } else { self.held() };
+                let notification = Some((event.clone(), kind));
                 Some(Transition { kind: TransitionKind::Fired, events: vec![event], notification })
             }
             Action::Escalate => Some(self.escalate(key, at_ms, evaluation)),
@@ -209,17 +265,56 @@ impl Tracked {
         Transition { kind: TransitionKind::Escalated, events, notification }
     }
 
-    /// Ends the alert because its rule is gone, disabled or another: history says so, nobody is
-    /// notified.
-    pub fn retire(&mut self, now_ms: i64) -> Option<Transition> {
-        self.state = State { last_ms: self.state.last_ms, ..State::NEW };
+    /// Ends the alert for another reason than its points: the rule, the series or the agent is
+    /// gone. `None` when it does not fire.
+    pub fn end(&mut self, now_ms: i64, why: &str) -> Option<Transition> {
+        self.state = State {
+            last_ms: self.state.last_ms,
+            notified_ms: self.state.notified_ms,
+            interval_ms: self.state.interval_ms,
+            ..State::NEW
+        };
+        self.deferred = None;
         let active = self.active.take()?;
-        let message = self.sentence(format!(
-            "{} is no longer watched: the rule was changed or removed",
-            active.metric_name
-        ));
-        let ended = ended(*active, now_ms, None, message, false);
-        Some(Transition { kind: TransitionKind::Retired, ..ended })
+        let message = self.sentence(why.to_owned());
+        Some(Transition {
+            kind: TransitionKind::Ended,
+            ..ended(*active, now_ms, None, message, false)
+        })
+    }
+
+    /// Takes another version of its rule. A firing alert goes on where its newest value breaches
+    /// under that rule too.
+    pub fn adopt(
+        &mut self,
+        rule: Arc<Rule>,
+        points: &[(i64, f64)],
+        key: &SeriesKey,
+        now_ms: i64,
+    ) -> Option<Transition> {
+        let mut next = Self::new(rule);
+        points.iter().for_each(|(at_ms, value)| next.warm(*at_ms, *value));
+        next.state = self.state;
+        next.active = self.active.take();
+        next.last_value = self.last_value;
+        next.deferred = self.deferred.take();
+        *self = next;
+        let value = self.last_value.or(self.active.as_deref().map(|event| event.value))?;
+        let sample = Sample { at_ms: self.state.last_ms, value };
+        let evaluation = self.evaluate(sample);
+        if evaluation.condition == Condition::Clear {
+            let subject = subject(key);
+            let text =
+                format!("{subject} is {}: the rule was changed and no longer fires", number(value));
+            let had_row = self.row(key).is_some();
+            let ended = self.end(now_ms, &text);
+            return ended.or_else(|| had_row.then(Transition::default));
+        }
+        let active = self.active.as_mut()?;
+        active.threshold = evaluation.threshold;
+        active.rule_name.clone_from(&self.rule.draft.name);
+        let events = vec![*active.clone()];
+        Some(Transition { kind: TransitionKind::Kept, events, notification: None })
     }
 
     /// Somebody says that they know of the alert.
@@ -263,7 +358,7 @@ impl Tracked {
     }
 
     fn policy(&self) -> Policy {
-        Policy { hold_ms: self.rule.evaluator.hold_ms(), repeat_ms: self.rule.repeat_ms() }
+        self.rule.policy()
     }
 
     /// A point from before what has been evaluated already. The newer state stays what it is; a
@@ -363,12 +458,12 @@ impl Tracked {
     }
 }
 
-fn subject(key: &SeriesKey) -> Subject<'_> {
+pub(super) fn subject(key: &SeriesKey) -> Subject<'_> {
     Subject { agent: &key.agent, metric: &key.metric, labels: &key.labels }
 }
 
 /// The firing event with its end, and the recovery as an event of its own.
-fn ended(
+pub(super) fn ended(
     mut firing: AlertEvent,
     at_ms: i64,
     value: Option<f64>,
@@ -389,17 +484,27 @@ fn ended(
         // So that nobody takes it for its own recovery.
         firing.resolved_at_ms = Some(at_ms + 1);
     }
-    let kind = NotifyKind::Recovered { firing_id: firing.id.clone() };
-    let notification = notify.then(|| (recovery.clone(), kind));
+    // Without a notification of its own, who sends may still have sent one.
+    let recovered = NotifyKind::Recovered { firing_id: firing.id.clone() };
+    let kind = if notify { recovered } else { NotifyKind::Ended };
+    let notification = Some((recovery.clone(), kind));
     Transition { kind: TransitionKind::Resolved, events: vec![firing, recovery], notification }
 }
 
-/// Ends what a rule that is no longer in force had begun; `None` when nothing stands of it.
-pub fn retire(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64) -> Option<Change> {
+/// Ends what a rule, a series or an agent that is gone has left; `None` when that is nothing.
+pub fn end(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64, why: &str) -> Option<Change> {
     let had_row = tracked.row(key).is_some();
-    let transition = tracked.retire(now_ms);
+    let transition = tracked.end(now_ms, why);
     (had_row || transition.is_some())
         .then(|| Change::of(tracked, key, transition.unwrap_or_default()))
+}
+
+impl Transition {
+    /// Whether it is notified now, as far as the evaluation knows.
+    pub fn is_notified(&self) -> bool {
+        let kind = self.notification.as_ref().map(|(_, kind)| kind);
+        matches!(kind, Some(NotifyKind::Firing | NotifyKind::Recovered { .. }))
+    }
 }
 
 /// The key of an alert's row.

@@ -76,8 +76,16 @@ impl Window {
         self.points.front().copied()
     }
 
+    /// The time from its oldest point to its newest, milliseconds.
+    pub fn span_ms(&self) -> i64 {
+        match (self.points.front(), self.points.back()) {
+            (Some((oldest, _)), Some((newest, _))) => newest.saturating_sub(*oldest),
+            _ => 0,
+        }
+    }
+
     /// The points, oldest first.
-    pub fn iter(&self) -> impl Iterator<Item = (i64, f64)> {
+    pub fn iter(&self) -> impl Iterator<Item = (i64, f64)> + Clone {
         self.points.iter().copied()
     }
 

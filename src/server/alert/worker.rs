@@ -63,6 +63,15 @@ pub enum Job {
         /// Takes the event as it is then, once that is written.
         reply: Sender<Option<AlertEvent>>,
     },
+    /// An agent is gone: its alerts end.
+    EndAgent {
+        /// The agent.
+        agent: String,
+        /// Why.
+        reason: String,
+        /// Takes how many alerts fired, once their end is written.
+        reply: Sender<usize>,
+    },
     /// Everything before is done when this is dropped.
     Barrier {
         /// Only ever dropped.
@@ -240,6 +249,7 @@ struct Round {
     points: usize,
     queued: Vec<Instant>,
     replies: Vec<(Sender<Option<AlertEvent>>, Option<AlertEvent>)>,
+    ended: Vec<(Sender<usize>, usize)>,
     done: Vec<Sender<()>>,
     evaluated_ms: Option<i64>,
 }
@@ -264,6 +274,10 @@ impl Round {
                 let event = shard.act(&event_id, &act, shared.clock.now_ms());
                 self.replies.push((reply, event));
             }
+            Job::EndAgent { agent, reason, reply } => {
+                let ended = shard.end_agent(&agent, &reason, shared.clock.now_ms());
+                self.ended.push((reply, ended));
+            }
             Job::Barrier { _done } => self.done.push(_done),
         }
     }
@@ -279,6 +293,10 @@ impl Round {
         for (reply, event) in self.replies.drain(..) {
             // Whoever asked may have given up.
             let _ = reply.send(event);
+        }
+        for (reply, ended) in self.ended.drain(..) {
+            // As above.
+            let _ = reply.send(ended);
         }
         self.done.clear();
         if let (Some(evaluated_ms), Some(mine)) =

@@ -26,8 +26,10 @@ pub mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 1] =
-    [&[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA]];
+const STEPS: [&[&str]; 2] = [
+    &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
+    &[notify::SCHEMA_2],
+];
 
 /// The file's name in `data_dir`.
 pub const FILE: &str = "cert.db";

@@ -15,6 +15,7 @@ pub mod channels;
 pub mod logs;
 pub mod outbox;
 pub mod pending;
+pub mod sent;
 pub mod silence;
 
 /// Times named `_ms` are Unix milliseconds, `created_at` and `updated_at` Unix seconds.
@@ -127,4 +128,21 @@ CREATE TABLE notification_logs (
 CREATE INDEX notification_logs_at ON notification_logs (created_at_ms);
 CREATE INDEX notification_logs_event ON notification_logs (alert_event_id);
 CREATE INDEX notification_logs_notification ON notification_logs (notification_id);
+";
+
+/// What version 2 adds: what was really sent of each alert, and which recipients missed a firing.
+pub const SCHEMA_2: &str = "
+CREATE TABLE notification_sent (
+  alert_key TEXT PRIMARY KEY,
+  event_id TEXT NOT NULL,
+  severity TEXT NOT NULL,
+  sent_ms INTEGER NOT NULL,
+  recovered_ms INTEGER
+) WITHOUT ROWID;
+CREATE TABLE notification_missed (
+  alert_key TEXT NOT NULL,
+  channel_id TEXT NOT NULL REFERENCES notification_channels(id) ON DELETE CASCADE,
+  recipient TEXT NOT NULL,
+  PRIMARY KEY (alert_key, channel_id, recipient)
+) WITHOUT ROWID;
 ";

@@ -33,6 +33,17 @@ impl Attempts {
         self.outcomes.iter().all(|(_, outcome)| outcome.error.is_none())
     }
 
+    /// Whether every failure is one that trying again can't help.
+    pub fn is_permanent(&self) -> bool {
+        let mut failed = self.outcomes.iter().filter(|(_, outcome)| outcome.error.is_some());
+        failed.all(|(_, outcome)| outcome.permanent)
+    }
+
+    /// The longest time that an endpoint asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.outcomes.iter().filter_map(|(_, outcome)| outcome.retry_after).max()
+    }
+
     /// Whether no endpoint answered at all.
     pub fn is_unreachable(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.unreachable)

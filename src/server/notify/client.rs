@@ -27,6 +27,14 @@ pub struct Attempt {
     pub error: Option<String>,
     /// No answer at all came: trying the next message at once makes no sense.
     pub unreachable: bool,
+    /// Trying again can't help: this recipient is given up at once.
+    pub permanent: bool,
+    /// The message is larger than the endpoint takes: fewer alerts may fit.
+    pub too_large: bool,
+    /// The answer began and was cut off.
+    pub broke_off: bool,
+    /// How long the endpoint asks to be left alone.
+    pub retry_after: Option<Duration>,
     /// The HTTP status, where there is one.
     pub http_status: Option<u16>,
     /// What was sent.
@@ -43,6 +51,12 @@ impl Attempt {
     /// A failure before anything was sent.
     pub fn not_sent(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
+    }
+
+    /// A body that has more bytes than the channel's limit.
+    pub fn too_large(bytes: usize, bytes_max: usize) -> Self {
+        let error = format!("the body has {bytes} bytes, more than the limit of {bytes_max}");
+        Self { too_large: true, permanent: true, ..Self::not_sent(error) }
     }
 }
 
@@ -124,9 +138,12 @@ impl Client {
         };
         let status = response.status().as_u16();
         outcome.http_status = Some(status);
+        outcome.retry_after = retry_after(response.headers());
         let mut bytes = Vec::new();
         let read = response.body_mut().as_reader().take(ANSWER_BYTES_READ).read_to_end(&mut bytes);
         outcome.response = String::from_utf8_lossy(&bytes).into_owned();
+        outcome.permanent = is_permanent(status);
+        outcome.too_large = status == 413;
         if (300..400).contains(&status) {
             let to = response.headers().get("location").and_then(|value| value.to_str().ok());
             let to = cut(to.unwrap_or("nowhere"), 256);
@@ -137,10 +154,36 @@ impl Client {
         } else if !(200..300).contains(&status) {
             outcome.error = Some(format!("the endpoint answered HTTP {status}"));
         } else if let Err(error) = read {
-            outcome.error = Some(format!("the endpoint answered {status} and broke off: {error}"));
+            // The status says that it was taken; sending it again would repeat it.
+            outcome.broke_off = true;
+            log::debug!("the endpoint answered {status} and broke off: {error}");
         }
         outcome
     }
+}
+
+/// Whether a status says that the same request never succeeds (RFC 9110): not so for time-outs,
+/// conflicts in time, too many requests, and most faults of the server.
+fn is_permanent(status: u16) -> bool {
+    match status {
+        408 | 421 | 423 | 425 | 429 => false,
+        300..=499 | 501 | 505 | 508 | 510 => true,
+        _ => false,
+    }
+}
+
+/// The seconds of a `Retry-After`, or those until its date (RFC 9110, section 10.2.3).
+fn retry_after(headers: &ureq::http::HeaderMap) -> Option<Duration> {
+    let value = headers.get("retry-after")?.to_str().ok()?.trim();
+    if let Ok(secs) = value.parse() {
+        return Some(Duration::from_secs(secs));
+    }
+    let at = jiff::fmt::rfc2822::parse(value).ok()?;
+    let now = headers.get("date").and_then(|date| date.to_str().ok());
+    let now = now.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
+    let now = now.map_or_else(jiff::Timestamp::now, |now| now.timestamp());
+    let secs = at.timestamp().as_second().saturating_sub(now.as_second());
+    Some(Duration::from_secs(u64::try_from(secs).unwrap_or(0)))
 }
 
 fn explain(error: &ureq::Error, timeout: Duration) -> String {

@@ -14,7 +14,7 @@ use crate::server::control::notify::{channels as rows, outbox};
 use crate::server::notify::NotifyError;
 use crate::server::notify::attempts::Attempts;
 use crate::server::notify::channels::config::{Config, mask_path, scrub, secrets, url_secrets};
-use crate::server::notify::channels::{self, Sending};
+use crate::server::notify::channels::{self, ChannelType, Sending};
 use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::{Kind, Notification};
 use crate::server::notify::metrics::Metrics;
@@ -43,6 +43,8 @@ pub struct Past<'a> {
     pub served: &'a [String],
     /// What comes before it and has not reached everyone.
     pub ahead: &'a [Ahead],
+    /// Recipients that never got the firing: they get no recovery either.
+    pub missed: &'a [String],
     /// Attempts that were made.
     pub attempts: u32,
 }
@@ -50,10 +52,36 @@ pub struct Past<'a> {
 impl<'a> Past<'a> {
     fn of(waiting: &'a Waiting) -> Self {
         let Waiting { served, ahead, attempts, .. } = waiting;
-        Self { served, ahead, attempts: *attempts }
+        Self { served, ahead, missed: &[], attempts: *attempts }
+    }
+
+    /// Whether nothing more is sent to a recipient.
+    fn is_done(&self, target: &str) -> bool {
+        let refused = refused_mark(target);
+        self.served.iter().any(|mark| *mark == target || *mark == refused)
+            || self.missed.iter().any(|missed| missed == target)
+    }
+
+    /// How many alerts of a notification in parts a recipient has.
+    fn progress(&self, target: &str) -> usize {
+        let count = |mark: &String| {
+            let (count, of) = mark.strip_prefix(PART)?.split_once(PART)?;
+            (of == target).then(|| count.parse().ok())?
+        };
+        self.served.iter().filter_map(count).max().unwrap_or(0)
     }
 }
 
+/// Begins and parts a mark among the served: how many alerts of a notification one has.
+const PART: char = '\u{1}';
+
+/// The mark of a recipient that was given up at once.
+fn refused_mark(target: &str) -> String {
+    format!("\u{2}{target}")
+}
+
+/// The longest time that an endpoint may ask to be left alone.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// An attempt goes on to no further recipient after this many time limits.
 const TURNS_MAX: u32 = 3;
 /// The first wait after a failure; each one after it is twice as long.
@@ -75,7 +103,7 @@ impl Deliverer {
         channel: &ChannelRow,
         notification: &Notification,
         past: Past<'_>,
-        on_served: &mut dyn FnMut(&str),
+        on_served: &mut dyn FnMut(String),
     ) -> Attempts {
         let Some(spec) = channels::find(&channel.channel_type) else {
             return Attempts::refused(&format!("unknown channel type `{}`", channel.channel_type));
@@ -85,7 +113,7 @@ impl Deliverer {
         if targets.is_empty() {
             return Attempts::refused("the channel has no recipients");
         }
-        targets.retain(|target| !past.served.contains(target));
+        targets.retain(|target| !past.is_done(target));
         let unserved = targets.len();
         targets.retain(|target| past.ahead.iter().all(|ahead| ahead.served.contains(target)));
         if let Some(turns) = (past.attempts as usize).checked_rem(targets.len()) {
@@ -111,9 +139,11 @@ impl Deliverer {
                 client: &self.client,
                 now_ms,
             };
-            let outcome = (spec.send)(&sending, target);
+            let outcome = self.send_parts(spec, &sending, target, past.progress(target), on_served);
             if outcome.error.is_none() {
-                on_served(target);
+                on_served(target.clone());
+            } else if outcome.permanent {
+                on_served(refused_mark(target));
             }
             // One mail server serves all recipients: when it is away, it is for all of them.
             let away = outcome.unreachable && !is_url;
@@ -125,6 +155,36 @@ impl Deliverer {
         }
         let left = unserved - outcomes.len();
         Attempts { outcomes, left, took: begun.elapsed() }
+    }
+
+    /// Sends a notification from an alert on, in as many parts as the endpoint's limit makes.
+    fn send_parts(
+        &self,
+        spec: &ChannelType,
+        whole: &Sending<'_>,
+        target: &str,
+        mut from: usize,
+        on_served: &mut dyn FnMut(String),
+    ) -> Attempt {
+        let count = whole.notification.items.len();
+        let mut size = count.saturating_sub(from).max(1);
+        loop {
+            let part = whole.notification.part(from, size);
+            let attempt = (spec.send)(&Sending { notification: &part, ..*whole }, target);
+            if attempt.too_large && size > 1 {
+                size = size.div_ceil(2);
+                continue;
+            }
+            from += size;
+            if attempt.error.is_some() || from >= count {
+                return attempt;
+            }
+            on_served(format!("{PART}{from}{PART}{target}"));
+            size = size.min(count - from);
+            if self.stop.is_stopped() {
+                return Attempt::not_sent("the server stops; the rest is sent after its start");
+            }
+        }
     }
 
     /// Counts an attempt.
@@ -151,10 +211,11 @@ impl Deliverer {
         let loaded = self.control.read(|db| -> Result<_, NotifyError> {
             let Some(waiting) = outbox::load(db, id)? else { return Ok(None) };
             let channel = rows::find(db, &waiting.channel_id)?;
-            Ok(channel.map(|channel| (waiting, channel)))
+            let missed = missed(db, &waiting)?;
+            Ok(channel.map(|channel| (waiting, channel, missed)))
         })?;
         // A channel that was deleted took its rows with it.
-        let Some((waiting, channel)) = loaded else { return Ok(Duration::ZERO) };
+        let Some((waiting, channel, missed)) = loaded else { return Ok(Duration::ZERO) };
         let Some(notification) = Notification::read(&waiting.notification) else {
             log::error!("notification {} cannot be read and is dropped", waiting.notification.id);
             self.control
@@ -163,8 +224,9 @@ impl Deliverer {
         };
         let mut served = waiting.served.clone();
         let report = if channel.enabled {
-            self.attempt(&channel, &notification, Past::of(&waiting), &mut |target| {
-                served.push(target.to_owned());
+            let past = Past { missed: &missed, ..Past::of(&waiting) };
+            self.attempt(&channel, &notification, past, &mut |mark| {
+                served.push(mark);
                 self.save_served(id, &served);
             })
         } else {
@@ -175,15 +237,27 @@ impl Deliverer {
             self.wait_for_those_ahead(&waiting, now_ms)?;
             return Ok(Duration::ZERO);
         }
-        let last = now_ms >= waiting.deadline_ms || !channel.enabled;
+        if report.outcomes.is_empty() && report.left == 0 {
+            // Nobody is left: they have it, were given up, or never got the firing.
+            self.control
+                .write(move |tx| -> Result<(), NotifyError> { Ok(outbox::remove(tx, id)?) })?;
+            return Ok(Duration::ZERO);
+        }
+        let settled = report.left == 0 && report.is_permanent();
+        let last = now_ms >= waiting.deadline_ms || !channel.enabled || settled;
         let mut row = report.log_row(&channel, &notification, waiting.attempts, now_ms);
         let given_up = last && !report.is_success();
-        if given_up && let Some(error) = &mut row.error_message {
+        if settled
+            && !report.is_success()
+            && let Some(error) = &mut row.error_message
+        {
+            error.push_str("; not retried");
+        } else if given_up && let Some(error) = &mut row.error_message {
             error.push_str(&format!(" (given up after {} attempts)", waiting.attempts + 1));
         }
         self.count(&channel.channel_type, &report);
         if let Some(error) = &row.error_message {
-            log::warn!("channel {}: {error}", channel.name);
+            log::warn!("failed to notify over channel {}: {error}", channel.name);
         }
         if given_up {
             self.metrics.given_up.with_label_values(&[&channel.channel_type]).inc();
@@ -191,13 +265,12 @@ impl Deliverer {
         let next = match (report.is_success(), given_up) {
             (true, _) if report.left > 0 => Next::GoOn,
             (true, _) => Next::Sent,
-            // Who has seen the firing must hear of the recovery.
-            (_, true) if !served.is_empty() => Next::GivenUp(Vec::new()),
-            (_, true) => Next::GivenUp(firing_keys(&notification)),
+            (_, true) => Next::GivenUp(missing(&channel, &notification, &served)),
             _ => Next::Retry {
-                due_ms: now_ms.saturating_add(retry_after_ms(waiting.attempts)),
+                due_ms: now_ms.saturating_add(wait_ms(&report, waiting.attempts)),
                 // Where some recipients are reached, the others hold up only themselves.
-                hold: report.is_unreachable() && served.is_empty(),
+                hold: (report.is_unreachable() || report.retry_after().is_some())
+                    && served.is_empty(),
             },
         };
         self.record(Record { id, channel_id: channel.id, now_ms, row, next });
@@ -247,12 +320,46 @@ fn masked(mut outcome: Attempt, secrets: &[String]) -> Attempt {
     outcome
 }
 
-/// The alerts that a channel is not told of when a firing is given up.
-fn firing_keys(notification: &Notification) -> Vec<String> {
-    match notification.kind {
+/// Recipients of a channel who never got the firing that a recovery is about.
+fn missed(db: &rusqlite::Connection, waiting: &Waiting) -> Result<Vec<String>, rusqlite::Error> {
+    let kind = Kind::from_name(&waiting.notification.kind);
+    let notification =
+        (kind == Kind::Resolved).then(|| Notification::read(&waiting.notification)).flatten();
+    let mut all: Option<Vec<String>> = None;
+    for item in notification.iter().flat_map(|notification| &notification.items) {
+        let missed = outbox::missed(db, &item.alert_key(), &waiting.channel_id)?;
+        all = Some(match all {
+            None => missed,
+            Some(all) => all.into_iter().filter(|target| missed.contains(target)).collect(),
+        });
+        if all.as_ref().is_some_and(Vec::is_empty) {
+            break;
+        }
+    }
+    Ok(all.unwrap_or_default())
+}
+
+/// Who misses a firing that is given up.
+#[derive(Clone)]
+struct Missing {
+    /// Its alerts; none for a recovery.
+    keys: Vec<String>,
+    /// The recipients that have not got it; `None` when nobody has.
+    recipients: Option<Vec<String>>,
+}
+
+fn missing(channel: &ChannelRow, notification: &Notification, served: &[String]) -> Missing {
+    let keys = match notification.kind {
         Kind::Firing => notification.items.iter().map(AlertEvent::alert_key).collect(),
         Kind::Resolved | Kind::Test => Vec::new(),
-    }
+    };
+    let config: Config = serde_json::from_str(&channel.config_json).unwrap_or_default();
+    let targets = channels::find(&channel.channel_type)
+        .map(|spec| (spec.targets)(&config, &channel.recipients))
+        .unwrap_or_default();
+    let (got, not): (Vec<String>, Vec<String>) =
+        targets.into_iter().partition(|target| served.contains(target));
+    Missing { keys, recipients: (!got.is_empty()).then_some(not) }
 }
 
 #[derive(Clone)]
@@ -265,7 +372,7 @@ enum Next {
         due_ms: i64,
         hold: bool,
     },
-    GivenUp(Vec<String>),
+    GivenUp(Missing),
 }
 
 #[derive(Clone)]
@@ -290,15 +397,28 @@ impl Record {
                 outbox::retry(tx, self.id, *due_ms)?;
                 if *hold { outbox::hold_channel(tx, &self.channel_id, *due_ms) } else { Ok(()) }
             }
-            Next::GivenUp(keys) => {
+            Next::GivenUp(missing) => {
                 outbox::remove(tx, self.id)?;
-                for key in keys {
-                    outbox::forget_told(tx, key, Some(&self.channel_id))?;
+                for key in &missing.keys {
+                    let Some(recipients) = &missing.recipients else {
+                        outbox::forget_told(tx, key, Some(&self.channel_id))?;
+                        continue;
+                    };
+                    for recipient in recipients {
+                        outbox::set_missed(tx, key, &self.channel_id, recipient)?;
+                    }
                 }
                 Ok(())
             }
         }
     }
+}
+
+/// The wait before the next attempt: what the endpoint asks for, within bounds, or the usual one.
+fn wait_ms(report: &Attempts, attempts: u32) -> i64 {
+    let asked = report.retry_after().map(|asked| asked.min(RETRY_AFTER_MAX).as_millis());
+    let asked_ms = asked.and_then(|ms| i64::try_from(ms).ok()).unwrap_or(0);
+    retry_after_ms(attempts).max(asked_ms)
 }
 
 /// The wait after the failure that follows `attempts` others: twice as long each time, with up to

@@ -7,8 +7,10 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded, select};
 use parking_lot::Mutex;
 
+use crate::base::clock::SECOND_MS;
+use crate::base::limits::RULE_SECS_MAX;
 use crate::rt::pool::Pool;
-use crate::server::control::notify::{logs, outbox, pending};
+use crate::server::control::notify::{logs, outbox, pending, sent};
 use crate::server::notify::NotifyError;
 use crate::server::notify::deliver::Deliverer;
 use crate::server::notify::router::Routing;
@@ -202,12 +204,15 @@ impl Dispatcher {
     }
 
     fn purge(&self) {
-        let before_ms = self.deliverer.clock.now_ms().saturating_sub(self.keep_ms);
+        let now_ms = self.deliverer.clock.now_ms();
+        let before_ms = now_ms.saturating_sub(self.keep_ms);
+        // No repeat interval reaches back further.
+        let sent_before_ms = now_ms.saturating_sub(2 * RULE_SECS_MAX as i64 * SECOND_MS);
         while !self.deliverer.stop.is_stopped() {
-            let removed = self
-                .deliverer
-                .control
-                .write(move |tx| -> Result<_, NotifyError> { Ok(logs::purge(tx, before_ms)?) });
+            let removed = self.deliverer.control.write(move |tx| -> Result<_, NotifyError> {
+                sent::purge(tx, sent_before_ms)?;
+                Ok(logs::purge(tx, before_ms)?)
+            });
             match removed {
                 Ok(0) => return,
                 Ok(_) => {}

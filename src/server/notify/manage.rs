@@ -212,6 +212,12 @@ fn changed(
         row.recipients = recipients;
     }
     row.recipients = checked_recipients(spec, row.recipients)?;
+    let config: Config = serde_json::from_str(&row.config_json).unwrap_or_default();
+    if spec.recipient == channels::RecipientKind::Url
+        && (spec.targets)(&config, &row.recipients).is_empty()
+    {
+        return Err(invalid("config_json: url: is missing, and there are no recipients either"));
+    }
     row.updated_at = now_ms / SECOND_MS;
     Ok(row)
 }

@@ -7,6 +7,7 @@ use crate::base::ids::new_id;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
+use crate::server::alert::rule::CERT_AGENT;
 use crate::server::control::notify::outbox::NotificationRow;
 
 /// What a notification says of its events.
@@ -120,10 +121,26 @@ impl Notification {
             Kind::Test => "TEST".to_owned(),
         };
         let whom = match self.items.as_slice() {
-            [one] => one_line(&one.agent_id),
+            [one] => about(one),
             many => format!("{} alerts", many.len()),
         };
-        format!("[{tag}] {}: {whom}", one_line(&self.rule_name))
+        let title = format!("[{tag}] {}: {whom}", one_line(&self.rule_name));
+        cut(&title, TITLE_BYTES_MAX).to_owned()
+    }
+
+    /// So many of its events from one on, as a notification of its own.
+    pub fn part(&self, from: usize, count: usize) -> Self {
+        let items: Vec<AlertEvent> = self.items.iter().skip(from).take(count).cloned().collect();
+        // A receiver tells a repeat by the id, so parts have their own.
+        let whole = items.len() == self.items.len();
+        let id = if whole { self.id.clone() } else { format!("{}-{from}", self.id) };
+        Self {
+            id,
+            items,
+            rule_id: self.rule_id.clone(),
+            rule_name: self.rule_name.clone(),
+            ..*self
+        }
     }
 
     /// One sentence: the event's own, or how many there are and of which agents.
@@ -172,10 +189,29 @@ impl Notification {
     }
 }
 
+/// Bytes of a title: a mail's line has 998 at the most (RFC 5322), also when it is encoded.
+const TITLE_BYTES_MAX: usize = 240;
 /// Agents that a summary names before it counts the rest.
 const AGENTS_SHOWN: usize = 5;
 /// Bytes of `… and 1000000 more` with its line's end, rounded up.
 const MORE_BYTES: usize = 32;
+
+/// What an event is about, for a title: `web-1`, `web-1 /data`, or the domain of a certificate.
+fn about(event: &AlertEvent) -> String {
+    if event.agent_id == CERT_AGENT
+        && let Some(domain) = event.labels.get("domain")
+    {
+        let port = event.labels.get("port").map(|port| format!(":{port}"));
+        return one_line(&format!("{domain}{}", port.unwrap_or_default()));
+    }
+    let labels = event.labels.iter().filter(|(_, value)| !value.is_empty()).take(TITLE_LABELS);
+    let labels = labels.map(|(_, value)| format!(" {}", cut(value, TITLE_LABEL_BYTES)));
+    one_line(&format!("{}{}", event.agent_id, labels.collect::<String>()))
+}
+
+/// Labels that a title shows, and bytes of each.
+const TITLE_LABELS: usize = 3;
+const TITLE_LABEL_BYTES: usize = 64;
 
 /// The event on one line, with its series and its times.
 fn line(event: &AlertEvent, kind: Kind, zone: &TimeZone) -> String {
@@ -271,7 +307,7 @@ pub mod tests {
     #[test]
     fn one_event_is_named_and_many_are_counted() {
         let one = notification(vec![item("web-1", "96.5 % of / is used")]);
-        assert_eq!(one.title(), "[CRITICAL] Disk full: web-1");
+        assert_eq!(one.title(), "[CRITICAL] Disk full: web-1 /");
         assert_eq!(one.summary(), "96.5 % of / is used");
         let zone = TimeZone::fixed(jiff::tz::offset(8));
         assert_eq!(

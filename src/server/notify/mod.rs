@@ -38,7 +38,7 @@ pub mod template;
 pub mod timed;
 
 use deliver::Deliverer;
-use message::{Kind, Notification};
+use message::Notification;
 
 /// Channels, silence windows and the outbox.
 pub struct Notifier {
@@ -197,15 +197,15 @@ impl Notify for Notifier {
         event: &AlertEvent,
         kind: NotifyKind,
     ) -> Result<(), rusqlite::Error> {
-        let kind = match kind {
-            NotifyKind::Firing => Kind::Firing,
-            NotifyKind::Recovered { .. } => Kind::Resolved,
-        };
-        self.routing.note(tx, event, kind, self.clock.now_ms())
-    }
-
-    fn withdraw(&self, tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
-        router::withdraw(tx, event)
+        let now_ms = self.clock.now_ms();
+        match kind {
+            NotifyKind::Firing => self.routing.fire(tx, event, now_ms),
+            NotifyKind::Held { repeat_ms, refire_ms } => {
+                self.routing.hold(tx, event, (repeat_ms, refire_ms), now_ms)
+            }
+            NotifyKind::Recovered { .. } => self.routing.recover(tx, event, now_ms),
+            NotifyKind::Ended => self.routing.end(tx, event, now_ms),
+        }
     }
 
     fn wake(&self) {

@@ -14,6 +14,7 @@ use crate::server::control::notify::channels::{self, ChannelRow};
 use crate::server::control::notify::logs::{self, LogRow, Status};
 use crate::server::control::notify::outbox::{self, NotificationRow};
 use crate::server::control::notify::pending::{self, Group, Pending};
+use crate::server::control::notify::sent;
 use crate::server::control::notify::silence;
 use crate::server::notify::deliver::RETRY_LAST_MS;
 use crate::server::notify::message::Kind;
@@ -40,34 +41,102 @@ pub struct Routed {
 }
 
 impl Routing {
-    /// Notes, in the transaction that changes an alert's state, that the change must be notified.
-    pub fn note(
+    /// Queues the notification of an alert that fires or has escalated, in the transaction of its
+    /// state. Whoever was notified of the same and has not heard of an end hears nothing again.
+    pub fn fire(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let key = event.alert_key();
+        let (firing_due, recovery) = (pending::firing_due(tx, &key)?, pending::recovers(tx, &key)?);
+        if let Some(sent) = sent::find(tx, &key)?
+            && !outbox::told(tx, &key)?.is_empty()
+            && (sent.event_id == event.id || (recovery && sent.severity >= event.severity))
+        {
+            // A recovery that is still pending no longer holds.
+            return pending::remove_of(tx, &key).map(drop);
+        }
+        pending::remove_of(tx, &key)?;
+        // It is notified with the newest event, but no later than it would have been.
+        let due_ms = now_ms.saturating_add(self.window_ms).min(firing_due.unwrap_or(i64::MAX));
+        self.queue(tx, event, Kind::Firing, due_ms)
+    }
+
+    /// An alert fires within the repeat interval of an earlier notification. It is notified when
+    /// the interval since what was really sent has passed, unless it ends before.
+    pub fn hold(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        (repeat_ms, refire_ms): (i64, i64),
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let key = event.alert_key();
+        pending::remove_recoveries(tx, &key)?;
+        if !outbox::told(tx, &key)?.is_empty() || pending::firing_due(tx, &key)?.is_some() {
+            return Ok(());
+        }
+        let free_ms = sent::find(tx, &key)?.map_or(now_ms, |sent| {
+            let repeat_ms = sent.sent_ms.saturating_add(repeat_ms);
+            let refire_ms = sent.recovered_ms.map(|at_ms| at_ms.saturating_add(refire_ms));
+            refire_ms.map_or(repeat_ms, |refire_ms| refire_ms.min(repeat_ms))
+        });
+        let held = free_ms > now_ms.saturating_add(self.window_ms);
+        let due_ms = free_ms.max(now_ms.saturating_add(self.window_ms));
+        pending::remove_of(tx, &key)?;
+        self.queue(tx, event, Kind::Firing, due_ms)?;
+        if held { pending::hold(tx, &key) } else { Ok(()) }
+    }
+
+    /// Queues the notification of a recovery, for those who were notified of the firing or will
+    /// be.
+    pub fn recover(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let key = event.alert_key();
+        pending::remove_held(tx, &key)?;
+        let firing_due = pending::firing_due(tx, &key)?;
+        if firing_due.is_none() && outbox::told(tx, &key)?.is_empty() {
+            return Ok(());
+        }
+        let due_ms = now_ms.saturating_add(self.window_ms).max(firing_due.unwrap_or(i64::MIN));
+        self.queue(tx, event, Kind::Resolved, due_ms)
+    }
+
+    /// An alert has ended without a recovery. What is pending is dropped; whoever was notified
+    /// hears of the end.
+    pub fn end(
+        &self,
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let key = event.alert_key();
+        pending::remove_of(tx, &key)?;
+        if outbox::told(tx, &key)?.is_empty() {
+            return Ok(());
+        }
+        self.queue(tx, event, Kind::Resolved, now_ms.saturating_add(self.window_ms))
+    }
+
+    fn queue(
         &self,
         tx: &Transaction<'_>,
         event: &AlertEvent,
         kind: Kind,
-        now_ms: i64,
+        due_ms: i64,
     ) -> Result<(), rusqlite::Error> {
-        let key = event.alert_key();
-        let mut due_ms = now_ms.saturating_add(self.window_ms);
-        if kind == Kind::Resolved {
-            pending::drop_silenced(tx, &key)?;
-            let firing_due = pending::firing_due(tx, &key)?;
-            if firing_due.is_none() && outbox::told(tx, &key)?.is_empty() {
-                // Nobody has seen it, and nobody will.
-                return Ok(());
-            }
-            due_ms = due_ms.max(firing_due.unwrap_or(i64::MIN));
-        } else if let Some(firing_due) = pending::drop_notices(tx, &key)? {
-            // It is notified with the newest event, but no later than it would have been.
-            due_ms = due_ms.min(firing_due);
-        }
         let group = Group {
             rule_id: event.rule_id.clone(),
             severity: event.severity.name().to_owned(),
             kind: kind.name().to_owned(),
         };
-        pending::add_notice(tx, &group, &key, due_ms, &event.to_json())
+        pending::add(tx, &group, &event.alert_key(), due_ms, &event.to_json())
     }
 
     /// Takes back what was planned with a clock that has been put back since, here or before the
@@ -99,13 +168,6 @@ impl Routing {
     }
 }
 
-/// Drops what still waits about an alert, and who was notified of it: it has ended without a word.
-pub fn withdraw(tx: &Transaction<'_>, event: &AlertEvent) -> Result<(), rusqlite::Error> {
-    let key = event.alert_key();
-    pending::drop_notices(tx, &key)?;
-    outbox::forget_told(tx, &key, None)
-}
-
 fn windows(tx: &Transaction<'_>) -> Result<Vec<SilenceWindow>, rusqlite::Error> {
     let rows = silence::list(tx, None)?.items;
     let read = |row| match SilenceWindow::parse(row) {
@@ -135,7 +197,7 @@ impl Pass<'_> {
         for notice in found {
             let Ok(item) = serde_json::from_str::<AlertEvent>(&notice.event) else {
                 log::error!("notice {} cannot be read and is dropped", notice.id);
-                pending::drop_notice(self.tx, notice.id)?;
+                pending::remove(self.tx, notice.id)?;
                 continue;
             };
             if group.kind == Kind::Resolved.name()
@@ -149,12 +211,12 @@ impl Pass<'_> {
                 Some(until_ms) => {
                     pending::put_off(self.tx, notice.id, until_ms, true)?;
                     // That it is held back is in the log once.
-                    if !notice.silenced {
+                    if !notice.suppressed {
                         held.push((notice, item));
                     }
                 }
                 None => {
-                    pending::drop_notice(self.tx, notice.id)?;
+                    pending::remove(self.tx, notice.id)?;
                     told.push((notice, item));
                 }
             }
@@ -197,6 +259,7 @@ impl Pass<'_> {
                     by_channel.entry(channel).or_default().push(index);
                 }
                 outbox::forget_told(self.tx, &notice.alert_key, None)?;
+                sent::recovered(self.tx, &notice.alert_key, self.now_ms)?;
             }
             // A channel that was switched off since hears nothing.
             by_channel.retain(|id, _| self.channels.iter().any(|row| row.id == *id && row.enabled));
@@ -205,8 +268,14 @@ impl Pass<'_> {
             for channel in self.hearing(group) {
                 for (notice, _) in told {
                     outbox::set_told(self.tx, &notice.alert_key, &channel.id)?;
+                    outbox::forget_missed(self.tx, &notice.alert_key, &channel.id)?;
                 }
                 by_channel.insert(channel.id.clone(), all.clone());
+            }
+        }
+        if group.kind != Kind::Resolved.name() && !by_channel.is_empty() {
+            for (notice, event) in told {
+                sent::put(self.tx, &notice.alert_key, event, self.now_ms)?;
             }
         }
         // Channels that hear of the same events share one stored notification.

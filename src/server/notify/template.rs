@@ -6,8 +6,9 @@ use crate::base::clock::rfc3339;
 use crate::server::notify::message::Notification;
 
 /// What a template may name besides `labels.NAME`.
-pub const NAMES: [&str; 11] = [
+pub const NAMES: [&str; 12] = [
     "agent_id",
+    "labels",
     "metric",
     "value",
     "severity",
@@ -32,16 +33,15 @@ pub enum Escape {
 }
 
 impl Escape {
-    /// The way for a body of this content type; without one, by whether the template looks like
-    /// JSON.
-    pub fn for_body(content_type: Option<&str>, template: &str) -> Self {
-        let kind = content_type.map(str::to_ascii_lowercase);
-        match kind {
-            Some(kind) if kind.contains("json") => Self::Json,
-            Some(kind) if kind.contains("x-www-form-urlencoded") => Self::Form,
-            Some(_) => Self::None,
-            None if template.trim_start().starts_with(['{', '[']) => Self::Json,
-            None => Self::None,
+    /// The way for a body of this content type.
+    pub fn of_type(content_type: &str) -> Self {
+        let kind = content_type.to_ascii_lowercase();
+        if kind.contains("json") {
+            Self::Json
+        } else if kind.contains("x-www-form-urlencoded") {
+            Self::Form
+        } else {
+            Self::None
         }
     }
 
@@ -88,11 +88,33 @@ pub fn render(
         let name = inner[..end].trim();
         let value = value(name, notification, extra)
             .ok_or_else(|| format!("`{{{{{name}}}}}` is not one of {}", known(extra)))?;
+        // Without quotes around it, the object itself is meant.
+        let bare = name == "labels" && !out.trim_end().ends_with('"');
+        let escape = if bare && escape == Escape::Json { Escape::None } else { escape };
         out.push_str(&escape.apply(&value));
         rest = &inner[end + 2..];
     }
     out.push_str(rest);
     Ok(out)
+}
+
+/// Fills in a template whose way of escaping is `declared`, or follows from what the filled
+/// template is: a JSON object or array, or any text. Gives the body and the way.
+pub fn fill(
+    template: &str,
+    declared: Option<Escape>,
+    notification: &Notification,
+    extra: Extra<'_>,
+) -> Result<(String, Escape), String> {
+    if let Some(escape) = declared {
+        return Ok((render(template, escape, notification, extra)?, escape));
+    }
+    let body = render(template, Escape::Json, notification, extra)?;
+    let value = serde_json::from_str::<serde_json::Value>(&body);
+    if value.is_ok_and(|value| value.is_object() || value.is_array()) {
+        return Ok((body, Escape::Json));
+    }
+    Ok((render(template, Escape::None, notification, extra)?, Escape::None))
 }
 
 fn known(extra: Extra<'_>) -> String {
@@ -121,6 +143,7 @@ fn value(name: &str, notification: &Notification, extra: Extra<'_>) -> Option<St
         "threshold" => number(item.threshold),
         "timestamp" => rfc3339(item.timestamp_ms),
         "title" => notification.title(),
+        "labels" => item.labels.to_json(),
         "count" => notification.items.len().to_string(),
         _ => return None,
     })
@@ -136,8 +159,8 @@ fn number(value: f64) -> String {
 /// # Errors
 ///
 /// What [`render`] says, or that the body would be no JSON although its content type is.
-pub fn check(template: &str, escape: Escape, extra: Extra<'_>) -> Result<(), String> {
-    let body = render(template, escape, &Notification::test(0, "\"check\""), extra)?;
+pub fn check(template: &str, declared: Option<Escape>, extra: Extra<'_>) -> Result<(), String> {
+    let (body, escape) = fill(template, declared, &Notification::test(0, "\"check\""), extra)?;
     if escape == Escape::Json
         && let Err(error) = serde_json::from_str::<serde_json::Value>(&body)
     {
@@ -174,12 +197,27 @@ mod tests {
 
     #[test]
     fn a_template_that_can_not_work_is_refused_by_what_is_wrong() {
-        let json = Escape::Json;
+        let json = Some(Escape::Json);
         assert!(check("{{agent}}", json, &[]).unwrap_err().contains("`{{agent}}` is not one of"));
         assert!(check("{\"a\": \"{{agent_id\"}", json, &[]).unwrap_err().contains("has no `}}`"));
         assert!(check("{\"a\": {{agent_id}}}", json, &[]).unwrap_err().contains("not valid JSON"));
         assert_eq!(check("{\"a\": \"{{phone}}\"}", json, &[("phone", "1")]), Ok(()));
-        assert_eq!(Escape::for_body(None, " {\"a\""), json);
-        assert_eq!(Escape::for_body(Some("text/plain"), "{"), Escape::None);
+        assert_eq!(check("[{{severity}}] {{agent_id}}", None, &[]), Ok(()), "it is plain text");
+    }
+
+    #[test]
+    fn without_a_declared_type_the_filled_template_decides() {
+        let notification = notification(vec![item("web \"1\"", "m")]);
+        let fill = |template, declared| fill(template, declared, &notification, &[]).unwrap();
+        let plain = fill("{{agent_id}}: {{labels}}", None);
+        assert_eq!(plain, ("web \"1\": {\"mount\":\"/\"}".to_owned(), Escape::None));
+        assert_eq!(fill("[{{severity}}] x", None).1, Escape::None);
+        let (body, escape) =
+            fill("{\"a\":\"{{agent_id}}\",\"l\":{{labels}},\"t\":\"{{labels}}\"}", None);
+        assert_eq!(escape, Escape::Json);
+        let parsed: serde_json::Value = serde_json::from_str(&body).unwrap();
+        let text = "{\"mount\":\"/\"}";
+        assert_eq!(parsed, json!({"a": "web \"1\"", "l": {"mount": "/"}, "t": text}));
+        assert_eq!(fill("{\"a\": 1}", Some(Escape::None)).1, Escape::None);
     }
 }

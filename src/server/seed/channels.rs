@@ -181,7 +181,7 @@ mod tests {
         let sms = r#"{"channels": [
             {"name": "s", "channel_type": "sms",
              "config": {"gateway_url": "https://sms.example.com/"}},
-            {"name": "h", "channel_type": "webhook", "config": {}},
+            {"name": "h", "channel_type": "webhook", "config": {"url": "https://h.example/"}},
             {"name": "x", "channel_type": "pager", "config_json": "{}"},
             {"name": "y", "chanel_type": "webhook", "config": {}}],
             "silence_windows": [{"start_time": "1", "end_time": "02:00"}]}"#;

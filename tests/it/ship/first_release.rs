@@ -154,7 +154,7 @@ fn the_fields_of_the_tables_are_those_that_are_needed() {
         ("sms", json!({"gateway_url": "http://127.0.0.1/", "api_key": "k"})),
         ("dingtalk", json!({"webhook_url": "http://127.0.0.1/"})),
         ("weixin", json!({"webhook_url": "http://127.0.0.1/"})),
-        ("webhook", json!({})),
+        ("webhook", json!({"url": "http://127.0.0.1/"})),
     ];
     let seed = server.dir.path().join("channels.seed.json");
     let init = |server: &Server, channel: &Value| {

@@ -110,7 +110,7 @@ fn a_rule_that_is_made_later_knows_who_has_spoken() {
     shard.tick(61_000);
     assert_eq!(happened(&mut shard), [("web".to_owned(), TransitionKind::Fired)]);
     shard.set_rules(rules(&[]), Arc::default(), 62_000);
-    assert_eq!(happened(&mut shard), [("web".to_owned(), TransitionKind::Retired)]);
+    assert_eq!(happened(&mut shard), [("web".to_owned(), TransitionKind::Ended)]);
 }
 
 #[test]

@@ -145,10 +145,24 @@ pub struct RuleType {
 }
 
 /// Fields of every type's configuration.
-pub const COMMON: &[Field] = &[Field::optional(
-    "labels",
-    "Globs by label name that a series' labels must match, such as {\"mount\": \"/data*\"}.",
-)];
+pub const COMMON: &[Field] = &[
+    Field::optional(
+        "labels",
+        "Globs by label name that a series' labels must match, such as {\"mount\": \"/data*\"}.",
+    ),
+    Field::optional(
+        "refire_secs",
+        "The most that is left of `silence_secs` after a recovery was sent. Default: 600.",
+    ),
+    Field::optional(
+        "keep_firing_secs",
+        "Seconds without a breach before a firing alert ends. Default: 0.",
+    ),
+    Field::optional(
+        "stale_secs",
+        "Seconds without points, while the agent reports, after which the alert of a series ends. Default: 600, or three of its intervals.",
+    ),
+];
 
 /// Every rule type: a new one is one file and one row.
 pub const TABLE: &[RuleType] = &[
@@ -186,11 +200,28 @@ pub fn evaluator(
 
 /// A number as people read it: at most two decimals, more for small ones.
 pub fn number(value: f64) -> String {
+    decimals(value, if value.abs() < 1.0 { 4 } else { 2 })
+}
+
+/// Two numbers with as many decimals as show that they differ.
+pub fn numbers(value: f64, other: f64) -> (String, String) {
+    let (short, other_short) = (number(value), number(other));
+    if short != other_short || value == other {
+        return (short, other_short);
+    }
+    let differ = (3..=9)
+        .map(|count| (decimals(value, count), decimals(other, count)))
+        .find(|(value, other)| value != other);
+    // `Display` of a number is the shortest text that is read back as it.
+    differ.unwrap_or_else(|| (value.to_string(), other.to_string()))
+}
+
+fn decimals(value: f64, count: i32) -> String {
     let size = value.abs();
     if size >= 1e15 || (size > 0.0 && size < 1e-4) {
         return format!("{value:e}");
     }
-    let scale = if size < 1.0 { 1e4 } else { 1e2 };
+    let scale = 10_f64.powi(count);
     let rounded = (value * scale).round() / scale;
     // Negative zero reads badly.
     format!("{}", if rounded == 0.0 { 0.0 } else { rounded })
@@ -224,6 +255,15 @@ mod tests {
                 assert!(!COMMON.iter().any(|common| common.name == field.name), "{}", field.name);
             }
         }
+    }
+
+    #[test]
+    fn two_numbers_that_differ_read_differently() {
+        assert_eq!(numbers(90.001, 90.0), ("90.001".to_owned(), "90".to_owned()));
+        assert_eq!(numbers(0.99996, 1.0), ("0.99996".to_owned(), "1".to_owned()));
+        assert_eq!(numbers(95.2, 90.0), ("95.2".to_owned(), "90".to_owned()));
+        let (value, bound) = numbers(90.000_000_000_000_03, 90.0);
+        assert_ne!(value, bound);
     }
 
     #[test]

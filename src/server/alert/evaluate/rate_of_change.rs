@@ -4,7 +4,7 @@
 //! From 0 there is no percentage, so a window that starts at 0 says nothing.
 
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, span,
+    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, numbers, span,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -95,13 +95,12 @@ impl Evaluator for RateOfChange {
         let (first, now) = (evaluation.aside, evaluation.value);
         let change = (now - first) / first.abs() * 100.0;
         let verb = if change < 0.0 { "fell" } else { "rose" };
+        let (change, bound) = numbers(change.abs(), self.percent);
         format!(
-            "{subject} {verb} by {}% within {}, from {} to {}, more than {}%",
-            number(change.abs()),
+            "{subject} {verb} by {change}% within {}, from {} to {}, more than {bound}%",
             span(self.window_ms),
             number(first),
             number(now),
-            number(self.percent)
         )
     }
 }

@@ -1,7 +1,7 @@
 //! `threshold`: every point of a time is over, or under, a value.
 
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, span,
+    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, numbers, span,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -113,7 +113,7 @@ impl Evaluator for Threshold {
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {
-        let (value, bound) = (number(evaluation.value), number(self.value));
+        let (value, bound) = numbers(evaluation.value, self.value);
         let mut text = format!("{subject} is {value}, {} {bound}", self.operator.words());
         if self.hold_ms > 0 {
             text.push_str(&format!(" for {}", span(self.hold_ms)));

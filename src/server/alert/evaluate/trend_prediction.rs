@@ -83,12 +83,16 @@ struct Line {
 
 /// Least squares. Sums are taken around the means, so that large times and values lose nothing.
 fn line(window: &Window, now_ms: i64) -> Option<Line> {
-    let count = window.len() as f64;
+    line_of(window.iter(), now_ms)
+}
+
+fn line_of(points: impl Iterator<Item = (i64, f64)> + Clone, now_ms: i64) -> Option<Line> {
+    let count = points.clone().count() as f64;
     let time = |at_ms: i64| at_ms.saturating_sub(now_ms) as f64;
-    let (sum_t, sum_v) = window.iter().fold((0.0, 0.0), |(t, v), (at, x)| (t + time(at), v + x));
+    let (sum_t, sum_v) = points.clone().fold((0.0, 0.0), |(t, v), (at, x)| (t + time(at), v + x));
     let (mean_t, mean_v) = (sum_t / count, sum_v / count);
     let (mut tt, mut tv, mut vv) = (0.0, 0.0, 0.0);
-    for (at, value) in window.iter() {
+    for (at, value) in points {
         let (t, v) = (time(at) - mean_t, value - mean_v);
         (tt, tv, vv) = (tt + t * t, tv + t * v, vv + v * v);
     }
@@ -98,7 +102,34 @@ fn line(window: &Window, now_ms: i64) -> Option<Line> {
     (found.slope.is_finite() && found.now.is_finite() && fit.is_finite()).then_some(found)
 }
 
+/// Whether both halves of the window lead the same way at a like pace. A step, or a saw-tooth's
+/// last tooth, may fit a line as well as a trend does, but only one of its halves has the slope.
+fn is_steady(window: &Window, whole: Line, now_ms: i64) -> bool {
+    let Some((oldest_ms, _)) = window.oldest() else { return false };
+    let middle_ms = oldest_ms.midpoint(now_ms);
+    let halves = [(i64::MIN, middle_ms), (middle_ms, i64::MAX)].map(|(from_ms, to_ms)| {
+        let half = window.iter().filter(|(at_ms, _)| (from_ms..to_ms).contains(at_ms));
+        line_of(half, now_ms)
+    });
+    halves.iter().all(|half| {
+        half.is_some_and(|half| {
+            (SLOPE_SHARE_MIN..=SLOPE_SHARE_MAX).contains(&(half.slope / whole.slope))
+        })
+    })
+}
+
+/// Points of less time than this are no trend, milliseconds.
+const SPAN_MS_MIN: i64 = 300_000;
+/// The slope of each half of the window, as a share of the whole's.
+const SLOPE_SHARE_MIN: f64 = 0.4;
+const SLOPE_SHARE_MAX: f64 = 2.5;
+
 impl TrendPrediction {
+    /// The time that the points must span: a twelfth of the window, and five minutes or half of it.
+    fn span_ms_min(&self) -> i64 {
+        (self.window_ms / 12).max(SPAN_MS_MIN.min(self.window_ms / 2))
+    }
+
     /// Whether the threshold is above. An alert knows the side that it came from: a value that has
     /// reached the threshold is not one that leads away from it.
     fn rises(&self, line: Line, window: &Window, now_ms: i64, from: Option<f64>) -> bool {
@@ -139,12 +170,14 @@ impl Evaluator for TrendPrediction {
         let reached = |value: f64| {
             if rises { value >= self.threshold } else { value <= self.threshold }
         };
-        // What was foreseen has come: that is no recovery, however the line goes on.
-        let clear = if reached(sample.value) {
-            Evaluation { condition: Condition::Between, ..clear }
-        } else {
-            clear
-        };
+        // What was predicted has happened: the alert goes on, whatever the line says now.
+        if reached(sample.value) {
+            let known = from.is_some()
+                || !matches!(self.direction, Direction::Auto)
+                || line.fit >= self.min_fit && is_steady(window, line, sample.at_ms);
+            let condition = if known { Condition::Breach } else { Condition::Between };
+            return Evaluation { condition, predicted_breach_ms: None, ..clear };
+        }
         let away = if rises { line.slope <= 0.0 } else { line.slope >= 0.0 };
         // A little room, so that a fit or a date at its edge does not start and end an alert by
         // turns.
@@ -156,7 +189,10 @@ impl Evaluator for TrendPrediction {
         if left_ms > horizon_ms * 1.1 {
             return clear;
         }
-        let breach = line.fit >= self.min_fit && left_ms <= horizon_ms;
+        let breach = line.fit >= self.min_fit
+            && left_ms <= horizon_ms
+            && window.span_ms() >= self.span_ms_min()
+            && is_steady(window, line, sample.at_ms);
         let condition = if breach { Condition::Breach } else { Condition::Between };
         // It is at most the horizon and a tenth, which is days.
         let breach_ms = sample.at_ms.saturating_add(left_ms as i64);
@@ -164,7 +200,10 @@ impl Evaluator for TrendPrediction {
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {
-        let when = evaluation.predicted_breach_ms.unwrap_or_default();
+        let Some(when) = evaluation.predicted_breach_ms else {
+            let (value, bound) = (number(evaluation.value), number(self.threshold));
+            return format!("{subject} is {value} and has reached {bound}");
+        };
         // To the second: a forecast is no better than that.
         let when = rfc3339(when - when.rem_euclid(1_000));
         format!(

@@ -87,15 +87,57 @@ fn a_changed_rule_keeps_the_state_of_the_others() {
     shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), 1_000, 95.0)]), 1_000);
     assert_eq!(happened(&mut shard).len(), 2);
     shard.set_rules(rules(&[disk(80.0), cpu()]), Arc::default(), 2_000);
-    let ended = shard.take_changes();
-    assert_eq!(ended.len(), 1);
-    assert_eq!(ended[0].transition.kind, TransitionKind::Retired);
-    assert!(ended[0].transition.notification.is_none(), "the end is quiet");
-    assert!(ended[0].row.is_none() && ended[0].active.is_none());
+    let kept = shard.take_changes();
+    assert_eq!(kept.len(), 1);
+    assert_eq!(kept[0].transition.kind, TransitionKind::Kept);
+    assert!(kept[0].transition.notification.is_none(), "it still fires, and says nothing");
+    assert_eq!(kept[0].active.as_ref().unwrap().threshold, 80.0);
     shard.points("web", each(&[point(9, "cpu.usage", Labels::none(), 3_000, 95.0)]), 3_000);
     assert!(happened(&mut shard).is_empty(), "the other rule goes on firing, and says nothing");
     shard.points("web", each(&mounts(3_000, &[85.0])), 3_000);
-    assert_eq!(happened(&mut shard).len(), 1, "the changed rule begins anew");
+    assert!(happened(&mut shard).is_empty(), "85 is over 80");
+    shard.points("web", each(&mounts(4_000, &[75.0])), 4_000);
+    assert_eq!(happened(&mut shard)[0].1, TransitionKind::Resolved);
+    shard.points("web", each(&mounts(5_000, &[85.0])), 5_000);
+    assert_eq!(happened(&mut shard).len(), 1);
+    shard.set_rules(rules(&[disk(90.0), cpu()]), Arc::default(), 6_000);
+    let ended = shard.take_changes();
+    let (event, kind) = ended[0].transition.notification.as_ref().unwrap();
+    assert_eq!(*kind, crate::server::alert::NotifyKind::Ended);
+    assert!(event.message.contains("is 85: the rule was changed and no longer fires"), "{event:?}");
+}
+
+#[test]
+fn a_series_that_ends_ends_its_alert_while_its_agent_reports() {
+    let mut shard = Shard::new(rules(&[disk(90.0)]));
+    for secs in 0..=10_i64 {
+        shard.points("web", each(&mounts(secs * 10_000, &[95.0, 96.0])), secs * 10_000);
+    }
+    assert_eq!(happened(&mut shard).len(), 2);
+    for secs in 11..=69_i64 {
+        shard.points("web", each(&mounts(secs * 10_000, &[95.0])), secs * 10_000);
+        shard.tick(secs * 10_000);
+    }
+    assert!(happened(&mut shard).is_empty(), "ten minutes have not passed");
+    for secs in 70..=72_i64 {
+        shard.points("web", each(&mounts(secs * 10_000, &[95.0])), secs * 10_000);
+        shard.tick(secs * 10_000);
+    }
+    let changes = shard.take_changes();
+    assert_eq!(changes.len(), 1);
+    let (event, _) = changes[0].transition.notification.as_ref().unwrap();
+    assert_eq!(
+        event.message,
+        "disk.used_percent{mount=\"/1\"} on web is no longer reported (rule disk)"
+    );
+    for secs in 73..=400_i64 {
+        shard.tick(secs * 10_000);
+    }
+    assert!(happened(&mut shard).is_empty(), "a host that is down keeps its alerts");
+    assert_eq!(shard.end_agent("web", "agent removed", 4_000_000), 1);
+    let changes = shard.take_changes();
+    let (event, _) = changes[0].transition.notification.as_ref().unwrap();
+    assert!(event.message.ends_with("on web ended: agent removed (rule disk)"), "{event:?}");
 }
 
 #[test]
@@ -110,7 +152,7 @@ fn a_new_name_or_severity_keeps_the_alert_and_a_disabled_rule_ends_it() {
     assert!(happened(&mut shard).is_empty());
     louder["enabled"] = json!(false);
     shard.set_rules(rules(&[louder]), Arc::default(), 3_000);
-    assert_eq!(happened(&mut shard), [("{}".to_owned(), TransitionKind::Retired)]);
+    assert_eq!(happened(&mut shard), [("{}".to_owned(), TransitionKind::Ended)]);
     shard.points("web", each(&cpu_point(4_000)), 4_000);
     assert!(happened(&mut shard).is_empty());
 }

@@ -30,11 +30,12 @@ fn a_rule_of_the_api_is_in_force_at_once_and_outlives_the_process() {
     let process = world.start(10);
     assert_eq!(process.alerts.rule(&rule.id).unwrap().draft, rule.draft);
     assert_eq!(process.alerts.rule("low-disk").unwrap().id, rule.id);
-    let fired = process.alerts.active()[0].id.clone();
+    assert_eq!(process.alerts.active().len(), 1);
     process.alerts.delete_rule(&rule.id).unwrap();
-    assert_eq!(*world.notifier.forgotten.lock(), [fired], "what waits to be told is dropped");
+    let reason = "cpu.usage on web ended: the rule was deleted (rule low-disk)";
+    assert_eq!(*world.notifier.ended.lock(), [reason]);
     assert!(process.alerts.active().is_empty(), "its alert ends with it");
-    assert_eq!(world.notified().len(), 1, "and nobody is told");
+    assert_eq!(world.notified().len(), 1, "it is no recovery");
     assert!(matches!(process.alerts.rule("low-disk"), Err(AlertError::NotFound(..))));
 }
 

@@ -94,6 +94,39 @@ pub fn forget_told(
     Ok(())
 }
 
+/// Notes which recipients of a channel missed the firing of an alert.
+pub fn set_missed(
+    tx: &Transaction<'_>,
+    alert_key: &str,
+    channel_id: &str,
+    recipient: &str,
+) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("INSERT OR IGNORE INTO notification_missed VALUES (?1, ?2, ?3)")?
+        .execute([alert_key, channel_id, recipient])?;
+    Ok(())
+}
+
+/// Recipients of a channel who missed the firing of an alert.
+pub fn missed(
+    db: &Connection,
+    alert_key: &str,
+    channel_id: &str,
+) -> Result<Vec<String>, rusqlite::Error> {
+    let sql = "SELECT recipient FROM notification_missed WHERE alert_key = ?1 AND channel_id = ?2";
+    db.prepare_cached(sql)?.query_map([alert_key, channel_id], |row| row.get(0))?.collect()
+}
+
+/// Forgets who missed the firing of an alert: it fires again, or its end was sent.
+pub fn forget_missed(
+    tx: &Transaction<'_>,
+    alert_key: &str,
+    channel_id: &str,
+) -> Result<(), rusqlite::Error> {
+    tx.prepare_cached("DELETE FROM notification_missed WHERE alert_key = ?1 AND channel_id = ?2")?
+        .execute([alert_key, channel_id])?;
+    Ok(())
+}
+
 /// A notification that waits for one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Waiting {

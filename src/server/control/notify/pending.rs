@@ -12,7 +12,7 @@ pub struct Pending {
     /// When it is due, Unix milliseconds.
     pub due_ms: i64,
     /// Whether a silence window holds it back already.
-    pub silenced: bool,
+    pub suppressed: bool,
     /// The event as JSON.
     pub event: String,
 }
@@ -29,7 +29,7 @@ pub struct Group {
 }
 
 /// Queues a notice.
-pub fn add_notice(
+pub fn add(
     tx: &Transaction<'_>,
     group: &Group,
     alert_key: &str,
@@ -46,15 +46,35 @@ pub fn add_notice(
 
 /// Removes what still waits about an alert; gives the earliest time at which a firing of it that
 /// no window holds back was due.
-pub fn drop_notices(tx: &Transaction<'_>, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
+pub fn remove_of(tx: &Transaction<'_>, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
     let due = firing_due(tx, alert_key)?;
     tx.prepare_cached("DELETE FROM notices WHERE alert_key = ?1")?.execute([alert_key])?;
     Ok(due)
 }
 
 /// Removes firings of an alert that a silence window holds back.
-pub fn drop_silenced(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
-    let sql = "DELETE FROM notices WHERE alert_key = ?1 AND state = 'silenced' AND kind = 'firing'";
+pub fn remove_held(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+    let sql = "DELETE FROM notices WHERE alert_key = ?1 AND state <> 'waiting' AND kind = 'firing'";
+    tx.prepare_cached(sql)?.execute([alert_key])?;
+    Ok(())
+}
+
+/// Removes recoveries of an alert that fires again.
+pub fn remove_recoveries(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+    let sql = "DELETE FROM notices WHERE alert_key = ?1 AND kind = 'resolved'";
+    tx.prepare_cached(sql)?.execute([alert_key])?;
+    Ok(())
+}
+
+/// Whether a recovery of the alert is pending.
+pub fn recovers(db: &Connection, alert_key: &str) -> Result<bool, rusqlite::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM notices WHERE alert_key = ?1 AND kind = 'resolved')";
+    db.prepare_cached(sql)?.query_row([alert_key], |row| row.get(0))
+}
+
+/// Marks the firing of an alert as held back by its repeat interval.
+pub fn hold(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+    let sql = "UPDATE notices SET state = 'held' WHERE alert_key = ?1 AND kind = 'firing'";
     tx.prepare_cached(sql)?.execute([alert_key])?;
     Ok(())
 }
@@ -102,7 +122,7 @@ pub fn group_notices(
                     id: row.get(0)?,
                     alert_key: row.get(1)?,
                     due_ms: row.get(2)?,
-                    silenced: row.get(3)?,
+                    suppressed: row.get(3)?,
                     event: row.get(4)?,
                 })
             },
@@ -128,12 +148,12 @@ pub fn put_off(
 pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<(), rusqlite::Error> {
     let waiting = "UPDATE notices SET due_ms = ?1 WHERE state = 'waiting' AND due_ms > ?1";
     tx.execute(waiting, [due_ms_max])?;
-    tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;
+    tx.execute("UPDATE notices SET due_ms = ?1 WHERE state <> 'waiting'", [now_ms])?;
     Ok(())
 }
 
 /// Removes a notice that has been routed.
-pub fn drop_notice(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
+pub fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
     tx.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
     Ok(())
 }

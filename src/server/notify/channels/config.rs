@@ -45,6 +45,8 @@ pub enum FieldKind {
     Host,
     /// 1 to 65535.
     Port,
+    /// A whole number in a range.
+    Number(u64, u64),
     /// A mail address.
     Address,
     /// One of these words.
@@ -94,6 +96,11 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
     if field.kind == FieldKind::Port {
         let fits = value.as_u64().is_some_and(|port| (1..=65_535).contains(&port));
         return if fits { Ok(()) } else { Err(format!("must be a port, 1 to 65535, is {value}")) };
+    }
+    if let FieldKind::Number(least, most) = field.kind {
+        let fits = value.as_u64().is_some_and(|number| (least..=most).contains(&number));
+        let wrong = || format!("must be a whole number from {least} to {most}, is {value}");
+        return if fits { Ok(()) } else { Err(wrong()) };
     }
     if field.kind == FieldKind::Headers {
         return check_headers(value);

@@ -23,18 +23,17 @@ pub const TYPE: ChannelType = ChannelType {
     send,
 };
 
-/// Bytes of a message's text; the robot takes 20,000 for the whole body.
-const TEXT_BYTES_MAX: usize = 16_000;
+/// Bytes of a message's text, and of the whole body, which the robot limits to 20,000.
+const BYTES_MAX: (usize, usize) = (16_000, 19_900);
 /// What a query's value may hold as it is.
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn send(sending: &Sending<'_>, url: &str) -> Attempt {
-    let body = json!({
-        "msgtype": "markdown",
-        "markdown": {
-            "title": sending.notification.title(),
-            "text": robot::markdown(sending, TEXT_BYTES_MAX),
-        },
+    let body = robot::fitting(sending, BYTES_MAX, |text| {
+        json!({
+            "msgtype": "markdown",
+            "markdown": {"title": sending.notification.title(), "text": text},
+        })
     });
     match some_text(sending.config, "secret") {
         Some(secret) => robot::post(sending, &signed(url, secret, sending.now_ms), &body),

@@ -78,6 +78,7 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
         }
         Ok(Err(error)) => {
             outcome.unreachable = error.status().is_none();
+            outcome.permanent = error.is_permanent();
             outcome.error_code = error.status().map(|code| code.to_string());
             outcome.error = Some(explain(&error, sending.client.timeout()));
             if error.status().is_some() {

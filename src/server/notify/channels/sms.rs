@@ -29,14 +29,14 @@ const TEXT_BYTES_MAX: usize = 480;
 
 fn check(config: &Config) -> Result<(), String> {
     let Some(template) = some_text(config, "body_template") else { return Ok(()) };
-    let extra = [("phone", "1"), ("text", "t"), ("api_key", "k")];
-    template::check(template, escape(config, template), &extra)
+    let extra = [("phone", "1"), ("to", "1"), ("text", "t"), ("api_key", "k")];
+    template::check(template, escape(config), &extra)
         .map_err(|why| format!("config_json: body_template: {why}"))
 }
 
-fn escape(config: &Config, template: &str) -> Escape {
+fn escape(config: &Config) -> Option<Escape> {
     let headers = headers(config);
-    Escape::for_body(content_type(&headers), template)
+    content_type(&headers).map(Escape::of_type)
 }
 
 /// `[CRITICAL] Disk full: web-1: 96.5 % of / is used`.
@@ -51,15 +51,15 @@ fn send(sending: &Sending<'_>, phone: &str) -> Attempt {
     let mut headers = headers(sending.config);
     let mut default_type = "application/json";
     let body = match some_text(sending.config, "body_template") {
-        None => json!({"phone": phone, "message": message}).to_string(),
+        None => json!({"phone": phone, "to": phone, "message": message}).to_string(),
         Some(template) => {
-            let extra = [("phone", phone), ("text", &message), ("api_key", key)];
-            let escape = escape(sending.config, template);
-            if escape == Escape::None {
-                default_type = "text/plain; charset=utf-8";
-            }
-            match template::render(template, escape, sending.notification, &extra) {
-                Ok(body) => body,
+            let extra = [("phone", phone), ("to", phone), ("text", &message), ("api_key", key)];
+            match template::fill(template, escape(sending.config), sending.notification, &extra) {
+                Ok((body, Escape::Json)) => body,
+                Ok((body, _)) => {
+                    default_type = "text/plain; charset=utf-8";
+                    body
+                }
                 Err(why) => return Attempt::not_sent(format!("body_template: {why}")),
             }
         }

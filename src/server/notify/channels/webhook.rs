@@ -20,15 +20,19 @@ pub const TYPE: ChannelType = ChannelType {
         Field::optional("url", FieldKind::Url),
         Field::optional("body_template", FieldKind::Template),
         Field::optional("headers", FieldKind::Headers),
+        Field::optional("max_body_bytes", FieldKind::Number(1_000, BODY_BYTES_MAX)),
     ],
     check,
     targets,
     send,
 };
 
+/// Bytes of a body, where the channel names no limit.
+const BODY_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 fn check(config: &Config) -> Result<(), String> {
     let Some(template) = some_text(config, "body_template") else { return Ok(()) };
-    template::check(template, escape(config, template), &[])
+    template::check(template, escape(config), &[])
         .map_err(|why| format!("config_json: body_template: {why}"))
 }
 
@@ -47,23 +51,28 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
     let (body, default_type) = match some_text(sending.config, "body_template") {
         None => (default_body(sending.notification).to_string(), "application/json"),
         Some(template) => {
-            let escape = escape(sending.config, template);
-            match template::render(template, escape, sending.notification, &[]) {
+            let declared = escape(sending.config);
+            match template::fill(template, declared, sending.notification, &[]) {
                 Err(why) => return Attempt::not_sent(format!("body_template: {why}")),
-                Ok(body) if escape == Escape::Json => (body, "application/json"),
-                Ok(body) => (body, "text/plain; charset=utf-8"),
+                Ok((body, Escape::Json)) => (body, "application/json"),
+                Ok((body, _)) => (body, "text/plain; charset=utf-8"),
             }
         }
     };
+    let limit = sending.config.get("max_body_bytes").and_then(Value::as_u64);
+    let limit = usize::try_from(limit.unwrap_or(BODY_BYTES_MAX)).unwrap_or(usize::MAX);
+    if body.len() > limit && sending.notification.items.len() > 1 {
+        return Attempt::too_large(body.len(), limit);
+    }
     if content_type(&headers).is_none() {
         headers.push(("Content-Type".to_owned(), default_type.to_owned()));
     }
     sending.client.post(url, &headers, &body)
 }
 
-fn escape(config: &Config, template: &str) -> Escape {
+fn escape(config: &Config) -> Option<Escape> {
     let headers = headers(config);
-    Escape::for_body(content_type(&headers), template)
+    content_type(&headers).map(Escape::of_type)
 }
 
 /// The content type among the headers.
@@ -75,7 +84,16 @@ pub fn content_type(headers: &[(String, String)]) -> Option<&str> {
 /// The body without a template; `docs/channels.md` shows it.
 pub fn default_body(notification: &Notification) -> Value {
     let status = notification.kind.name();
+    let first = notification.items.first();
     json!({
+        // Of the first alert, as the first releases had them.
+        "alert_id": first.map(|item| &item.id),
+        "agent_id": first.map(|item| &item.agent_id),
+        "metric": first.map(|item| &item.metric_name),
+        "value": first.map(|item| item.value),
+        "threshold": first.map(|item| item.threshold),
+        "timestamp": first.map(|item| rfc3339(item.timestamp_ms)),
+        "labels": first.map(|item| item.labels.to_map()),
         "notification_id": notification.id,
         "status": status,
         "severity": notification.severity.name(),

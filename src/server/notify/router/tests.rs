@@ -10,8 +10,8 @@ use super::*;
 use crate::base::clock::{DAY_MS, HOUR_MS};
 use crate::model::alert::AlertStatus;
 use crate::model::series::Labels;
-use crate::server::control::notify::SCHEMA;
 use crate::server::control::notify::silence::SilenceRow;
+use crate::server::control::notify::{SCHEMA, SCHEMA_2};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -61,6 +61,7 @@ struct Bench<'a> {
 impl<'a> Bench<'a> {
     fn new(db: &'a mut Connection, window_ms: i64, silence: bool) -> Self {
         db.execute_batch(SCHEMA).unwrap();
+        db.execute_batch(SCHEMA_2).unwrap();
         let tx = db.transaction().unwrap();
         let channel = ChannelRow {
             id: "c".to_owned(),
@@ -97,7 +98,11 @@ impl<'a> Bench<'a> {
     }
 
     fn note(&self, event: &AlertEvent, kind: Kind) {
-        self.routing.note(&self.tx, event, kind, self.now_ms).unwrap();
+        let done = match kind {
+            Kind::Resolved => self.routing.recover(&self.tx, event, self.now_ms),
+            _ => self.routing.fire(&self.tx, event, self.now_ms),
+        };
+        done.unwrap();
     }
 
     /// What the channel is notified of each agent, in order.

@@ -40,6 +40,8 @@ impl Request {
 pub enum Act {
     /// Answer with this status and body.
     Answer(u16, String),
+    /// Answer with this status and this header.
+    Header(u16, &'static str),
     /// Answer 302 to this address.
     Redirect(String),
     /// Answer 200, promise more than is sent, and close.
@@ -138,6 +140,9 @@ fn serve<S: Read + Write>(
             "HTTP/1.1 {status} Said\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         ),
+        Act::Header(status, header) => {
+            format!("HTTP/1.1 {status} Said\r\n{header}\r\nContent-Length: 0\r\n\r\n")
+        }
         Act::Redirect(to) => {
             format!("HTTP/1.1 302 Found\r\nLocation: {to}\r\nContent-Length: 0\r\n\r\n")
         }

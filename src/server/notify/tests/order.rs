@@ -59,7 +59,7 @@ fn a_recipient_who_is_ill_keeps_no_other_from_later_messages_and_hears_all_in_or
 #[test]
 fn one_alert_that_is_refused_holds_up_no_other_of_its_rule() {
     let endpoint = Endpoint::start(|request, _| match request.body.contains("web-1") {
-        true => Act::Answer(400, "I know no web-1".to_owned()),
+        true => Act::Answer(503, "not now, web-1".to_owned()),
         false => Act::ok(),
     });
     let rig = rig();
@@ -113,6 +113,9 @@ fn who_heard_of_a_firing_hears_of_the_recovery_although_others_were_given_up() {
     rig.recover("web-1");
     well.wait(2);
     assert_eq!(taken(&well), ["firing \"web-1\"", "resolved \"web-1\""]);
+    rig.wait_empty();
+    let resolved = taken(&ill).iter().filter(|text| text.starts_with("resolved")).count();
+    assert_eq!(resolved, 0, "who missed the firing hears of no recovery");
 }
 
 #[test]

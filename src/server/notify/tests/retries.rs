@@ -22,7 +22,7 @@ fn attempts(rig: &Rig, count: usize) -> Vec<logs::LogRow> {
 fn a_endpoint_that_fails_at_first_gets_the_message_in_the_end() {
     let endpoint = Endpoint::start(|_, number| match number {
         0 => Act::Answer(500, "out of order".to_owned()),
-        1 => Act::HalfWay,
+        1 => Act::Answer(503, "soon".to_owned()),
         2 => Act::Close,
         _ => Act::ok(),
     });
@@ -38,7 +38,7 @@ fn a_endpoint_that_fails_at_first_gets_the_message_in_the_end() {
     assert_eq!(rows[0].http_status_code, Some(500));
     assert_eq!(rows[0].response_body.as_deref(), Some("out of order"));
     assert_eq!(rows[0].error_message.as_deref(), Some("the endpoint answered HTTP 500"));
-    assert!(rows[1].error_message.as_deref().unwrap().contains("broke off"), "{rows:?}");
+    assert_eq!(rows[1].http_status_code, Some(503));
     assert_eq!(rows[3].error_message, None);
     let ids: Vec<Value> = endpoint
         .requests()
@@ -46,6 +46,89 @@ fn a_endpoint_that_fails_at_first_gets_the_message_in_the_end() {
         .map(|request| request.json()["notification_id"].clone())
         .collect();
     assert!(ids.iter().all(|id| *id == ids[0]), "a receiver can tell a repeat");
+}
+
+#[test]
+fn a_2xx_whose_body_breaks_off_has_been_delivered() {
+    let endpoint = Endpoint::start(|_, _| Act::HalfWay);
+    let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+    rig.channel("webhook", json!({}), &[&endpoint.url("/hook")]);
+    rig.fire("web-1");
+    assert_eq!(rig.wait_logs(1)[0].status, "success");
+    rig.wait_empty();
+    assert_eq!(endpoint.requests().len(), 1);
+}
+
+#[test]
+fn what_never_succeeds_is_not_tried_again() {
+    for status in [400, 401, 404, 410, 501] {
+        let endpoint = Endpoint::start(move |_, _| Act::Answer(status, String::new()));
+        let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+        rig.channel("webhook", json!({}), &[&endpoint.url("/hook")]);
+        rig.fire("web-1");
+        let row = rig.wait_logs(1).remove(0);
+        let expected = format!("the endpoint answered HTTP {status}; not retried");
+        assert_eq!(row.error_message.as_deref(), Some(expected.as_str()));
+        rig.wait_empty();
+        rig.recover("web-1");
+        rig.advance_secs(600);
+        rig.wait_empty();
+        assert_eq!(endpoint.requests().len(), 1, "nobody has heard of it, so it has no end");
+    }
+}
+
+#[test]
+fn retry_after_is_honoured_within_an_hour() {
+    for (header, wait_secs) in [("Retry-After: 120", 120), ("Retry-After: 999999", 3_600)] {
+        let endpoint = Endpoint::start(move |_, number| match number {
+            0 => Act::Header(429, header),
+            _ => Act::ok(),
+        });
+        let rig = Rig::new(|config| config.aggregation_window_secs = 0);
+        rig.channel("webhook", json!({}), &[&endpoint.url("/hook")]);
+        rig.fire("web-1");
+        rig.wait_logs(1);
+        rig.advance_secs(wait_secs - 5);
+        rig.fire("web-2");
+        rig.advance_secs(4);
+        assert_eq!(endpoint.requests().len(), 1, "{header}");
+        rig.advance_secs(1);
+        endpoint.wait(2);
+    }
+}
+
+#[test]
+fn a_413_halves_until_it_fits_and_nothing_comes_twice() {
+    let endpoint = Endpoint::start(|request, number| match number {
+        5 => Act::Answer(500, String::new()),
+        _ if request.body.len() > 4_000 => Act::Answer(413, String::new()),
+        _ => Act::ok(),
+    });
+    let rig = Rig::new(|_| {});
+    rig.channel("webhook", json!({}), &[&endpoint.url("/hook")]);
+    let events = (0..40).map(|n| super::event(&format!("web-{n:02}"), Severity::Critical));
+    rig.tell(events.collect(), false);
+    rig.advance_secs(60);
+    let rows = attempts(&rig, 2);
+    assert_eq!(rows.last().unwrap().status, "success");
+    let taken: Vec<Value> = endpoint
+        .requests()
+        .iter()
+        .enumerate()
+        .filter(|(number, request)| *number != 5 && request.body.len() <= 4_000)
+        .map(|(_, request)| request.json())
+        .collect();
+    let agents: Vec<&str> = taken
+        .iter()
+        .flat_map(|body| body["alerts"].as_array().unwrap())
+        .map(|alert| alert["agent_id"].as_str().unwrap())
+        .collect();
+    let expected: Vec<String> = (0..40).map(|n| format!("web-{n:02}")).collect();
+    assert_eq!(agents, expected, "each once, in their order");
+    let mut ids: Vec<&str> =
+        taken.iter().map(|body| body["notification_id"].as_str().unwrap()).collect();
+    ids.dedup();
+    assert_eq!(ids.len(), taken.len(), "each part has an id of its own");
 }
 
 #[test]

@@ -22,6 +22,11 @@ pub const FEATURE_PACKED: &str = "packed";
 pub const META_AUTHORIZATION: &str = "authorization";
 /// Metadata key of the agent's id.
 pub const META_AGENT_ID: &str = "agent-id";
+/// Metadata key of a random text that is the same for the life of the agent's process: by it, a
+/// server tells two agents with one id apart.
+pub const META_INSTANCE: &str = "agent-instance";
+/// Metadata key of the boot id of the agent's host.
+pub const META_BOOT_ID: &str = "agent-boot-id";
 
 /// A batch as `ReportMetrics` takes it.
 pub fn batch_to_proto(batch: &Batch) -> pb::metrics::MetricBatchProto {

@@ -9,6 +9,7 @@ use crate::agent::buffer::SampleSet;
 use crate::agent::collectors::Collectors;
 use crate::agent::config::AgentConfig;
 use crate::agent::reporter::Stats;
+use crate::agent::timeline::Timeline;
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::rt::stop::Stop;
 
@@ -29,10 +30,11 @@ impl CollectLoop {
     pub(crate) fn run(&mut self, clock: &dyn Clock) {
         let mut collectors = Collectors::new(&self.config, self.stop.clone());
         // Rates need a reading before the first sample set.
-        let _ = collectors.collect(clock.now_ms());
-        let mut schedule = Schedule::new(self.interval_ms(), clock.now_ms());
+        let mut line = Timeline::new(clock.now());
+        let _ = collectors.collect(line.now_ms(clock.now()));
+        let mut schedule = Schedule::new(self.interval_ms(), line.now_ms(clock.now()));
         loop {
-            let wait_ms = schedule.wait_ms(clock.now_ms()).min(TURN_MS);
+            let wait_ms = schedule.wait_ms(line.now_ms(clock.now())).min(TURN_MS);
             let pause = Duration::from_millis(wait_ms.unsigned_abs());
             let stopped = self.stop.receiver();
             select! {
@@ -41,14 +43,15 @@ impl CollectLoop {
                     if let Ok(config) = config {
                         self.config = config;
                         collectors = Collectors::new(&self.config, self.stop.clone());
-                        let _ = collectors.collect(clock.now_ms());
-                        schedule = Schedule::new(self.interval_ms(), clock.now_ms());
+                        let now_ms = line.now_ms(clock.now());
+                        let _ = collectors.collect(now_ms);
+                        schedule = Schedule::new(self.interval_ms(), now_ms);
                     }
                 }
                 default(pause) => {}
             }
             self.stats.collector_turned();
-            if let Some(timestamp_ms) = schedule.due(clock.now_ms()) {
+            if let Some(timestamp_ms) = schedule.due(line.now_ms(clock.now())) {
                 let mut points = collectors.collect(timestamp_ms);
                 points.extend(self.stats.points(timestamp_ms));
                 self.queue.put(SampleSet { timestamp_ms, points });

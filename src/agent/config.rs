@@ -1,14 +1,18 @@
 //! `agent.toml`: its keys, their defaults, and the checks that a person's mistakes meet.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::agent::filters::Filters;
+use crate::agent::http::Url;
 use crate::agent::keys::KEYS;
 use crate::base::configfile::{ConfigError, Source};
 use crate::base::keys::check_ranges;
-use crate::base::limits::AGENT_ID_BYTES_MAX;
+use crate::base::limits::{
+    AGENT_ID_BYTES_MAX, SCRAPE_SERIES_MAX, SCRAPE_TARGETS_MAX, WATCHED_NAMES_MAX,
+};
 use crate::base::logging;
 
 /// The whole of `agent.toml`. `config/agent.example.toml` explains each key.
@@ -25,12 +29,22 @@ pub struct AgentConfig {
     /// The token that the server asks for.
     #[serde(skip_serializing)]
     pub auth_token: Option<String>,
+    /// A file that holds the token.
+    pub auth_token_file: Option<PathBuf>,
     /// Seconds between two collections.
     pub collection_interval_secs: u64,
     /// Batches kept while the server is away.
     pub buffer_max_size: usize,
     /// Folder of the batches that must survive a restart.
     pub buffer_dir: Option<PathBuf>,
+    /// Units of systemd that are watched.
+    pub units: Vec<String>,
+    /// Names of processes that are watched.
+    pub processes: Vec<String>,
+    /// Folder of files `*.prom` in Prometheus' text format.
+    pub textfile_dir: Option<PathBuf>,
+    /// Exporters of this host.
+    pub scrape: Vec<ScrapeConfig>,
     /// Which collectors run.
     pub collectors: CollectorsConfig,
     /// What is measured and what is left out.
@@ -63,7 +77,49 @@ pub const COLLECTORS: &[&str] = &[
     "power",
     "wireless",
     "raid",
+    "containers",
+    "units",
+    "processes",
+    "textfile",
+    "scrape",
 ];
+
+/// An exporter of this host, as `[[scrape]]` names it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ScrapeConfig {
+    /// `http://` and one of this host's own addresses.
+    pub url: String,
+    /// The target's name in `scrape.success`; its URL where it is not given.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Seconds between two fetches; at each collection where it is not given.
+    #[serde(default)]
+    pub interval_secs: Option<u64>,
+    /// Seconds that a fetch may take.
+    #[serde(default = "scrape_timeout_secs")]
+    pub timeout_secs: u64,
+    /// Series that are taken at the most.
+    #[serde(default = "scrape_series_max")]
+    pub series_max: usize,
+    /// Metrics to take; empty: all that are not dropped.
+    #[serde(default)]
+    pub keep: Vec<String>,
+    /// Metrics to leave out.
+    #[serde(default)]
+    pub drop: Vec<String>,
+    /// Labels to add, so that two exporters' series stay apart.
+    #[serde(default)]
+    pub labels: std::collections::BTreeMap<String, String>,
+}
+
+fn scrape_timeout_secs() -> u64 {
+    5
+}
+
+fn scrape_series_max() -> usize {
+    2_000
+}
 
 /// Which collectors run.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -155,9 +211,14 @@ impl Default for AgentConfig {
             server_endpoint: "127.0.0.1:9090".to_owned(),
             tls: TlsConfig::default(),
             auth_token: None,
+            auth_token_file: None,
             collection_interval_secs: 10,
             buffer_max_size: 1_000,
             buffer_dir: state,
+            units: Vec::new(),
+            processes: Vec::new(),
+            textfile_dir: None,
+            scrape: Vec::new(),
             collectors: CollectorsConfig::default(),
             filters: Filters::default(),
             log_level: "info".to_owned(),
@@ -168,7 +229,7 @@ impl Default for AgentConfig {
     }
 }
 
-/// The host's name as the kernel has it (kernel.hostname of sysctl(8)); `localhost` without one.
+/// The host's name as the kernel has it (kernel.hostname of sysctl(8)); empty without one.
 fn host_name() -> String {
     #[cfg(target_os = "linux")]
     const NAME: &str = "kernel.hostname";
@@ -176,8 +237,7 @@ fn host_name() -> String {
     const NAME: &str = "kern.hostname";
     use sysctl::Sysctl as _;
     let value = sysctl::Ctl::new(NAME).and_then(|ctl| ctl.value_string());
-    let name = value.unwrap_or_default().trim().to_owned();
-    if name.is_empty() || name.len() > AGENT_ID_BYTES_MAX { "localhost".to_owned() } else { name }
+    value.unwrap_or_default().trim().to_owned()
 }
 
 impl AgentConfig {
@@ -196,14 +256,18 @@ impl AgentConfig {
     ///
     /// Names file, line and key of the first mistake.
     pub fn from_source(source: &Source) -> Result<Self, ConfigError> {
-        let config: Self = source.parse()?;
+        let mut config: Self = source.parse()?;
         check_ranges(source, KEYS)?;
-        let id = &config.agent_id;
-        if id.is_empty() || id.len() > AGENT_ID_BYTES_MAX || id.chars().any(char::is_control) {
-            let message =
-                format!("must be 1 to {AGENT_ID_BYTES_MAX} bytes without control characters");
+        if !is_agent_id(&config.agent_id) {
+            // A metadata value of gRPC can hold no more than this ("ASCII-Value").
+            let message = format!(
+                "{:?} cannot be an agent id: it must have 1 to {AGENT_ID_BYTES_MAX} characters of \
+                 visible ASCII, with spaces only inside; set agent_id to such a name",
+                config.agent_id
+            );
             return Err(source.error("agent_id", message));
         }
+        config.read_token(source)?;
         check_endpoint(source, &config.server_endpoint)?;
         if logging::parse_level(&config.log_level).is_none() {
             return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
@@ -213,12 +277,92 @@ impl AgentConfig {
         }
         config.check_tls(source)?;
         config.check_collectors(source)?;
+        config.check_scrape(source)?;
         Ok(config)
+    }
+
+    /// Reads the token from `auth_token_file`, or from the credential `auth_token` that the service
+    /// manager passed (systemd.exec(5): LoadCredential=), where the configuration has none itself.
+    fn read_token(&mut self, source: &Source) -> Result<(), ConfigError> {
+        if self.auth_token.is_some() && self.auth_token_file.is_some() {
+            return Err(source.error("auth_token_file", "needs no auth_token beside it"));
+        }
+        let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
+            .map(|dir| PathBuf::from(dir).join("auth_token"))
+            .filter(|path| self.auth_token.is_none() && path.exists());
+        let Some(path) = self.auth_token_file.clone().or(credential) else { return Ok(()) };
+        let read = std::fs::File::open(&path).and_then(|file| {
+            let mut text = String::new();
+            file.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
+            Ok(text)
+        });
+        match read {
+            Ok(text) => self.auth_token = Some(text.trim().to_owned()),
+            Err(error) => {
+                let message = format!("cannot read {}: {error}", path.display());
+                return Err(source.error("auth_token_file", message));
+            }
+        }
+        if self.auth_token.as_ref().is_some_and(|token| !is_token(token)) {
+            let message = format!("{} must hold visible ASCII without spaces", path.display());
+            return Err(source.error("auth_token_file", message));
+        }
+        Ok(())
     }
 
     /// The level that `log_level` names.
     pub fn level(&self) -> log::LevelFilter {
         logging::parse_level(&self.log_level).unwrap_or(log::LevelFilter::Info)
+    }
+
+    /// Whether a collector runs. Those that measure what the configuration names do where it names
+    /// something.
+    pub fn wants(&self, name: &str, on: bool) -> bool {
+        let useful = match name {
+            "units" => !self.units.is_empty(),
+            "processes" => !self.processes.is_empty(),
+            "textfile" => self.textfile_dir.is_some(),
+            "scrape" => !self.scrape.is_empty(),
+            _ => true,
+        };
+        useful && self.collectors.wants(name, on)
+    }
+
+    fn check_scrape(&self, source: &Source) -> Result<(), ConfigError> {
+        for (key, list) in [("units", &self.units), ("processes", &self.processes)] {
+            let odd = |name: &&String| {
+                name.is_empty() || name.len() > 255 || name.contains('/') || *name == ".."
+            };
+            if list.len() > WATCHED_NAMES_MAX {
+                let message = format!("must be {WATCHED_NAMES_MAX} names at most");
+                return Err(source.error(key, message));
+            }
+            if let Some(name) = list.iter().find(odd) {
+                return Err(source.error(key, format!("invalid name {name:?}")));
+            }
+        }
+        if self.scrape.len() > SCRAPE_TARGETS_MAX {
+            let message = format!("must be {SCRAPE_TARGETS_MAX} targets at most");
+            return Err(source.error("scrape", message));
+        }
+        for (index, scrape) in self.scrape.iter().enumerate() {
+            let error = |key: &str, message: String| {
+                Err(source.error(&format!("scrape.{index}.{key}"), message))
+            };
+            if let Err(why) = Url::parse(&scrape.url) {
+                return error("url", why);
+            }
+            if !(1..=60).contains(&scrape.timeout_secs) {
+                return error("timeout_secs", "must be 1 to 60 seconds".to_owned());
+            }
+            if scrape.interval_secs.is_some_and(|secs| !(1..=3_600).contains(&secs)) {
+                return error("interval_secs", "must be 1 to 3600 seconds".to_owned());
+            }
+            if !(1..=SCRAPE_SERIES_MAX).contains(&scrape.series_max) {
+                return error("series_max", format!("must be 1 to {SCRAPE_SERIES_MAX} series"));
+            }
+        }
+        Ok(())
     }
 
     fn check_collectors(&self, source: &Source) -> Result<(), ConfigError> {
@@ -261,6 +405,17 @@ impl AgentConfig {
             _ => Ok(()),
         }
     }
+}
+
+/// Bytes that are read of a token's file.
+const TOKEN_BYTES_MAX: u64 = 4 * 1024;
+
+/// Whether an id can be sent with each call.
+pub(crate) fn is_agent_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= AGENT_ID_BYTES_MAX
+        && id.trim() == id
+        && id.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
 }
 
 /// What a metadata value may hold (gRPC over HTTP/2, "ASCII-Value").
@@ -324,6 +479,45 @@ mod tests {
         let config = parse("auth_token = 'very-secret'").unwrap();
         assert!(!format!("{config:?}").contains("very-secret"));
         assert!(parse("auth_token = 'two words'").is_err());
+    }
+
+    #[test]
+    fn the_token_may_stand_in_a_file_of_its_own() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "secret-1\n").unwrap();
+        let text = format!("auth_token_file = {:?}", file.path().display().to_string());
+        assert_eq!(parse(&text).unwrap().auth_token.as_deref(), Some("secret-1"));
+        assert!(parse(&format!("auth_token = 'x'\n{text}")).unwrap_err().0.contains("a.toml:2:"));
+        std::fs::write(file.path(), "two words").unwrap();
+        assert!(parse(&text).unwrap_err().0.contains("must hold visible ASCII"));
+        assert!(parse("auth_token_file = '/none'").unwrap_err().0.contains("cannot read /none"));
+    }
+
+    #[test]
+    fn an_id_that_can_not_be_sent_is_refused_with_what_to_do() {
+        for good in ["web-01", "Web 1", "db.example.com", "a/b:c"] {
+            assert!(parse(&format!("agent_id = '{good}'")).is_ok(), "{good}");
+        }
+        let long = "x".repeat(AGENT_ID_BYTES_MAX + 1);
+        for bad in ["", "büro-nas", " a", "a ", &long] {
+            let error = parse(&format!("agent_id = {bad:?}")).unwrap_err().0;
+            assert!(error.contains("set agent_id"), "{error}");
+        }
+    }
+
+    #[test]
+    fn exporters_are_read_on_the_host_itself() {
+        let config = parse("[[scrape]]\nurl = 'http://127.0.0.1:9100/metrics'\nlabels = {a = 'b'}");
+        let scrape = &config.unwrap().scrape[0];
+        assert_eq!((scrape.timeout_secs, scrape.series_max), (5, 2_000));
+        for (line, key) in [
+            ("url = 'https://a/'", "scrape.0.url"),
+            ("url = 'http://a/'\ntimeout_secs = 0", "scrape.0.timeout_secs"),
+            ("url = 'http://a/'\nseries_max = 0", "scrape.0.series_max"),
+        ] {
+            let error = parse(&format!("[[scrape]]\n{line}")).unwrap_err().0;
+            assert!(error.contains(key), "{error}");
+        }
     }
 
     #[test]

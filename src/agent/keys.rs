@@ -7,6 +7,10 @@ pub const KEYS: &[Key] = &[
     text("agent_id", "This host's name on the server. Default: the host name."),
     text("server_endpoint", "The server's gRPC address, `host:port`."),
     text("auth_token", "The token that the server asks for, as the whitelist gave it."),
+    text(
+        "auth_token_file",
+        "A file that holds the token instead. Default: the credential `auth_token` of the service manager (`LoadCredential=auth_token:FILE`), where it passes one.",
+    ),
     number("collection_interval_secs", "seconds", (1, 3_600), "Time between two collections."),
     number(
         "buffer_max_size",
@@ -27,6 +31,33 @@ pub const KEYS: &[Key] = &[
     text("tls.cert_file", "PEM file of the agent's own certificate."),
     text("tls.key_file", "PEM file of its key."),
     text("tls.server_name", "Name of the server's certificate, where it is not the endpoint's."),
+    text("units", "Units of systemd to watch, such as `nginx.service`."),
+    text(
+        "processes",
+        "Names of processes to watch, such as `postgres`; their first 15 characters count.",
+    ),
+    text(
+        "textfile_dir",
+        "Folder of files `*.prom` in Prometheus' text format, as node_exporter reads them.",
+    ),
+    text("scrape", "Exporters of this host, each a `[[scrape]]` with the keys below."),
+    text(
+        "scrape.url",
+        "`http://` and one of the host's own addresses, such as `http://127.0.0.1:9100/metrics`.",
+    ),
+    text("scrape.name", "The target's name in `scrape.success`. Default: the URL."),
+    text(
+        "scrape.interval_secs",
+        "Seconds between two fetches, 1 to 3600. Default: each collection.",
+    ),
+    text("scrape.timeout_secs", "Seconds that a fetch may take, 1 to 60. Default: 5."),
+    text("scrape.series_max", "Series to take at the most, 1 to 3000. Default: 2000."),
+    text("scrape.keep", "Metrics to take, by patterns. Empty: all that are not dropped."),
+    text("scrape.drop", "Metrics to leave out, by patterns."),
+    text(
+        "scrape.labels",
+        "Labels to add to the series, so that those of two exporters stay apart.",
+    ),
     text("collectors.enable", "Collectors to run beside the usual ones, by name."),
     text("collectors.disable", "Collectors not to run, by name; docs/metrics.md lists them."),
     text(

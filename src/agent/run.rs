@@ -50,6 +50,9 @@ pub fn run(path: &Path) -> Result<(), Fatal> {
         config.server_endpoint,
         config.collection_interval_secs
     );
+    if config.agent_id == "localhost" || config.agent_id.starts_with("localhost.") {
+        log::warn!("reporting as {:?}, as other hosts may: set agent_id", config.agent_id);
+    }
     service::ready();
 
     agent.serve(&asks, path);

@@ -1,5 +1,6 @@
 //! What a daemon's exit status says. Printed by `--help` and documented in `docs/operations.md`.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 /// Why a program ended. The numbers are part of the interface: units and scripts look at them.
@@ -59,7 +60,8 @@ pub fn report(program: &str, outcome: Result<(), Fatal>) -> ExitCode {
     match outcome {
         Ok(()) => Exit::Ok.into(),
         Err(fatal) => {
-            eprintln!("{program}: {}", fatal.message);
+            // Nobody may read it any more; the exit status still says what happened.
+            let _ = writeln!(std::io::stderr(), "{program}: {}", fatal.message);
             fatal.exit.into()
         }
     }

@@ -12,15 +12,33 @@ pub const GRPC_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// would make that 64 MB.
 pub const PACKED_POINTS_MAX: usize = 500;
 /// File systems that an agent measures.
-pub const MOUNTS_MAX: usize = 256;
+pub const MOUNTS_MAX: usize = 128;
 /// Network interfaces that an agent measures.
-pub const INTERFACES_MAX: usize = 256;
+pub const INTERFACES_MAX: usize = 128;
 /// Disks that an agent measures.
-pub const DISKS_MAX: usize = 256;
+pub const DISKS_MAX: usize = 128;
 /// Temperatures and fans that an agent measures.
-pub const SENSORS_MAX: usize = 256;
+pub const SENSORS_MAX: usize = 128;
 /// Arrays of disks that an agent measures.
 pub const ARRAYS_MAX: usize = 64;
+/// Containers that an agent measures.
+pub const CONTAINERS_MAX: usize = 200;
+/// Processes that an agent looks through for those that `processes` names.
+pub const PROCESSES_MAX: usize = 32_768;
+/// Names in `units`, and in `processes`, of an agent's configuration.
+pub const WATCHED_NAMES_MAX: usize = 64;
+/// Files of `textfile_dir` that an agent reads.
+pub const TEXTFILES_MAX: usize = 64;
+/// Bytes of one of those files.
+pub const TEXTFILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Series of all of those files together.
+pub const TEXTFILE_SERIES_MAX: usize = 1_000;
+/// Targets of `[[scrape]]`.
+pub const SCRAPE_TARGETS_MAX: usize = 16;
+/// Bytes of the answer of one target.
+pub const SCRAPE_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Series of all targets together in one collection.
+pub const SCRAPE_SERIES_MAX: usize = 3_000;
 /// Calls at the same time on one gRPC connection.
 pub const GRPC_STREAMS_MAX: i32 = 256;
 /// Bytes of an agent id.

@@ -47,7 +47,12 @@ pub fn with_context<T>(context: &str, body: impl FnOnce() -> T) -> T {
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Libraries speak only when something is wrong with them.
+        // gRPC's core logs each attempt to connect, without a target: what matters of it is in the
+        // errors of the calls.
+        if metadata.target().is_empty() {
+            return log::max_level() >= LevelFilter::Debug;
+        }
+        // Libraries log only when something is wrong with them.
         metadata.target().starts_with("oxmon") || metadata.level() <= Level::Warn
     }
 

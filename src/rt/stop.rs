@@ -6,7 +6,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TryRecvError, bounded, never};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::rt::thread;
@@ -71,19 +71,22 @@ pub enum Ask {
     Reload,
 }
 
-/// Listens for SIGTERM, SIGINT and SIGHUP. A second SIGTERM or SIGINT ends the process at once.
+/// Listens for SIGTERM, SIGINT and SIGHUP, and ignores SIGUSR1 and SIGUSR2, which would end the
+/// process. A second SIGTERM or SIGINT ends it at once.
 ///
 /// # Errors
 ///
 /// When the handlers can't be set.
 pub fn signals() -> io::Result<Receiver<Ask>> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     // Small: a person or a service manager sends them; what does not fit is a repeat.
     let (sender, receiver) = bounded(4);
     thread::spawn("signals", move || {
         let mut stopping = false;
         for signal in signals.forever() {
-            if signal == SIGHUP {
+            if matches!(signal, SIGUSR1 | SIGUSR2) {
+                log::debug!("ignored signal {signal}");
+            } else if signal == SIGHUP {
                 let _ = sender.try_send(Ask::Reload);
             } else if stopping {
                 log::warn!("stopped at once by a second signal");

@@ -90,6 +90,9 @@ fn the_table_names_every_key_of_the_agents_types() {
             None => paths.push(name.clone()),
         }
     }
+    // The keys of a table that there is none of by default.
+    let scrape = ["url", "name", "interval_secs", "timeout_secs", "series_max", "keep", "drop"];
+    paths.extend(scrape.iter().chain(&["labels"]).map(|key| format!("scrape.{key}")));
     let mut known: Vec<&str> = AGENT_KEYS.iter().map(|key| key.path).collect();
     known.sort_unstable();
     paths.sort_unstable();

@@ -13,6 +13,8 @@ mod faults;
 // What a release consists of: packages, units, scripts, man pages.
 mod ship;
 
+// The agent with odd configurations, signals, exporters beside it, and a twin.
+mod agents;
 // Alerts from a stored point to the call that resolves them.
 mod alerts;
 // `backup` and `restore`, beside a running server.

@@ -65,7 +65,6 @@ pub const DISK: Spec = Spec {
         disk("disk.used", "bytes", "What is used."),
         disk("disk.available", "bytes", "What is free."),
         disk("disk.used_percent", "%", "As df shows."),
-        disk("disk.read_only", "0 or 1", "Whether it can't be written."),
         disk("disk.inodes_total", "inodes", "Inodes, once a minute."),
         disk("disk.inodes_used", "inodes", "Inodes in use, once a minute."),
         disk("disk.inodes_used_percent", "%", "Their share, once a minute."),

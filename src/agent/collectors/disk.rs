@@ -28,11 +28,6 @@ pub const SPEC: Spec = Spec {
             "disk.used of disk.used and disk.available together, as df shows it.",
         ),
         of(
-            "disk.read_only",
-            "0 or 1",
-            "Whether it can't be written, as after an error of the disk.",
-        ),
-        of(
             "disk.inodes_total",
             "inodes",
             "Inodes, once a minute; none where the file system makes them as needed.",
@@ -42,6 +37,11 @@ pub const SPEC: Spec = Spec {
             "disk.inodes_used_percent",
             "%",
             "disk.inodes_used of disk.inodes_total, once a minute.",
+        ),
+        of(
+            "disk.read_only",
+            "0 or 1",
+            "Whether the file system can't be written, as after an error of the disk; seen within a minute.",
         ),
         of(
             "disk.unreachable",
@@ -70,7 +70,7 @@ struct Disk {
 
 impl Collector for Disk {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let (mounts, changed) = self.mounts.current(out.moment.at)?;
+        let (mounts, changed) = self.mounts.current(out.moment.at, out.moment.slow)?;
         let mut mounts = mounts.to_vec();
         out.cap(&mut mounts, MOUNTS_MAX, "file systems");
         // Mounts that were measured once are what is seen at their points until the list changes.
@@ -101,9 +101,11 @@ fn push(mount: &Mount, answer: Answer, out: &mut Samples) {
         // File systems without a size are views of the kernel.
         Ok((sizes, _)) if sizes.total == 0 => {}
         // An image that is full by its nature can't fill up.
-        Ok((sizes, _)) if sizes.read_only && sizes.free == 0 && !mount.wanted => {}
+        Ok((sizes, _)) if mount.read_only && sizes.free == 0 && !mount.wanted => {}
         Ok((sizes, _)) => {
             push_sizes(point, sizes, out);
+            let read_only = f64::from(u8::from(mount.read_only));
+            out.labelled("disk.read_only", "mount", point, read_only);
             if mount.doubtful {
                 out.labelled("disk.unreachable", "mount", point, 0.0);
             }
@@ -138,7 +140,13 @@ mod tests {
     }
 
     fn mount(doubtful: bool) -> Mount {
-        Mount { point: "/m".to_owned(), doubtful, device: Some((8, 1)), wanted: false }
+        Mount {
+            point: "/m".to_owned(),
+            doubtful,
+            device: Some((8, 1)),
+            read_only: false,
+            wanted: false,
+        }
     }
 
     fn seen(answer: Answer, doubtful: bool) -> (Vec<(String, f64)>, usize) {
@@ -153,8 +161,10 @@ mod tests {
         let sizes = Sizes { total: 10, free: 1, ..Sizes::default() };
         assert_eq!(seen(Ok((sizes, Some((8, 1)))), false).0.len(), 5);
         assert_eq!(seen(Ok((sizes, Some((9, 9)))), false), (vec![], 1), "covered by another");
-        let image = Sizes { total: 10, read_only: true, ..Sizes::default() };
-        assert_eq!(seen(Ok((image, None)), false), (vec![], 0));
+        let mut out = samples();
+        let image = Mount { read_only: true, ..mount(false) };
+        push(&image, Ok((Sizes { total: 10, ..Sizes::default() }, None)), &mut out);
+        assert_eq!(out.into_parts().0, [], "an image that is full by its nature");
         assert_eq!(seen(Err(ErrorKind::PermissionDenied.into()), true), (vec![], 1));
         let unreachable = vec![("disk.unreachable".to_owned(), 1.0)];
         assert_eq!(seen(Err(ErrorKind::TimedOut.into()), true), (unreachable, 1));

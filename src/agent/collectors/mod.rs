@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use crate::agent::config::AgentConfig;
+use crate::base::limits::BATCH_POINTS_MAX;
 use crate::model::point::Point;
 use crate::rt::stop::Stop;
 use guard::{Guard, Outcome, PATIENCE, Row};
@@ -13,6 +14,10 @@ pub use samples::{Moment, Samples};
 
 #[cfg(not(target_os = "linux"))]
 mod bsd;
+#[cfg(target_os = "linux")]
+mod cgroup;
+#[cfg(target_os = "linux")]
+mod containers;
 #[cfg(target_os = "linux")]
 mod cpu;
 #[cfg(target_os = "linux")]
@@ -36,11 +41,15 @@ mod network;
 mod power;
 #[cfg(target_os = "linux")]
 mod pressure;
+#[cfg(target_os = "linux")]
+mod processes;
 pub mod procfile;
+mod promtext;
 #[cfg(target_os = "linux")]
 mod raid;
 mod rate;
 mod samples;
+mod scrape;
 #[cfg(target_os = "linux")]
 mod sensors;
 #[cfg(target_os = "linux")]
@@ -50,6 +59,9 @@ mod sockets;
     allow(dead_code, reason = "the other systems ask for one file system, which can't hang")
 )]
 mod statfs;
+mod textfile;
+#[cfg(target_os = "linux")]
+mod units;
 #[cfg(target_os = "linux")]
 mod vm;
 #[cfg(target_os = "linux")]
@@ -192,11 +204,17 @@ pub const SPECS: &[Spec] = &[
     power::SPEC,
     wireless::SPEC,
     raid::SPEC,
+    containers::SPEC,
+    units::SPEC,
+    processes::SPEC,
+    textfile::SPEC,
+    scrape::SPEC,
 ];
 
 /// Every collector, in the order of a sample set.
 #[cfg(not(target_os = "linux"))]
-pub const SPECS: &[Spec] = &[bsd::CPU, bsd::MEMORY, bsd::DISK, bsd::LOAD];
+pub const SPECS: &[Spec] =
+    &[bsd::CPU, bsd::MEMORY, bsd::DISK, bsd::LOAD, textfile::SPEC, scrape::SPEC];
 
 /// What the agent says about itself.
 pub const OWN_METRICS: &[Metric] = &[
@@ -219,6 +237,11 @@ pub const OWN_METRICS: &[Metric] = &[
         "Batches given up since the start: the buffer was full, or the server refused them.",
     ),
     plain("agent.send_failures", "calls", "Calls to the server that failed since the start."),
+    plain(
+        "agent.clock_skew",
+        "s",
+        "How far the server's clock is ahead of the agent's, as its last answer said; negative where it is behind; none from servers that do not say their time.",
+    ),
 ];
 
 /// The row of a metric's name in the tables of collectors and of the agent itself.
@@ -229,6 +252,8 @@ pub fn metric(name: &str) -> Option<&'static Metric> {
 
 /// A collector that keeps failing is logged this often.
 const COMPLAIN_EVERY_SECS: u64 = 60;
+/// Points of the collectors at the most: the agent's own come beside them.
+const COLLECTED_POINTS_MAX: usize = BATCH_POINTS_MAX - 200;
 /// Milliseconds from one slow collection to the next.
 const SLOW_MS: i64 = 60_000;
 
@@ -255,7 +280,7 @@ impl Collectors {
         let setup = Setup { config };
         let rows: Vec<Row> = SPECS
             .iter()
-            .filter(|spec| config.collectors.wants(spec.name, spec.on))
+            .filter(|spec| config.wants(spec.name, spec.on))
             .map(|spec| Row {
                 name: spec.name,
                 slow: spec.pace == Pace::Minute,
@@ -274,7 +299,12 @@ impl Collectors {
         let minute = timestamp_ms.div_euclid(SLOW_MS);
         let slow = self.slow_at.replace(minute) != Some(minute);
         let moment = Moment { timestamp_ms, at: Instant::now(), slow };
-        let (points, outcomes) = self.guard.collect(moment);
+        let (mut points, outcomes) = self.guard.collect(moment);
+        // A batch that is over the server's limit would be refused whole.
+        if points.len() > COLLECTED_POINTS_MAX {
+            log::warn!("left out {} points of a collection", points.len() - COLLECTED_POINTS_MAX);
+            points.truncate(COLLECTED_POINTS_MAX);
+        }
         let mut out = Samples::new(moment);
         for outcome in &outcomes {
             let ms = round(outcome.ms, 100.0);

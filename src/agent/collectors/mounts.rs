@@ -21,6 +21,9 @@ pub struct Mount {
     /// Major and minor number of its device; `None` where stat(2) says another one than mountinfo,
     /// as for btrfs and overlay.
     pub device: Option<(u32, u32)>,
+    /// Whether its superblock is read-only. A mount alone may be so for this process, as all are
+    /// under a service manager that protects the system from it.
+    pub read_only: bool,
     /// Whether the configuration names it, so that it is measured whatever it is.
     pub wanted: bool,
 }
@@ -49,14 +52,15 @@ impl Mounts {
         Self { file, filter, mounts: Vec::new(), read_at: None }
     }
 
-    /// The mounts now, sorted by their mount point, and whether they were read again.
+    /// The mounts now, sorted by their mount point, and whether they were read again, which `again`
+    /// asks for: a file system that turns read-only by itself is no change of the mounts.
     ///
     /// # Errors
     ///
     /// When the file can't be read.
-    pub fn current(&mut self, now: Instant) -> Result<(&[Mount], bool), CollectError> {
+    pub fn current(&mut self, now: Instant, again: bool) -> Result<(&[Mount], bool), CollectError> {
         let old = self.read_at.is_none_or(|read| now.duration_since(read) > READ_AGAIN_AFTER);
-        let read = old || self.changed();
+        let read = old || again || self.changed();
         if read {
             self.mounts = parse(&self.file.read()?, &self.filter);
             self.read_at = Some(now);
@@ -101,6 +105,7 @@ fn parse(text: &str, filter: &MountFilter) -> Vec<Mount> {
                 point: point.clone(),
                 doubtful: !LOCAL.contains(&info.fs_type.as_str()),
                 device: device.filter(|_| !own),
+                read_only: info.super_options.contains_key("ro"),
                 wanted: filter.names(point),
             },
         ));
@@ -205,6 +210,15 @@ pub(super) mod tests {
         assert_eq!(points, ["/", "/boot/efi", "/mnt/my disk", "/srv/nfs"]);
         let doubtful: Vec<bool> = mounts.iter().map(|mount| mount.doubtful).collect();
         assert_eq!(doubtful, [false, false, false, true]);
+    }
+
+    #[test]
+    fn a_disk_is_read_only_where_its_superblock_is() {
+        let text = "20 1 8:1 / / ro,relatime - ext4 /dev/sda1 rw,errors=remount-ro\n\
+                    21 20 8:17 / /srv rw,relatime - ext4 /dev/sdb1 ro,errors=remount-ro\n";
+        let mounts = parse(text, &Filters::default().mounts());
+        let seen: Vec<bool> = mounts.iter().map(|mount| mount.read_only).collect();
+        assert_eq!(seen, [false, true], "the first is protected from this process alone");
     }
 
     #[test]

@@ -30,8 +30,6 @@ pub struct Sizes {
     pub inodes: u64,
     /// Inodes that are free.
     pub inodes_free: u64,
-    /// Whether it can't be written.
-    pub read_only: bool,
 }
 
 /// A file system's sizes, and the device that is seen at its path where that was asked for.
@@ -234,7 +232,6 @@ pub fn statvfs(path: &Path, device: bool) -> Answer {
         available: bytes(stat.f_bavail),
         inodes: stat.f_files,
         inodes_free: stat.f_ffree,
-        read_only: stat.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
     };
     let device = device.then(|| rustix::fs::stat(path)).transpose()?;
     #[allow(clippy::unnecessary_cast, reason = "its type differs between systems")]
@@ -252,7 +249,6 @@ pub fn push_sizes(point: &str, sizes: Sizes, out: &mut Samples) {
     push("disk.used", used as f64);
     push("disk.available", sizes.available as f64);
     push("disk.used_percent", percent(used as f64, usable as f64));
-    push("disk.read_only", f64::from(u8::from(sizes.read_only)));
     if out.moment.slow && sizes.inodes > 0 {
         let used = sizes.inodes.saturating_sub(sizes.inodes_free);
         out.labelled("disk.inodes_total", "mount", point, sizes.inodes as f64);
@@ -323,16 +319,9 @@ mod tests {
     #[test]
     fn blocks_for_the_superuser_count_as_df_counts_them() {
         let mut out = Samples::new(Moment { timestamp_ms: 1, at: Instant::now(), slow: true });
-        let sizes = Sizes {
-            total: 1_000,
-            free: 300,
-            available: 250,
-            inodes: 10,
-            inodes_free: 4,
-            read_only: false,
-        };
+        let sizes = Sizes { total: 1_000, free: 300, available: 250, inodes: 10, inodes_free: 4 };
         push_sizes("/", sizes, &mut out);
         let values: Vec<f64> = out.into_parts().0.iter().map(|point| point.value).collect();
-        assert_eq!(values, [1_000.0, 700.0, 250.0, 73.68, 0.0, 10.0, 6.0, 60.0]);
+        assert_eq!(values, [1_000.0, 700.0, 250.0, 73.68, 10.0, 6.0, 60.0]);
     }
 }

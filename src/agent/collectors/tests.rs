@@ -30,8 +30,8 @@ fn by_name(points: &[Point]) -> HashMap<String, f64> {
 /// What one collector gives, at its slow pace, for files below a root that holds `proc` and `sys`.
 pub(super) fn tree(name: &str, files: &[(&str, &str)]) -> HashMap<String, f64> {
     let dir = tempfile::tempdir().unwrap();
-    let mut collector = in_tree(name, dir.path());
     write_tree(dir.path(), files);
+    let mut collector = in_tree(name, dir.path());
     collect(&mut *collector, 0)
 }
 
@@ -62,6 +62,8 @@ fn write_tree(root: &Path, files: &[(&str, &str)]) {
 fn in_tree(name: &str, root: &Path) -> Box<dyn Collector> {
     let mut config = config(&root.join("proc"));
     config.sys_root = root.join("sys");
+    config.root = root.join("root");
+    config.textfile_dir = Some(root.join("text"));
     let spec = SPECS.iter().find(|spec| spec.name == name).unwrap();
     (spec.make)(&Setup { config: &config })
 }
@@ -231,6 +233,8 @@ proptest! {
         sockets::tests::parse_any(&text);
         wireless::tests::parse_any(&text);
         raid::tests::parse_any(&text);
+        cgroup::tests::parse_any(&text);
+        processes::tests::parse_any(&text);
     }
 
     #[test]
@@ -313,5 +317,5 @@ fn a_file_with_a_hundred_thousand_lines_stays_within_the_limits_and_says_so() {
     collector.collect(&mut out).unwrap();
     let (points, notes) = out.into_parts();
     assert_eq!(points.len(), 8 * crate::base::limits::INTERFACES_MAX);
-    assert_eq!(notes[0].text, "measuring 256 of 20000 interfaces; narrow the filters");
+    assert_eq!(notes[0].text, "measuring 128 of 20000 interfaces; narrow the filters");
 }

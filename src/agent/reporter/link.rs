@@ -2,7 +2,7 @@
 //! reporter never waits for the network: while one call is under way it goes on taking sample sets.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_util::{SinkExt as _, StreamExt as _};
@@ -11,6 +11,7 @@ use grpcio::{ClientDuplexSender, Environment, RpcStatusCode, WriteFlags};
 use super::packed::Packer;
 use super::target::{CALL_TIMEOUT, Target};
 use crate::agent::buffer::SampleSet;
+use crate::base::clock::{Clock as _, Now, SystemClock};
 use crate::base::limits::{BATCH_POINTS_MAX, PACKED_POINTS_MAX};
 use crate::wire::pb::metrics::{PackedAck, PackedBatch, ReportResponse};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
@@ -19,6 +20,8 @@ use crate::wire::{FEATURE_PACKED, points_to_proto};
 /// What came of a call.
 pub(super) struct Reply {
     to: ReplyTo,
+    /// The server's clock when it answered; 0 where it did not say.
+    server_time_ms: i64,
     pub(super) outcome: Result<Answer, Failure>,
 }
 
@@ -28,6 +31,12 @@ enum ReplyTo {
     Call(u64),
     /// Whatever is under way on the stream with this number, which has ended.
     Stream(u64),
+}
+
+impl Reply {
+    fn to_call(id: u64, server_time_ms: i64, outcome: Result<Answer, Failure>) -> Self {
+        Self { to: ReplyTo::Call(id), server_time_ms, outcome }
+    }
 }
 
 /// What the server decided.
@@ -80,6 +89,8 @@ pub(super) struct Link {
     streams: u64,
     replies: Sender<Reply>,
     next_id: u64,
+    /// The last call: its id and when it was sent.
+    sent: (u64, Now, Instant),
 }
 
 /// An open stream of packed batches.
@@ -106,6 +117,7 @@ impl Link {
             streams: 0,
             replies,
             next_id: 1,
+            sent: (0, SystemClock.now(), Instant::now()),
         };
         (link, receiver)
     }
@@ -114,12 +126,14 @@ impl Link {
     pub(super) fn send(&mut self, sets: &[SampleSet]) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
+        self.sent = (id, SystemClock.now(), Instant::now());
         let started = match self.packed {
             Packed::Offered => self.send_packed(id, sets),
             _ => self.send_plain(id, sets),
         };
         if let Err(failure) = started {
-            let _ = self.replies.try_send(Reply { to: ReplyTo::Call(id), outcome: Err(failure) });
+            let reply = Reply::to_call(id, 0, Err(failure));
+            let _ = self.replies.try_send(reply);
         }
         id
     }
@@ -136,6 +150,19 @@ impl Link {
                 current && id.is_some()
             }
         }
+    }
+
+    /// How far the server's clock is ahead of this host's, milliseconds, and how far off that may
+    /// be; `None` where the reply does not say.
+    pub(super) fn skew_ms(&self, reply: &Reply) -> Option<(i64, i64)> {
+        let (id, sent, at) = self.sent;
+        let ReplyTo::Call(call) = reply.to else { return None };
+        if call != id || reply.server_time_ms == 0 {
+            return None;
+        }
+        let took_ms = i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let halfway_ms = sent.wall_ms.saturating_add(took_ms / 2);
+        Some((reply.server_time_ms.saturating_sub(halfway_ms), took_ms / 2))
     }
 
     /// Notes what the server said of itself.
@@ -206,16 +233,17 @@ impl Link {
         let option = self.target.call_option(Some(CALL_TIMEOUT)).map_err(local)?;
         let timestamp_ms = sets.last().map_or(0, |set| set.timestamp_ms);
         let points = sets.iter().flat_map(|set| &set.points);
-        let batch = points_to_proto(&self.target.agent_id, timestamp_ms, points);
+        let mut batch = points_to_proto(&self.target.agent_id, timestamp_ms, points);
+        batch.sent_at_ms = self.sent.1.wall_ms;
         let call =
             client.report_metrics_async_opt(&batch, option).map_err(|error| failure(&error))?;
         let replies = self.replies.clone();
         client.spawn(async move {
-            let outcome = match call.await {
-                Ok(response) => Ok(answer(response)),
-                Err(error) => outcome_of(&error),
+            let reply = match call.await {
+                Ok(response) => Reply::to_call(id, response.server_time_ms, Ok(answer(response))),
+                Err(error) => Reply::to_call(id, 0, outcome_of(&error)),
             };
-            let _ = replies.try_send(Reply { to: ReplyTo::Call(id), outcome });
+            let _ = replies.try_send(reply);
         });
         Ok(())
     }
@@ -223,7 +251,7 @@ impl Link {
     fn send_packed(&mut self, id: u64, sets: &[SampleSet]) -> Result<(), Failure> {
         let agent = self.target.agent_id.clone();
         let batch = self.stream()?.packer.pack(id, &agent, sets);
-        let batch = match batch {
+        let mut batch = match batch {
             Some(batch) => batch,
             None => {
                 // A stream's table of series is full; a new stream starts with an empty one.
@@ -232,6 +260,7 @@ impl Link {
                 fresh.ok_or_else(|| local("a batch has too many series".to_owned()))?
             }
         };
+        batch.sent_at_ms = self.sent.1.wall_ms;
         let client = self.client()?;
         let stream = self.stream()?;
         // It is back since the batch before was acknowledged, or about to be.
@@ -260,15 +289,17 @@ impl Link {
             let number = self.streams;
             client.spawn(async move {
                 loop {
-                    let (to, outcome) = match acks.next().await {
-                        Some(Ok(ack)) => (ReplyTo::Call(ack.sequence), ack_outcome(ack)),
-                        Some(Err(error)) => (ReplyTo::Stream(number), outcome_of(&error)),
-                        None => {
-                            (ReplyTo::Stream(number), Err(unreached("the server ended the stream")))
+                    let ended =
+                        |outcome| Reply { to: ReplyTo::Stream(number), server_time_ms: 0, outcome };
+                    let reply = match acks.next().await {
+                        Some(Ok(ack)) => {
+                            Reply::to_call(ack.sequence, ack.server_time_ms, ack_outcome(ack))
                         }
+                        Some(Err(error)) => ended(outcome_of(&error)),
+                        None => ended(Err(unreached("the server ended the stream"))),
                     };
-                    let ended = matches!(to, ReplyTo::Stream(_));
-                    if replies.try_send(Reply { to, outcome }).is_err() || ended {
+                    let ended = matches!(reply.to, ReplyTo::Stream(_));
+                    if replies.try_send(reply).is_err() || ended {
                         return;
                     }
                 }

@@ -145,6 +145,9 @@ impl Reporter {
             self.publish();
         }
         self.finish(&inputs.sets);
+        // gRPC's threads end when their timers next fire, which is up to two seconds later. The
+        // process ends now, and takes them with it.
+        std::mem::forget(self.link);
         Ok(())
     }
 
@@ -213,6 +216,10 @@ impl Reporter {
         let id = self.flight.as_ref().map(|flight| flight.id);
         if !self.link.is_reply_to(&reply, id) {
             return;
+        }
+        if let Some((skew_ms, slack_ms)) = self.link.skew_ms(&reply) {
+            self.stats.set_skew(skew_ms);
+            self.log.skew(skew_ms, slack_ms);
         }
         match reply.outcome {
             Ok(Answer::Stored { message, features }) => {

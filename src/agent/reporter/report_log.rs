@@ -9,6 +9,9 @@ const DROPS_EVERY: Duration = Duration::from_secs(60);
 /// Least time between two lines about what the server remarks on stored batches.
 const REMARKS_EVERY: Duration = Duration::from_secs(600);
 
+/// A difference of the clocks from which on it is logged.
+const SKEW_MS: i64 = 30_000;
+
 /// What was logged last.
 pub(super) struct ReportLog {
     state: State,
@@ -17,6 +20,8 @@ pub(super) struct ReportLog {
     refused_at: Option<Instant>,
     remark_at: Option<Instant>,
     backfilled: usize,
+    /// Whether the clocks differ, as was logged.
+    skewed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,7 @@ impl ReportLog {
             refused_at: None,
             remark_at: None,
             backfilled: 0,
+            skewed: false,
         }
     }
 
@@ -79,6 +85,20 @@ impl ReportLog {
             _ => "",
         };
         log::warn!("{what} {endpoint}: {}{advice}; batches are buffered", failure.text);
+    }
+
+    /// The server's clock is `skew_ms` ahead of this host's, give or take `slack_ms`.
+    pub(super) fn skew(&mut self, skew_ms: i64, slack_ms: i64) {
+        let least = skew_ms.saturating_abs().saturating_sub(slack_ms);
+        if !self.skewed && least > SKEW_MS {
+            self.skewed = true;
+            let (secs, way) =
+                (skew_ms.abs() / 1_000, if skew_ms > 0 { "behind" } else { "ahead of" });
+            log::warn!("this host's clock is {secs} s {way} the server's; check NTP on both");
+        } else if self.skewed && skew_ms.saturating_abs() < SKEW_MS / 2 {
+            self.skewed = false;
+            log::info!("this host's clock agrees with the server's again");
+        }
     }
 
     /// The server rejected a batch for good.

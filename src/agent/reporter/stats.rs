@@ -1,32 +1,57 @@
 //! What the agent says of its own reporting, shared between its loops.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
 use crate::model::point::Point;
 
+/// No skew is known.
+const UNKNOWN: i64 = i64::MIN;
+
 /// Counters since the start of the process, and signs of life.
-#[derive(Default)]
 pub struct Stats {
     batches: AtomicU64,
     dropped: AtomicU64,
     send_failures: AtomicU64,
     /// Sample sets that never came into the buffer, since they were last counted.
     overflow: AtomicU64,
+    /// How far the server's clock is ahead, milliseconds; [`UNKNOWN`] before it was said.
+    skew_ms: AtomicI64,
     collector_turns: AtomicU64,
     reporter_turns: AtomicU64,
 }
 
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            batches: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            send_failures: AtomicU64::new(0),
+            overflow: AtomicU64::new(0),
+            skew_ms: AtomicI64::new(UNKNOWN),
+            collector_turns: AtomicU64::new(0),
+            reporter_turns: AtomicU64::new(0),
+        }
+    }
+}
+
 impl Stats {
     /// The agent's own metrics at `timestamp_ms`.
-    pub fn points(&self, timestamp_ms: i64) -> [Point; 3] {
+    pub fn points(&self, timestamp_ms: i64) -> Vec<Point> {
         let point = |metric, value: &AtomicU64| {
             Point::plain(metric, timestamp_ms, value.load(Relaxed) as f64)
         };
-        [
+        let mut points = vec![
             point("agent.buffer.batches", &self.batches),
             point("agent.buffer.dropped", &self.dropped),
             point("agent.send_failures", &self.send_failures),
-        ]
+        ];
+        let skew_ms = self.skew_ms.load(Relaxed);
+        if skew_ms != UNKNOWN {
+            // A tenth of a second is what the network and the server's own work may add.
+            let secs = (skew_ms as f64 / 100.0).round() / 10.0;
+            points.push(Point::plain("agent.clock_skew", timestamp_ms, secs));
+        }
+        points
     }
 
     /// How often the collector's and the reporter's loop have turned: a watchdog's evidence.
@@ -46,6 +71,10 @@ impl Stats {
 
     pub(super) fn take_overflow(&self) -> u64 {
         self.overflow.swap(0, Relaxed)
+    }
+
+    pub(super) fn set_skew(&self, skew_ms: i64) {
+        self.skew_ms.store(skew_ms, Relaxed);
     }
 
     pub(super) fn count_failure(&self) {

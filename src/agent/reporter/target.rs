@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use grpcio::{
@@ -12,9 +12,10 @@ use grpcio::{
 
 use crate::agent::config::AgentConfig;
 use crate::base::cli::VERSION;
+use crate::base::ids::random_hex;
 use crate::rt::thread::{self, TimerSlack};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
-use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
+use crate::wire::{META_AGENT_ID, META_AUTHORIZATION, META_BOOT_ID, META_INSTANCE};
 
 /// How long a call may take.
 pub(crate) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -76,6 +77,7 @@ impl Target {
 
     /// What gRPC runs on: one thread that waits for the network, and its core's own.
     pub(crate) fn environment() -> Arc<Environment> {
+        grpcio::redirect_log();
         let env = EnvBuilder::new().cq_count(1).name_prefix("grpc");
         // Not the thread of the network: the library sleeps for moments in it, and others wait.
         let build = |usual: TimerSlack| env.after_start(move || usual.restore()).build();
@@ -114,12 +116,17 @@ impl Target {
 
     /// What every call carries: who this is, and a time limit.
     pub(crate) fn call_option(&self, timeout: Option<Duration>) -> Result<CallOption, String> {
-        let mut metadata = MetadataBuilder::with_capacity(2);
+        let mut metadata = MetadataBuilder::with_capacity(4);
         let mut add = |key: &str, value: &str| match metadata.add_str(key, value) {
             Ok(_) => Ok(()),
             Err(_) => Err(format!("{key}: has characters that a request can't carry")),
         };
         add(META_AGENT_ID, &self.agent_id)?;
+        let (instance, boot_id) = identity();
+        add(META_INSTANCE, instance)?;
+        if !boot_id.is_empty() {
+            add(META_BOOT_ID, boot_id)?;
+        }
         if let Some(token) = &self.token {
             add(META_AUTHORIZATION, &format!("Bearer {token}"))?;
         }
@@ -129,6 +136,19 @@ impl Target {
             None => option,
         })
     }
+}
+
+/// What tells this process from others with the same agent id: a random text, and the boot id of
+/// the host (random(4)), which is empty where there is none.
+fn identity() -> (&'static str, &'static str) {
+    static IDENTITY: OnceLock<(String, String)> = OnceLock::new();
+    let (instance, boot_id) = IDENTITY.get_or_init(|| {
+        let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
+        let boot_id = boot_id.unwrap_or_default().trim().to_owned();
+        let is_id = boot_id.len() <= 64 && boot_id.bytes().all(|byte| byte.is_ascii_graphic());
+        (random_hex(8), if is_id { boot_id } else { String::new() })
+    });
+    (instance, boot_id)
 }
 
 impl Tls {

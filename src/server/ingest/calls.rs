@@ -19,13 +19,15 @@ use super::decode::Report;
 use super::intake::{Caller, Intake};
 use super::outcome::{Decision, Outcome};
 use super::packed::Stream;
+use super::senders::Identity;
+use crate::base::clock::{Clock as _, SystemClock};
 use crate::rt::pool::Pool;
 use crate::wire::pb::health::health_check_response::ServingStatus;
 use crate::wire::pb::health::{HealthCheckRequest, HealthCheckResponse};
 use crate::wire::pb::metrics::{
     EnrollRequest, EnrollResponse, PackedAck, PackedBatch, ReportResponse,
 };
-use crate::wire::{FEATURE_PACKED, META_AGENT_ID, META_AUTHORIZATION};
+use crate::wire::{FEATURE_PACKED, META_AGENT_ID, META_AUTHORIZATION, META_BOOT_ID, META_INSTANCE};
 
 const REPORT_METRICS: Method<Report, ReportResponse> = Method {
     ty: MethodType::Unary,
@@ -161,15 +163,21 @@ impl Handler {
     }
 
     fn report(&self, ctx: &RpcContext<'_>, report: &Report, sink: UnarySink<ReportResponse>) {
+        let (caller, sent_at_ms) = (caller(ctx), report.sent_at_ms());
+        let intake = Arc::clone(&self.intake);
         let decision = if self.intake.is_serving() {
-            self.intake.report(&caller(ctx), report)
+            self.intake.report(&caller, report)
         } else {
             Decision::Now(stopping())
         };
         let entered = self.under_way.enter();
         ctx.spawn(async move {
             // The call may have been given up by its agent: then nobody waits for the answer.
-            let _ = match response(decided(decision).await) {
+            let outcome = decided(decision).await;
+            if matches!(outcome, Outcome::Stored(_)) {
+                intake.note(&caller, sent_at_ms);
+            }
+            let _ = match response(outcome) {
                 Ok(response) => sink.success(response).await,
                 Err(status) => sink.fail(status).await,
             };
@@ -192,7 +200,7 @@ impl Handler {
             // stream holds no more than one batch of the server's memory.
             while let Some(Ok(message)) = messages.next().await {
                 let _entered = under_way.enter();
-                let sequence = message.sequence;
+                let (sequence, sent_at_ms) = (message.sequence, message.sent_at_ms);
                 let taken = if intake.is_serving() {
                     stream.take(&intake, &caller, message)
                 } else {
@@ -206,6 +214,9 @@ impl Handler {
                         return;
                     }
                 };
+                if matches!(outcome, Outcome::Stored(_)) {
+                    intake.note(&caller, sent_at_ms);
+                }
                 let ack = ack(sequence, outcome);
                 // A lone answer must not wait for others to fill a packet.
                 if sink.send((ack, WriteFlags::default())).await.is_err() {
@@ -262,16 +273,18 @@ impl Handler {
 }
 
 fn caller(ctx: &RpcContext<'_>) -> Caller {
-    let (mut agent_id, mut authorization) = ("", "");
+    let (mut agent_id, mut authorization, mut instance, mut boot_id) = ("", "", "", "");
     for (name, value) in ctx.request_headers().iter() {
         let text = str::from_utf8(value).unwrap_or_default();
         match name {
             META_AGENT_ID => agent_id = text,
             META_AUTHORIZATION => authorization = text,
+            META_INSTANCE => instance = text,
+            META_BOOT_ID => boot_id = text,
             _ => {}
         }
     }
-    Caller::new(agent_id, authorization)
+    Caller::new(agent_id, authorization).with_identity(Identity::new(instance, boot_id))
 }
 
 async fn decided(decision: Decision) -> Outcome {
@@ -296,12 +309,14 @@ fn response(outcome: Outcome) -> Result<ReportResponse, RpcStatus> {
         other => return Err(ends_with(other)),
     }
     response.features.push(FEATURE_PACKED.to_owned());
+    response.server_time_ms = SystemClock.now_ms();
     Ok(response)
 }
 
 fn ack(sequence: u64, outcome: Outcome) -> PackedAck {
     let mut ack = PackedAck::new();
     ack.sequence = sequence;
+    ack.server_time_ms = SystemClock.now_ms();
     match outcome {
         Outcome::Stored(message) => {
             ack.success = true;

@@ -30,6 +30,7 @@ pub(crate) struct Report {
     bytes: Vec<u8>,
     agent: Span,
     timestamp_ms: i64,
+    sent_at_ms: i64,
     points: Vec<Raw>,
     labels: Vec<(Span, Span)>,
 }
@@ -54,6 +55,7 @@ impl Report {
             match tag {
                 10 => report.agent = text(&bytes, &mut input)?,
                 16 => report.timestamp_ms = input.read_int64()?,
+                32 => report.sent_at_ms = input.read_int64()?,
                 26 => {
                     let raw = point(&bytes, &mut input, &mut report.labels)?;
                     if report.points.is_empty() {
@@ -69,6 +71,11 @@ impl Report {
         drop(input);
         report.bytes = bytes;
         Ok(report)
+    }
+
+    /// The agent's clock when it sent the batch, Unix milliseconds; 0 where it does not say.
+    pub(crate) fn sent_at_ms(&self) -> i64 {
+        self.sent_at_ms
     }
 
     /// The batch's `agent_id`.

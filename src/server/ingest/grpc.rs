@@ -50,6 +50,7 @@ impl GrpcServer {
         intake: Arc<Intake>,
         certificates: Option<&Certificates>,
     ) -> Result<Self, Fatal> {
+        grpcio::redirect_log();
         let env = EnvBuilder::new().cq_count(config.pools.ingest_workers).name_prefix("ingest");
         // Not the workers: the library sleeps for moments in them while others wait for its locks.
         let build = |usual: TimerSlack| env.after_start(move || usual.restore()).build();

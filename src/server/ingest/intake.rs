@@ -12,6 +12,7 @@ use super::auth::{Whitelist, hash};
 use super::decode::{RawPoint, Report};
 use super::metrics::Metrics;
 use super::outcome::{Decision, Outcome};
+use super::senders::{Identity, Senders};
 use super::series_lists::{self, SeriesLists};
 use crate::base::clock::{Clock, DAY_MS};
 use crate::model::agent_id::check_agent_id;
@@ -25,6 +26,7 @@ use crate::server::storage::{AgentSamples, SampleSet, Series, StorageError, Stor
 pub(crate) struct Caller {
     agent_id: String,
     token_hash: Option<TokenHash>,
+    identity: Identity,
 }
 
 impl Caller {
@@ -32,7 +34,13 @@ impl Caller {
     pub(crate) fn new(agent_id: &str, authorization: &str) -> Self {
         let token = authorization.get(..7).filter(|scheme| scheme.eq_ignore_ascii_case("bearer "));
         let token = token.and_then(|_| authorization.get(7..)).map(str::trim);
-        Self { agent_id: agent_id.to_owned(), token_hash: token.map(hash) }
+        let token_hash = token.map(hash);
+        Self { agent_id: agent_id.to_owned(), token_hash, identity: Identity::default() }
+    }
+
+    /// The same caller, with what it says of its process.
+    pub(crate) fn with_identity(self, identity: Identity) -> Self {
+        Self { identity, ..self }
     }
 }
 
@@ -43,6 +51,7 @@ pub(crate) struct Intake {
     /// The metrics of ingest.
     pub(crate) metrics: Arc<Metrics>,
     series_lists: SeriesLists,
+    senders: Senders,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     require_auth: bool,
@@ -63,12 +72,21 @@ impl Intake {
             whitelist,
             metrics: Arc::new(Metrics::register(registry)?),
             series_lists: SeriesLists::default(),
+            senders: Senders::default(),
             store,
             clock,
             require_auth: config.require_agent_auth,
             retention_ms: i64::from(config.retention_days) * DAY_MS,
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// Notes which process a stored report came from, and when it says that it sent it.
+    pub(crate) fn note(&self, caller: &Caller, sent_at_ms: i64) {
+        if !caller.agent_id.is_empty() {
+            let now_ms = self.clock.now_ms();
+            self.senders.note(&caller.agent_id, &caller.identity, sent_at_ms, now_ms);
+        }
     }
 
     /// Refuses every report from now on.

@@ -9,6 +9,7 @@ pub(crate) mod intake;
 mod metrics;
 mod outcome;
 mod packed;
+mod senders;
 mod series_lists;
 pub(crate) mod tls;
 

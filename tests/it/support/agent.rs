@@ -22,7 +22,7 @@ impl Agent {
     /// Starts an agent with this id that reports every second, with `extra` lines of configuration.
     pub fn start(id: &str, grpc_port: u16, extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let (head, tables) = match extra.find("[") {
+        let (head, tables) = match table_at(extra) {
             Some(at) => extra.split_at(at),
             None => (extra, ""),
         };
@@ -58,6 +58,11 @@ impl Agent {
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("agent.log")).unwrap_or_default()
     }
+}
+
+/// Where the first table of a configuration begins.
+fn table_at(text: &str) -> Option<usize> {
+    if text.starts_with('[') { Some(0) } else { text.find("\n[").map(|at| at + 1) }
 }
 
 impl Drop for Agent {

@@ -1,0 +1,287 @@
+//! Containers, by their control groups: those of Docker, Podman, containerd, CRI-O, LXC and
+//! systemd-nspawn. Names come from the engines' own files where those can be read.
+
+use std::path::{Path, PathBuf};
+
+use crate::agent::collectors::cgroup::{Hierarchy, Usage};
+use crate::agent::collectors::rate::Counters;
+use crate::agent::collectors::{
+    CollectError, Collector, Metric, Pace, Samples, Setup, Spec, percent, round,
+};
+use crate::base::limits::CONTAINERS_MAX;
+
+const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
+    Metric { name, unit, labels: &["container"], help }
+}
+
+/// The table's row.
+pub const SPEC: Spec = Spec {
+    name: "containers",
+    pace: Pace::Always,
+    on: true,
+    metrics: &[
+        of(
+            "container.cpu_percent",
+            "%",
+            "CPU time, 100 for each core that is fully used (/sys/fs/cgroup; new containers are looked for once a minute).",
+        ),
+        of(
+            "container.throttled_percent",
+            "%",
+            "Time in which the container was kept from the CPU by its limit.",
+        ),
+        of("container.memory", "bytes", "Memory less what is cache and can be freed."),
+        of("container.memory_limit", "bytes", "Limit of the memory; none without one."),
+        of("container.memory_percent", "%", "container.memory of its limit; none without one."),
+        of("container.read_bytes", "bytes/s", "Bytes read from disks."),
+        of("container.write_bytes", "bytes/s", "Bytes written to disks."),
+        of("container.tasks", "tasks", "Processes and threads."),
+        of(
+            "container.oom_kills",
+            "kills",
+            "Programs killed at the limit of the memory, since the collection before.",
+        ),
+    ],
+    make: |setup: &Setup<'_>| {
+        Box::new(Containers {
+            groups: Hierarchy::new(setup.sys("fs/cgroup")),
+            root: setup.config.root.clone(),
+            found: Vec::new(),
+            before: Counters::new(),
+        })
+    },
+};
+
+struct Containers {
+    groups: Hierarchy,
+    root: PathBuf,
+    found: Vec<Found>,
+    before: Counters<5>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+struct Found {
+    group: String,
+    name: String,
+}
+
+impl Collector for Containers {
+    fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
+        if out.moment.slow {
+            self.found = find(&self.groups, &self.root);
+            out.cap(&mut self.found, CONTAINERS_MAX, "containers");
+        }
+        let mut usages = Vec::with_capacity(self.found.len());
+        for found in &self.found {
+            let usage = self.groups.usage(&found.group);
+            // It ended since it was found.
+            if usage != Usage::default() {
+                usages.push((found.name.clone(), usage));
+            }
+        }
+        let counters = usages.iter().map(|(name, usage)| {
+            let or_0 = |counter: Option<u64>| counter.unwrap_or(0);
+            let counters = [
+                or_0(usage.cpu_us),
+                or_0(usage.throttled_us),
+                or_0(usage.read_bytes),
+                or_0(usage.write_bytes),
+                or_0(usage.oom_kills),
+            ];
+            (Box::<str>::from(name.as_str()), counters)
+        });
+        let growth = self.before.step(out.moment.at, counters.collect());
+        for (name, usage) in &usages {
+            let mut push = |metric, value| out.labelled(metric, "container", name, value);
+            if let Some(growth) = &growth
+                && let Some((_, grown)) = growth.groups.iter().find(|(group, _)| **group == **name)
+            {
+                let [cpu, throttled, read, write, kills] = *grown;
+                let share = |us| round(growth.per_second(us) / 10_000.0, 100.0);
+                push("container.cpu_percent", share(cpu));
+                push("container.throttled_percent", share(throttled));
+                if usage.read_bytes.is_some() {
+                    push("container.read_bytes", round(growth.per_second(read), 10.0));
+                    push("container.write_bytes", round(growth.per_second(write), 10.0));
+                }
+                push("container.oom_kills", kills as f64);
+            }
+            if let Some(memory) = usage.memory {
+                push("container.memory", memory);
+                if let Some(limit) = usage.memory_limit {
+                    push("container.memory_limit", limit);
+                    push("container.memory_percent", percent(memory, limit));
+                }
+            }
+            if let Some(tasks) = usage.tasks {
+                push("container.tasks", tasks);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Folders whose groups are looked through for containers, from the root.
+const PLACES: &[&str] =
+    &["", "docker", "lxc", "system.slice", "machine.slice", "machine", "libpod_parent"];
+/// Slices of users and of Kubernetes are looked into this deep.
+const DEPTH_MAX: usize = 5;
+
+fn find(groups: &Hierarchy, root: &Path) -> Vec<Found> {
+    let mut found = Vec::new();
+    for place in PLACES {
+        look(groups, place, 1, &mut found);
+    }
+    for place in groups.children("") {
+        if place.starts_with("kubepods") || place == "user.slice" {
+            look(groups, &place, DEPTH_MAX, &mut found);
+        }
+    }
+    found.sort_by(|a: &(String, String), b| a.1.cmp(&b.1));
+    let mut named: Vec<Found> = Vec::new();
+    for (group, id) in found {
+        let mut name = engine_name(root, &id).unwrap_or_else(|| short(&id).to_owned());
+        // Two containers of two engines may have one name.
+        if named.iter().any(|other| other.name == name) {
+            name = format!("{name}-{}", short(&id));
+        }
+        if !named.iter().any(|other| other.name == name) {
+            named.push(Found { group, name });
+        }
+    }
+    named
+}
+
+/// The containers among the groups below one, as pairs of their group and id.
+fn look(groups: &Hierarchy, place: &str, depth: usize, found: &mut Vec<(String, String)>) {
+    if found.len() > 4 * CONTAINERS_MAX {
+        return;
+    }
+    for child in groups.children(place) {
+        let group = if place.is_empty() { child.clone() } else { format!("{place}/{child}") };
+        match container_id(place, &child) {
+            Some(id) => found.push((group, id)),
+            None if depth > 1 => look(groups, &group, depth - 1, found),
+            None => {}
+        }
+    }
+}
+
+/// The id in a group's name, where it is that of a container.
+fn container_id(place: &str, name: &str) -> Option<String> {
+    let is_hash = |id: &str| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_hash(name) {
+        // Docker and containerd without systemd: /docker/ID, /kubepods/burstable/podUID/ID.
+        return Some(name.to_owned());
+    }
+    // Podman's monitor and CRI-O's are processes of the engine.
+    if name.contains("conmon") {
+        return None;
+    }
+    if let Some(id) = name.strip_suffix(".scope") {
+        let hash = id.rsplit('-').next().filter(|id| is_hash(id));
+        let machine = id.strip_prefix("machine-").map(|machine| machine.replace("\\x2d", "-"));
+        return hash.map(str::to_owned).or(machine);
+    }
+    if let Some(machine) = name.strip_prefix("systemd-nspawn@") {
+        return machine.strip_suffix(".service").map(str::to_owned);
+    }
+    let lxc = name.strip_prefix("lxc.payload.").or_else(|| name.strip_prefix("lxc.payload/"));
+    if let Some(id) = lxc {
+        return Some(id.to_owned());
+    }
+    (place == "lxc").then(|| name.to_owned())
+}
+
+/// The first twelve characters of a hash, as engines show it; other ids whole.
+fn short(id: &str) -> &str {
+    if id.len() == 64 { id.get(..12).unwrap_or(id) } else { id }
+}
+
+/// The name that an engine gave a container, from the engine's own files.
+fn engine_name(root: &Path, id: &str) -> Option<String> {
+    if id.len() != 64 {
+        return None;
+    }
+    let docker = root.join("var/lib/docker/containers").join(id).join("config.v2.json");
+    // Podman keeps one file of all containers with their names.
+    let podman = root.join("var/lib/containers/storage/overlay-containers/containers.json");
+    let text = read_json(&docker);
+    if let Some(text) = text {
+        return string_after(&text, "\"Name\":")
+            .map(|name| name.trim_start_matches('/').to_owned());
+    }
+    let text = read_json(&podman)?;
+    let of_id = &text[text.find(id)?..];
+    string_after(of_id, "\"names\":[").map(str::to_owned)
+}
+
+/// The text of an engine's file; `None` where it can't be read or is over 4 MiB.
+fn read_json(path: &Path) -> Option<String> {
+    let size = std::fs::metadata(path).ok()?.len();
+    if size > 4 * 1024 * 1024 { None } else { std::fs::read_to_string(path).ok() }
+}
+
+/// The string that follows a key. A name has no character that JSON would escape.
+fn string_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let rest = text[text.find(key)? + key.len()..].trim_start().strip_prefix('"')?;
+    rest.split('"').next().filter(|name| !name.is_empty() && name.len() <= 255)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::collectors::tests::tree;
+
+    #[test]
+    fn groups_of_every_engine_are_known() {
+        let hash = "0123456789abcdef".repeat(4);
+        for (place, name, id) in [
+            ("docker", hash.clone(), hash.clone()),
+            ("system.slice", format!("docker-{hash}.scope"), hash.clone()),
+            ("machine.slice", format!("libpod-{hash}.scope"), hash.clone()),
+            ("kubepods.slice/x", format!("cri-containerd-{hash}.scope"), hash.clone()),
+            ("kubepods.slice/x", format!("crio-{hash}.scope"), hash.clone()),
+            ("", "lxc.payload.web".to_owned(), "web".to_owned()),
+            ("lxc", "old".to_owned(), "old".to_owned()),
+            ("machine.slice", "machine-deb\\x2d12.scope".to_owned(), "deb-12".to_owned()),
+            ("machine.slice", "systemd-nspawn@box.service".to_owned(), "box".to_owned()),
+        ] {
+            assert_eq!(container_id(place, &name), Some(id), "{place}/{name}");
+        }
+        for (place, name) in [
+            ("system.slice", "nginx.service".to_owned()),
+            ("system.slice", "session-3.scope".to_owned()),
+            ("machine.slice", format!("libpod-conmon-{hash}.scope")),
+            ("", "init.scope".to_owned()),
+        ] {
+            assert_eq!(container_id(place, &name), None, "{place}/{name}");
+        }
+    }
+
+    #[test]
+    fn containers_have_their_engines_names_or_a_short_id() {
+        let (a, b) = ("a".repeat(64), "b".repeat(64));
+        let group =
+            |id: &str, file: &str| format!("sys/fs/cgroup/system.slice/docker-{id}.scope/{file}");
+        let config = format!("root/var/lib/docker/containers/{a}/config.v2.json");
+        let seen = tree(
+            "containers",
+            &[
+                ("sys/fs/cgroup/cgroup.controllers", "cpu memory\n"),
+                (&group(&a, "memory.current"), "1000\n"),
+                (&group(&a, "memory.max"), "4000\n"),
+                (&group(&a, "pids.current"), "7\n"),
+                (&group(&b, "memory.current"), "2000\n"),
+                (&group(&b, "memory.max"), "max\n"),
+                (&config, "{\"Path\":\"x\",\"Name\":\"/web-1\",\"Driver\":\"overlay2\"}"),
+                ("sys/fs/cgroup/system.slice/nginx.service/memory.current", "9\n"),
+            ],
+        );
+        assert_eq!(seen["container.memory_percent@web-1"], 25.0);
+        assert_eq!(seen["container.tasks@web-1"], 7.0);
+        assert_eq!(seen["container.memory@bbbbbbbbbbbb"], 2_000.0);
+        assert!(!seen.contains_key("container.memory_limit@bbbbbbbbbbbb"));
+        assert_eq!(seen.len(), 5, "{seen:?}");
+    }
+}

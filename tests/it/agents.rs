@@ -1,0 +1,173 @@
+//! The agent as its host and its users meet it: odd configurations, signals, an end in a hurry,
+//! exporters beside it, and another agent with the same id.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::agent::{Agent, PROGRAM};
+use crate::support::server::{self, Server};
+use crate::support::{free_port, signal, wait_for};
+
+const WITHIN: Duration = Duration::from_secs(60);
+
+/// Waits until the server has a value of this agent's metric.
+fn wait_value(server: &mut Server, agent: &str, metric: &str) -> f64 {
+    wait_for(metric, WITHIN, || {
+        let latest = server.call("GET", &format!("/v1/agents/{agent}/latest"), None);
+        let rows = latest.data().as_array()?.clone();
+        rows.iter().find(|row| row["metric_name"] == metric)?["value"].as_f64()
+    })
+}
+
+#[test]
+fn a_stop_soon_after_the_first_report_is_instant() {
+    let server = Server::start("");
+    for pause_ms in [0, 100, 300, 700, 1_000, 1_300] {
+        let mut agent = Agent::start("hasty", server.grpc_port, "");
+        wait_for("the first report", WITHIN, || agent.log().contains("connected to").then_some(()));
+        std::thread::sleep(Duration::from_millis(pause_ms));
+        let started = Instant::now();
+        assert!(agent.stop().success());
+        let took = started.elapsed();
+        assert!(took < Duration::from_millis(900), "{pause_ms} ms after: {took:?}");
+        assert!(!agent.log().contains("did not stop"), "{}", agent.log());
+    }
+}
+
+#[test]
+fn signals_that_mean_nothing_do_nothing() {
+    let mut server = Server::start("");
+    let mut agent = Agent::start("signalled", server.grpc_port, "");
+    wait_value(&mut server, "signalled", "load.load_1");
+    for name in ["USR1", "USR2"] {
+        signal(&agent.child, name);
+    }
+    let stored = wait_value(&mut server, "signalled", "load.uptime");
+    wait_for("a later report", WITHIN, || {
+        (wait_value(&mut server, "signalled", "load.uptime") > stored + 1.0).then_some(())
+    });
+    assert!(agent.stop().success());
+}
+
+#[test]
+fn an_error_at_start_has_its_exit_status_though_nobody_reads_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("bad.toml");
+    std::fs::write(&config, "no_such_key = 1\n").unwrap();
+    for program in [PROGRAM, server::PROGRAM] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let status = Command::new(program).arg(&config).stderr(writer).status().unwrap();
+        assert_eq!(status.code(), Some(3), "{program}");
+    }
+}
+
+#[test]
+fn an_id_that_can_not_be_sent_is_refused_when_it_is_checked() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("agent.toml");
+    std::fs::write(&config, "agent_id = \"büro-nas\"\n").unwrap();
+    let out = Command::new(PROGRAM).arg("--check-config").arg(&config).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(3), "{said}");
+    assert!(said.contains("agent.toml:1: agent_id: \"büro-nas\" cannot be an agent id"), "{said}");
+}
+
+#[test]
+fn the_log_has_one_format_while_the_server_is_away() {
+    let agent = Agent::start("alone", free_port(), "log_level = \"info\"\n");
+    wait_for("the first failure", WITHIN, || agent.log().contains("cannot reach").then_some(()));
+    std::thread::sleep(Duration::from_secs(3));
+    for line in agent.log().lines() {
+        assert!(line.starts_with("20") && line.contains("Z "), "{line}");
+    }
+}
+
+#[test]
+fn once_names_each_collector_that_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let proc = dir.path().join("proc");
+    std::fs::create_dir(&proc).unwrap();
+    std::fs::write(proc.join("meminfo"), "garbage\n").unwrap();
+    let config = dir.path().join("agent.toml");
+    std::fs::write(&config, format!("proc_root = {:?}\n", proc.display().to_string())).unwrap();
+    let out = Command::new(PROGRAM).arg("--once").arg(&config).output().unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("collector `memory` failed: cannot parse /proc/meminfo"), "{said}");
+    assert!(said.contains("collector `cpu` failed: cannot read"), "{said}");
+}
+
+#[test]
+fn exporters_and_text_files_reach_the_server_with_their_own_names() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let _ = stream.read(&mut [0; 2_048]);
+            let body = "# TYPE pg_up gauge\npg_up 1\ngo_threads 7\npg_rows{table=\"a\"} 12.5\n";
+            let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+            let _ = write!(stream, "{head}{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+        }
+    });
+    let text = tempfile::tempdir().unwrap();
+    std::fs::write(text.path().join("backup.prom"), "backup_bytes 4096\n").unwrap();
+    let mut server = Server::start("");
+    let extra = format!(
+        "textfile_dir = {:?}\nprocesses = [\"oxmon-agent\"]\n[[scrape]]\n\
+         url = \"http://127.0.0.1:{port}/metrics\"\nname = \"pg\"\ndrop = [\"go_*\"]\n\
+         [[scrape]]\nurl = \"http://127.0.0.1:{}/\"\nname = \"away\"\n",
+        text.path().display().to_string(),
+        free_port()
+    );
+    let _agent = Agent::start("exporting", server.grpc_port, &extra);
+    assert_eq!(wait_value(&mut server, "exporting", "pg_rows"), 12.5);
+    assert_eq!(wait_value(&mut server, "exporting", "backup_bytes"), 4_096.0);
+    assert!(wait_value(&mut server, "exporting", "process.running") >= 1.0);
+    assert!(wait_value(&mut server, "exporting", "agent.clock_skew").abs() < 30.0);
+    let latest = server.call("GET", "/v1/agents/exporting/latest", None);
+    let rows = latest.data().as_array().unwrap().clone();
+    let success = |target: &str| {
+        let of = |row: &&serde_json::Value| {
+            row["metric_name"] == "scrape.success" && row["labels"]["target"] == target
+        };
+        rows.iter().find(of).map(|row| row["value"].as_f64().unwrap())
+    };
+    assert_eq!((success("pg"), success("away")), (Some(1.0), Some(0.0)), "{rows:?}");
+    assert!(rows.iter().all(|row| row["metric_name"] != "go_threads"));
+}
+
+#[test]
+fn two_agents_with_one_id_are_noticed() {
+    let server = Server::start("");
+    let _one = Agent::start("twin", server.grpc_port, "");
+    let _two = Agent::start("twin", server.grpc_port, "");
+    wait_for("the server's warning", WITHIN, || {
+        server.log().contains("two agents on one host report as `twin`").then_some(())
+    });
+}
+
+#[test]
+fn a_token_in_a_file_of_its_own_is_used_and_a_credential_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("auth_token");
+    std::fs::write(&token, "not a token\n").unwrap();
+    let config = dir.path().join("agent.toml");
+    std::fs::write(&config, "").unwrap();
+    let check = |with: Option<&std::path::Path>| {
+        let mut command = Command::new(PROGRAM);
+        command.arg("--check-config").arg(&config).stdout(Stdio::null());
+        if let Some(dir) = with {
+            command.env("CREDENTIALS_DIRECTORY", dir);
+        }
+        let out = command.output().unwrap();
+        (out.status.code(), String::from_utf8_lossy(&out.stderr).into_owned())
+    };
+    assert_eq!(check(None).0, Some(0));
+    let (code, said) = check(Some(dir.path()));
+    assert!(code == Some(3) && said.contains("must hold visible ASCII"), "{said}");
+    std::fs::write(&token, "a-token\n").unwrap();
+    assert_eq!(check(Some(dir.path())).0, Some(0));
+}

@@ -170,8 +170,8 @@ fn what_can_not_be_is_refused_by_its_code() {
     for path in [
         "/v1/certs/domains?enabled__eq=yes",
         "/v1/certs/domains?name=a",
-        "/v1/certs/status?limit=0",
-        "/v1/certs/domains/a.example/history?limit=1001",
+        "/v1/certs/status?limit=-1",
+        "/v1/certs/domains/a.example/history?limit=many",
         "/v1/certificates?not_after__lte=soon",
     ] {
         assert_eq!(refused(&mut server, "GET", path, None), (400, 1001), "{path}");

@@ -201,3 +201,20 @@ fn a_file_that_is_no_database_is_named() {
     assert_eq!(set_aside(&server.data()), [name]);
     check(&mut server, base_ms, true, "a file of sevens");
 }
+
+#[test]
+fn a_file_of_another_program_is_not_set_aside() {
+    let mut server = Server::start(CONFIG);
+    assert_eq!(server.stop().code(), Some(0));
+    let path = server.data().join(format!("{}.db", utc_day(now_ms() - 2 * DAY_MS)));
+    let other = rusqlite::Connection::open(&path).unwrap();
+    other.execute_batch("CREATE TABLE notes (text); INSERT INTO notes VALUES ('mine')").unwrap();
+    drop(other);
+    server.spawn_again();
+    let status = crate::support::wait_exit(&mut server.child, Duration::from_secs(20));
+    assert_eq!(status.code(), Some(5), "{}", server.log());
+    assert!(server.log().contains("is a database of another program"), "{}", server.log());
+    assert_eq!(sql::sqlite3(&path, "SELECT text FROM notes"), "mine");
+    std::fs::remove_file(&path).unwrap();
+    server.restart();
+}

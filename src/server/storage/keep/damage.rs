@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rusqlite::ErrorCode;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::server::storage::ack::{PartialAck, Permit};
 use crate::server::storage::day::head::AgentDay;
@@ -14,6 +14,9 @@ use crate::server::storage::{AgentSamples, SampleSet, StorageError, Stored};
 
 /// Between the name of a day file and a number.
 const MARK: &str = ".db.damaged-";
+
+/// Tables that no file but a day of this program has together with its name.
+const OWN_TABLES: [&str; 5] = ["agents", "series", "layouts", "samples", "chunks"];
 
 /// Whether a file was set aside.
 pub fn is_set_aside(name: &str) -> bool {
@@ -45,6 +48,19 @@ pub fn found_in(error: &StorageError) -> Option<String> {
         }
         _ => None,
     }
+}
+
+/// Whether a day file may be one of this program: SQLite can't read what tables it has, or they
+/// are those of a day. A file of another program is never set aside.
+pub fn is_ours(path: &Path) -> bool {
+    let tables = || -> rusqlite::Result<Vec<String>> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
+        let connection = Connection::open_with_flags(file::uri(path, "immutable=1"), flags)?;
+        let sql = "SELECT name FROM sqlite_schema WHERE type = 'table'";
+        connection.prepare(sql)?.query_map([], |row| row.get(0))?.collect()
+    };
+    let own = |name: &String| OWN_TABLES.contains(&name.as_str());
+    tables().map_or(true, |tables| tables.is_empty() || tables.iter().any(own))
 }
 
 /// Notes a file that was set aside.

@@ -76,6 +76,12 @@ pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
     numbers.sort_unstable();
     for number in numbers {
         let path = file::path_of(&shared.data_dir, number);
+        if !damage::is_ours(&path) {
+            return Err(StorageError::Invalid(format!(
+                "{} is a database of another program; move it elsewhere",
+                path.display()
+            )));
+        }
         let day = Arc::new(Day::new(number, path));
         match recover::load(&day, &shared.interner) {
             Ok(bytes) => {

@@ -5,6 +5,7 @@ complete -c oxmon-server -n __fish_use_subcommand -s V -l version -d 'Print the 
 complete -c oxmon-server -n __fish_use_subcommand -a init-channels -d 'Add channels from a seed file'
 complete -c oxmon-server -n __fish_use_subcommand -a init-rules -d 'Add alert rules from a seed file'
 complete -c oxmon-server -n __fish_use_subcommand -a import -d 'Bring over a data folder of the first oxmon'
+complete -c oxmon-server -n __fish_use_subcommand -a passwd -d 'Set the password of a user who lost it'
 complete -c oxmon-server -n __fish_use_subcommand -a sql -d 'Read-only SQL over every day'
 complete -c oxmon-server -n __fish_use_subcommand -a backup -d 'Copy all files while the server runs'
 complete -c oxmon-server -n __fish_use_subcommand -a restore -d 'Put a checked copy back'

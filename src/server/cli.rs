@@ -12,7 +12,7 @@ use crate::server::alert::load_config;
 use crate::server::config::ServerConfig;
 use crate::server::storage::keep::backup;
 use crate::server::storage::sql;
-use crate::server::{alive, import, run, seed};
+use crate::server::{alive, import, passwd, run, seed};
 
 const PROGRAM: &str = "oxmon-server";
 
@@ -64,6 +64,12 @@ const COMMANDS: &[Command] = &[
         arguments: "OLD_DATA CONFIG",
         help: "bring over a data_dir of the first oxmon",
         run: |args| two_paths(args, import::run),
+    },
+    Command {
+        name: "passwd",
+        arguments: "CONFIG USER",
+        help: "set the password of a user who lost it",
+        run: |args| two_paths(args, passwd::run),
     },
     Command {
         name: "sql",
@@ -153,7 +159,7 @@ fn help() -> String {
     text + TAIL
 }
 
-/// A command that takes two paths and nothing else.
+/// A command that takes two arguments and nothing else.
 fn two_paths(args: &mut Parser, run: fn(&Path, &Path) -> Result<(), Fatal>) -> Result<(), Fatal> {
     let mut paths: Vec<PathBuf> = Vec::new();
     while let Some(arg) = args.next().map_err(wrong)? {
@@ -168,7 +174,7 @@ fn two_paths(args: &mut Parser, run: fn(&Path, &Path) -> Result<(), Fatal>) -> R
     }
     match paths.as_slice() {
         [first, second] => run(first, second),
-        _ => Err(usage(PROGRAM, "two paths are needed")),
+        _ => Err(usage(PROGRAM, "two arguments are needed")),
     }
 }
 
@@ -188,7 +194,7 @@ mod tests {
             ("", "CONFIG is missing"),
             ("a.toml b.toml", "b.toml"),
             ("--daemon a.toml", "--daemon"),
-            ("init-channels a.toml", "two paths"),
+            ("init-channels a.toml", "two arguments"),
             ("init-channels a b c", "\"c\""),
         ] {
             let fatal = said(line).unwrap_err();

@@ -12,6 +12,7 @@ pub mod gate;
 pub(crate) mod import;
 pub mod ingest;
 pub mod notify;
+pub(crate) mod passwd;
 pub mod process;
 pub mod promql;
 pub mod receive;

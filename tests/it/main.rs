@@ -41,6 +41,8 @@ mod measured;
 mod mock;
 // Aggregation, silence windows, retries, the delivery log.
 mod notify;
+// `oxmon-server passwd`.
+mod passwd;
 // PromQL, remote write and remote read, beside a real Prometheus.
 mod promql;
 // SIGHUP.

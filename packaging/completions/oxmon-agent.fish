@@ -8,5 +8,5 @@ complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l server -d 'HO
 complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l code -d 'The one-time code' -x
 complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l agent-id -d 'Id of this host' -x
 complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l config -d 'Configuration to write' -r -F
-complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l tls -d 'Speak TLS, with the authorities of the system'
-complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l ca-file -d 'Speak TLS, with the authorities in a PEM file' -r -F
+complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l tls -d 'Use TLS, with the authorities of the system'
+complete -c oxmon-agent -n '__fish_seen_subcommand_from enroll' -l ca-file -d 'Use TLS, with the authorities in a PEM file' -r -F

@@ -29,16 +29,16 @@ Usage: oxmon-agent CONFIG                  run until SIGTERM; SIGHUP reloads CON
 Options of enroll:
   --config PATH    the configuration to write [/etc/oxmon/agent.toml]
   --agent-id ID    this host's id [that of the configuration, or the host's name]
-  --tls            speak TLS, with the system's authorities
-  --ca-file FILE   speak TLS, with the authorities in FILE (PEM)
+  --tls            use TLS, with the system's authorities
+  --ca-file FILE   use TLS, with the authorities in FILE (PEM)
 
   -h, --help       this text
   -V, --version    the version
 
 The smallest configuration is one line: server_endpoint = \"HOST:9090\"
 
-Exit status: 0 done or told to stop, 1 failed, 2 wrong command line, 3 wrong configuration,
-             7 a worker died and the agent should be started again
+Exit status: 0 stopped by a signal, 1 failed, 2 wrong command line, 3 wrong configuration,
+             7 a worker thread panicked: start the agent again
 ";
 
 /// What the command line asks for.
@@ -92,6 +92,7 @@ fn parse(mut args: Parser) -> Result<Command, lexopt::Error> {
     while let Some(arg) = args.next()? {
         match arg {
             Arg::Short('h') | Arg::Long("help") => return Ok(Command::Help),
+            Arg::Value(word) if word == "help" => return Ok(Command::Help),
             Arg::Short('V') | Arg::Long("version") => return Ok(Command::Version),
             Arg::Long("health") => return Ok(Command::Health),
             Arg::Long("check-config") => make = Command::Check,

@@ -30,9 +30,9 @@ const TAIL: &str = "
 
 An empty CONFIG is a good one: every key has a default.
 
-Exit status: 0 done or stopped by a signal, 1 failed, 2 wrong command line, 3 wrong configuration,
-             4 a port is taken, 5 data_dir can't be used, 6 data_dir is in use,
-             7 a worker died and the server should be started again
+Exit status: 0 stopped by a signal, 1 failed, 2 wrong command line, 3 wrong configuration,
+             4 a port is in use, 5 data_dir can't be used, 6 data_dir is in use,
+             7 a worker thread panicked: start the server again
 ";
 
 /// A subcommand, and what it does with the arguments after it.
@@ -51,43 +51,43 @@ const COMMANDS: &[Command] = &[
         name: "init-channels",
         arguments: "CONFIG SEED",
         help: "write notification channels of a JSON file",
-        run: |args| two_paths(args, seed::channels::run),
+        run: |args| two_paths(args, ["init-channels", "CONFIG", "SEED"], seed::channels::run),
     },
     Command {
         name: "init-rules",
         arguments: "CONFIG SEED",
         help: "write alert rules of a JSON file",
-        run: |args| two_paths(args, seed::rules::run),
+        run: |args| two_paths(args, ["init-rules", "CONFIG", "SEED"], seed::rules::run),
     },
     Command {
         name: "import",
         arguments: "OLD_DATA CONFIG",
         help: "bring over a data_dir of the first oxmon",
-        run: |args| two_paths(args, import::run),
+        run: |args| two_paths(args, ["import", "OLD_DATA", "CONFIG"], import::run),
     },
     Command {
         name: "passwd",
         arguments: "CONFIG USER",
         help: "set the password of a user who lost it",
-        run: |args| two_paths(args, passwd::run),
+        run: |args| two_paths(args, ["passwd", "CONFIG", "USER"], passwd::run),
     },
     Command {
         name: "sql",
         arguments: sql::ARGUMENTS,
         help: "read-only SQL over every day, server on or off",
-        run: sql::main,
+        run: |args| sql::main(args, &help()),
     },
     Command {
         name: "backup",
         arguments: "CONFIG DEST",
         help: "copy every database while the server runs",
-        run: |args| two_paths(args, backup::backup),
+        run: |args| two_paths(args, ["backup", "CONFIG", "DEST"], backup::backup),
     },
     Command {
         name: "restore",
         arguments: "CONFIG SOURCE",
         help: "check such a copy and put it back, server off",
-        run: |args| two_paths(args, backup::restore),
+        run: |args| two_paths(args, ["restore", "CONFIG", "SOURCE"], backup::restore),
     },
 ];
 
@@ -122,6 +122,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
                     alive::check(&ServerConfig::load(config)?)?;
                     Ok("is good, and its server answers")
                 });
+            }
+            Arg::Value(word) if config.is_none() && check.is_none() && word == "help" => {
+                print(&help());
+                return Ok(());
             }
             Arg::Value(word) if config.is_none() => {
                 let command = COMMANDS.iter().find(|command| word == command.name);
@@ -159,8 +163,12 @@ fn help() -> String {
     text + TAIL
 }
 
-/// A command that takes two arguments and nothing else.
-fn two_paths(args: &mut Parser, run: fn(&Path, &Path) -> Result<(), Fatal>) -> Result<(), Fatal> {
+/// A command that takes two arguments. `names` are its own name and those of the arguments.
+fn two_paths(
+    args: &mut Parser,
+    names: [&str; 3],
+    run: fn(&Path, &Path) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
     let mut paths: Vec<PathBuf> = Vec::new();
     while let Some(arg) = args.next().map_err(wrong)? {
         match arg {
@@ -174,7 +182,8 @@ fn two_paths(args: &mut Parser, run: fn(&Path, &Path) -> Result<(), Fatal>) -> R
     }
     match paths.as_slice() {
         [first, second] => run(first, second),
-        _ => Err(usage(PROGRAM, "two arguments are needed")),
+        [_] => Err(usage(PROGRAM, format!("{} needs {} after {}", names[0], names[2], names[1]))),
+        _ => Err(usage(PROGRAM, format!("{} needs {} and {}", names[0], names[1], names[2]))),
     }
 }
 
@@ -194,12 +203,22 @@ mod tests {
             ("", "CONFIG is missing"),
             ("a.toml b.toml", "b.toml"),
             ("--daemon a.toml", "--daemon"),
-            ("init-channels a.toml", "two arguments"),
+            ("init-channels a.toml", "init-channels needs SEED after CONFIG"),
+            ("backup a.toml", "backup needs DEST after CONFIG"),
+            ("restore", "restore needs CONFIG and SOURCE"),
+            ("sql a.toml", "sql needs a query after CONFIG"),
             ("init-channels a b c", "\"c\""),
         ] {
             let fatal = said(line).unwrap_err();
             assert_eq!(fatal.exit, Exit::Usage, "{line}");
             assert!(fatal.message.contains(word), "{line}: {}", fatal.message);
+        }
+    }
+
+    #[test]
+    fn help_is_a_word_and_an_option_of_each_command() {
+        for line in ["help", "help sql", "--help", "sql --help", "backup -h", "init-rules --help"] {
+            assert!(said(line).is_ok(), "{line}");
         }
     }
 

@@ -60,6 +60,13 @@ fn a_port_that_is_taken_is_one_clear_line() {
             dir.path().join("data").display().to_string()
         ));
         expect_refusal(&out, Exit::PortTaken, &[&port.to_string()]);
+        // The sentence itself, and no line of gRPC's.
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        let lines: Vec<&str> = said
+            .lines()
+            .filter(|line| !line.contains(" INFO ") && !line.contains(" WARN "))
+            .collect();
+        assert_eq!(lines.len(), 1, "{said}");
     }
 }
 

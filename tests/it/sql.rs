@@ -84,6 +84,18 @@ fn sql_changes_nothing_and_says_what_is_wrong() {
 }
 
 #[test]
+fn sql_takes_the_configuration_as_its_sister_commands_do() {
+    let server = Server::start(CONFIG);
+    let config = server.data().with_file_name("server.toml");
+    let out = sql::run(&config, &["SELECT username FROM users", "--format", "csv"]);
+    assert_eq!(String::from_utf8_lossy(&out.stdout), "username\r\nadmin\r\n", "{out:?}");
+    let order = sql::run(&config, &["SELECT 1 AS z, 2 AS a", "--format", "json"]);
+    assert_eq!(String::from_utf8_lossy(&order.stdout), "[\n{\"z\":1,\"a\":2}\n]\n");
+    let missing = sql::run(&config.with_file_name("none.toml"), &["SELECT 1"]);
+    assert_eq!(missing.status.code(), Some(3), "{missing:?}");
+}
+
+#[test]
 fn plain_sqlite_sees_a_days_points_and_chunks() {
     let server = Server::start(CONFIG);
     let base_ms = filled(&server);

@@ -7,7 +7,7 @@ mod tests;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 
 use crate::agent::config::AgentConfig;
@@ -118,7 +118,43 @@ fn config(message: String) -> Fatal {
     Fatal::new(Exit::Config, message)
 }
 
-/// The new configuration beside the old one, for its owner's eyes alone.
+/// The group of the packaged unit, whose user reads the configuration.
+const UNIT_GROUP: &str = "oxmon-agent";
+
+/// Who may read a configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Access {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+/// Who may read the new configuration. An existing file keeps its owner, group and mode, unless
+/// everybody can read it: a token is not for everybody, so it goes to the group of the unit. A new
+/// file goes to that group too. Without that group the folder's owner gets it, alone.
+fn access_of(existing: Option<Access>, folder: Access, unit_gid: Option<u32>) -> Access {
+    match (existing, unit_gid) {
+        (Some(old), _) if old.mode & 0o007 == 0 => old,
+        (Some(old), Some(gid)) => Access { uid: old.uid, gid, mode: 0o640 },
+        (Some(old), None) => Access { mode: old.mode & 0o700, ..old },
+        (None, Some(gid)) => Access { uid: folder.uid, gid, mode: 0o640 },
+        (None, None) => Access { mode: 0o600, ..folder },
+    }
+}
+
+/// The number of a group in the text of /etc/group (group(5)).
+fn gid_in(groups: &str, name: &str) -> Option<u32> {
+    let mut lines = groups.lines().map(|line| line.split(':'));
+    let mut fields = lines.find(|fields| fields.clone().next() == Some(name))?;
+    fields.nth(2)?.parse().ok()
+}
+
+fn access(path: &Path) -> std::io::Result<Access> {
+    let found = fs::metadata(path)?;
+    Ok(Access { uid: found.uid(), gid: found.gid(), mode: found.mode() & 0o777 })
+}
+
+/// The new configuration beside the old one. Nobody else reads it before it has its owner.
 struct Draft {
     path: PathBuf,
     goal: PathBuf,
@@ -137,16 +173,19 @@ impl Draft {
             .open(&path)
             .map_err(fail)?;
         let draft = Self { path, goal: goal.to_owned(), file };
-        // The user that runs the agent must be able to read it, as it can now. For a new file
-        // that is whoever has the folder.
         let folder = goal.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let like = fs::metadata(goal).or_else(|_| fs::metadata(folder.unwrap_or(Path::new("."))));
-        if let (Ok(like), Ok(mine)) = (like, draft.file.metadata())
-            && (like.uid(), like.gid()) != (mine.uid(), mine.gid())
-        {
-            std::os::unix::fs::fchown(&draft.file, Some(like.uid()), Some(like.gid()))
+        let folder = access(folder.unwrap_or(Path::new("."))).map_err(fail)?;
+        let mine = access(&draft.path).map_err(fail)?;
+        let groups = fs::read_to_string("/etc/group").unwrap_or_default();
+        // Only root can give a file to a group that it is not in.
+        let unit_gid = gid_in(&groups, UNIT_GROUP).filter(|_| mine.uid == 0);
+        let wanted = access_of(access(goal).ok(), folder, unit_gid);
+        if (wanted.uid, wanted.gid) != (mine.uid, mine.gid) {
+            std::os::unix::fs::fchown(&draft.file, Some(wanted.uid), Some(wanted.gid))
                 .map_err(fail)?;
         }
+        let permissions = fs::Permissions::from_mode(wanted.mode);
+        draft.file.set_permissions(permissions).map_err(fail)?;
         Ok(draft)
     }
 

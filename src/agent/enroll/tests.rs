@@ -74,7 +74,8 @@ fn a_good_code_writes_the_token_and_keeps_the_rest() {
     let config = AgentConfig::load(&path).unwrap();
     assert_eq!(config.auth_token.as_deref(), Some("token-of-web-01"));
     assert_eq!(config.server_endpoint, address);
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+    assert!([0o600, 0o640].contains(&mode), "{mode:o}");
     assert_eq!(files(dir.path()), 1, "no draft is left");
 }
 
@@ -117,4 +118,37 @@ fn mistakes_are_found_before_the_code_is_spent() {
     let fatal = run(&options("127.0.0.1:1", "good", &nowhere)).unwrap_err();
     assert_eq!(fatal.exit, Exit::Config);
     assert_eq!(files(dir.path()), 1, "no draft is left");
+}
+
+#[test]
+fn owner_group_and_mode_are_kept_and_a_new_file_is_for_the_unit() {
+    let root = Access { uid: 0, gid: 0, mode: 0o755 };
+    let old = |gid, mode| Some(Access { uid: 0, gid, mode });
+    for (existing, unit_gid, expected) in [
+        (old(998, 0o640), Some(998), (998, 0o640)),
+        (old(0, 0o600), Some(998), (0, 0o600)),
+        (old(5, 0o660), None, (5, 0o660)),
+        // The example, copied: readable by everybody until it holds a token.
+        (old(0, 0o644), Some(998), (998, 0o640)),
+        (old(0, 0o644), None, (0, 0o600)),
+        (None, Some(998), (998, 0o640)),
+        (None, None, (0, 0o600)),
+    ] {
+        let (gid, mode) = expected;
+        assert_eq!(access_of(existing, root, unit_gid), Access { uid: 0, gid, mode });
+    }
+    let groups = "root:x:0:\noxmon-agents:x:9:\noxmon-agent:x:998:\n";
+    assert_eq!(gid_in(groups, UNIT_GROUP), Some(998));
+    assert_eq!(gid_in("broken\noxmon-agent:x", UNIT_GROUP), None);
+}
+
+#[test]
+fn a_file_that_its_group_reads_still_is_after_enrolling() {
+    let (_server, endpoint) = server();
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("agent.toml");
+    fs::write(&path, "agent_id = \"web-01\"\n").unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    run(&options(&endpoint, "good", &path)).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o640);
 }

@@ -122,5 +122,21 @@ fn fish_completes_and_zsh_parses() {
         for (name, _) in PROGRAMS {
             must("zsh", &["-n", &format!("packaging/completions/_{name}")]);
         }
+        // A real completion, in a terminal of zsh's own.
+        for (line, word) in [
+            ("oxmon-server rest", "oxmon-server restore"),
+            ("oxmon-server sql config/server.ex", "server.example.toml"),
+            ("oxmon-agent enr", "oxmon-agent enroll"),
+        ] {
+            let script = format!(
+                "zmodload zsh/zpty; zpty z zsh -f -i
+                 zpty -w z \"fpath=($PWD/packaging/completions \\$fpath); \
+                    autoload -Uz compinit; compinit -u -D; print rea''dy\"
+                 zpty -r z out '*ready*'; zpty -n -w z $'{line}\\t'; zpty -r z out '*{word}*'
+                 print -r -- \"$out\"; zpty -d z"
+            );
+            let said = must("timeout", &["60", "zsh", "-f", "-c", &script]);
+            assert!(said.contains(word) && !said.contains("bad option"), "{line}: {said}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! copy of their `alert_events`, and `cert.db` attached for reading.
 
 use std::ffi::OsString;
+use std::io::IsTerminal as _;
 use std::path::Path;
 
 use lexopt::{Arg, Parser, ValueExt as _};
@@ -12,6 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::base::cli::{print, usage};
 use crate::base::exit::{Exit, Fatal};
+use crate::server::config::ServerConfig;
 use crate::server::control;
 use crate::server::storage::day::file;
 
@@ -22,14 +24,15 @@ mod vtab;
 const PROGRAM: &str = "oxmon-server";
 
 /// The command's arguments, as the help shows them.
-pub const ARGUMENTS: &str = "DATA_DIR \"SELECT …\" [--format table|csv|json]";
+pub const ARGUMENTS: &str = "CONFIG \"SELECT …\" [--format table|csv|json]";
 
-/// Runs the command.
+/// Runs the command: the first argument is a configuration, or its `data_dir`. `help` is what
+/// `--help` prints.
 ///
 /// # Errors
 ///
-/// When the command line is wrong, the folder is none of a server, or the SQL fails.
-pub fn main(args: &mut Parser) -> Result<(), Fatal> {
+/// When the command line is wrong, the folder has no databases of a server, or the SQL fails.
+pub fn main(args: &mut Parser, help: &str) -> Result<(), Fatal> {
     let wrong = |error: lexopt::Error| usage(PROGRAM, error);
     let mut words: Vec<OsString> = Vec::new();
     let mut format = render::Format::Table;
@@ -38,18 +41,26 @@ pub fn main(args: &mut Parser) -> Result<(), Fatal> {
             Arg::Long("format") => {
                 let name = args.value().and_then(|value| value.string()).map_err(wrong)?;
                 format = render::Format::named(&name).ok_or_else(|| {
-                    usage(PROGRAM, format!("`{name}` is none of table, csv, json"))
+                    usage(PROGRAM, format!("unknown format `{name}`: table, csv or json"))
                 })?;
+            }
+            Arg::Short('h') | Arg::Long("help") => {
+                print(help);
+                return Ok(());
             }
             Arg::Value(word) if words.len() < 2 => words.push(word),
             other => return Err(wrong(other.unexpected())),
         }
     }
-    let [dir, sql] = words.as_slice() else {
-        return Err(usage(PROGRAM, format!("sql takes {ARGUMENTS}")));
+    let [place, sql] = words.as_slice() else {
+        let missing = if words.is_empty() { "CONFIG and a query" } else { "a query after CONFIG" };
+        return Err(usage(PROGRAM, format!("sql needs {missing}: sql {ARGUMENTS}")));
     };
     let sql = sql.to_str().ok_or_else(|| usage(PROGRAM, "the SQL is not UTF-8"))?;
-    let connection = open(Path::new(dir))?;
+    let place = Path::new(place);
+    let config = if place.is_dir() { None } else { Some(ServerConfig::load(place)?) };
+    let data_dir = config.as_ref().map_or(place, |config| &config.data_dir);
+    let connection = open(data_dir)?;
     run(&connection, sql, format)
 }
 
@@ -113,11 +124,18 @@ fn copy_events(connection: &Connection, data_dir: &Path, days: &[i64]) -> rusqli
     Ok(())
 }
 
+/// Columns of the terminal that standard output is; `None` when it is a file or a pipe.
+fn terminal_width() -> Option<usize> {
+    let out = std::io::stdout();
+    let size = out.is_terminal().then(|| rustix::termios::tcgetwinsize(&out))?.ok()?;
+    Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
+}
+
 fn run(connection: &Connection, sql: &str, format: render::Format) -> Result<(), Fatal> {
     let fail = |error: rusqlite::Error| Fatal::new(Exit::Failed, format!("sql: {error}"));
     let mut statement = connection.prepare(sql).map_err(fail)?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
-    let mut out = render::Output::new(format, names);
+    let mut out = render::Output::new(format, names, terminal_width());
     let mut rows = statement.query([]).map_err(fail)?;
     while let Some(row) = rows.next().map_err(fail)? {
         let count = row.as_ref().column_count();

@@ -1,7 +1,7 @@
 //! Rows as a table for people, as CSV (RFC 4180), or as a JSON array.
 
 use rusqlite::types::ValueRef;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::ids::hex;
 
@@ -36,15 +36,17 @@ const TABLE_ROWS_LOOKED_AT: usize = 200;
 pub struct Output {
     format: Format,
     names: Vec<String>,
+    /// Columns of the terminal, to which a table's lines are cut; `None`: as long as they are.
+    terminal: Option<usize>,
     rows: usize,
     waiting: Vec<Vec<String>>,
     widths: Option<Vec<usize>>,
 }
 
 impl Output {
-    /// Output with these columns.
-    pub fn new(format: Format, names: Vec<String>) -> Self {
-        Self { format, names, rows: 0, waiting: Vec::new(), widths: None }
+    /// Output with these columns; a table is at most `terminal` characters wide.
+    pub fn new(format: Format, names: Vec<String>, terminal: Option<usize>) -> Self {
+        Self { format, names, terminal, rows: 0, waiting: Vec::new(), widths: None }
     }
 
     /// The text of one more row, as far as it can be written yet.
@@ -57,12 +59,14 @@ impl Output {
             }
             Format::Json => {
                 let before = if self.rows == 1 { "[\n" } else { ",\n" };
-                let object: Map<String, Value> =
-                    self.names.iter().cloned().zip(values.iter().map(|v| json(*v))).collect();
-                format!("{before}{}", Value::Object(object))
+                // By hand, because a map of serde_json sorts its keys: columns stay as selected.
+                let cells = self.names.iter().zip(values).map(|(name, value)| {
+                    format!("{}:{}", Value::from(name.as_str()), json(*value))
+                });
+                format!("{before}{{{}}}", cells.collect::<Vec<_>>().join(","))
             }
             Format::Table => {
-                self.waiting.push(values.iter().map(|value| text(*value)).collect());
+                self.waiting.push(values.iter().map(|value| line(&text(*value))).collect());
                 if self.widths.is_none() && self.waiting.len() < TABLE_ROWS_LOOKED_AT {
                     return String::new();
                 }
@@ -85,29 +89,73 @@ impl Output {
     fn flush(&mut self) -> String {
         let mut out = String::new();
         if self.widths.is_none() {
-            let widths: Vec<usize> = (0..self.names.len())
+            let mut widths: Vec<usize> = (0..self.names.len())
                 .map(|column| {
                     let cells = self.waiting.iter().filter_map(|row| row.get(column));
                     let names = self.names.get(column);
                     cells.chain(names).map(|cell| cell.chars().count()).max().unwrap_or(0)
                 })
                 .collect();
+            fit(&mut widths, self.terminal);
             let lines: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
-            out = padded(&self.names, &widths) + &padded(&lines, &widths);
+            out = self.padded(&self.names, &widths) + &self.padded(&lines, &widths);
             self.widths = Some(widths);
         }
         let widths = self.widths.clone().unwrap_or_default();
-        for row in self.waiting.drain(..) {
-            out.push_str(&padded(&row, &widths));
+        for row in std::mem::take(&mut self.waiting) {
+            out.push_str(&self.padded(&row, &widths));
         }
         out
     }
+
+    /// A line of the table. Rows after those that gave the widths may be wider; they are cut for a
+    /// terminal, and never for a file.
+    fn padded(&self, cells: &[String], widths: &[usize]) -> String {
+        let cells = cells.iter().zip(widths).map(|(cell, width)| match self.terminal {
+            Some(_) => format!("{:<width$}", cut(cell, *width)),
+            None => format!("{cell:<width$}"),
+        });
+        format!("{}\n", cells.collect::<Vec<_>>().join(GAP).trim_end())
+    }
 }
 
-fn padded(cells: &[String], widths: &[usize]) -> String {
-    let line: Vec<String> =
-        cells.iter().zip(widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-    format!("{}\n", line.join("  ").trim_end())
+/// Between two columns of a table.
+const GAP: &str = "  ";
+
+/// The least that a column is narrowed to.
+const WIDTH_LEAST: usize = 8;
+
+/// Narrows the widest columns until a line fits the terminal, as far as that goes.
+fn fit(widths: &mut [usize], terminal: Option<usize>) {
+    let Some(terminal) = terminal else { return };
+    let gaps = GAP.len() * widths.len().saturating_sub(1);
+    while widths.iter().sum::<usize>() + gaps > terminal {
+        let widest = widths.iter_mut().max_by_key(|width| **width);
+        match widest {
+            Some(width) if *width > WIDTH_LEAST => *width -= 1,
+            _ => return,
+        }
+    }
+}
+
+/// A cell of at most `width` characters; one that is cut ends with an ellipsis.
+fn cut(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return cell.to_owned();
+    }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// A cell on one line: line ends and other control characters are written as escapes.
+fn line(cell: &str) -> String {
+    let mut out = String::with_capacity(cell.len());
+    for c in cell.chars() {
+        match c.is_control() {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    out
 }
 
 fn csv(cells: &[String]) -> String {
@@ -148,7 +196,7 @@ mod tests {
     use super::*;
 
     fn all(format: Format, rows: &[[ValueRef<'_>; 2]]) -> String {
-        let mut out = Output::new(format, vec!["a".to_owned(), "b".to_owned()]);
+        let mut out = Output::new(format, vec!["a".to_owned(), "b".to_owned()], None);
         let mut text: String = rows.iter().map(|row| out.row(row)).collect();
         text.push_str(&out.end());
         text
@@ -169,5 +217,33 @@ mod tests {
         assert_eq!(all(Format::Json, &[]), "[]\n");
         assert_eq!(all(Format::Table, &rows), "a  b\n-  -----\n1  x,\"y\"\n   2.5\n");
         assert_eq!(all(Format::Table, &[]), "a  b\n-  -\n");
+    }
+
+    #[test]
+    fn columns_stay_in_the_order_of_the_select() {
+        let names = ["z", "a", "m"].map(str::to_owned).to_vec();
+        let mut out = Output::new(Format::Json, names, None);
+        let row = out.row(&[ValueRef::Integer(1), ValueRef::Integer(2), ValueRef::Integer(3)]);
+        assert_eq!(row, "[\n{\"z\":1,\"a\":2,\"m\":3}");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_and_a_file_gets_all_of_it() {
+        let long = "x".repeat(60);
+        let row = [ValueRef::Text(b"web-01"), ValueRef::Text(long.as_bytes())];
+        let names = || vec!["agent_id".to_owned(), "labels".to_owned()];
+        let mut out = Output::new(Format::Table, names(), Some(40));
+        let text = out.row(&row) + &out.end();
+        assert!(text.lines().all(|line| line.chars().count() <= 40), "{text}");
+        assert!(text.trim_end().ends_with('…'), "{text}");
+        let mut out = Output::new(Format::Table, names(), None);
+        let text = out.row(&row) + &out.end();
+        assert!(text.contains(&long), "{text}");
+        let mut out = Output::new(Format::Table, names(), Some(10));
+        assert!(!(out.row(&row) + &out.end()).is_empty());
+        let mut out = Output::new(Format::Table, names(), None);
+        let text = out.row(&[ValueRef::Text(b"a\nb\x1b[1m"), ValueRef::Null]) + &out.end();
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
     }
 }

@@ -1,4 +1,4 @@
-#!/usr/bin/env bash
+#!/bin/sh
 # Installs or removes oxmon from a release: binary, configuration, and on request a service.
 #
 #   install.sh server|agent [options]
@@ -8,23 +8,23 @@
 #   --config-dir DIR          where the configuration goes     (default: /etc/oxmon)
 #   --data-dir DIR            the server's data                (default: /var/lib/oxmon)
 #   --agent-id ID             the agent's name                 (default: this host's name)
-#   --server-endpoint H:P     the server that the agent tells  (default: 127.0.0.1:9090)
-#   --setup-systemd           install and start a systemd unit
+#   --server-endpoint H:P     the server that the agent reports to  (default: 127.0.0.1:9090)
+#   --setup-systemd           install a systemd unit, and start or restart it
 #   --setup-pm2               write a PM2 file and start it with PM2
-#   --pm2-only                only that, for a binary that is there already
+#   --pm2-only                only that, for a binary that is installed already
 #   --base-url URL            a mirror, or a folder on this machine, with the release's files
-#   --uninstall               remove what this script put there; configuration and data stay
+#   --uninstall               remove what this script installed; configuration and data stay
 #   --help                    this text
 #
-# The archive is held against the release's SHA256SUMS before anything is installed. A configuration
-# that is there already is never touched.
-set -euo pipefail
+# The archive is checked against the release's SHA256SUMS before anything is installed. An existing
+# configuration is never changed. Needs a POSIX shell, tar, and curl or wget.
+set -eu
 
 RELEASES=https://github.com/skingford/oxmon/releases
 
 say() { printf 'install: %s\n' "$*"; }
 fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
-usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p}' "${BASH_SOURCE[0]:-$0}" 2>/dev/null || say "see the project's README"; }
+usage() { sed -n '2,/^set -/{/^set -/d;s/^# \{0,1\}//;p;}' "$0" 2>/dev/null || say "see the project's README"; }
 
 component=
 version=latest
@@ -34,7 +34,7 @@ data_dir=/var/lib/oxmon
 agent_id=
 server_endpoint=127.0.0.1:9090
 base_url=
-unpacked=''
+unpacked=
 setup_systemd='' setup_pm2='' pm2_only='' uninstall=''
 
 parse() {
@@ -43,9 +43,16 @@ parse() {
     case $1 in
       server | agent) component=$1 ;;
       --version | --install-dir | --config-dir | --data-dir | --agent-id | --server-endpoint | --base-url)
-        [ $# -ge 2 ] || fail "$1 takes a value"
-        local name=${1#--}
-        printf -v "${name//-/_}" '%s' "$2"
+        [ $# -ge 2 ] || fail "$1 needs a value"
+        case $1 in
+          --version) version=$2 ;;
+          --install-dir) install_dir=$2 ;;
+          --config-dir) config_dir=$2 ;;
+          --data-dir) data_dir=$2 ;;
+          --agent-id) agent_id=$2 ;;
+          --server-endpoint) server_endpoint=$2 ;;
+          --base-url) base_url=$2 ;;
+        esac
         shift ;;
       --setup-systemd) setup_systemd=yes ;;
       --setup-pm2) setup_pm2=yes ;;
@@ -56,81 +63,100 @@ parse() {
     esac
     shift
   done
-  [ -n "$component" ] || fail "say which component: server or agent"
-  [ -z "$setup_systemd" ] || [ -z "$setup_pm2$pm2_only" ] || fail "take --setup-systemd or PM2, not both"
+  [ -n "$component" ] || fail "name the component: server or agent"
+  [ -z "$setup_systemd" ] || [ -z "$setup_pm2$pm2_only" ] || fail "use --setup-systemd or PM2, not both"
   # What goes into a TOML string must not end it.
   case $agent_id$server_endpoint$data_dir$install_dir$config_dir in
-    *[\"\\\|\&]* | *$'\n'*) fail "no quotes, backslashes, bars, ampersands or line ends in --agent-id, --server-endpoint and folders" ;;
+    *[\"\\\|\&\%]* | *"
+"*) fail "no quotes, backslashes, bars, ampersands, percent signs or line ends in --agent-id, --server-endpoint and folders" ;;
   esac
+  # systemd splits ExecStart= and ReadWritePaths= at spaces.
+  if [ -n "$setup_systemd" ]; then
+    case $install_dir$config_dir$data_dir in *[[:space:]]*) fail "a systemd unit takes no folder with a space" ;; esac
+    case $install_dir/:$config_dir/:$data_dir/ in
+      /root/* | *:/root/* | /run/user/* | *:/run/user/*) fail "the service's user cannot read below /root and /run/user: choose other folders" ;;
+      /*:/*:/*) ;;
+      *) fail "a systemd unit takes absolute folders only" ;;
+    esac
+  fi
   program=oxmon-$component
   config=$config_dir/$component.toml
 }
 
-# Runs a command as it is when the folder is ours to write, and with sudo otherwise.
+# Runs a command directly when the folder is writable, and with sudo otherwise.
 with_rights() {
-  local target=$1 near=$1
+  target=$1 near=$1
   shift
   while [ ! -e "$near" ]; do near=$(dirname "$near"); done
   if [ -w "$near" ]; then "$@"
   elif command -v sudo >/dev/null; then say "using sudo for $target"; sudo "$@"
-  else fail "cannot write $target: run this as root, or choose folders of your own (--install-dir, --config-dir, --data-dir)"; fi
+  else fail "cannot write $target: run this as root, or choose other folders (--install-dir, --config-dir, --data-dir)"; fi
 }
 
 triple() {
-  local machine system
-  machine=$(uname -m) system=$(uname -s)
+  machine=$(uname -m) system=$(uname -s) abi=musl
   case $machine in
     x86_64 | amd64) machine=x86_64 ;;
     aarch64 | arm64) machine=aarch64 ;;
+    armv7l | armv8l) machine=armv7 abi=musleabihf ;;
+    riscv64) machine=riscv64gc ;;
     *) fail "no release for the processor \`$machine\`: build from source" ;;
   esac
   case $system in
     # The static build runs on every Linux, whatever its C library.
-    Linux) echo "$machine-unknown-linux-musl" ;;
+    Linux) echo "$machine-unknown-linux-$abi" ;;
     Darwin) echo "$machine-apple-darwin" ;;
     *) fail "no release for \`$system\`: build from source" ;;
   esac
 }
 
 fetch() {
-  local from=$1 to=$2
-  case $from in
-    http://* | https://*) curl -fsSL --retry 3 --max-time 300 -o "$to" "$from" || fail "cannot fetch $from" ;;
-    *) cp "$from" "$to" || fail "cannot read $from" ;;
+  case $1 in
+    http://* | https://*)
+      if command -v curl >/dev/null; then curl -fsSL --retry 3 --max-time 300 -o "$2" "$1" || fail "cannot fetch $1"
+      elif command -v wget >/dev/null; then wget -q -O "$2" "$1" || fail "cannot fetch $1"
+      else fail "neither curl nor wget is installed"; fi ;;
+    *) cp "$1" "$2" || fail "cannot read $1" ;;
   esac
 }
 
 check_sum() {
-  local folder=$1 file=$2
   (
-    cd "$folder"
-    awk -v file="$file" '$2 == file || $2 == "*" file' SHA256SUMS >wanted
-    [ -s wanted ] || fail "SHA256SUMS does not name $file: nothing is installed"
+    cd "$1"
+    awk -v file="$2" '$2 == file || $2 == "*" file' SHA256SUMS >wanted
+    [ -s wanted ] || fail "SHA256SUMS does not name $2: nothing is installed"
     if command -v sha256sum >/dev/null; then sha256sum -c wanted >/dev/null 2>&1
     elif command -v shasum >/dev/null; then shasum -a 256 -c wanted >/dev/null 2>&1
-    else fail "neither sha256sum nor shasum is here to check the archive with: nothing is installed"; fi
-  ) || fail "$file is not what SHA256SUMS says: nothing is installed"
+    else fail "neither sha256sum nor shasum is installed to check the archive: nothing is installed"; fi
+  ) || fail "$2 does not match SHA256SUMS: nothing is installed"
 }
 
 install_binary() {
-  local work archive from
-  command -v curl >/dev/null || [ -d "$base_url" ] || fail "curl is missing: install it first"
-  work=$(mktemp -d)
-  # shellcheck disable=SC2064 # The folder's name is known now.
-  trap "rm -rf '$work'" EXIT
+  unpacked=$(mktemp -d)
+  trap 'rm -rf "$unpacked"' EXIT
   archive=$program-$(triple).tar.gz
   if [ -n "$base_url" ]; then from=${base_url%/}
   elif [ "$version" = latest ]; then from=$RELEASES/latest/download
   else from=$RELEASES/download/$version; fi
   say "fetching $archive ($version)"
-  fetch "$from/SHA256SUMS" "$work/SHA256SUMS"
-  fetch "$from/$archive" "$work/$archive"
-  check_sum "$work" "$archive"
-  tar -xzf "$work/$archive" -C "$work" "$program" "$program.service" || fail "$archive does not hold $program"
-  unpacked=$work
+  fetch "$from/SHA256SUMS" "$unpacked/SHA256SUMS"
+  fetch "$from/$archive" "$unpacked/$archive"
+  check_sum "$unpacked" "$archive"
+  tar -xzf "$unpacked/$archive" -C "$unpacked" "$program" "$program.service" || fail "$archive does not contain $program"
+  chmod 755 "$unpacked/$program"
+  # A file that this system cannot run replaces nothing.
+  shown=$("$unpacked/$program" --version 2>&1) || {
+    # /tmp may be mounted noexec: then the installed file is tried instead.
+    shown=
+    case $(mount 2>/dev/null | grep -F " on ${TMPDIR:-/tmp} ") in *noexec*) ;; *) fail "$program does not run on this system ($(uname -sm)): nothing is installed" ;; esac
+  }
   with_rights "$install_dir" mkdir -p "$install_dir"
-  with_rights "$install_dir" install -m 755 "$work/$program" "$install_dir/$program"
-  say "installed $install_dir/$program ($("$install_dir/$program" --version))"
+  # Under another name first, so that a running program is replaced and not written into.
+  with_rights "$install_dir" install -m 755 "$unpacked/$program" "$install_dir/.$program.new"
+  [ -n "$shown" ] || shown=$("$install_dir/.$program.new" --version 2>&1) ||
+    { with_rights "$install_dir" rm -f "$install_dir/.$program.new"; fail "$program does not run on this system ($(uname -sm)): nothing is installed"; }
+  with_rights "$install_dir" mv -f "$install_dir/.$program.new" "$install_dir/$program"
+  say "installed $install_dir/$program ($shown)"
 }
 
 write_config() {
@@ -138,7 +164,6 @@ write_config() {
     say "kept $config as it is"
     return
   fi
-  local text
   text=$(mktemp)
   if [ "$component" = agent ]; then
     printf 'agent_id = "%s"\nserver_endpoint = "%s"\n# auth_token = "..."   # when the server has require_agent_auth\ncollection_interval_secs = 10\nbuffer_max_size = 1000\n' \
@@ -151,18 +176,29 @@ write_config() {
   with_rights "$config" install -m 600 "$text" "$config"
   rm -f "$text"
   say "wrote $config"
+  say_what_is_open
+}
+
+# After a first install: what others can reach, and how to change it.
+say_what_is_open() {
+  if [ "$component" = server ]; then
+    say "open to every address: 9090 (any agent may report), 8080 (dashboard and API, login admin / changeme)"
+    say "to close: change that password; require_agent_auth = true; bind = [\"127.0.0.1\"] or a firewall; [tls]"
+  else
+    say "the agent listens on no port; it reports to $server_endpoint without TLS: set [tls] outside a trusted network"
+  fi
 }
 
 make_data_dir() {
   [ "$component" = server ] || return 0
-  [ -d "$data_dir" ] || { with_rights "$data_dir" mkdir -p "$data_dir"; say "made $data_dir"; }
+  [ -d "$data_dir" ] || { with_rights "$data_dir" mkdir -p "$data_dir"; say "created $data_dir"; }
 }
 
 setup_pm2() {
-  command -v pm2 >/dev/null || fail "pm2 is missing: npm install -g pm2, then run this again with --pm2-only"
-  [ -x "$install_dir/$program" ] || fail "$install_dir/$program is not there: install it first, without --pm2-only"
-  [ -e "$config" ] || fail "$config is not there: install first, without --pm2-only"
-  local file=$config_dir/$program.pm2.config.js text
+  command -v pm2 >/dev/null || fail "pm2 is not installed: npm install -g pm2, then run this again with --pm2-only"
+  [ -x "$install_dir/$program" ] || fail "$install_dir/$program does not exist: install it first, without --pm2-only"
+  [ -e "$config" ] || fail "$config does not exist: install first, without --pm2-only"
+  file=$config_dir/$program.pm2.config.js
   text=$(mktemp)
   cat >"$text" <<JS
 module.exports = {
@@ -170,7 +206,7 @@ module.exports = {
     {
       name: "$program",
       script: "$install_dir/$program",
-      args: "$config",
+      args: ["$config"],
       interpreter: "none",
       autorestart: true,
       kill_timeout: 10000,
@@ -186,18 +222,25 @@ JS
   say "started $program with PM2 ($file); \`pm2 startup\` starts it at boot"
 }
 
-# The unit of the packages, with this installation's folders; its user is made as theirs is.
+# The unit of the packages, with this installation's folders and the same user.
 setup_systemd() {
-  [ -d /run/systemd/system ] || fail "systemd does not run this system: leave --setup-systemd out"
-  local unit=/etc/systemd/system/$program.service text user=oxmon state=/var/lib/oxmon
+  [ -d /run/systemd/system ] || fail "systemd does not run this system: omit --setup-systemd"
+  unit=/etc/systemd/system/$program.service user=oxmon state=/var/lib/oxmon
   if [ "$component" = agent ]; then user=oxmon-agent state=/var/lib/oxmon-agent; fi
   text=$(mktemp)
   sed -e "s|/usr/bin/$program|$install_dir/$program|" -e "s|/etc/oxmon/$component.toml|$config|" \
     "$unpacked/$program.service" >"$text"
   if [ "$component" = server ] && [ "$data_dir" != "$state" ]; then
-    sed -i.bak "s|^WorkingDirectory=.*|WorkingDirectory=$data_dir\nReadWritePaths=$data_dir|" "$text"
-    rm -f "$text.bak"
+    sed -e "s|^WorkingDirectory=.*|WorkingDirectory=$data_dir|" "$text" >"$text.new"
+    sed -e "/^WorkingDirectory=/a\\
+ReadWritePaths=$data_dir" "$text.new" >"$text"
+    rm -f "$text.new"
   fi
+  # ProtectHome=yes hides these folders from the service, program and configuration included.
+  case $install_dir/:$config_dir/:$data_dir/ in
+    /home/* | *:/home/*)
+      sed -e 's|^ProtectHome=.*|ProtectHome=read-only|' "$text" >"$text.new" && mv "$text.new" "$text" ;;
+  esac
   getent passwd "$user" >/dev/null ||
     with_rights "$unit" useradd --system --user-group --home-dir "$state" --shell /usr/sbin/nologin "$user"
   # The configuration may hold a token: it is for root and the service.
@@ -207,8 +250,16 @@ setup_systemd() {
   with_rights "$unit" install -m 644 "$text" "$unit"
   rm -f "$text"
   with_rights "$unit" systemctl daemon-reload
+  running=''
+  if systemctl is-active --quiet "$program.service"; then running=yes; fi
   with_rights "$unit" systemctl enable --now "$program.service"
-  say "started $program with systemd ($unit), as the user $user"
+  # `start` does nothing to a service that runs, which still has the old program.
+  if [ -n "$running" ]; then
+    with_rights "$unit" systemctl restart "$program.service"
+    say "restarted $program with systemd ($unit), as the user $user"
+  else
+    say "started $program with systemd ($unit), as the user $user"
+  fi
 }
 
 remove() {

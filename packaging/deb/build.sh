@@ -19,6 +19,7 @@ export SOURCE_DATE_EPOCH=$epoch
 for component in agent server; do
   name=oxmon-$component
   root=$(mktemp -d)
+  chmod 755 "$root"
   trap 'rm -rf "$root"' EXIT
   packaging/stage.sh "$component" "$bin" "$root"
   # Debian keeps a changelog of the packaging beside the project's own, in a format of its own.
@@ -32,7 +33,7 @@ for component in agent server; do
   sed "s/@NAME@/$name/g" packaging/deb/lintian-overrides >"$root/usr/share/lintian/overrides/$name"
   chmod 644 "$root/usr/share/lintian/overrides/$name"
   echo "/etc/oxmon/$component.example.toml" >"$root/DEBIAN/conffiles"
-  for script in postinst prerm postrm; do
+  for script in preinst postinst prerm postrm; do
     sed -e "s/@NAME@/$name/g" -e "s/@COMPONENT@/$component/g" \
       -e "s/@USER@/$([ "$component" = agent ] && echo oxmon-agent || echo oxmon)/g" \
       -e "s|@STATE@|/var/lib/$([ "$component" = agent ] && echo oxmon-agent || echo oxmon)|g" \
@@ -54,7 +55,6 @@ for component in agent server; do
     echo "Maintainer: $maintainer"
     echo "Installed-Size: $(du -sk --exclude=DEBIAN "$root" | cut -f1)"
     [ -z "$depends" ] || echo "Depends: $depends"
-    echo "Recommends: systemd"
     echo "Section: admin"
     echo "Priority: optional"
     echo "Description: $summary"
@@ -62,7 +62,10 @@ for component in agent server; do
   } >"$root/DEBIAN/control"
   (cd "$root" && find usr etc -type f -print0 | sort -z | xargs -0 md5sum >DEBIAN/md5sums)
   find "$root" -newermt "@$epoch" -exec touch -hd "@$epoch" {} +
-  dpkg-deb ${OXMON_FAST:+-Zgzip -z1} --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
+  # xz, because a dpkg that is not Debian's or Ubuntu's newest reads no zstd.
+  compression=(-Zxz)
+  [ -z "${OXMON_FAST:-}" ] || compression=(-Zgzip -z1)
+  dpkg-deb "${compression[@]}" --root-owner-group --build "$root" "$out/${name}_${version}_$architecture.deb" >/dev/null
   rm -rf "$root"
   trap - EXIT
   echo "deb: $out/${name}_${version}_$architecture.deb"

@@ -28,6 +28,8 @@ for component in agent server; do
     --define "_topdir $top" --define "_rpmdir $out" --define "stage $stage" \
     --define "name_ $name" --define "component $component" --define "version_ $version" \
     --define "user $([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \
+    --define "state /var/lib/$([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \
+    --define "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" \
     --define "summary_ ${summary^}" \
     --define "epoch_ $epoch" \
     packaging/rpm/oxmon.spec

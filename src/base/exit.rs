@@ -7,7 +7,7 @@ use std::process::ExitCode;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Exit {
-    /// It did what it was asked, or was told to stop and stopped.
+    /// It did what it was asked, or was stopped by a signal.
     Ok = 0,
     /// It failed at run time, and a restart may help.
     Failed = 1,
@@ -60,8 +60,10 @@ pub fn report(program: &str, outcome: Result<(), Fatal>) -> ExitCode {
     match outcome {
         Ok(()) => Exit::Ok.into(),
         Err(fatal) => {
-            // Nobody may read it any more; the exit status still says what happened.
-            let _ = writeln!(std::io::stderr(), "{program}: {}", fatal.message);
+            // In the journal, with the priority of an error (sd-daemon(3)). A closed standard error
+            // changes nothing about the exit status.
+            let priority = if std::env::var_os("JOURNAL_STREAM").is_some() { "<3>" } else { "" };
+            let _ = writeln!(std::io::stderr(), "{priority}{program}: {}", fatal.message);
             fatal.exit.into()
         }
     }

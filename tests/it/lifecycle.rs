@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use oxmon::base::exit::Exit;
 
-use crate::support::agent::Agent;
+use crate::support::agent::{self, Agent};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::{PROGRAM, Server};
 use crate::support::{free_port, wait_for};
@@ -107,5 +107,21 @@ fn help_is_enough_to_begin() {
         assert!(String::from_utf8_lossy(&out.stdout).contains(env!("CARGO_PKG_VERSION")));
         let out = Command::new(program).arg("--no-such-option").output().unwrap();
         assert_eq!(out.status.code(), Some(Exit::Usage as i32));
+    }
+}
+
+#[test]
+fn a_fatal_line_has_its_priority_in_the_journal_and_its_status_without_standard_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("server.toml");
+    std::fs::write(&config, "http_port = 0\n").unwrap();
+    for program in [PROGRAM, agent::PROGRAM] {
+        let out = Command::new(program).arg(&config).env("JOURNAL_STREAM", "8:1").output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert!(said.starts_with("<3>oxmon-"), "{said}");
+        assert_eq!(out.status.code(), Some(Exit::Config as i32));
+        let closed = format!("exec {program} {} 2>&-", config.display());
+        let out = Command::new("sh").args(["-c", &closed]).output().unwrap();
+        assert_eq!(out.status.code(), Some(Exit::Config as i32));
     }
 }

@@ -59,13 +59,17 @@ impl Scratch {
     }
 
     fn run(&self, arguments: &[&str], path: Option<&str>) -> Output {
+        self.run_by("bash", arguments, path)
+    }
+
+    fn run_by(&self, shell: &str, arguments: &[&str], path: Option<&str>) -> Output {
         let folder = |name: &str| self.path(name).display().to_string();
-        let mut command = Command::new("bash");
+        let mut command = Command::new(shell);
         command
             .arg("scripts/install.sh")
-            .args(arguments)
             .args(["--install-dir", &folder("bin"), "--config-dir", &folder("etc")])
             .args(["--data-dir", &folder("data")])
+            .args(arguments)
             .env("PM2_HOME", folder("pm2"))
             .current_dir(root());
         if let Some(path) = path {
@@ -155,6 +159,51 @@ fn an_archive_that_was_changed_is_not_installed() {
 }
 
 #[test]
+fn a_program_that_does_not_run_here_replaces_nothing() {
+    let (dir, scratch) = (tempfile::tempdir().unwrap(), Scratch::new());
+    let triple = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
+    let folder = dir.path().display().to_string();
+    for program in ["oxmon-agent", "oxmon-server"] {
+        let file = dir.path().join(program);
+        std::fs::write(&file, "#!/bin/sh\necho not for this processor >&2\nexit 126\n").unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    must("scripts/package.sh", &[&triple, &folder, &folder]);
+    let out = scratch.run(&["agent", "--base-url", &folder], None);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("does not run on this system"), "{said}");
+    assert!(!scratch.path("bin/oxmon-agent").exists());
+}
+
+#[test]
+fn a_plain_shell_and_wget_are_enough_and_what_is_open_is_printed() {
+    if !there("dash") || !there("wget") {
+        return;
+    }
+    let (mirror, scratch) = (Mirror::new(), Scratch::new());
+    // A PATH without curl: links to everything else.
+    let tools = scratch.path("tools");
+    std::fs::create_dir(&tools).unwrap();
+    let script = format!(
+        "for file in /usr/bin/* /bin/*; do case $file in */curl | */pm2) ;; \
+         *) ln -sf \"$file\" {}/ ;; esac; done",
+        tools.display()
+    );
+    must("sh", &["-c", &script]);
+    let path = tools.display().to_string();
+    let install = ["server", "--base-url", &mirror.url];
+    let out = scratch.run_by("dash", &install, Some(&path));
+    let said = String::from_utf8_lossy(&out.stdout).into_owned();
+    assert!(out.status.success(), "{said}{}", String::from_utf8_lossy(&out.stderr));
+    assert!(said.contains("9090") && said.contains("require_agent_auth = true"), "{said}");
+    // An upgrade repeats nothing of that.
+    let out = scratch.run_by("dash", &install, Some(&path));
+    assert!(!String::from_utf8_lossy(&out.stdout).contains("require_agent_auth"));
+    let out = scratch.run_by("dash", &["server", "--uninstall"], Some(&path));
+    assert!(out.status.success() && !scratch.path("bin/oxmon-server").exists());
+}
+
+#[test]
 fn mistakes_on_the_command_line_are_named() {
     let scratch = Scratch::new();
     for (arguments, words) in [
@@ -162,6 +211,9 @@ fn mistakes_on_the_command_line_are_named() {
         (&["agent", "--colour"][..], "--colour"),
         (&["agent", "--setup-pm2", "--setup-systemd"][..], "not both"),
         (&["agent", "--agent-id", "a\"b"][..], "--agent-id"),
+        (&["agent", "--setup-systemd", "--install-dir", "/opt/a b"][..], "space"),
+        (&["agent", "--setup-systemd", "--install-dir", "/root/bin"][..], "/root"),
+        (&["agent", "--setup-systemd", "--install-dir", "bin"][..], "absolute"),
         (&["agent", "--base-url", "/no/such/folder"][..], "/no/such/folder"),
         (&["agent", "--pm2-only"][..], ""),
     ] {
@@ -251,6 +303,8 @@ fn systemd_gets_the_unit_of_the_packages_with_the_folders_that_were_asked_for() 
         assert_eq!(config.permissions().mode() & 0o777, 0o640);
         let asked = std::fs::read_to_string(scratch.path("asked")).unwrap();
         assert!(asked.contains(&format!("enable --now {name}")), "{asked}");
+        // This systemctl finds every service running.
+        assert!(asked.contains(&format!("restart {name}")) && said.contains("restarted"), "{said}");
         let out = under_systemd(&scratch, &[component, "--uninstall"]).unwrap();
         assert!(out.status.success() && !unit.exists());
         let asked = std::fs::read_to_string(scratch.path("asked")).unwrap();

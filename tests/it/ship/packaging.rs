@@ -32,11 +32,14 @@ impl Debian {
         Some(debian)
     }
 
-    /// A systemctl that writes down what it is asked, and finds every unit running.
+    /// A systemctl that records its arguments, and finds every unit enabled and running.
     fn fake_systemctl(&self) {
         let path = self.out.path().join("fake");
         std::fs::create_dir(&path).unwrap();
-        let script = format!("#!/bin/sh\necho \"$*\" >>{}\n", self.asked_file());
+        let script = format!(
+            "#!/bin/sh\necho \"$*\" >>{}\ncase $* in *is-enabled*) echo enabled ;; esac\n",
+            self.asked_file()
+        );
         std::fs::write(path.join("systemctl"), script).unwrap();
         must("chmod", &["755", &path.join("systemctl").display().to_string()]);
     }
@@ -165,6 +168,14 @@ fn debian_packages_install_upgrade_and_purge_cleanly() {
     for name in ["oxmon-agent", "oxmon-server"] {
         assert!(asked.contains(&format!("try-restart {name}.service")), "{asked:?}");
     }
+    // Installed again after a removal: what is configured starts.
+    std::fs::write("/etc/oxmon/agent.toml", "agent_id = \"kept\"\n").unwrap();
+    debian.dpkg_under_systemd(&["--remove", "oxmon-agent"]);
+    assert!(debian.asked().contains(&"stop oxmon-agent.service".to_owned()));
+    debian.dpkg_under_systemd(&["-i", &second[0]]);
+    let asked = debian.asked();
+    let starts = |line: &String| line.ends_with(" start oxmon-agent.service");
+    assert!(asked.iter().any(starts), "{asked:?}");
     debian.dpkg_under_systemd(&["--purge", "oxmon-agent", "oxmon-server"]);
     assert!(debian.asked().contains(&"stop oxmon-agent.service".to_owned()));
     nothing_is_left();
@@ -181,6 +192,11 @@ fn lintian_finds_no_fault_with_the_debian_packages() {
     must("packaging/deb/build.sh", &[&bin, &dir, "0.0.1"]);
     let found = must("find", &[&dir, "-name", "*.deb"]);
     assert_eq!(found.lines().count(), 2, "{found}");
+    for package in found.lines() {
+        let listed = must("dpkg-deb", &["--contents", package]);
+        assert!(listed.starts_with("drwxr-xr-x root/root"), "{listed}");
+        assert!(!must("dpkg-deb", &["--field", package, "Recommends"]).contains("systemd"));
+    }
     // What is left to say has its reason in packaging/deb/lintian-overrides.
     let mut check = vec!["--allow-root", "--fail-on", "error,warning"];
     check.extend(found.lines());
@@ -196,7 +212,8 @@ fn rpm_packages_hold_what_they_should() {
     let dir = out.path().display().to_string();
     let bin = stripped(&out.path().join("bin"));
     must("packaging/rpm/build.sh", &[&bin, &dir, "0.0.1"]);
-    let found = must("find", &[&dir, "-name", "*.rpm"]);
+    // In the folder itself, where the release workflow looks for them.
+    let found = must("find", &[&dir, "-maxdepth", "1", "-name", "*.rpm"]);
     assert_eq!(found.lines().count(), 2, "{found}");
     for package in found.lines() {
         let name = if package.contains("oxmon-agent") { "oxmon-agent" } else { "oxmon-server" };
@@ -218,6 +235,8 @@ fn rpm_packages_hold_what_they_should() {
         let configs = must("rpm", &["-qcp", package]);
         assert!(configs.contains(".example.toml"), "{configs}");
         let scripts = must("rpm", &["-qp", "--scripts", package]);
+        assert!(scripts.contains("systemd-sysusers") && scripts.contains("useradd"), "{scripts}");
+        assert!(!must("rpm", &["-qp", "--requires", package]).contains("shadow"));
         assert!(scripts.contains("useradd") && scripts.contains("try-restart"), "{scripts}");
         must("rpm", &["-K", "--nosignature", package]);
     }

@@ -1,4 +1,4 @@
-//! oxmon: an agent that reads a host's metrics, and a server that stores, judges and tells.
+//! oxmon: an agent that reads a host's metrics, and a server that stores, evaluates and notifies.
 //!
 //! `ARCHITECTURE.md` has the picture. Two daemons share `base`, `rt`, `model` and `wire`.
 

@@ -7,6 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+#[path = "tidy/docs.rs"]
+mod docs;
 #[path = "tidy/words.rs"]
 mod words;
 

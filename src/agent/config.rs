@@ -429,7 +429,7 @@ fn check_endpoint(source: &Source, endpoint: &str) -> Result<(), ConfigError> {
         source.error("server_endpoint", message)
     };
     let (host, port) = endpoint.rsplit_once(':').ok_or_else(bad)?;
-    // An IPv6 address stands in brackets, so that its colons are told from the port's.
+    // An IPv6 address is in brackets, so that its colons differ from the port's.
     let host_is_whole = !host.contains(':') || (host.starts_with('[') && host.ends_with(']'));
     let odd = host.chars().any(|c| c.is_whitespace() || c == '/');
     let port = port.parse::<u16>().map_err(|_| bad())?;

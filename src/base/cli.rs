@@ -7,7 +7,7 @@ use crate::base::exit::{Exit, Fatal};
 /// This build's version, as `--version` and `/v1/health` show it.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+/// Writes to standard output; a reader that has gone away (`| head`) is not an error.
 pub fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

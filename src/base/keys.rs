@@ -5,7 +5,7 @@ use toml::Value;
 
 use crate::base::configfile::{ConfigError, Source};
 
-/// One key.
+/// A key of a configuration, as the reference documents it and a start checks it.
 #[derive(Debug)]
 pub struct Key {
     /// Dotted path, such as `cert_check.tick_secs`.
@@ -18,7 +18,7 @@ pub struct Key {
     pub range: Option<(i64, i64)>,
 }
 
-/// A key that is no number.
+/// A key that is not a number.
 pub const fn text(path: &'static str, help: &'static str) -> Key {
     Key { path, help, unit: "", range: None }
 }

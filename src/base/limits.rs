@@ -121,7 +121,7 @@ pub const RULES_MAX: usize = 1_000;
 pub const RULE_SECS_MAX: u64 = 30 * 86_400;
 /// Alerts that a backtest lists.
 pub const BACKTEST_ALERTS_MAX: usize = 1_000;
-/// Points that a backtest judges before it asks for a shorter time.
+/// Points that a backtest evaluates before it asks for a shorter time.
 pub const BACKTEST_POINTS_MAX: u64 = 20_000_000;
 /// Domains whose certificates are checked.
 pub const DOMAINS_MAX: u64 = 10_000;

@@ -1,4 +1,4 @@
-//! The agent: arguments, run, exit code, and what gRPC's core must be told before it starts.
+//! The agent: arguments, run, exit code, and what gRPC's core must know before it starts.
 
 use std::process::ExitCode;
 

@@ -26,7 +26,7 @@ pub fn environment(queues: usize) -> Arc<Environment> {
     Arc::new(EnvBuilder::new().cq_count(queues).name_prefix("mock").build())
 }
 
-/// A connection of its own: channels of one process share connections unless they are told not to.
+/// A connection of its own: channels of one process share connections unless they are asked not to.
 pub fn connect(env: &Arc<Environment>, endpoint: &Endpoint) -> Result<Channel, Fatal> {
     let builder = ChannelBuilder::new(Arc::clone(env))
         .use_local_subchannel_pool(true)

@@ -21,10 +21,6 @@ use crate::server::storage::StorageError;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// `oxmon-server --health`: whether the server of this configuration answers that it is well.
-///
-/// # Errors
-///
-/// When it does not.
 pub fn check(config: &ServerConfig) -> Result<(), Fatal> {
     let ip = config.bind.first().and_then(|address| address.parse::<IpAddr>().ok());
     let address = ip.map(|ip| reachable(SocketAddr::new(ip, config.http_port)));

@@ -1,4 +1,4 @@
-//! The server: takes metrics over gRPC, stores them, judges them, tells people, answers HTTP.
+//! The server: receives metrics over gRPC, stores and evaluates them, notifies, serves HTTP.
 
 pub mod alert;
 pub mod alive;

@@ -7,10 +7,6 @@ use crate::base::clock::SECOND_MS;
 
 /// Registers the process' figures. Memory, CPU time, threads and open files are read when they are
 /// asked for, and are there on Linux alone.
-///
-/// # Errors
-///
-/// When the registry has them already.
 pub fn register(registry: &Registry, started_ms: i64) -> Result<(), prometheus::Error> {
     let start = "Unix time at which the process started.";
     let start = Gauge::new("process_start_time_seconds", start)?;

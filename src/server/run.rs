@@ -1,7 +1,7 @@
 //! The server's life: what starts, in which order, and how it stops the other way round.
 //!
 //! ```text
-//! agents ─→ grpc ─→ store ─→ alerts ─→ notifier ─→ far sides
+//! agents ─→ grpc ─→ store ─→ alerts ─→ notifier ─→ endpoints
 //! domains ─→ certs ──┘  └──→ http ←─ people
 //! ```
 //!

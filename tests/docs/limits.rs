@@ -7,7 +7,7 @@ const HEAD: &str = "\
 
 Made from `src/base/limits.rs` by `make docs`; a test fails when it is stale.
 
-Everything that comes from outside has a limit. What is over it is refused, or left out of its
+Everything that comes from outside has a limit. What exceeds it is rejected, or left out of its
 batch, with an answer that says so.
 
 | name | value | what it bounds |

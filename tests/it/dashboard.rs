@@ -254,7 +254,7 @@ fn what_goes_wrong_is_said_in_words_and_a_session_that_is_over_asks_for_a_login(
     browser.wait("document.querySelector('h1')?.textContent === 'web-01'");
     browser.eval("sessionStorage.setItem('oxmon.session', '{\"token\": \"stale\"}')");
     browser.click(".ranges button");
-    browser.wait("document.querySelector('form')?.innerText.includes('session is over')");
+    browser.wait("document.querySelector('form')?.innerText.includes('session has expired')");
     log_in(&browser, "eve", "a longer look");
     browser.wait("document.querySelector('h1')?.textContent === 'web-01'");
 

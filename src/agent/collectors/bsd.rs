@@ -86,14 +86,14 @@ fn number(name: &'static str) -> Result<u64, CollectError> {
         CtlValue::Ulong(n) | CtlValue::U64(n) => n,
         CtlValue::S64(n) => u64::try_from(n).unwrap_or(0),
         CtlValue::U32(n) => u64::from(n),
-        _ => return Err(CollectError::parse(name, "it is no number")),
+        _ => return Err(CollectError::parse(name, "it is not a number")),
     })
 }
 
 fn bytes(name: &'static str) -> Result<Vec<u8>, CollectError> {
     match value(name)? {
         CtlValue::Struct(bytes) | CtlValue::Node(bytes) => Ok(bytes),
-        _ => Err(CollectError::parse(name, "it is no structure")),
+        _ => Err(CollectError::parse(name, "it is not such a structure")),
     }
 }
 

@@ -53,7 +53,7 @@ impl Mounts {
     }
 
     /// The mounts now, sorted by their mount point, and whether they were read again, which `again`
-    /// asks for: a file system that turns read-only by itself is no change of the mounts.
+    /// asks for: a file system that turns read-only by itself does not change the mounts.
     ///
     /// # Errors
     ///

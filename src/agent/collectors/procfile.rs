@@ -61,7 +61,7 @@ impl ProcFile {
         Self::new(path, Shape::Records)
     }
 
-    /// The path.
+    /// Where the file is, for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -1,5 +1,5 @@
 //! Exporters of this host, fetched over HTTP (`[[scrape]]`). Each target has a thread of its own
-//! that fetches when it is told to; what it got is sent with the next collection, at the time at
+//! that fetches on request; what it got is sent with the next collection, at the time at
 //! which it was asked for.
 
 use std::sync::{Arc, Mutex, PoisonError};

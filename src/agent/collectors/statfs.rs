@@ -219,10 +219,6 @@ fn hangs() -> io::Error {
 }
 
 /// statvfs(3) of a path, and stat(2) for its device where that is wanted.
-///
-/// # Errors
-///
-/// What the system says.
 pub fn statvfs(path: &Path, device: bool) -> Answer {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);

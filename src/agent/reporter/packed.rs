@@ -11,7 +11,7 @@ use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
 
 type Series = (Box<str>, Labels);
 
-/// What one stream has been told.
+/// What one stream has been sent.
 #[derive(Default)]
 pub(super) struct Packer {
     numbers: HashMap<Series, u32>,

@@ -48,7 +48,7 @@ pub(crate) struct Target {
     pub(crate) tls: Option<Tls>,
 }
 
-/// Files are read anew for each connection, so that a renewed certificate needs no restart.
+/// Files are read again for each connection, so that a renewed certificate needs no restart.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub(crate) struct Tls {
     /// PEM; without it, the system's authorities.
@@ -168,7 +168,7 @@ fn read_pem(path: &Path) -> Result<Vec<u8>, String> {
     let bytes =
         std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
     if bytes.contains(&0) || !bytes.windows(11).any(|window| window == b"-----BEGIN ") {
-        return Err(format!("{} is no PEM file", path.display()));
+        return Err(format!("{} is not a PEM file", path.display()));
     }
     Ok(bytes)
 }

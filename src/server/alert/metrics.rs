@@ -9,7 +9,7 @@ use crate::server::alert::tracked::TransitionKind;
 pub struct Metrics {
     /// Points that a rule evaluated.
     pub evaluated: IntCounter,
-    /// Seconds between storing and judging.
+    /// Seconds between storing and evaluating.
     pub lag: Histogram,
     /// Seconds that a worker took for what waited for it.
     pub turn: Histogram,

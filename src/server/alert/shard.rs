@@ -288,7 +288,7 @@ impl Shard {
         new.collect()
     }
 
-    /// The rule on the series, made if need be, for restoring and for judging again.
+    /// The rule on the series, made if need be, for restoring and for evaluating again.
     pub fn tracked(&mut self, rule: &Arc<Rule>, key: &SeriesKey) -> Option<&mut Tracked> {
         let index = match self.parked.get(key) {
             Some(index) => *index,

@@ -8,7 +8,7 @@
 //!    └──────────────────┴────────────────────────────────┤
 //!    ▲ clear                                             │ resolved by hand
 //!    └───────────────── closed ◀─────────────────────────┘
-//!                         └─ still a breach when the silence is over ──▶ firing
+//!                         └─ still a breach when the interval ends ──▶ firing
 //! ```
 
 use crate::base::clock::MINUTE_MS;
@@ -86,7 +86,7 @@ pub struct Input {
 pub enum Action {
     /// Nothing to write.
     Nothing,
-    /// The state has changed and must be kept, but it is no event.
+    /// The state has changed and must be kept, but it is not an event.
     Keep,
     /// An alert begins.
     Fire {

@@ -129,7 +129,7 @@ impl Tracked {
         tracked
     }
 
-    /// Puts a point into the window without judging it.
+    /// Puts a point into the window without evaluating it.
     pub fn warm(&mut self, at_ms: i64, value: f64) {
         if let Some(window) = &mut self.window {
             window.push(at_ms, value);

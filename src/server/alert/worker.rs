@@ -51,7 +51,7 @@ pub enum Job {
     Rules {
         /// History for those that are new.
         warm: Arc<Warm>,
-        /// Told when it is done, by being dropped.
+        /// Dropped when it is done, which is the signal.
         done: Sender<()>,
     },
     /// Somebody does something about an alert.

@@ -15,7 +15,7 @@ use crate::server::storage::LatestRow;
 /// The content type of the format.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Metrics of oxmon's own whose unit is no base unit, with their name and factor in one.
+/// Metrics of oxmon's own whose unit is not a base unit, with their name and factor in one.
 const IN_BASE_UNITS: [(&str, &str, f64); 2] = [
     ("agent.collect_ms", "agent_collect_seconds", 0.001),
     ("certificate.days_until_expiry", "certificate_seconds_until_expiry", 86_400.0),
@@ -112,7 +112,7 @@ fn family(
     help: &impl Fn(&str) -> Option<String>,
 ) {
     let metrics: BTreeSet<&str> = rows.iter().map(|row| &*row.key.metric).collect();
-    // Names that are told apart only by what had to be changed share a family.
+    // Names that differ only by what had to be changed share a family.
     let several = metrics.len() > 1;
     let mut lines = String::new();
     let mut seen = BTreeSet::new();

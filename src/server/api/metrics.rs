@@ -18,10 +18,6 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
         Ok(Self {

@@ -198,7 +198,7 @@ fn error_codes(route: &Route) -> Vec<(u16, BTreeSet<u16>)> {
         codes.iter().filter(|code| code.http_status() == status).map(|code| *code as u16).collect()
     };
     let answers = statuses.iter().map(|status| (*status, of(*status)));
-    // A request that is no whole one is answered before its route is known.
+    // An incomplete request is answered before its route is known.
     let early = EARLY.map(|(status, code)| (status, BTreeSet::from([code as u16])));
     let all: BTreeMap<u16, BTreeSet<u16>> = answers.chain(early).collect();
     all.into_iter().collect()

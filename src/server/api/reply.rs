@@ -13,7 +13,7 @@ pub enum Code {
     BadRequest = 1001,
     /// No login, or a wrong one.
     Unauthenticated = 1002,
-    /// The login is over.
+    /// The session has expired.
     TokenExpired = 1003,
     /// What the request names is not there.
     NotFound = 1004,
@@ -33,11 +33,11 @@ pub enum Code {
     NotJson = 1011,
     /// All workers are busy (HTTP 503).
     Busy = 1012,
-    /// The far side of a test refused (HTTP 424: the fault is not this server's).
+    /// The endpoint of a test refused (HTTP 424: the fault is not this server's).
     Endpoint = 1013,
     /// The domain is configured already.
     DomainExists = 1101,
-    /// The domain is no host name.
+    /// The domain is not a host name.
     BadDomain = 1102,
     /// The port is none.
     BadPort = 1103,
@@ -80,7 +80,7 @@ pub struct ApiError {
     pub code: Code,
     /// What is wrong with what, and what to do.
     pub message: String,
-    /// Seconds after which to come again, for `Retry-After`.
+    /// Seconds after which to retry, for `Retry-After`.
     pub retry_after_secs: Option<u64>,
     /// Methods that the path has, for `Allow`.
     pub allow: Option<String>,

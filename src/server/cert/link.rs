@@ -18,7 +18,7 @@ pub struct Limit {
     stop: Stop,
 }
 
-/// The stop signal is no file, so waiting for one looks up this often.
+/// The stop signal is not a file, so waiting for one looks up this often.
 const LOOK_UP: Duration = Duration::from_millis(100);
 
 impl Limit {

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use crate::server::cert::fault::{Fault, Kind};
 use crate::server::cert::link::Link;
 
-/// One protocol.
+/// A protocol whose connections turn to TLS by a command of its own.
 pub struct Protocol {
     /// Its name in the API and the database.
     pub name: &'static str,
@@ -45,10 +45,6 @@ impl From<io::Error> for Trouble {
 
 impl Protocol {
     /// Has the endpoint turn to TLS.
-    ///
-    /// # Errors
-    ///
-    /// When it does not.
     pub fn begin(&self, link: &mut Link) -> Result<(), Fault> {
         let name = self.name;
         (self.talk)(link).map_err(|trouble| match trouble {

@@ -130,7 +130,7 @@ pub fn shake(context: &SslContext, host: &str, now_ms: i64, link: Link) -> Resul
             let fault = why(&middle);
             let Ok(mut shown) = shown(middle.ssl(), host, &findings()) else { return Err(fault) };
             // One that wants a client's certificate has shown its own before it refuses; under
-            // TLS 1.3 the handshake is over by then, and nothing of it would be seen here.
+            // TLS 1.3 the handshake has ended by then, and nothing of it would be seen here.
             if !by_alert(&middle) {
                 shown.leaf_faults.push(fault);
             }

@@ -7,7 +7,7 @@ use crate::server::config::keys::KEYS;
 
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
-/// Keys that have no default: the example shows what could stand there.
+/// Keys that have no default: the example shows a possible value.
 const SHOWN_ONLY: [&str; 7] = [
     "time_zone",
     "cert_file",

@@ -46,13 +46,13 @@ pub const KEYS: &[Key] = &[
         "pools.storage_queue",
         "batches",
         (1, 65_536),
-        "Batches that wait for a writer; then agents are told to come again.",
+        "Batches queued for a writer; when full, agents retry later.",
     ),
     number(
         "pools.alert_workers",
         "threads",
         (1, 64),
-        "Threads that judge points; agents are spread over them.",
+        "Threads that evaluate samples; agents are spread over them.",
     ),
     number(
         "pools.alert_queue",

@@ -134,7 +134,7 @@ pub struct StateRow {
     pub since_ms: i64,
     /// The event that fired.
     pub event_id: Option<String>,
-    /// When somebody was last told of it.
+    /// When somebody was last notified of it.
     pub last_notified_ms: Option<i64>,
     /// Whether somebody has said that they know.
     pub acknowledged: bool,

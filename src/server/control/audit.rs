@@ -39,10 +39,6 @@ pub struct AuditFilter {
 }
 
 /// Adds an entry and drops those from before `oldest_ms`.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn insert(db: &Connection, entry: &AuditRow, oldest_ms: i64) -> rusqlite::Result<()> {
     db.execute("DELETE FROM audit_log WHERE at_ms < ?1", [oldest_ms])?;
     db.execute(
@@ -63,10 +59,6 @@ pub fn insert(db: &Connection, entry: &AuditRow, oldest_ms: i64) -> rusqlite::Re
 }
 
 /// Entries, newest first.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn list(
     db: &Connection,
     filter: &AuditFilter,

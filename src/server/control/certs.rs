@@ -205,7 +205,7 @@ pub fn enabled(db: &Connection) -> rusqlite::Result<Vec<String>> {
 /// Ids of domains whose check is due at `now_secs`, the one that waits for longest first.
 ///
 /// A new domain is due at once. One that served nothing is due again after a 24th of its
-/// interval, a minute at the least, so that a passing fault is not told for a whole day. A last
+/// interval, a minute at the least, so that a passing fault does not stay for a whole day. A last
 /// check that lies ahead is one from before the clock was set back.
 pub fn due(
     db: &Connection,

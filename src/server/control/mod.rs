@@ -81,10 +81,6 @@ impl Control {
     }
 
     /// Registers the figures of `cert.db`.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
     pub fn register(&self, registry: &prometheus::Registry) -> Result<(), prometheus::Error> {
         self.0.metrics.register(registry)
     }

@@ -38,20 +38,12 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
 }
 
 /// The token whose text has this SHA-256.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn by_hash(db: &Connection, hash: &[u8]) -> rusqlite::Result<Option<TokenRow>> {
     let sql = format!("SELECT {COLUMNS} FROM api_tokens WHERE token_hash = ?1");
     db.prepare_cached(&sql)?.query_row([hash], token_of).optional()
 }
 
 /// A user's tokens, newest first.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn list(db: &Connection, user_id: &str, page: Page) -> rusqlite::Result<Listing<TokenRow>> {
     let total = count(db, user_id)?;
     let sql = format!(
@@ -64,20 +56,12 @@ pub fn list(db: &Connection, user_id: &str, page: Page) -> rusqlite::Result<List
 }
 
 /// How many tokens a user has.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn count(db: &Connection, user_id: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT count(*) FROM api_tokens WHERE user_id = ?1";
     db.query_row(sql, [user_id], |row| row.get::<_, i64>(0)).map(|number| number.max(0) as u64)
 }
 
 /// Adds a token.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn insert(db: &Connection, token: &TokenRow, hash: &[u8]) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO api_tokens (id, user_id, name, token_hash, read_only, expires_at, created_at)
@@ -96,20 +80,12 @@ pub fn insert(db: &Connection, token: &TokenRow, hash: &[u8]) -> rusqlite::Resul
 }
 
 /// Notes when a token was used.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn touch(db: &Connection, id: &str, now_secs: i64) -> rusqlite::Result<()> {
     db.execute("UPDATE api_tokens SET last_used_at = ?2 WHERE id = ?1", params![id, now_secs])?;
     Ok(())
 }
 
 /// Removes a user's token; false when the user has none with this id.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn delete(db: &Connection, user_id: &str, id: &str) -> rusqlite::Result<bool> {
     let sql = "DELETE FROM api_tokens WHERE id = ?1 AND user_id = ?2";
     db.execute(sql, [id, user_id]).map(|rows| rows > 0)

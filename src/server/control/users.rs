@@ -57,7 +57,7 @@ pub struct UserRow {
     pub password_hash: String,
     /// What the user may do.
     pub role: Role,
-    /// Logins of an older epoch are over.
+    /// Sessions of an older epoch have ended.
     pub token_epoch: i64,
     /// Whether the password is still the one that came with the configuration.
     pub must_change: bool,
@@ -97,10 +97,6 @@ fn user_of(row: &Row<'_>) -> rusqlite::Result<UserRow> {
 }
 
 /// The user with this id or this name.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<UserRow>> {
     let sql = format!(
         "SELECT {USER_COLUMNS} FROM users WHERE id = ?1 OR username = ?1 ORDER BY id = ?1 DESC"
@@ -109,30 +105,18 @@ pub fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<UserRow>> {
 }
 
 /// The user with this name.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn by_name(db: &Connection, username: &str) -> rusqlite::Result<Option<UserRow>> {
     let sql = format!("SELECT {USER_COLUMNS} FROM users WHERE username = ?1");
     db.prepare_cached(&sql)?.query_row([username], user_of).optional()
 }
 
 /// The user with this id.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn by_id(db: &Connection, id: &str) -> rusqlite::Result<Option<UserRow>> {
     let sql = format!("SELECT {USER_COLUMNS} FROM users WHERE id = ?1");
     db.prepare_cached(&sql)?.query_row([id], user_of).optional()
 }
 
 /// Users by name.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<UserRow>> {
     let total = count(db, "SELECT count(*) FROM users")?;
     let sql = format!("SELECT {USER_COLUMNS} FROM users ORDER BY username LIMIT ?1 OFFSET ?2");
@@ -142,19 +126,11 @@ pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<UserRow>> {
 }
 
 /// How many users have the role `admin`.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn admins(db: &Connection) -> rusqlite::Result<u64> {
     count(db, "SELECT count(*) FROM users WHERE role = 'admin'")
 }
 
 /// How many users there are.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn users(db: &Connection) -> rusqlite::Result<u64> {
     count(db, "SELECT count(*) FROM users")
 }
@@ -187,10 +163,6 @@ pub fn insert(db: &Connection, user: &UserRow) -> rusqlite::Result<()> {
 }
 
 /// Sets a password, which ends every login of the user.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET password_hash = ?2, token_epoch = token_epoch + 1, must_change = 0,
@@ -201,10 +173,6 @@ pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rus
 }
 
 /// Replaces the hash of a password that stays the same; no login ends.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn replace_hash(db: &Connection, id: &str, old: &str, new: &str) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2",
@@ -213,11 +181,7 @@ pub fn replace_hash(db: &Connection, id: &str, old: &str, new: &str) -> rusqlite
     Ok(())
 }
 
-/// Sets a role.
-///
-/// # Errors
-///
-/// What SQLite says.
+/// Gives a user another role; a user that does not exist stays so.
 pub fn set_role(db: &Connection, id: &str, role: Role, now_secs: i64) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET role = ?2, updated_at = ?3 WHERE id = ?1",
@@ -227,29 +191,17 @@ pub fn set_role(db: &Connection, id: &str, role: Role, now_secs: i64) -> rusqlit
 }
 
 /// Removes a user with the API tokens of that user.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM users WHERE id = ?1", [id])?;
     Ok(())
 }
 
 /// A value of the table `settings`, such as the key that signs logins.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn setting(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
 
 /// Keeps a value in the table `settings`.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn put_setting(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
     db.execute(
         "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",

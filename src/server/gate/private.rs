@@ -37,7 +37,7 @@ impl PrivateFolder {
         Err(refused)
     }
 
-    /// Its path.
+    /// Where the folder is.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }

@@ -50,7 +50,7 @@ impl Stream {
         }
     }
 
-    /// The socket.
+    /// The TCP connection below TLS.
     pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(socket) => socket,

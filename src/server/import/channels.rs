@@ -88,10 +88,6 @@ fn checked(row: &ChannelRow) -> Result<ChannelRow, NotifyError> {
 }
 
 /// Writes a channel; false when its id or its name is there already.
-///
-/// # Errors
-///
-/// When the database fails.
 pub fn write(tx: &Transaction<'_>, row: OldChannel) -> Result<bool, NotifyError> {
     if rows::find(tx, &row.id)?.is_some() || rows::name_taken(tx, &row.name, "")? {
         return Ok(false);

@@ -20,7 +20,7 @@ const TOKEN_KEY: &str = "token.key";
 /// Bytes of an SQLite file's header (sqlite.org/fileformat2.html#the_database_header).
 const HEADER_BYTES: usize = 100;
 
-/// A day file.
+/// A database of one day of the first oxmon.
 #[derive(Debug)]
 pub struct DayFile {
     /// File name.
@@ -232,10 +232,6 @@ impl Drop for Scratch {
 }
 
 /// The columns of a table, empty when there is no such table.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut query = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
     query.query_map([table], |row| row.get(0))?.collect()
@@ -243,10 +239,6 @@ pub fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Str
 
 /// A SELECT over a table whose columns depend on the release: each of `wanted` is a column and
 /// what stands for it where the table lacks it. `None` when there is no such table.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn select(
     connection: &Connection,
     table: &str,

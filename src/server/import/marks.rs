@@ -19,10 +19,6 @@ pub struct Mark {
 
 impl Mark {
     /// The mark of a row.
-    ///
-    /// # Errors
-    ///
-    /// What SQLite says.
     pub fn at(connection: &Connection, rowid: i64) -> Result<Self, StorageError> {
         let sql = "SELECT CAST(id AS TEXT), timestamp FROM metrics WHERE rowid = ?1";
         let row = connection.query_row(sql, [rowid], |row| Ok((row.get(0)?, row.get(1)?)));
@@ -32,10 +28,6 @@ impl Mark {
 }
 
 /// The row after which a file is to be read: 0 for one that was not begun.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn of(
     control: &Control,
     folder: &Folder,
@@ -50,10 +42,6 @@ pub fn of(
 }
 
 /// Keeps how far a file is.
-///
-/// # Errors
-///
-/// What SQLite says.
 pub fn keep(
     control: &Control,
     folder: &Folder,

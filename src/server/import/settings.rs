@@ -126,10 +126,6 @@ impl Settings {
     }
 
     /// Writes everything that is not there yet.
-    ///
-    /// # Errors
-    ///
-    /// When the database fails.
     pub fn write(self, tx: &Transaction<'_>, mut report: Report) -> Result<Report, NotifyError> {
         for user in self.users {
             put_user(tx, &user, &mut report)?;

@@ -34,7 +34,7 @@ pub enum WhitelistError {
     /// An id or a description that can't be taken.
     #[error("{0}")]
     Invalid(String),
-    /// A code that is unknown, used, expired or for another agent. Which of these is not told.
+    /// A code that is unknown, used, expired or for another agent. The caller does not learn which.
     #[error("the code is not valid for this agent: codes work once, for ten minutes")]
     BadCode,
     /// The database said no.
@@ -180,7 +180,7 @@ impl Whitelist {
         let code = random_hex(SECRET_BYTES);
         let hash = hash(&code);
         let now_ms = self.clock.now_ms();
-        // The row holds whole seconds, and so does what the caller is told.
+        // The row holds whole seconds, and so does what the caller gets.
         let expires_ms = (now_ms + CODE_LIFE_MS) / 1_000 * 1_000;
         self.control.write(move |tx| -> Result<(), WhitelistError> {
             table::drop_old_codes(tx, now_ms)?;

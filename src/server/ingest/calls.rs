@@ -59,7 +59,7 @@ const HEALTH_CHECK: Method<HealthCheckRequest, HealthCheckResponse> = Method {
 
 /// What `Health/Check` knows; the empty name stands for the whole server.
 const SERVICES: [&str; 2] = ["", "oxmon.MetricService"];
-/// Enrolments that wait for `cert.db`. Where they are more, agents are told to come again.
+/// Enrolments that wait for `cert.db`. With more, agents retry later.
 const ENROLL_QUEUE: usize = 64;
 
 fn read_report(mut reader: MessageReader) -> grpcio::Result<Report> {
@@ -238,7 +238,7 @@ impl Handler {
         let entered = self.under_way.enter();
         ctx.spawn(async move {
             let busy = || {
-                let told = "too many agents enrol at this moment; come again".to_owned();
+                let told = "too many agents enrol at this moment; retry later".to_owned();
                 RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, told)
             };
             let result =

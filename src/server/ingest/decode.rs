@@ -116,7 +116,7 @@ impl<'a> RawPoint<'a> {
         self.raw.timestamp_ms
     }
 
-    /// The value.
+    /// As the agent sent it, so it may be infinite or not a number.
     pub(crate) fn value(&self) -> f64 {
         self.raw.value
     }

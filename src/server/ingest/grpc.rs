@@ -67,7 +67,7 @@ impl GrpcServer {
         let mut addresses = Vec::new();
         for address in &config.bind {
             let ip: IpAddr = address.parse().map_err(|_| {
-                Fatal::new(Exit::Config, format!("bind: `{address}` is no IP address"))
+                Fatal::new(Exit::Config, format!("bind: `{address}` is not an IP address"))
             })?;
             let address = SocketAddr::new(ip, config.grpc_port);
             let credentials = match certificates {
@@ -114,7 +114,7 @@ fn limits(env: &Arc<Environment>) -> ChannelBuilder {
         .set_resource_quota(quota)
         // A second server on the port must fail, not share it.
         .reuse_port(false)
-        // Finds connections whose far side is gone without a word.
+        // Finds connections whose peer is gone without closing them.
         .keepalive_time(Duration::from_secs(120))
         .keepalive_timeout(Duration::from_secs(20))
         .keepalive_permit_without_calls(true)

@@ -15,7 +15,7 @@ use crate::server::control::notify::outbox::NotificationRow;
 pub enum Kind {
     /// They fire.
     Firing,
-    /// They are over.
+    /// They have ended.
     Resolved,
     /// Nothing happened: someone tries the channel.
     Test,

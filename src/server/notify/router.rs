@@ -42,7 +42,7 @@ pub struct Routed {
 
 impl Routing {
     /// Queues the notification of an alert that fires or has escalated, in the transaction of its
-    /// state. Whoever was notified of the same and has not heard of an end hears nothing again.
+    /// state. Whoever was notified of the same and has not got an end gets nothing again.
     pub fn fire(
         &self,
         tx: &Transaction<'_>,

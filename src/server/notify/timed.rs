@@ -95,6 +95,8 @@ mod tests {
         assert_eq!(timed.run("b", LONG, || true), Ok(true), "others go on");
         drop(release);
         assert!(end.recv_timeout(LONG).is_err());
-        wait_for("the far side to be free", || (timed.run("a", LONG, || 2) == Ok(2)).then_some(()));
+        wait_for("the mail server to be free", || {
+            (timed.run("a", LONG, || 2) == Ok(2)).then_some(())
+        });
     }
 }

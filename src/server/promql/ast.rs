@@ -145,7 +145,7 @@ pub const AGGREGATIONS: [(&str, AggOp); 12] = [
 ];
 
 impl AggOp {
-    /// Its name.
+    /// As PromQL writes it, such as `sum`.
     pub fn name(self) -> &'static str {
         AGGREGATIONS.iter().find(|(_, op)| *op == self).map_or("", |(name, _)| name)
     }
@@ -218,7 +218,7 @@ pub const BINARY: [(&str, BinOp, u8); 16] = [
 ];
 
 impl BinOp {
-    /// Its sign.
+    /// As PromQL writes it, such as `+` or `and`.
     pub fn sign(self) -> &'static str {
         BINARY.iter().find(|(_, op, _)| *op == self).map_or("", |(sign, ..)| sign)
     }

@@ -58,7 +58,7 @@ pub enum Does {
     HistogramQuantile,
 }
 
-/// An order.
+/// Which way `sort` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     /// Smallest first.

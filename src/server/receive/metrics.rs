@@ -14,10 +14,6 @@ pub(crate) struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
         let samples = group.counters(

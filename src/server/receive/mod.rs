@@ -105,10 +105,6 @@ pub(crate) struct Request<'a> {
 
 impl Receiver {
     /// Registers the metrics.
-    ///
-    /// # Errors
-    ///
-    /// When the registry has them already.
     pub(crate) fn new(
         config: &ServerConfig,
         store: Arc<dyn Store>,

@@ -48,7 +48,7 @@ type Said = Vec<String>;
 /// # Errors
 ///
 /// Names the file and every entry that can't be made with its field; the others are made. A file
-/// that is no seed changes nothing.
+/// that is not a seed changes nothing.
 pub fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
     let config = ServerConfig::load(config_file)?;
     refuse(&config.data_dir, config_file)?;

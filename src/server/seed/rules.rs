@@ -29,7 +29,7 @@ use crate::server::storage::StorageError;
 /// # Errors
 ///
 /// Names the file and every rule that can't be made with its field; the others are made. A file
-/// that is no seed changes nothing.
+/// that is not a seed changes nothing.
 pub fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
     let config = load_config(config_file)?;
     refuse(&config.data_dir, config_file)?;
@@ -66,7 +66,7 @@ fn check(text: &str, now_secs: i64) -> Result<Checked, String> {
         Value::Object(mut map) => {
             let rules = map.remove("rules");
             if let Some(name) = map.keys().next() {
-                return Err(format!("`{name}` is no part of a seed of rules, which has `rules`"));
+                return Err(format!("`{name}` is not part of a seed of rules, which has `rules`"));
             }
             match rules {
                 Some(Value::Array(list)) => list,
@@ -179,7 +179,7 @@ mod tests {
     #[test]
     fn what_is_no_seed_is_refused_whole() {
         let refuse = |text: &str| check(text, 1).unwrap_err();
-        assert!(refuse("{\"rule\": []}").starts_with("`rule` is no part"));
+        assert!(refuse("{\"rule\": []}").starts_with("`rule` is not part"));
         assert!(refuse("3").starts_with("must be"));
     }
 }

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::server::storage::error::StorageError;
 
-/// What became of a batch, told after the transaction that holds it.
+/// What became of a batch, sent after the transaction that holds it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Points that are new.
@@ -58,8 +58,8 @@ impl Drop for Permit {
     }
 }
 
-/// Whom to tell when ticks are stored. A batch of several days is told once, when all of them are.
-/// One that is dropped without a word says that the server stops.
+/// Who gets the result when sample sets are stored. A batch of several days is acknowledged once,
+/// when all of them are. One that is dropped without a result means that the server stops.
 pub struct PartialAck(Option<Arc<Parts>>);
 
 struct Parts {
@@ -81,7 +81,7 @@ impl PartialAck {
         (0..parts).map(|_| Self(Some(Arc::clone(&whole)))).collect()
     }
 
-    /// Tells what became of this part. The caller is told when it was the last.
+    /// Records what became of this part. The caller gets the result with the last one.
     pub fn finish(mut self, outcome: Result<Stored, StorageError>) {
         if let Some(parts) = self.0.take() {
             finish_part(parts, outcome);
@@ -116,7 +116,7 @@ fn finish_part(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
         let outcome = std::mem::replace(&mut state.outcome, Ok(Stored::default()));
         state.ack.take().map(|ack| (ack, outcome))
     };
-    // The place in the queue is free before the caller hears, so that it may come again.
+    // The place in the queue is free before the caller hears, so that it may retry.
     drop(parts);
     if let Some((ack, outcome)) = last {
         ack(outcome);

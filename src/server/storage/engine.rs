@@ -309,7 +309,7 @@ impl Store for Engine {
 
     fn observe(&self, observer: Arc<dyn Observer>) {
         if self.shared.observer.set(observer).is_err() {
-            log::error!("the store has an observer already; the second one is not told");
+            log::error!("the store has an observer already; the second one is ignored");
         }
     }
 

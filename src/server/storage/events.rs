@@ -13,10 +13,6 @@ use crate::server::storage::day::file;
 use crate::server::storage::{EventFilter, Listing, Page, StorageError};
 
 /// Writes an event, or replaces the one with its id.
-///
-/// # Errors
-///
-/// SQLite's.
 pub fn put(connection: &Connection, event: &AlertEvent) -> Result<(), rusqlite::Error> {
     let mut put = connection.prepare_cached(
         "INSERT OR REPLACE INTO alert_events

@@ -68,7 +68,7 @@ pub use query::{
 };
 
 /// A series as the process knows it. `number` is dense and stable for the life of the process, so
-/// that whoever judges points can keep what it knows of a series in a table.
+/// that whoever evaluates points can keep what it knows of a series in a table.
 #[derive(Debug)]
 pub struct Series {
     /// Dense number, from 0.
@@ -171,7 +171,7 @@ pub trait Store: Send + Sync {
     fn agents_seen(&self) -> Result<Vec<AgentSeen>, StorageError>;
 
     /// Calls `visit` with the raw points, oldest first, of each series of `metric` whose agent
-    /// satisfies `wanted`, one series after the other. For judging history again.
+    /// satisfies `wanted`, one series after the other. For evaluating history again.
     fn scan(
         &self,
         metric: &str,
@@ -214,7 +214,7 @@ pub trait Store: Send + Sync {
     /// Drops what is past the retention now.
     fn cleanup(&self) -> Result<Cleanup, StorageError>;
 
-    /// Sets who is told of stored points. Called once, before the first batch.
+    /// Sets who is notified of stored points. Called once, before the first batch.
     fn observe(&self, observer: Arc<dyn Observer>);
 
     /// Writes what is queued, closes the files and ends the writers. Batches that come later are

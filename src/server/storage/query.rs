@@ -121,7 +121,7 @@ pub struct Bucket {
     pub count: u64,
 }
 
-/// One series of a range.
+/// The answer to a range query for one series.
 #[derive(Debug, Clone)]
 pub struct RangeSeries {
     /// The series' labels.
@@ -130,7 +130,7 @@ pub struct RangeSeries {
     pub buckets: Vec<Bucket>,
 }
 
-/// When an agent was last heard of.
+/// When an agent last reported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AgentSeen {
     /// The agent.

@@ -16,7 +16,7 @@ use crate::server::storage::metrics::Metrics;
 use crate::server::storage::series::Interner;
 use crate::server::storage::{Observer, StorageError};
 
-/// Told the name of each step that a crash may come after.
+/// Called with the name of each step that a crash may come after.
 #[cfg(test)]
 pub type Probe = Box<dyn Fn(&str) + Send + Sync>;
 
@@ -38,7 +38,7 @@ pub struct Shared {
     pub interner: Interner,
     /// Every day on the disk, and those about to be.
     pub days: RwLock<BTreeMap<i64, Arc<Day>>>,
-    /// Who is told of new points.
+    /// Who is notified of new points.
     pub observer: OnceLock<Arc<dyn Observer>>,
     /// Own figures.
     pub metrics: Metrics,
@@ -107,7 +107,7 @@ impl Shared {
         self.metrics.head_bytes.set(now);
     }
 
-    /// Bytes by which the heads are over their bound.
+    /// Bytes by which the heads exceed their bound.
     pub fn head_excess(&self) -> i64 {
         let max = i64::try_from(self.storage.head_max_bytes).unwrap_or(i64::MAX);
         self.head_bytes.load(Ordering::Relaxed) - max

@@ -41,7 +41,7 @@ function failure(answer, envelope, login) {
   const said = sentence(envelope?.err_msg ?? `the answer was HTTP ${answer.status}`);
   const wait = Number(answer.headers.get("Retry-After"));
   if (answer.status === 401 && login) {
-    return new Failure("Your session is over. Log in again.", true);
+    return new Failure("Your session has expired. Log in again.", true);
   }
   if (answer.status === 403) return new Failure(`${said} Ask an administrator.`);
   if (wait > 0) return new Failure(`${said} Try again in ${wait} s.`);

@@ -39,7 +39,7 @@ function say(text) {
   setText(part("notice"), text ?? "");
 }
 
-/** Says what went wrong; back to the login when the session is over. */
+/** Says what went wrong; back to the login when the session has expired. */
 function fail(error) {
   if (error.name === "AbortError") return;
   if (error.over) {

@@ -64,7 +64,7 @@ export function passwordPage(shell) {
   const old = secret("Current password", "current-password");
   const fresh = secret("New password", "new-password");
   const again = secret("New password, again", "new-password");
-  const first = session()?.must_change ? "The first password must be changed. " : "";
+  const first = session()?.must_change ? "The default password must be changed. " : "";
   const intro = `${first}Every login of yours is over then, and you log in anew.`;
   const fields = [old, fresh, again];
   const node = form("Change password", intro, fields, "Change it", async () => {

@@ -123,13 +123,13 @@ pub trait Evaluator: Send + Sync + fmt::Debug {
     /// The sentence for a firing alert, without its end: `… is 95.2, over 90 for 5m`.
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String;
 
-    /// The sentence for one that is over after `lasted_ms`.
+    /// The sentence for one that has ended after `lasted_ms`.
     fn recovered(&self, subject: Subject<'_>, evaluation: &Evaluation, lasted_ms: i64) -> String {
         format!("{subject} is back at {} after {}", number(evaluation.value), span(lasted_ms))
     }
 }
 
-/// A rule type.
+/// A rule type: its fields, and what makes a condition of them.
 #[derive(Debug)]
 pub struct RuleType {
     /// Its name in `rule_type` and `type`.

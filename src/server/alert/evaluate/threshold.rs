@@ -1,4 +1,4 @@
-//! `threshold`: every point of a time is over, or under, a value.
+//! `threshold`: every sample of a time is above, or below, a value.
 
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, numbers, span,
@@ -9,7 +9,7 @@ use crate::server::alert::window::Window;
 /// The type's row in the table.
 pub const RULE_TYPE: RuleType = RuleType {
     name: "threshold",
-    help: "Every point of a time is over, or under, a value.",
+    help: "Every sample of a time is above, or below, a value.",
     fields: &[
         Field::required(
             "operator",

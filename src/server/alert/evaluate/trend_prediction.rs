@@ -204,7 +204,7 @@ impl Evaluator for TrendPrediction {
             let (value, bound) = (number(evaluation.value), number(self.threshold));
             return format!("{subject} is {value} and has reached {bound}");
         };
-        // To the second: a forecast is no better than that.
+        // To the second: a forecast is not better than that.
         let when = rfc3339(when - when.rem_euclid(1_000));
         format!(
             "{subject} is {} and will reach {} at {when} if it goes on like this (fit R² {:.2}, \

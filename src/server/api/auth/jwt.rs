@@ -19,14 +19,14 @@ pub struct Claims {
     pub epoch: i64,
     /// Unix seconds when it was made.
     pub iat: i64,
-    /// Unix seconds when it is over.
+    /// Unix seconds when it expires.
     pub exp: i64,
 }
 
 /// Why a token was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
-    /// It was good and is over.
+    /// It was valid and has expired.
     Expired,
     /// It is none of this server's.
     Wrong,
@@ -64,7 +64,7 @@ impl Keys {
     ///
     /// # Errors
     ///
-    /// Whether it is over or wrong.
+    /// Whether it has expired or is wrong.
     pub fn verify(&self, token: &str, now_ms: i64) -> Result<Claims, Refusal> {
         let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
         let claims = data.map_err(|_| Refusal::Wrong)?.claims;

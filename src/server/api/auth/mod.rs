@@ -153,13 +153,13 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// 1002 for one that is none of this server's, 1003 for one that is over.
+    /// 1002 for one that is none of this server's, 1003 for one that has expired.
     pub fn identify(&self, bearer: &str, now_ms: i64) -> Result<Identity, ApiError> {
         if bearer.starts_with(TOKEN_PREFIX) {
             return self.identify_token(bearer, now_ms);
         }
         let claims = self.keys.verify(bearer, now_ms).map_err(|refusal| match refusal {
-            jwt::Refusal::Expired => ApiError::new(Code::TokenExpired, "the login is over"),
+            jwt::Refusal::Expired => ApiError::new(Code::TokenExpired, "the session has expired"),
             jwt::Refusal::Wrong => refused(),
         })?;
         let user = self.control.read(|db| users::by_id(db, &claims.sub))?.ok_or_else(refused)?;
@@ -178,7 +178,7 @@ impl Auth {
         })?;
         let (token, user) = found.ok_or_else(refused)?;
         if token.expires_at.is_some_and(|end| end.saturating_mul(1_000) <= now_ms) {
-            return Err(ApiError::new(Code::TokenExpired, "the API token is over"));
+            return Err(ApiError::new(Code::TokenExpired, "the API token has expired"));
         }
         let used_ms = token.last_used_at.unwrap_or(0).saturating_mul(1_000);
         // To the minute: a script that asks every second must not write every second.

@@ -14,7 +14,7 @@ use crate::server::api::reply::{ApiError, Code};
 
 /// Checks at once.
 const AT_ONCE: usize = 2;
-/// How long one waits for its turn before the caller is told to come again.
+/// How long one waits for its turn before the caller gets an error and retries later.
 const WAIT: Duration = Duration::from_secs(5);
 
 /// Hashes and checks passwords, a few at a time.

@@ -1,4 +1,4 @@
-//! Agents: who reports, when each was last heard of, and its newest values. Who may report is in
+//! Agents: who reports, when each last reported, and its newest values. Who may report is in
 //! `whitelist`.
 
 use std::collections::{BTreeMap, HashSet};
@@ -21,7 +21,7 @@ pub const AGENT_ACTIVE_MS: i64 = 5 * MINUTE_MS;
 pub const ROUTES: &[Route] = &[
     Route::get(
         "/v1/agents",
-        "Agents that have reported or may report, by when they were last heard of, newest first. \
+        "Agents that have reported or may report, by when they last reported, newest first. \
          One is active for five minutes after its newest point.",
         Gives::List(Shape::of::<Agent>()),
         list,

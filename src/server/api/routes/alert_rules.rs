@@ -78,7 +78,7 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::NotFound, Code::Conflict],
         ..Route::get(
             "/v1/alerts/rules/{id}",
-            "Remove a rule; its alerts end, and nobody is told.",
+            "Remove a rule; its alerts end without a notification.",
             Gives::One(Shape::of::<RuleDetail>()),
             remove,
         )
@@ -102,7 +102,7 @@ pub const ROUTES: &[Route] = &[
         ),
         ..Route::get(
             "/v1/alerts/rules/test",
-            "What a rule would have done over stored history. Nothing is stored, nobody is told.",
+            "What a rule would have done over stored history. Nothing is stored, nobody is notified.",
             Gives::One(Shape::of::<Backtest>()),
             test,
         )
@@ -187,12 +187,12 @@ struct BacktestInput {
 struct Backtest {
     timestamp_gte: Time,
     timestamp_lte: Time,
-    /// Series (for `no_data`: agents) that were judged.
+    /// Series (for `no_data`: agents) that were evaluated.
     series_evaluated: u64,
     points_evaluated: u64,
     /// All alerts that would have fired.
     total: u64,
-    /// Those that would have been told, among the listed.
+    /// Those that would have notified, among the listed.
     notified: u64,
     /// Whether `alerts` holds only the oldest.
     truncated: bool,
@@ -207,7 +207,7 @@ struct BacktestAlert {
     fired_at: Time,
     /// Seconds from firing to its end, or to the end of the time.
     duration_secs: i64,
-    /// Whether somebody would have been told, rather than kept in peace by `silence_secs`.
+    /// Whether somebody would have been notified, rather than not because of `silence_secs`.
     notified: bool,
 }
 

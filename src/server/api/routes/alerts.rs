@@ -44,7 +44,7 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::NotFound, Code::Conflict],
         ..Route::get(
             "/v1/alerts/history/{id}/acknowledge",
-            "Say that somebody knows of an alert. It stays active until it is over.",
+            "Record that somebody knows of an alert. It stays active until it resolves.",
             Gives::One(Shape::of::<Event>()),
             acknowledge,
         )

@@ -30,7 +30,7 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::TooMany],
         ..Route::get(
             "/v1/auth/password",
-            "Change your own password. Every login of yours is over then.",
+            "Change your own password. It ends your sessions.",
             Gives::Nothing,
             change_password,
         )
@@ -194,7 +194,7 @@ fn make_token(call: &Call<'_>) -> Result<Reply, ApiError> {
     let expires_at = body.expires_at.as_deref().map(|text| parse_time("expires_at", text));
     let expires_at = expires_at.transpose()?.map(|ms| ms / 1_000);
     if expires_at.is_some_and(|end| end <= call.now_ms / 1_000) {
-        return Err(ApiError::bad("`expires_at` is over already"));
+        return Err(ApiError::bad("`expires_at` has passed already"));
     }
     let row = TokenRow {
         id: new_id(),

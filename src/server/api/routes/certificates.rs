@@ -174,7 +174,7 @@ impl From<CertificateRow> for CertificateChain {
     }
 }
 
-/// The row that the path names. A domain that is configured but has shown none yet is told from
+/// The row that the path names. A domain that is configured but has shown none yet differs from
 /// what is not there.
 fn find(call: &Call<'_>) -> Result<CertificateRow, ApiError> {
     let key = call.param("id");

@@ -59,7 +59,7 @@ impl FleetAgent {
     }
 
     /// Takes a newest value, if it is one that is shown. A series that ended long before the agent
-    /// was last heard of is passed over: a file system that is gone is not the fullest one.
+    /// last reported is passed over: a file system that is gone is not the fullest one.
     fn take(&mut self, row: &LatestRow) {
         let seen_ms = self.last_seen.map_or(i64::MIN, |time| time.0);
         if row.timestamp_ms < seen_ms.saturating_sub(AGENT_ACTIVE_MS) {

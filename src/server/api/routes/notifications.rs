@@ -118,7 +118,7 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::NotFound, Code::Conflict, Code::Busy, Code::Endpoint],
         ..Route::get(
             "/v1/notifications/channels/{id}/test",
-            "Send a real message to every recipient, and say what the far side answered.",
+            "Send a real message to every recipient, and return what the endpoint answered.",
             Gives::One(Shape::of::<TestAnswer>()),
             test_channel,
         )
@@ -137,7 +137,7 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::Conflict],
         ..Route::get(
             "/v1/notifications/silence-windows",
-            "Hold notifications back for a time. What still fires at its end is told then.",
+            "Mute notifications for a time. What still fires at its end notifies then.",
             Gives::One(Shape::of::<SilenceWindow>()),
             create_window,
         )
@@ -148,7 +148,7 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::NotFound],
         ..Route::get(
             "/v1/notifications/silence-windows/{id}",
-            "Remove a silence window; what it held back is told now.",
+            "Remove a silence window; what it muted notifies now.",
             Gives::One(Shape::of::<SilenceWindow>()),
             remove_window,
         )
@@ -163,7 +163,7 @@ struct Channel {
     #[schema(schema_with = channel_types)]
     channel_type: String,
     description: Option<String>,
-    /// Milder alerts are not told here.
+    /// Milder alerts do not notify here.
     #[schema(inline)]
     min_severity: Severity,
     enabled: bool,
@@ -192,7 +192,7 @@ struct RecipientsBody {
 
 #[derive(Serialize, ToSchema)]
 struct TestAnswer {
-    /// What the far side answered.
+    /// What the endpoint answered.
     answer: String,
 }
 

@@ -16,7 +16,7 @@ pub struct ChannelRow {
     pub channel_type: String,
     /// What people wrote about it.
     pub description: Option<String>,
-    /// Alerts milder than this are not told here.
+    /// Alerts milder than this do not notify here.
     pub min_severity: Severity,
     /// Whether it is used.
     pub enabled: bool,

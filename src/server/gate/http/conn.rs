@@ -119,7 +119,7 @@ impl Conn {
         })
     }
 
-    /// The socket.
+    /// The client's connection, for the poller.
     pub(crate) fn socket(&self) -> &TcpStream {
         self.stream.socket()
     }

@@ -78,7 +78,7 @@ pub struct Sending<'a> {
     pub now_ms: i64,
 }
 
-/// A channel type.
+/// A channel type: its fields, and how it sends.
 pub struct ChannelType {
     /// The name in `channel_type`.
     pub kind: &'static str,

@@ -48,7 +48,7 @@ impl Kahan {
         self.sum / count + self.lost / count
     }
 
-    /// Whether the sum is over what a number can be.
+    /// Whether the sum exceeds what a number can be.
     pub fn overflowed(self) -> bool {
         self.sum.is_infinite()
     }
@@ -217,7 +217,7 @@ pub fn max(window: &Window<'_>) -> Option<f64> {
     values(window).reduce(|most, value| if value > most || most.is_nan() { value } else { most })
 }
 
-/// Sum.
+/// `sum_over_time`: compensated, so that small values are not lost.
 pub fn sum(window: &Window<'_>) -> Option<f64> {
     let mut sum = Kahan::default();
     values(window).for_each(|value| sum.add(value));

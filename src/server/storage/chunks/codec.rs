@@ -30,7 +30,7 @@ pub enum Effort {
     /// Quickly, while the day runs. Differences between neighbours serve most hosts' series, and
     /// trying the other ways on each would be a quarter of the processor time that ingest takes.
     Quick,
-    /// Thoroughly, once the day is over.
+    /// Thoroughly, once the day has ended.
     Thorough,
 }
 
@@ -74,7 +74,7 @@ pub struct Meta {
 impl Meta {
     /// The checksum of the row's numbers, as SQLite keeps it.
     pub fn checksum(&self) -> i32 {
-        // A count beyond an i64 is no chunk's.
+        // A count beyond an i64 is not a chunk's.
         let count = i64::try_from(self.count).unwrap_or(-1);
         // SQLite gives a minus zero back as a zero.
         let bits = |value: f64| (value + 0.0).to_bits().cast_signed();

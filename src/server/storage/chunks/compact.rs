@@ -1,4 +1,4 @@
-//! A day that is over is packed once more: the chunks of each series become one. The work is done
+//! A day that has ended is packed once more: the chunks of each series become one. The work is done
 //! in small transactions, each complete in itself, between the batches that may still come.
 
 use std::collections::VecDeque;
@@ -81,7 +81,7 @@ impl Finishing {
             while rows.next().map_err(sql)?.is_some() {
                 released = true;
             }
-            // A file that some other program has made anew may be one that gives nothing back.
+            // A file that some other program has created again may be one that gives nothing back.
             if released {
                 return Ok(Progress::More);
             }

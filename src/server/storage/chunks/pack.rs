@@ -1,6 +1,6 @@
 //! Packing: an agent's head becomes one chunk for each of its series. All of an agent is packed
 //! at once, so that its frames in the log are spent together: the row in `agents` then says up to
-//! which frame, and no frame is ever written anew.
+//! which frame, and no frame is ever rewritten.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -115,10 +115,6 @@ impl Packed {
     }
 
     /// Writes the chunks, and that the agent's frames are spent.
-    ///
-    /// # Errors
-    ///
-    /// SQLite's.
     pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         for (_, chunk) in &self.chunks {
             insert(connection, chunk)?;
@@ -142,10 +138,6 @@ impl Packed {
 }
 
 /// Writes one chunk.
-///
-/// # Errors
-///
-/// SQLite's.
 pub fn insert(connection: &Connection, chunk: &Chunk) -> Result<(), rusqlite::Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO chunks

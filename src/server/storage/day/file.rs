@@ -187,7 +187,7 @@ const WAL_BYTES_KEPT: u32 = 32 << 20;
 
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY)?;
-    // Space of packed frames is given back in small steps, not by writing the file anew.
+    // Space of packed frames is given back in small steps, not by rewriting the file.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -203,10 +203,6 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// Moves the log into the file and empties it, unless a reader still needs it: who writes does not
 /// wait for who reads.
-///
-/// # Errors
-///
-/// SQLite's.
 pub fn empty_log(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::ZERO)?;
     let outcome = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));

@@ -186,7 +186,7 @@ impl AgentDay {
         self.pending.first().map_or(self.oldest_frame, |tick| tick.frame.min(self.oldest_frame))
     }
 
-    /// Bytes of the head.
+    /// Memory that the samples take, without their series.
     pub fn head_bytes(&self) -> usize {
         self.ticks.iter().map(Tick::size_bytes).sum()
     }

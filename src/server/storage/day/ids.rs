@@ -53,10 +53,6 @@ pub enum Row {
 
 impl Row {
     /// Writes it.
-    ///
-    /// # Errors
-    ///
-    /// SQLite's.
     pub fn save(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         match self {
             Self::Agent(id, name) => connection

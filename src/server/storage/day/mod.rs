@@ -66,7 +66,7 @@ pub struct Write {
     pub ack: PartialAck,
 }
 
-/// One day.
+/// A UTC day: its file, its series and the samples that are not packed yet.
 pub struct Day {
     /// Days since 1970.
     pub number: i64,
@@ -132,7 +132,7 @@ impl Day {
         self.agents.read().values().cloned().collect()
     }
 
-    /// Adds an agent.
+    /// Adds an agent that the file knows; returns it for the caller to fill.
     pub fn add_agent(&self, agent: AgentDay) -> Cell {
         let name = Arc::clone(&agent.name);
         let cell: Cell = Arc::new(Mutex::new(agent));
@@ -199,7 +199,7 @@ impl Day {
         self.made.store(true, Ordering::Release);
     }
 
-    /// Notes that the file is about to go: who opens it from now on is told.
+    /// Notes that the file is about to go: who opens it from now on gets an error.
     pub fn leave(&self) {
         self.gone.store(true, Ordering::SeqCst);
     }

@@ -95,7 +95,7 @@ fn copy_all(source: &Path, dest: &Path) -> Result<(), Fatal> {
     });
     progress_end();
     if let Err(error) = outcome {
-        // What was copied is of no use without the rest; the error that is told is the first.
+        // What was copied is of no use without the rest; the first error is the one reported.
         files.iter().map(part).for_each(|part| drop(fs::remove_file(part)));
         return Err(error);
     }
@@ -164,7 +164,7 @@ fn check_open(path: &Path) -> rusqlite::Result<()> {
     Err(rusqlite::Error::ModuleError(verdict))
 }
 
-/// One line that is written anew, when a person watches.
+/// One line that is rewritten, on a terminal.
 fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
         eprint!("\r\x1b[K{what}");

@@ -35,7 +35,7 @@ pub fn names(data_dir: &Path) -> Vec<String> {
     names
 }
 
-/// What an error while a file is read back says about damage; `None` when it is no damage. A
+/// What an error while a file is read back says about damage; `None` when it is not damage. A
 /// statement that makes no sense to SQLite then means that a table is not what it was.
 pub fn found_in(error: &StorageError) -> Option<String> {
     match error {

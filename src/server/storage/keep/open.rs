@@ -109,7 +109,7 @@ const NEEDED_BYTES: u64 = RESERVE_BYTES / 2;
 const PLENTY_BYTES: u64 = 8 << 20;
 
 /// Makes the file when it is not there and the disk has room. Without it a start on a full disk
-/// fails, which is no reason to fail now.
+/// fails, which does not matter now.
 pub fn keep_reserve(data_dir: &Path) {
     let path = data_dir.join(RESERVE_FILE);
     if path.exists() || file::room(data_dir).is_none_or(|room| room < PLENTY_BYTES) {

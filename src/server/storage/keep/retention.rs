@@ -63,7 +63,7 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     day.leave();
     let head: usize = day.agents().iter().map(|cell| cell.lock().drop_packed(i64::MAX)).sum();
     shared.head_changed(-i64::try_from(head).unwrap_or(i64::MAX));
-    // A reader that was just opening it may have made the files beside it anew.
+    // A reader that was just opening it may have created the files beside it again.
     let [log, index, file] = companions(&day.path);
     for path in [&log, &index, &file, &log, &index] {
         shared.at("dropping");
@@ -89,7 +89,7 @@ const SIZE_EVERY: Duration = Duration::from_secs(60);
 /// started with is put right by then.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Looks after the days until it is told to stop.
+/// Looks after the days until it is stopped.
 pub fn run(shared: &Arc<Shared>, stop: &Stop) {
     let mut aged = Instant::now();
     let mut sized: Option<Instant> = None;

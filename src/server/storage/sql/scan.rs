@@ -43,7 +43,7 @@ pub struct Owner {
     pub labels: String,
 }
 
-/// One point.
+/// A sample with what `metrics` shows of its series.
 pub struct PointOf {
     /// Its series.
     pub owner: Arc<Owner>,

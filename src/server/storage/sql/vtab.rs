@@ -32,10 +32,6 @@ pub struct Source {
 }
 
 /// Makes the table known to a connection.
-///
-/// # Errors
-///
-/// SQLite's.
 pub fn register(connection: &Connection, data_dir: &Path, days: &[i64]) -> rusqlite::Result<()> {
     const MODULE: Module<'_, Table> = Module::eponymous_only_module();
     let source = Source { data_dir: data_dir.to_owned(), days: days.to_vec() };
@@ -79,7 +75,7 @@ impl Push {
 
     fn apply(code: u8, value: ValueRef<'_>, want: &mut Want) {
         let text = value.as_str().ok().map(str::to_owned);
-        // A bound that is no whole number leaves the test to SQLite alone.
+        // A bound that is not a whole number leaves the test to SQLite alone.
         let floor = match value {
             ValueRef::Integer(number) => Some(number),
             ValueRef::Real(number) => Some(number.floor() as i64),

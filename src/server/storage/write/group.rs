@@ -83,7 +83,7 @@ impl Group {
         self.started
     }
 
-    /// Takes a batch into the group. A failure of this batch alone is told at once.
+    /// Takes a batch into the group. A failure of this batch alone is reported at once.
     pub fn add(
         &mut self,
         day: &Day,
@@ -180,10 +180,6 @@ impl Group {
     }
 
     /// Writes the frames.
-    ///
-    /// # Errors
-    ///
-    /// SQLite's.
     pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let mut insert = connection.prepare_cached(
             "INSERT INTO samples (id, agent, timestamp, received, series, data, crc)
@@ -353,7 +349,7 @@ fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
     Meta { series, start, end, count, min: 0.0, max: 0.0, sum: 0.0, first: 0.0, last: 0.0, lag: 0 }
 }
 
-/// Times of chunks that were looked into for points that come again.
+/// Times of chunks that were looked into for duplicates.
 #[derive(Default)]
 pub struct KnownTimes {
     by_chunk: HashMap<i64, Arc<[i64]>>,
@@ -394,7 +390,7 @@ impl KnownTimes {
         Ok(times)
     }
 
-    /// Forgets all: chunks are about to be replaced, and ids may come again.
+    /// Forgets all: chunks are about to be replaced, and ids may be reused.
     pub fn clear(&mut self) {
         self.by_chunk.clear();
         self.times = 0;

@@ -27,7 +27,7 @@ use crate::server::storage::write::group::KnownTimes;
 const IDLE: Duration = Duration::from_secs(60);
 /// Jobs other than batches that fit into a writer's queue. Who brings one waits for room.
 const JOBS_EXTRA: usize = 64;
-/// Points packed along with one transaction. While the heads are over their bound it is twice
+/// Points packed along with one transaction. While the heads exceed their bound it is twice
 /// what the transaction brings, if that is more, so that they come down however much comes in.
 const PACK_POINTS_MAX: usize = 30_000;
 /// Spent frames deleted along with one transaction.
@@ -102,7 +102,7 @@ fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
         match jobs.recv_timeout(wait) {
             Ok(job) => {
                 writer.work(job, jobs);
-                // A day that is over has few batches left: they don't keep it from being merged.
+                // A day that has ended has few batches left: they don't keep it from being merged.
                 writer.finish_step();
             }
             Err(RecvTimeoutError::Timeout) if writer.is_busy() => writer.go_on(),
@@ -346,7 +346,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Looks for what age makes due, and for a day that is over.
+    /// Looks for what age makes due, and for a day that has ended.
     fn maintain(&mut self) {
         let now = self.shared.clock.now_ms();
         let limit = self.day.head_age_ms(now, self.shared.storage.pack_age_secs);

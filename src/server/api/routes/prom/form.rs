@@ -69,7 +69,7 @@ impl Form {
         })
     }
 
-    /// `limit`: 0 or none is no limit.
+    /// `limit`: 0 or none means no limit.
     pub fn limit(&self, name: &str) -> Result<usize, Failure> {
         let Some(text) = self.get(name) else { return Ok(usize::MAX) };
         match text.parse::<usize>() {

@@ -120,13 +120,23 @@ pub fn rfc3339(ms: i64) -> String {
     match Timestamp::from_millisecond(ms) {
         Ok(at) => at.to_string(),
         Err(_) if ms < 0 => Timestamp::MIN.to_string(),
-        Err(_) => Timestamp::MAX.to_string(),
+        // The last hours of the year 9999, the end of certificates without one (RFC 5280), are
+        // beyond what a time stamp takes.
+        Err(_) => LAST.to_owned(),
     }
 }
 
+/// The last second of the year 9999, and its Unix milliseconds.
+const LAST: &str = "9999-12-31T23:59:59Z";
+const LAST_MS: i64 = 253_402_300_799_000;
+
 /// Unix milliseconds of an RFC 3339 time with any offset; `None` for anything else.
 pub fn parse_rfc3339(text: &str) -> Option<i64> {
-    text.trim().parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+    let text = text.trim();
+    if text == LAST {
+        return Some(LAST_MS);
+    }
+    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
 }
 
 /// The UTC day of a time, as in the names of the day files: `2026-02-09`.
@@ -148,6 +158,12 @@ pub fn parse_utc_day(day: &str) -> Option<i64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_the_year_9999_reads_as_it_is() {
+        assert_eq!(rfc3339(253_402_300_799_000), "9999-12-31T23:59:59Z");
+        assert_eq!(parse_rfc3339("9999-12-31T23:59:59Z"), Some(253_402_300_799_000));
+    }
 
     #[test]
     fn times_go_out_and_come_back() {

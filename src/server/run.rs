@@ -112,12 +112,14 @@ impl Server {
             Arc::clone(&notifier) as Arc<dyn Notify>,
         )?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
+        let explain = Arc::clone(&alerts);
         let certs = Certs::start(
             Arc::clone(&store) as Arc<dyn Store>,
             control.clone(),
             Arc::clone(&clock),
             &config,
             &registry,
+            Arc::new(move |labels, reason| explain.explain(labels, reason)),
         )?;
         let receiver = receive::Receiver::new(
             &config,
@@ -182,6 +184,9 @@ impl Server {
                 match self.app.alerts.reload_file_rules(&config) {
                     Ok(()) => log::info!("read {} again", path.display()),
                     Err(error) => log::error!("kept the rules as they were: {error}"),
+                }
+                if let Err(error) = self.app.certs.reload(&config) {
+                    log::error!("kept the authorities of certificate checks as they were: {error}");
                 }
             }
             Err(error) => log::error!("kept the configuration as it was: {error}"),

@@ -11,6 +11,7 @@ use crate::base::clock::SECOND_MS;
 use crate::base::ids::new_id;
 use crate::base::limits::RULES_MAX;
 use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::series::Labels;
 use crate::model::severity::Severity;
 use crate::rt::pool::Pool;
 use crate::server::alert::fields::FieldError;
@@ -267,6 +268,7 @@ impl Alerts {
         if event.status == AlertStatus::Resolved {
             return match act {
                 Act::Resolve { .. } => Ok(event),
+                Act::End { .. } => Ok(event),
                 Act::Acknowledge => Err(AlertError::Conflict("the alert is resolved".to_owned())),
             };
         }
@@ -277,7 +279,7 @@ impl Alerts {
     fn change_event(&self, mut event: AlertEvent, act: &Act) -> Result<AlertEvent, AlertError> {
         match act {
             Act::Acknowledge => event.status = AlertStatus::Acknowledged,
-            Act::Resolve { .. } => {
+            Act::Resolve { .. } | Act::End { .. } => {
                 event.status = AlertStatus::Resolved;
                 let now_ms = self.shared.clock.now_ms();
                 event.resolved_at_ms = Some(now_ms.max(event.timestamp_ms + 1));
@@ -290,6 +292,16 @@ impl Alerts {
         // A full channel says the same.
         let _ = self.shared.copy.try_send(());
         Ok(event)
+    }
+
+    /// Takes what the newest check of a certificate found wrong, for the messages of its alerts;
+    /// `None`: nothing.
+    pub fn explain(&self, labels: &Labels, reason: Option<&str>) {
+        let mut reasons = self.shared.reasons.lock();
+        match reason {
+            Some(reason) => drop(reasons.insert(labels.clone(), reason.to_owned())),
+            None => drop(reasons.remove(labels)),
+        }
     }
 
     /// Ends every alert of an agent that was removed, or of which nothing is stored any more, and

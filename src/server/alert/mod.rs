@@ -5,6 +5,7 @@
 //! and every change is one transaction of `cert.db` with its events and notices (`journal`). After
 //! a restart everything goes on where it stood (`resume`).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -26,7 +27,7 @@ use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::worker::{Job, Shared, shard_key};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
-use crate::server::control::alerts as tables;
+use crate::server::control::{alerts as tables, certs};
 use crate::server::storage::{Observer, SampleSet, StorageError, Store};
 
 pub mod absence;
@@ -53,6 +54,10 @@ pub use ruleset::{check_file_rules, load_config};
 const TICK: Duration = Duration::from_secs(1);
 /// Ticks between two notes of how far evaluation has come.
 const TICKS_PER_WATERMARK: u32 = 30;
+/// Ticks between two looks for alerts of domains that are no longer checked.
+const TICKS_PER_DOMAINS: u32 = 5;
+/// Ticks between two looks for alerts of agents of which nothing is stored.
+const TICKS_PER_AGENTS: u32 = 600;
 /// How often events that could not be copied are tried again.
 const COPY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long a stop waits for changes that can't be written.
@@ -312,6 +317,12 @@ fn timer(shared: Arc<Shared>, pool: Arc<PoolSlot>, stop: Stop) -> JoinHandle<()>
                 let _ = pool.offer(index as u64, Job::Tick { now });
             }
             ticks = ticks.wrapping_add(1);
+            if ticks.is_multiple_of(TICKS_PER_DOMAINS) {
+                end_gone_domains(&shared, &pool);
+            }
+            if ticks.is_multiple_of(TICKS_PER_AGENTS) {
+                end_gone_agents(&shared, &pool);
+            }
             if ticks.is_multiple_of(TICKS_PER_WATERMARK)
                 && shared.busy.swap(false, Ordering::Relaxed)
             {
@@ -322,6 +333,51 @@ fn timer(shared: Arc<Shared>, pool: Arc<PoolSlot>, stop: Stop) -> JoinHandle<()>
         }
         Ok(())
     })
+}
+
+/// Ends the alerts of domains that are no longer checked, however they went: rows of
+/// `cert_domains` may be changed by hand.
+fn end_gone_domains(shared: &Shared, pool: &Pool<Job>) {
+    let active = shared.active();
+    let mut alerts = active.iter().filter(|event| event.agent_id == rule::CERT_AGENT).peekable();
+    if alerts.peek().is_none() {
+        return;
+    }
+    let watched = match shared.control.read(certs::watched) {
+        Ok(watched) => watched,
+        Err(error) => return log::warn!("failed to read the domains: {error}"),
+    };
+    for event in alerts {
+        let Some(domain) = event.labels.get("domain") else { continue };
+        let port = event.labels.get("port").map_or(Some(443), |port| port.parse().ok());
+        if watched.iter().any(|(name, of)| name == domain && Some(*of) == port) {
+            continue;
+        }
+        let (reply, _) = bounded(1);
+        let act = shard::Act::End { why: "the domain is no longer checked" };
+        let job = Job::Act { event_id: event.id.clone(), act, reply };
+        pool.put(shard_key(&event.agent_id), job);
+    }
+}
+
+/// Ends the alerts of agents of which nothing is stored any more.
+fn end_gone_agents(shared: &Shared, pool: &Pool<Job>) {
+    let active = shared.active();
+    if active.is_empty() {
+        return;
+    }
+    let stored: HashSet<String> = match shared.store.agents_seen() {
+        Ok(seen) => seen.into_iter().map(|agent| agent.agent_id).collect(),
+        Err(error) => return log::warn!("failed to read the agents: {error}"),
+    };
+    let gone: HashSet<&str> = active
+        .iter()
+        .map(|event| event.agent_id.as_str())
+        .filter(|agent| !stored.contains(*agent))
+        .collect();
+    for agent in gone {
+        manage::end_agent(pool, agent, "nothing of the agent is stored any more");
+    }
 }
 
 fn write_watermark(shared: &Shared, at_ms: i64) {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::base::clock::Now;
-use crate::model::alert::AlertEvent;
+use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::SeriesKey;
 use crate::server::alert::absence::Absences;
 use crate::server::alert::evaluate::Sample;
@@ -17,6 +17,7 @@ use crate::server::alert::state::Phase;
 use crate::server::alert::tracked::{
     Change, Tracked, Transition, TransitionKind, end, ended, series_of, subject,
 };
+use crate::server::alert::worker::Reasons;
 use crate::server::control::alerts::StateRow;
 use crate::server::storage::Series;
 
@@ -25,6 +26,11 @@ use crate::server::storage::Series;
 pub enum Act {
     /// They say that they know.
     Acknowledge,
+    /// It ends for a reason of its own.
+    End {
+        /// The reason.
+        why: &'static str,
+    },
     /// They say that it has ended.
     Resolve {
         /// Who says so.
@@ -83,6 +89,8 @@ pub struct Shard {
     changes: Vec<Change>,
     /// Entries with an alert whose notification waits for newer points.
     deferred: Vec<usize>,
+    /// Why series of certificate checks read as they do.
+    reasons: Reasons,
     /// When ended series are looked for again, steady milliseconds.
     sweep_ms: i64,
     /// The newest steady time that it knows, milliseconds.
@@ -106,6 +114,11 @@ impl Shard {
         }
         self.absences.set_rules(rules.enabled());
         self.rules = rules;
+    }
+
+    /// Gives it the reasons of what certificate checks find wrong.
+    pub fn set_reasons(&mut self, reasons: Reasons) {
+        self.reasons = reasons;
     }
 
     /// Points that were evaluated by a rule since the last call.
@@ -174,7 +187,8 @@ impl Shard {
                 if tracked.deferred.is_some() && !self.deferred.contains(&index) {
                     self.deferred.push(index);
                 }
-                if let Some(transition) = transition {
+                if let Some(mut transition) = transition {
+                    explain(&self.reasons, key, tracked, &mut transition);
                     self.changes.push(Change::of(tracked, key, transition));
                 }
             }
@@ -430,6 +444,28 @@ pub(super) fn why_gone(rules: &RuleSet, rule_id: &str) -> &'static str {
     }
 }
 
+/// Puts the check's own reason into the message of an invalid certificate's alert: "is 0, under 1"
+/// says nothing.
+fn explain(reasons: &Reasons, key: &SeriesKey, tracked: &mut Tracked, transition: &mut Transition) {
+    if &*key.agent != CERT_AGENT || &*key.metric != IS_VALID {
+        return;
+    }
+    let Some(reason) = reasons.lock().get(&key.labels).cloned() else { return };
+    let domain = key.labels.get("domain").unwrap_or_default();
+    let rule = &tracked.rule.draft.name;
+    let text = format!("The certificate of {domain} is not valid: {reason} (rule {rule})");
+    let notified = transition.notification.iter_mut().map(|(event, _)| event);
+    let events = transition.events.iter_mut().chain(notified);
+    for event in events.chain(tracked.active.as_deref_mut()) {
+        if event.status == AlertStatus::Firing {
+            event.message.clone_from(&text);
+        }
+    }
+}
+
+/// The metric that says whether a certificate is valid.
+const IS_VALID: &str = "certificate.is_valid";
+
 fn answer(
     tracked: &mut Tracked,
     key: &SeriesKey,
@@ -439,6 +475,7 @@ fn answer(
 ) -> Option<AlertEvent> {
     let transition = match act {
         Act::Acknowledge => tracked.acknowledge(),
+        Act::End { why } => tracked.end(now_ms, &format!("{} ended: {why}", subject(key))),
         Act::Resolve { who } => tracked.resolve_by_hand(key, now_ms, who),
     }?;
     let event = transition.events.first().cloned();

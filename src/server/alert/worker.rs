@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
+use crate::model::series::Labels;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
 use crate::server::alert::Notify;
@@ -30,6 +31,9 @@ use crate::server::storage::{SampleSet, Series, StorageError, Store};
 const POINTS_AT_ONCE: usize = 50_000;
 /// How long a worker waits before it tries again to write.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// By the labels of a certificate's series, what the newest check found wrong.
+pub type Reasons = Arc<Mutex<HashMap<Labels, String>>>;
 
 /// What a worker is given.
 pub enum Job {
@@ -99,6 +103,8 @@ pub struct Shared {
     pub evaluated_ms: Vec<AtomicI64>,
     /// Whether points have been evaluated since the watermark was written.
     pub busy: AtomicBool,
+    /// Why series of certificate checks read as they do.
+    pub reasons: Reasons,
     rules: Mutex<Arc<RuleSet>>,
     active: Mutex<HashMap<[String; 4], AlertEvent>>,
 }
@@ -130,6 +136,7 @@ impl Shared {
             copy,
             evaluated_ms,
             busy,
+            reasons: Reasons::default(),
             rules,
             active,
         }
@@ -221,6 +228,7 @@ pub fn shard_key(agent: &str) -> u64 {
 ///
 /// None: what fails is tried again.
 pub fn work(shared: &Shared, index: usize, mut shard: Shard, jobs: &Receiver<Job>) -> Outcome {
+    shard.set_reasons(Arc::clone(&shared.reasons));
     let mut round = Round::default();
     while let Ok(first) = jobs.recv() {
         let _timer = shared.metrics.turn.start_timer();

@@ -26,12 +26,18 @@ use crate::server::storage::{Ack, Refused, RefusedWhy, StorageError};
 /// Queues a batch; see [`crate::server::storage::submit_batch`].
 pub type Submit = Arc<dyn Fn(Batch, Ack) -> Result<(), Refused> + Send + Sync>;
 
+/// Takes, before the points of a check are stored, why a series reads as it does; `None` where
+/// nothing is wrong.
+pub type Explain = Arc<dyn Fn(&Labels, Option<&str>) + Send + Sync>;
+
 /// What the checkers share.
 pub struct Checker {
     /// How a domain is looked at.
     pub prober: Prober,
     /// Where points go: the way that agents' batches take.
     pub submit: Submit,
+    /// Where the reasons of what is wrong go.
+    pub explain: Explain,
     /// Where the result goes.
     pub control: Control,
     /// The time.
@@ -109,6 +115,8 @@ impl Checker {
         assessment: &Assessment,
         now_ms: i64,
     ) -> Result<Option<CheckRow>, StorageError> {
+        let fault = assessment.fault.as_ref().map(|fault| fault.sentence.as_str());
+        (self.explain)(&labels(row), fault);
         self.submit(points(row, assessment, now_ms), now_ms)?;
         let check = check_row(row, assessment, now_ms);
         let certificate = match &assessment.shown {

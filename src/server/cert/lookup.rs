@@ -97,7 +97,16 @@ fn failed(host: &str, error: &io::Error) -> Fault {
     let text = error.to_string();
     let said = text.rsplit(": ").next().unwrap_or(&text);
     // glibc, musl, and a fault below the resolver.
-    let passing = ["Temporary failure", "Try again", "System error"];
+    // That a look-up failed for good (EAI_FAIL) says nothing of the name either.
+    let passing = [
+        "Temporary failure",
+        "Try again",
+        "System error",
+        "Non-recoverable failure",
+        "Unrecoverable error",
+        "Memory allocation failure",
+        "Out of memory",
+    ];
     if passing.iter().any(|words| text.contains(words)) {
         let sentence = format!("looking `{host}` up failed: {said}");
         return Fault::new(Kind::LookupFailed, sentence);

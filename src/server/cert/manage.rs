@@ -101,7 +101,7 @@ impl Certs {
         let mut names = HashSet::new();
         for (index, input) in inputs.into_iter().enumerate() {
             let row = build(input, now_secs).map_err(|error| at(index, error))?;
-            if !names.insert(row.domain.clone()) {
+            if !names.insert((row.domain.clone(), row.port)) {
                 return Err(CertError::Exists(row.domain));
             }
             rows.push(row);
@@ -146,6 +146,10 @@ impl Certs {
                 ..row
             };
             check(&row)?;
+            let same = certs::get(tx, &format!("{}:{}", row.domain, row.port))?;
+            if same.is_some_and(|same| same.id != row.id) {
+                return Err(CertError::Exists(format!("{}:{}", row.domain, row.port)));
+            }
             certs::update(tx, &row)?;
             Ok(row)
         })?;

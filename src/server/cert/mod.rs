@@ -43,7 +43,7 @@ mod tests;
 mod tls;
 
 use board::{Board, Ended};
-pub use checker::labels;
+pub use checker::{Explain, labels};
 
 /// The agent by whose name the results are stored.
 pub const AGENT: &str = "cert-checker";
@@ -108,6 +108,7 @@ pub struct Certs {
     control: Control,
     clock: Arc<dyn Clock>,
     board: Arc<Board>,
+    checker: Arc<checker::Checker>,
     /// Room for one: a second wake-up that something is new adds nothing.
     wake: Sender<()>,
     running: Mutex<Option<(StopSource, JoinHandle<()>)>>,
@@ -128,6 +129,7 @@ impl Certs {
         clock: Arc<dyn Clock>,
         config: &ServerConfig,
         registry: &prometheus::Registry,
+        explain: Explain,
     ) -> Result<Arc<Self>, Fatal> {
         let settings = &config.cert_check;
         let context = tls::context(settings.ca_file.as_deref())
@@ -136,12 +138,13 @@ impl Certs {
         let most = settings.max_concurrent.saturating_mul(LOOKUPS_PER_CHECKER);
         let checker = Arc::new(checker::Checker {
             prober: probe::Prober {
-                context,
+                context: Mutex::new(context),
                 lookups: lookup::Lookups::new(lookup::system(), most),
                 timeout: Duration::from_secs(settings.connect_timeout_secs),
                 stop: source.stop(),
             },
             submit: Arc::new(move |batch, ack| submit_batch(&*store, batch, ack)),
+            explain,
             control: control.clone(),
             clock: Arc::clone(&clock),
             keep_ms: i64::from(config.retention_days).saturating_mul(DAY_MS),
@@ -158,7 +161,7 @@ impl Certs {
                 default_secs: i64::try_from(settings.default_interval_secs).unwrap_or(i64::MAX),
                 max_concurrent: settings.max_concurrent,
             },
-            checker,
+            checker: Arc::clone(&checker),
             tick: Duration::from_secs(settings.tick_secs),
             woken,
             wake: wake.clone(),
@@ -171,12 +174,23 @@ impl Certs {
             control,
             clock,
             board,
+            checker,
             wake,
             running: Mutex::new(Some((source, handle))),
             waiting: AtomicUsize::new(0),
             // Each holds an HTTP worker for as long as an endpoint hangs; the others go on.
             waiting_max: (config.pools.http_workers / 2).max(1),
         }))
+    }
+
+    /// Reads the authorities of the system and of `cert_check.ca_file` again.
+    ///
+    /// # Errors
+    ///
+    /// When the file can't be used; the checks go on with what they had.
+    pub fn reload(&self, config: &ServerConfig) -> Result<(), String> {
+        *self.checker.prober.context.lock() = tls::context(config.cert_check.ca_file.as_deref())?;
+        Ok(())
     }
 
     /// Ends the checks: those under way are cut short, and their domains stay due.
@@ -208,7 +222,10 @@ impl Certs {
     pub fn domain(&self, key: &str) -> Result<DomainRow, CertError> {
         let found = self.control.read(|db| certs::get(db, key))?;
         let found = match (found, name::normalise(key)) {
-            (None, Ok(named)) => self.control.read(|db| certs::get(db, &named.host))?,
+            (None, Ok(named)) => {
+                let port = named.port.map(|port| format!(":{port}")).unwrap_or_default();
+                self.control.read(|db| certs::get(db, &format!("{}{port}", named.host)))?
+            }
             (found, _) => found,
         };
         found.ok_or_else(|| CertError::NotFound(key.to_owned()))

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use openssl::ssl::SslContext;
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::rt::stop::Stop;
@@ -28,7 +29,7 @@ pub struct Target<'a> {
 /// What the checkers share.
 pub struct Prober {
     /// Whom to trust.
-    pub context: SslContext,
+    pub context: Mutex<SslContext>,
     /// How names become addresses.
     pub lookups: Lookups,
     /// Time for look-up, connections and handshakes together.
@@ -90,7 +91,9 @@ impl Prober {
         if let Some(protocol) = target.starttls {
             protocol.begin(&mut link)?;
         }
-        shake(&self.context, target.host, now_ms, link)
+        // The lock ends here, not with the handshake.
+        let context = self.context.lock().clone();
+        shake(&context, target.host, now_ms, link)
     }
 }
 

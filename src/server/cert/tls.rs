@@ -151,7 +151,8 @@ fn prepare(
         ssl.set_hostname(host)?;
     }
     let param = ssl.param_mut();
-    param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS);
+    // As browsers do (RFC 9525): a common name stands for no host.
+    param.set_hostflags(X509CheckFlags::NO_PARTIAL_WILDCARDS | X509CheckFlags::NEVER_CHECK_SUBJECT);
     match address {
         Ok(address) => param.set_ip(address)?,
         Err(_) => param.set_host(host)?,
@@ -266,6 +267,13 @@ fn unknown_issuer(shown: &Shown) -> String {
 const NAMES_SHOWN: usize = 5;
 
 fn wrong_name(leaf: &Leaf, host: &str) -> String {
+    if leaf.subject_alt_names.is_empty() {
+        let name = leaf.subject_cn.as_deref().unwrap_or("nothing");
+        return format!(
+            "the certificate has no subject alternative name: clients ignore its common name \
+             `{name}`"
+        );
+    }
     let mut names = leaf.subject_alt_names.clone();
     if names.is_empty() {
         names.extend(leaf.subject_cn.clone());

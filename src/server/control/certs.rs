@@ -57,6 +57,66 @@ CREATE TABLE certificates (
 );
 ";
 
+/// What version 3 changes: a domain may be checked on several ports. SQLite drops no constraint, so
+/// the three tables are made again; children first, since dropping a parent deletes their rows.
+pub const SCHEMA_3: &str = "
+CREATE TABLE cert_domains_3 (
+  id TEXT PRIMARY KEY,
+  domain TEXT NOT NULL,
+  port INTEGER NOT NULL DEFAULT 443,
+  enabled INTEGER NOT NULL DEFAULT 1,
+  check_interval_secs INTEGER,
+  note TEXT,
+  starttls TEXT,
+  state TEXT NOT NULL DEFAULT 'new',
+  last_checked_at INTEGER,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (domain, port)
+);
+INSERT INTO cert_domains_3 SELECT id, domain, port, enabled, check_interval_secs, note, starttls,
+  state, last_checked_at, created_at, updated_at FROM cert_domains;
+CREATE TABLE cert_checks_3 (
+  id TEXT PRIMARY KEY,
+  domain_id TEXT NOT NULL REFERENCES cert_domains_3(id) ON DELETE CASCADE,
+  is_valid INTEGER NOT NULL,
+  chain_valid INTEGER NOT NULL,
+  not_before_ms INTEGER,
+  not_after_ms INTEGER,
+  days_until_expiry INTEGER,
+  issuer TEXT,
+  subject TEXT,
+  san_list TEXT,
+  resolved_ips TEXT,
+  error_kind TEXT,
+  error TEXT,
+  addresses TEXT NOT NULL,
+  checked_at_ms INTEGER NOT NULL
+);
+INSERT INTO cert_checks_3 SELECT * FROM cert_checks;
+CREATE TABLE certificates_3 (
+  id TEXT PRIMARY KEY,
+  domain_id TEXT NOT NULL UNIQUE REFERENCES cert_domains_3(id) ON DELETE CASCADE,
+  not_after_ms INTEGER NOT NULL,
+  issuer TEXT NOT NULL,
+  ip_addresses TEXT NOT NULL,
+  chain_valid INTEGER NOT NULL,
+  chain_error TEXT,
+  details TEXT NOT NULL,
+  last_checked_ms INTEGER NOT NULL,
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL
+);
+INSERT INTO certificates_3 SELECT * FROM certificates;
+DROP TABLE cert_checks;
+DROP TABLE certificates;
+DROP TABLE cert_domains;
+ALTER TABLE cert_domains_3 RENAME TO cert_domains;
+ALTER TABLE cert_checks_3 RENAME TO cert_checks;
+ALTER TABLE certificates_3 RENAME TO certificates;
+CREATE INDEX cert_checks_domain ON cert_checks (domain_id, checked_at_ms);
+";
+
 /// The last check saw a certificate.
 pub const SEEN: &str = "seen";
 /// The last check saw none.
@@ -124,7 +184,7 @@ pub fn list(
     let sql = format!("SELECT COUNT(*) FROM cert_domains WHERE {condition}");
     let total: i64 = db.query_row(&sql, params_from_iter(&values), |row| row.get(0))?;
     let sql = format!(
-        "SELECT {COLUMNS} FROM cert_domains WHERE {condition} ORDER BY domain LIMIT ? OFFSET ?"
+        "SELECT {COLUMNS} FROM cert_domains WHERE {condition} ORDER BY domain, port LIMIT ? OFFSET ?"
     );
     values.extend([Value::Integer(page.limit as i64), Value::Integer(page.offset as i64)]);
     let mut query = db.prepare_cached(&sql)?;
@@ -132,11 +192,13 @@ pub fn list(
     Ok(Listing { items, total: total.unsigned_abs() })
 }
 
-/// The domain with this id, or else that of this name.
+/// The domain with this id, or else that of this name: of several ports 443, or the one that was
+/// added first. `name:port` names one of them.
 pub fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<DomainRow>> {
     let sql = format!(
-        "SELECT {COLUMNS} FROM cert_domains WHERE id = ?1 OR domain = ?1
-         ORDER BY id = ?1 DESC LIMIT 1"
+        "SELECT {COLUMNS} FROM cert_domains
+         WHERE id = ?1 OR domain = ?1 OR domain || ':' || port = ?1
+         ORDER BY id = ?1 DESC, port = 443 DESC, created_at, id LIMIT 1"
     );
     db.prepare_cached(&sql)?.query_row([key], from_row).optional()
 }
@@ -147,13 +209,13 @@ pub fn count(db: &Connection) -> rusqlite::Result<u64> {
     Ok(count.unsigned_abs())
 }
 
-/// Adds a domain; false when one of its name is there already.
+/// Adds a domain; false when its name and port are there already.
 pub fn insert(db: &Connection, row: &DomainRow) -> rusqlite::Result<bool> {
     let added = db
         .prepare_cached(
             "INSERT INTO cert_domains (id, domain, port, enabled, check_interval_secs, note,
                starttls, created_at, updated_at)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (domain) DO NOTHING",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) ON CONFLICT (domain, port) DO NOTHING",
         )?
         .execute(params![
             row.id,
@@ -193,6 +255,12 @@ pub fn update(db: &Connection, row: &DomainRow) -> rusqlite::Result<()> {
 /// Removes a domain with all that was found of it.
 pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM cert_domains WHERE id = ?1", [id]).map(drop)
+}
+
+/// Name and port of the domains that are checked.
+pub fn watched(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+    let mut query = db.prepare_cached("SELECT domain, port FROM cert_domains WHERE enabled = 1")?;
+    query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Ids of the domains that are checked, by name.
@@ -242,4 +310,56 @@ pub fn set_checked(
         )?
         .execute(params![row.id, row.port, row.starttls, state, now_secs])?;
     Ok(changed == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn row(id: &str, port: i64) -> DomainRow {
+        DomainRow {
+            id: id.to_owned(),
+            domain: "a.example".to_owned(),
+            port,
+            enabled: true,
+            check_interval_secs: None,
+            note: None,
+            starttls: None,
+            last_checked_at: None,
+            created_at: 1,
+            updated_at: 1,
+        }
+    }
+
+    #[test]
+    fn a_domain_of_version_2_keeps_what_was_found_and_takes_more_ports() {
+        let db = Connection::open_in_memory().unwrap();
+        db.pragma_update(None, "foreign_keys", "ON").unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        db.execute_batch(
+            "INSERT INTO cert_domains (id, domain, port, created_at, updated_at)
+             VALUES ('a', 'a.example', 8443, 1, 1);
+             INSERT INTO cert_checks (id, domain_id, is_valid, chain_valid, addresses,
+               checked_at_ms) VALUES ('c', 'a', 1, 1, '[]', 5);
+             INSERT INTO certificates VALUES ('x', 'a', 9, 'i', '[]', 1, NULL, '{}', 5, 1, 1);",
+        )
+        .unwrap();
+        let transaction = db.unchecked_transaction().unwrap();
+        db.execute_batch(SCHEMA_3).unwrap();
+        transaction.commit().unwrap();
+        let count = |table: &str| -> i64 {
+            db.query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+        };
+        assert_eq!((count("cert_checks"), count("certificates")), (1, 1));
+        assert!(insert(&db, &row("b", 443)).unwrap());
+        assert!(!insert(&db, &row("c", 443)).unwrap(), "name and port are taken");
+        let id = |key: &str| get(&db, key).unwrap().map(|row| row.id);
+        assert_eq!(id("a.example").as_deref(), Some("b"), "443 stands for the name");
+        assert_eq!(id("a.example:8443").as_deref(), Some("a"));
+        assert_eq!(id("a.example:25"), None);
+        assert_eq!(watched(&db).unwrap().len(), 2);
+        delete(&db, "a").unwrap();
+        assert_eq!((count("cert_checks"), count("certificates")), (0, 0), "children go with it");
+    }
 }

@@ -26,9 +26,10 @@ pub mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 2] = [
+const STEPS: [&[&str]; 3] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
+    &[certs::SCHEMA_3],
 ];
 
 /// The file's name in `data_dir`.

@@ -141,7 +141,14 @@ fn what_can_not_be_is_refused_by_its_code() {
         assert_eq!(got, (400, code), "{body}");
     }
     server.post("/v1/certs/domains", json!({"domain": "a.example"}));
-    let again = Some(json!({"domain": "A.example.", "port": 8443}));
+    let other = server.post("/v1/certs/domains", json!({"domain": "a.example", "port": 8443}));
+    assert_eq!(server.get("/v1/certs/domains/a.example:8443")["id"], other["id"]);
+    let taken = Some(json!({"port": 443}));
+    let id = other["id"].as_str().unwrap();
+    let answer = server.call("PUT", &format!("/v1/certs/domains/{id}"), taken);
+    assert_eq!((answer.status, answer.code()), (409, 1101), "{answer:?}");
+    assert_eq!(server.call("DELETE", &format!("/v1/certs/domains/{id}"), None).status, 200);
+    let again = Some(json!({"domain": "A.example.", "port": 443}));
     assert_eq!(refused(&mut server, "POST", "/v1/certs/domains", again), (409, 1101));
     let path = "/v1/certs/domains/a.example";
     for (body, code) in [

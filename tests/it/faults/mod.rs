@@ -12,3 +12,5 @@ mod kills;
 mod outage;
 // Power taken from the server's disk, replayed from a trace of its writes.
 mod power;
+// What each recipient has received after each step of an alert's life.
+mod sequences;

@@ -58,6 +58,7 @@ impl Scene {
         let checker = Checker {
             prober: prober(Some(&pem), &["127.0.0.1"], Duration::from_secs(20), stop.stop()),
             submit,
+            explain: Arc::new(|_, _| ()),
             control: control.clone(),
             clock: Arc::clone(&clock) as _,
             keep_ms: 7 * DAY_MS,

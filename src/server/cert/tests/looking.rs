@@ -21,7 +21,12 @@ pub fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop: Stop) 
     let look: Look = Arc::new(move |_, port| {
         Ok(hosts.iter().map(|host| SocketAddr::new(*host, port)).collect())
     });
-    Prober { context: context(ca).unwrap(), lookups: Lookups::new(look, 2), timeout, stop }
+    Prober {
+        context: parking_lot::Mutex::new(context(ca).unwrap()),
+        lookups: Lookups::new(look, 2),
+        timeout,
+        stop,
+    }
 }
 
 fn target(port: u16) -> Target<'static> {
@@ -96,7 +101,7 @@ fn a_look_up_that_hangs_is_given_up_and_too_many_are_refused() {
         }
     });
     let prober = Prober {
-        context: context(None).unwrap(),
+        context: parking_lot::Mutex::new(context(None).unwrap()),
         lookups: Lookups::new(look, 2),
         timeout: Duration::from_millis(300),
         stop: Stop::never(),
@@ -115,7 +120,7 @@ fn a_name_without_an_address_is_told_from_a_resolver_that_fails() {
     let kind = |text: String| {
         let look: Look = Arc::new(move |_, _| Err(io::Error::other(text.clone())));
         let prober = Prober {
-            context: context(None).unwrap(),
+            context: parking_lot::Mutex::new(context(None).unwrap()),
             lookups: Lookups::new(look, 9),
             timeout: Duration::from_secs(5),
             stop: Stop::never(),

@@ -295,7 +295,7 @@ pub fn certificates(
 pub fn certificate(db: &Connection, key: &str) -> rusqlite::Result<Option<CertificateRow>> {
     let sql = format!(
         "SELECT {CERTIFICATE_COLUMNS} FROM {CERTIFICATES}
-         WHERE c.id = ?1 OR d.id = ?1 OR d.domain = ?1 ORDER BY c.id = ?1 DESC LIMIT 1"
+         WHERE c.id = ?1 OR d.id = ?1 OR d.domain = ?1 ORDER BY c.id = ?1 DESC, d.port = 443 DESC, d.created_at LIMIT 1"
     );
     db.prepare_cached(&sql)?.query_row([key], from_certificate).optional()
 }

@@ -3,11 +3,11 @@
 use std::error::Error as _;
 use std::time::{Duration, UNIX_EPOCH};
 
-use lettre::address::AddressError;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
+use lettre::transport::smtp::extension::ClientId;
 use lettre::{Message, SmtpTransport, Transport as _};
 
 use crate::base::ids::stable_id;
@@ -29,6 +29,7 @@ pub const TYPE: ChannelType = ChannelType {
         Field::optional("smtp_username", FieldKind::Text),
         Field::optional("smtp_password", FieldKind::Secret),
         Field::optional("tls", FieldKind::Word(&["starttls", "tls", "none"])),
+        Field::optional("helo_name", FieldKind::Host),
     ],
     check,
     targets: |_, recipients| each_once(recipients.iter().cloned()),
@@ -37,6 +38,8 @@ pub const TYPE: ChannelType = ChannelType {
 
 /// The port on which mail servers speak TLS from the first byte.
 const TLS_PORT: u16 = 465;
+/// Bytes of the sender's name: a header line has 998 at the most (RFC 5322), also when encoded.
+const FROM_NAME_BYTES_MAX: usize = 200;
 /// A mail takes so many time limits of one answer at the most.
 const ANSWERS_MAX: u32 = 6;
 /// Bytes of a mail's text: some hundred thousand events' worth would help nobody.
@@ -44,6 +47,10 @@ const TEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 fn check(config: &Config) -> Result<(), String> {
     let (user, password) = (some_text(config, "smtp_username"), some_text(config, "smtp_password"));
+    if text(config, "from_name").len() > FROM_NAME_BYTES_MAX {
+        let message = format!("must have at most {FROM_NAME_BYTES_MAX} bytes");
+        return Err(format!("config_json: from_name: {message}"));
+    }
     match (user, password) {
         (Some(_), None) => {
             Err("config_json: smtp_password: is missing beside smtp_username".to_owned())
@@ -52,6 +59,58 @@ fn check(config: &Config) -> Result<(), String> {
             Err("config_json: smtp_username: is missing beside smtp_password".to_owned())
         }
         _ => Ok(()),
+    }
+}
+
+/// A mail address as it goes over the wire, its domain in ASCII. Only what every mail server takes:
+/// without the extension for UTF-8 names (RFC 6531) a local part is ASCII.
+///
+/// # Errors
+///
+/// Says what can't be delivered.
+pub fn check_address(text: &str) -> Result<lettre::Address, String> {
+    let wrong = |why: &str| format!("`{text}` is not a valid mail address{why}");
+    let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong(" such as ops@example.com"))?;
+    if !local.is_ascii() {
+        return Err(wrong(": the part before the @ must be ASCII"));
+    }
+    if local.starts_with('"') {
+        return Err(wrong(": the part before the @ must not be quoted"));
+    }
+    if domain.starts_with('[') {
+        return Err(wrong(": name a domain, not an address"));
+    }
+    let domain = ascii_host(domain).ok_or_else(|| wrong(": its domain is not one"))?;
+    format!("{local}@{domain}").parse().map_err(|_| wrong(" such as ops@example.com"))
+}
+
+/// A host name in ASCII, internationalised labels as `xn--…`; an address as it is.
+fn ascii_host(host: &str) -> Option<String> {
+    if host.is_ascii() { Some(host.to_owned()) } else { idna::domain_to_ascii(host).ok() }
+}
+
+/// What EHLO says (RFC 5321, section 4.1.1.1): the configured name, the system's where it has a
+/// domain, or the address that the mail server sees.
+fn hello(config: &Config, host: &str, port: u16) -> ClientId {
+    if let Some(name) = some_text(config, "helo_name") {
+        return ClientId::Domain(ascii_host(name).unwrap_or_else(|| name.to_owned()));
+    }
+    let own = rustix::system::uname();
+    let own = own.nodename().to_str().unwrap_or_default();
+    if own.contains('.') && own.is_ascii() {
+        return ClientId::Domain(own.to_owned());
+    }
+    let socket = std::net::UdpSocket::bind(("::", 0));
+    let socket = socket.or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)));
+    // Connecting a datagram socket sends nothing; it only chooses the address.
+    let local = socket.and_then(|socket| {
+        socket.connect((host, port))?;
+        socket.local_addr()
+    });
+    match local.map(|address| address.ip().to_canonical()) {
+        Ok(std::net::IpAddr::V4(address)) => ClientId::Ipv4(address),
+        Ok(std::net::IpAddr::V6(address)) if !address.is_unspecified() => ClientId::Ipv6(address),
+        _ => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
     }
 }
 
@@ -117,10 +176,7 @@ fn explain(error: &lettre::transport::smtp::Error, timeout: Duration) -> String 
 /// can tell.
 fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), String> {
     let notification = sending.notification;
-    let address = |text: &str| {
-        text.parse::<lettre::Address>().map_err(|why: AddressError| format!("{text}: {why}"))
-    };
-    let from = address(text(sending.config, "from_email"))?;
+    let from = check_address(text(sending.config, "from_email"))?;
     let id = format!("<{}@{}>", stable_id(&[&notification.id, recipient]), from.domain());
     let from = Mailbox::new(Some(text(sending.config, "from_name").to_owned()), from);
     let now_ms = u64::try_from(sending.now_ms).unwrap_or_default();
@@ -128,7 +184,7 @@ fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), 
     let automatic = HeaderName::new_from_ascii_str("Auto-Submitted");
     let mail = Message::builder()
         .from(from)
-        .to(Mailbox::new(None, address(recipient)?))
+        .to(Mailbox::new(None, check_address(recipient)?))
         .subject(notification.title())
         .date(UNIX_EPOCH + Duration::from_millis(now_ms).min(DATE_MAX))
         .message_id(Some(id.clone()))
@@ -182,9 +238,10 @@ fn port(config: &Config) -> u16 {
 fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
     let config = sending.config;
     let host = text(config, "smtp_host");
+    let host = ascii_host(host).ok_or_else(|| format!("smtp_host: `{host}` is not a host name"))?;
     let port = port(config);
     let user = some_text(config, "smtp_username");
-    let mut parameters = TlsParameters::builder(host.to_owned());
+    let mut parameters = TlsParameters::builder(host.clone());
     for authority in sending.client.authorities() {
         parameters = parameters.add_root_certificate(authority.clone());
     }
@@ -197,7 +254,8 @@ fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
         (Some(_), _) | (None, Some(_)) => Tls::Required(parameters),
         (None, None) => Tls::Opportunistic(parameters),
     };
-    let mut builder = SmtpTransport::builder_dangerous(host)
+    let mut builder = SmtpTransport::builder_dangerous(&host)
+        .hello_name(hello(config, &host, port))
         .port(port)
         .timeout(Some(sending.client.timeout()))
         .tls(tls);
@@ -206,4 +264,35 @@ fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
         builder = builder.credentials(Credentials::new(user.to_owned(), password));
     }
     Ok(builder.build())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_can_be_delivered_is_taken_and_the_rest_is_refused() {
+        let domain = |text| check_address(text).map(|address| address.domain().to_owned());
+        assert_eq!(domain("ops@example.com").as_deref(), Ok("example.com"));
+        assert_eq!(domain("ops@b\u{fc}cher.example").as_deref(), Ok("xn--bcher-kva.example"));
+        for (text, why) in [
+            ("ops", "such as"),
+            ("ops@@example.com", "such as"),
+            ("\"a b\"@example.com", "quoted"),
+            ("ops@[192.0.2.1]", "not an address"),
+            ("\u{fc}@example.com", "must be ASCII"),
+        ] {
+            let error = check_address(text).err().unwrap_or_default();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn ehlo_says_a_name_with_a_domain_or_an_address() {
+        let config = serde_json::json!({"helo_name": "mx.example.com"});
+        let config = config.as_object().cloned().unwrap_or_default();
+        assert_eq!(hello(&config, "127.0.0.1", 25).to_string(), "mx.example.com");
+        let own = hello(&Config::new(), "127.0.0.1", 25).to_string();
+        assert!(own.contains('.') && (own == "[127.0.0.1]" || !own.starts_with('[')), "{own}");
+    }
 }

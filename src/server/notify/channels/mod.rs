@@ -43,12 +43,7 @@ impl RecipientKind {
     /// Says what it should look like.
     pub fn check(self, recipient: &str) -> Result<(), String> {
         match self {
-            Self::Email => match recipient.parse::<lettre::Address>() {
-                Ok(_) => Ok(()),
-                Err(_) => Err(format!(
-                    "`{recipient}` is not a valid mail address such as ops@example.com"
-                )),
-            },
+            Self::Email => email::check_address(recipient).map(drop),
             Self::Phone => {
                 let digits = recipient.strip_prefix('+').unwrap_or(recipient);
                 let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '-' || c == ' ');

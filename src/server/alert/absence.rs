@@ -13,7 +13,6 @@ use crate::server::alert::evaluate::{Condition, Sample};
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
-use crate::server::alert::shard::why_gone;
 use crate::server::alert::state::Phase;
 use crate::server::alert::tracked::{Change, Tracked, end, subject};
 use crate::server::alert::window::Window;
@@ -193,7 +192,7 @@ impl Absences {
                 changes.extend(absence.recheck(now));
                 kept.push(absence);
             } else {
-                let why = format!("{} ended: {}", subject(&absence.key), why_gone(rules, id));
+                let why = format!("{} ended: {}", subject(&absence.key), rules.why_gone(id));
                 let key = absence.key.clone();
                 changes.extend(end(&mut absence.tracked, &key, now.wall_ms, &why));
             }

@@ -5,7 +5,7 @@
 
 use crate::base::clock::{MINUTE_MS, SECOND_MS};
 use crate::server::alert::state::Phase;
-use crate::server::alert::tracked::{Tracked, Transition, TransitionKind};
+use crate::server::alert::tracked::{Deferred, Tracked, Transition, TransitionKind};
 
 /// Points older than this are old.
 const OLD_MS: i64 = 10 * MINUTE_MS;
@@ -13,17 +13,6 @@ const OLD_MS: i64 = 10 * MINUTE_MS;
 const WAIT_MS: i64 = 5 * SECOND_MS;
 /// Points that come this many times faster than time passes are a backlog.
 const BACKLOG_SPEED: i64 = 2;
-
-/// An alert that fires and has not been notified, because its point was old.
-#[derive(Debug, Clone, Copy)]
-pub struct Deferred {
-    /// The time of the point that fired, Unix milliseconds.
-    point_ms: i64,
-    /// When it was evaluated, steady milliseconds.
-    since_ms: i64,
-    /// When the newest point was evaluated, steady milliseconds.
-    newest_ms: i64,
-}
 
 impl Tracked {
     /// Takes the notification out of a transition at an old point, and gives it back when the

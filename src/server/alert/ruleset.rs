@@ -20,6 +20,15 @@ pub struct RuleSet {
 }
 
 impl RuleSet {
+    /// Why the rule `id` no longer concerns a series, for the message of the alert that it ends.
+    pub(super) fn why_gone(&self, id: &str) -> &'static str {
+        match self.get(id) {
+            None => "the rule was deleted",
+            Some(rule) if !rule.draft.enabled => "the rule was disabled",
+            Some(_) => "the rule was changed and no longer covers it",
+        }
+    }
+
     /// The rules of both origins. A rule of the API whose name the file has taken since is left
     /// out, and the log says so.
     pub fn new(file: &[Arc<Rule>], api: Vec<Arc<Rule>>) -> Self {

@@ -355,7 +355,7 @@ impl Shard {
         let [rule_id, ..] = &row.key;
         let mut transition = Transition::default();
         if let Some(event) = row.detail.as_deref().and_then(AlertEvent::from_json) {
-            let why = why_gone(&self.rules, rule_id);
+            let why = self.rules.why_gone(rule_id);
             let message = format!("{} ended: {why} (rule {})", event.series(), event.rule_name);
             transition = ended(event, now_ms, None, message, false);
             transition.kind = TransitionKind::Ended;
@@ -405,7 +405,7 @@ impl Shard {
         let Some(rule) =
             rule.filter(|rule| rule.evaluator.absent_ms().is_none() && rule.wants(key))
         else {
-            let why = format!("{} ended: {}", subject(key), why_gone(rules, &tracked.rule.id));
+            let why = format!("{} ended: {}", subject(key), rules.why_gone(&tracked.rule.id));
             self.changes.extend(end(&mut tracked, key, now_ms, &why));
             return;
         };
@@ -432,15 +432,6 @@ impl Shard {
         }
         let (tracked, key) = self.absences.find(fires)?;
         answer(tracked, key, act, now_ms, &mut self.changes)
-    }
-}
-
-/// Why a rule no longer concerns a series.
-pub(super) fn why_gone(rules: &RuleSet, rule_id: &str) -> &'static str {
-    match rules.get(rule_id) {
-        None => "the rule was deleted",
-        Some(rule) if !rule.draft.enabled => "the rule was disabled",
-        Some(_) => "the rule was changed and no longer covers it",
     }
 }
 

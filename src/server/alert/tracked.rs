@@ -8,12 +8,22 @@ use crate::base::ids::stable_id;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::NotifyKind;
-use crate::server::alert::defer::Deferred;
 use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject, number};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::state::{Action, CLOCK_AHEAD_MS_MAX, Input, Phase, Policy, State};
 use crate::server::alert::window::Window;
 use crate::server::control::alerts::StateRow;
+
+/// An alert that fires and has not been notified, because its point was old.
+#[derive(Debug, Clone, Copy)]
+pub struct Deferred {
+    /// The time of the point that fired, Unix milliseconds.
+    pub(super) point_ms: i64,
+    /// When it was evaluated, steady milliseconds.
+    pub(super) since_ms: i64,
+    /// When the newest point was evaluated, steady milliseconds.
+    pub(super) newest_ms: i64,
+}
 
 /// A rule on a series.
 #[derive(Debug)]

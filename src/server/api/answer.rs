@@ -8,9 +8,9 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use tiny_http::{Header, Response, StatusCode};
 
+use crate::server::api::prom_error;
 use crate::server::api::reply::{ApiError, Body, Code, Reply};
 use crate::server::api::request::Incoming;
-use crate::server::api::routes::prom;
 
 /// Bodies below this stay as they are: gzip gains nothing on them.
 const GZIP_BYTES_MIN: usize = 1_024;
@@ -53,8 +53,8 @@ impl Answer {
     pub fn of(outcome: Result<Reply, ApiError>, trace_id: &str, incoming: &Incoming) -> Self {
         let mut answer = match outcome {
             Ok(reply) => Self::success(reply, trace_id, incoming.if_none_match.as_deref()),
-            Err(error) if prom::is_of(&incoming.target) => {
-                return Self::refusal(&error, trace_id, prom::error_body(&error));
+            Err(error) if prom_error::is_of(&incoming.target) => {
+                return Self::refusal(&error, trace_id, prom_error::error_body(&error));
             }
             Err(error) => return Self::error(&error, trace_id),
         };

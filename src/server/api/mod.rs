@@ -7,6 +7,7 @@ pub mod dispatch;
 pub mod exposition;
 pub mod metrics;
 pub mod openapi;
+pub mod prom_error;
 pub(crate) mod refusal;
 pub mod reply;
 pub mod request;

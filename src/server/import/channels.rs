@@ -5,8 +5,8 @@ use serde_json::{Map, Value};
 
 use crate::model::severity::Severity;
 use crate::server::control::notify::channels::{self as rows, ChannelRow};
+use crate::server::import::folder;
 use crate::server::import::report::Report;
-use crate::server::import::settings;
 use crate::server::import::shapes;
 use crate::server::notify::NotifyError;
 use crate::server::notify::channels as types;
@@ -37,9 +37,8 @@ const CHANNEL: [(&str, &str); 10] = [
 /// When the database can't be read.
 pub fn read(db: &Connection, report: &mut Report) -> Result<Vec<OldChannel>, StorageError> {
     let mut found = Vec::new();
-    let senders =
-        settings::rows(db, "system_configs", &[("id", "''"), ("config_json", "''")], pair)?;
-    for (mut row, sender) in settings::rows(db, "notification_channels", &CHANNEL, channel)? {
+    let senders = folder::rows(db, "system_configs", &[("id", "''"), ("config_json", "''")], pair)?;
+    for (mut row, sender) in folder::rows(db, "notification_channels", &CHANNEL, channel)? {
         let what = format!("channel `{}` ({})", row.name, row.channel_type);
         let mut config: Map<String, Value> =
             serde_json::from_str(&row.config_json).unwrap_or_default();
@@ -119,7 +118,7 @@ fn channel(row: &Row<'_>) -> rusqlite::Result<(ChannelRow, Option<String>)> {
 
 fn recipients(db: &Connection, channel_id: &str) -> Result<Vec<String>, StorageError> {
     let columns = [("channel_id", "''"), ("value", "''")];
-    let all = settings::rows(db, "notification_recipients", &columns, pair)?;
+    let all = folder::rows(db, "notification_recipients", &columns, pair)?;
     let own = all.into_iter().filter(|(channel, _)| channel == channel_id);
     Ok(own.map(|(_, value)| value).collect())
 }

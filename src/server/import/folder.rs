@@ -8,7 +8,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Row};
 
 use crate::base::exit::{Exit, Fatal};
 use crate::base::ids::random_hex;
@@ -254,4 +254,17 @@ pub fn select(
         .copied()
         .collect();
     Ok(Some(format!("SELECT {} FROM {table}", list.join(", "))))
+}
+
+/// Rows of a table; none when the release has no such table.
+pub fn rows<T>(
+    db: &Connection,
+    table: &str,
+    columns: &[(&str, &str)],
+    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<T>, StorageError> {
+    let Some(sql) = select(db, table, columns)? else { return Ok(Vec::new()) };
+    let mut query = db.prepare(&format!("{sql} ORDER BY rowid"))?;
+    let found = query.query_map([], read)?.collect::<Result<_, _>>()?;
+    Ok(found)
 }

@@ -21,7 +21,7 @@ use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::control::users::{self, UserRow};
 use crate::server::control::whitelist::{self, TokenHash, WhitelistRow};
 use crate::server::import::channels::{self, OldChannel};
-use crate::server::import::folder::{Folder, select};
+use crate::server::import::folder::{Folder, rows};
 use crate::server::import::report::Report;
 use crate::server::import::shapes;
 
@@ -202,19 +202,6 @@ fn has_default_password(user: &UserRow, config: &ServerConfig) -> bool {
         .enumerate()
         .filter(|(index, word)| !defaults[..*index].contains(word))
         .any(|(_, word)| bcrypt::verify(word, &user.password_hash).unwrap_or(false))
-}
-
-/// Rows of a table; none when the release has no such table.
-pub fn rows<T>(
-    db: &Connection,
-    table: &str,
-    columns: &[(&str, &str)],
-    read: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
-) -> Result<Vec<T>, StorageError> {
-    let Some(sql) = select(db, table, columns)? else { return Ok(Vec::new()) };
-    let mut query = db.prepare(&format!("{sql} ORDER BY rowid"))?;
-    let found = query.query_map([], read)?.collect::<Result<_, _>>()?;
-    Ok(found)
 }
 
 const USER: [(&str, &str); 6] = [

@@ -1,9 +1,8 @@
 //! Prometheus' HTTP API over the store (docs/promql.md): for Grafana, promtool, vmalert and
 //! Prometheus' own remote read.
 
-use std::io::Write as _;
-
 use crate::server::api::exposition;
+use crate::server::api::prom_error::failed;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Method, Route};
@@ -91,33 +90,6 @@ impl Failure {
             }
         }
     }
-}
-
-/// Whether a request is one of this API.
-pub fn is_of(target: &str) -> bool {
-    target.starts_with("/api/v1/")
-}
-
-/// An error of the router, in Prometheus' form.
-pub fn error_body(error: &ApiError) -> Vec<u8> {
-    let kind = match error.code {
-        Code::Unauthenticated | Code::TokenExpired => "unauthorized",
-        Code::Forbidden => "forbidden",
-        Code::NotFound => "not_found",
-        Code::Busy | Code::TooMany => "unavailable",
-        Code::Internal | Code::Storage => "internal",
-        _ => "bad_data",
-    };
-    failed(kind, &error.message)
-}
-
-fn failed(kind: &str, message: &str) -> Vec<u8> {
-    let mut out = Vec::new();
-    // Writing into memory does not fail.
-    let _ = write!(out, "{{\"status\":\"error\",\"errorType\":\"{kind}\",\"error\":");
-    json::text(&mut out, message);
-    out.push(b'}');
-    out
 }
 
 fn raw(status: u16, bytes: Vec<u8>) -> Reply {

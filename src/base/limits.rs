@@ -41,6 +41,40 @@ pub const SCRAPE_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const SCRAPE_SERIES_MAX: usize = 3_000;
 /// Calls at the same time on one gRPC connection.
 pub const GRPC_STREAMS_MAX: i32 = 256;
+/// New calls a second on one gRPC connection.
+pub const GRPC_NEW_STREAMS_PER_SEC_MAX: u16 = 1_000;
+/// Calls that a client of one gRPC connection may reset a second.
+pub const GRPC_RESETS_PER_SEC_MAX: u16 = 100;
+/// PING frames a second on one gRPC connection.
+pub const GRPC_PINGS_PER_SEC_MAX: u16 = 50;
+/// SETTINGS frames a second on one gRPC connection.
+pub const GRPC_SETTINGS_PER_SEC_MAX: u16 = 10;
+/// Frames without a payload a second on one gRPC connection.
+pub const GRPC_EMPTY_FRAMES_PER_SEC_MAX: u16 = 20;
+/// DATA frames of less than 64 bytes that end no call, a second on one gRPC connection.
+pub const GRPC_SMALL_FRAMES_PER_SEC_MAX: u16 = 1_000;
+/// All other frames without data a second on one gRPC connection.
+pub const GRPC_CONTROL_FRAMES_PER_SEC_MAX: u16 = 10_000;
+/// Bytes of the headers of a gRPC call: as sent, and as decoded with 32 a field.
+pub const GRPC_HEADER_BYTES_MAX: usize = 16 * 1024;
+/// Bytes of the decoded headers of all open calls of one gRPC connection.
+pub const GRPC_HEADERS_OPEN_BYTES_MAX: usize = 256 * 1024;
+/// Bytes of a gRPC call that carries no report: enrolment, health.
+pub const GRPC_CALL_BYTES_MAX: usize = 16 * 1024;
+/// Open gRPC connections.
+pub const GRPC_CONNECTIONS_MAX: usize = 8_192;
+/// Open gRPC connections of one address, of one /64 for IPv6.
+pub const GRPC_CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
+/// Seconds for the handshake of a gRPC connection: TLS, preface, SETTINGS and their
+/// acknowledgement.
+pub const GRPC_HANDSHAKE_SECS_MAX: u64 = 10;
+/// Seconds in which a gRPC connection, and each call, must have sent its first message.
+pub const GRPC_FIRST_MESSAGE_SECS_MAX: u64 = 60;
+/// Seconds without a byte of the client after which a gRPC connection is closed: clients answer the
+/// PING that the server sends every 120.
+pub const GRPC_SILENCE_SECS_MAX: u64 = 300;
+/// Seconds in which a gRPC client must take something of what is sent to it.
+pub const GRPC_ANSWER_SECS_MAX: u64 = 60;
 /// Bytes of an agent id.
 pub const AGENT_ID_BYTES_MAX: usize = 128;
 /// Bytes of a metric's name.
@@ -174,3 +208,5 @@ const _: () = assert!(HTTP_URL_BYTES_MAX < HTTP_HEADER_BYTES_MAX);
 const _: () = assert!(
     BATCH_POINTS_MAX * (METRIC_NAME_BYTES_MAX + AGENT_ID_BYTES_MAX) < GRPC_MESSAGE_BYTES_MAX
 );
+const _: () = assert!(GRPC_CONNECTIONS_PER_ADDRESS_MAX < GRPC_CONNECTIONS_MAX);
+const _: () = assert!(GRPC_HEADER_BYTES_MAX < GRPC_HEADERS_OPEN_BYTES_MAX);

@@ -1,6 +1,6 @@
-//! Whether the server does its work. For the service manager's watchdog: a request over its own
-//! HTTP port is answered, `cert.db` takes a write, and reports that wait get their answers. For a
-//! container's health check: the health route answers.
+//! Whether the server does its work. For the service manager's watchdog: both ports answer over a
+//! new connection, `cert.db` takes a write, and reports that wait get their answers. For a
+//! container's health check: both ports answer.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use crate::rt::stop::{Stop, StopSource};
 use crate::rt::{service, thread};
 use crate::server::app::App;
 use crate::server::config::ServerConfig;
+use crate::server::gate::grpc::probe::{GrpcHealth, reachable};
 use crate::server::ingest::intake::Intake;
 use crate::server::storage::StorageError;
 
@@ -27,7 +28,9 @@ pub fn check(config: &ServerConfig) -> Result<(), Fatal> {
     let address = address.ok_or_else(|| Fatal::new(Exit::Config, "bind: it names no address"))?;
     let scheme = if config.tls.is_some() { "https" } else { "http" };
     match answers(&format!("{scheme}://{address}/v1/health")) {
-        Ok(200) => Ok(()),
+        Ok(200) => GrpcHealth::of(config)?
+            .check(ANSWER_WITHIN)
+            .map_err(|why| Fatal::new(Exit::Failed, why)),
         Ok(status) => Err(Fatal::new(Exit::Failed, format!("the server says {status}"))),
         Err(why) => Err(Fatal::new(Exit::Failed, why)),
     }
@@ -91,7 +94,8 @@ impl Check {
             .control
             .write(|_| Ok::<(), StorageError>(()))
             .map_err(|error| format!("cert.db takes no write: {error}"))?;
-        self.url.as_deref().map_or(Ok(()), |url| answers(url).map(|_| ()))
+        self.url.as_deref().map_or(Ok(0), answers)?;
+        self.app.grpc_health.check(ANSWER_WITHIN)
     }
 }
 
@@ -115,16 +119,6 @@ fn answers(url: &str) -> Result<u16, String> {
     answer
         .map(|reply| reply.status().as_u16())
         .map_err(|error| format!("{url} does not answer: {error}"))
-}
-
-/// An address to reach a port by that listens on all addresses.
-fn reachable(address: SocketAddr) -> SocketAddr {
-    let ip = match address.ip() {
-        ip if !ip.is_unspecified() => ip,
-        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-    };
-    SocketAddr::new(ip, address.port())
 }
 
 #[cfg(test)]

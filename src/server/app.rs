@@ -9,6 +9,7 @@ use crate::server::api::auth::Auth;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
+use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::notify::Notifier;
 use crate::server::receive::Receiver;
@@ -17,6 +18,8 @@ use crate::server::storage::Store;
 /// The server's parts. Each owns its state and is the only one that changes it: a route calls a
 /// method of the part, which writes the database and publishes what is now in force.
 pub struct App {
+    /// Whether the gRPC port answers.
+    pub(crate) grpc_health: GrpcHealth,
     /// The configuration that the process started with.
     pub config: Arc<ServerConfig>,
     /// The time.

@@ -28,11 +28,12 @@ use crate::server::app::App;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
+use crate::server::gate::grpc::probe::GrpcHealth;
+use crate::server::gate::tls::{Acceptor, Port};
 use crate::server::import;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::intake::Intake;
-use crate::server::ingest::tls::Certificates;
 use crate::server::notify::Notifier;
 use crate::server::receive;
 use crate::server::storage::engine::Engine;
@@ -77,7 +78,6 @@ pub fn run(path: &Path) -> Result<(), Fatal> {
 /// The running parts, in the order of their start.
 struct Server {
     app: Arc<App>,
-    certificates: Option<Certificates>,
     intake: Arc<Intake>,
     http: HttpServer,
     grpc: GrpcServer,
@@ -94,7 +94,8 @@ impl Server {
         let api_metrics = api::metrics::Metrics::register(&registry)?;
         let dir = config.data_dir.display();
         let unusable = |error| data_dir_error(&dir.to_string(), error);
-        let certificates = config.tls.as_ref().map(Certificates::open).transpose()?;
+        let tls = config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Grpc)).transpose();
+        let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
 
         let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
@@ -129,6 +130,7 @@ impl Server {
         );
         let receiver = Arc::new(receiver?);
         let app = Arc::new(App {
+            grpc_health: GrpcHealth::of(&config)?,
             config,
             clock,
             store,
@@ -152,9 +154,9 @@ impl Server {
         );
         let intake = Arc::new(intake?);
         let http = HttpServer::start(Arc::clone(&app))?;
-        let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), certificates.as_ref())?;
+        let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), tls, &app.registry)?;
         let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
-        Ok(Self { app, certificates, intake, http, grpc, alive })
+        Ok(Self { app, intake, http, grpc, alive })
     }
 
     /// Answers signals until it is time to stop.
@@ -191,8 +193,7 @@ impl Server {
             }
             Err(error) => log::error!("kept the configuration as it was: {error}"),
         }
-        let grpc = self.certificates.as_ref().map_or(Ok(()), Certificates::reload);
-        if let Err(error) = grpc.and_then(|()| self.http.reload()) {
+        if let Err(error) = self.grpc.reload().and_then(|()| self.http.reload()) {
             log::error!("kept the certificate as it was: {error}");
         }
     }

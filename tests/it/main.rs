@@ -31,6 +31,8 @@ mod dashboard;
 mod enroll;
 // From an empty folder to the first stored value.
 mod first_start;
+// The gate before the gRPC port: what a stranger sends costs bounded memory and stops nobody.
+mod grpc_gate;
 // gRPC: what is acknowledged, what is rejected, and with which status.
 mod ingest;
 // Start, stop and exit codes of both daemons.

@@ -27,7 +27,9 @@ const TIMER_SLACK: Duration = Duration::from_secs(2);
 const RECEIVE_BYTES_MAX: i32 = 256 * 1024;
 
 /// What grpcio has no method for (grpc/impl/codegen/grpc_types.h).
-const CHANNEL_ARGS: [(&CStr, i32); 3] = [
+const CHANNEL_ARGS: [(&CStr, i32); 4] = [
+    // A few bytes of an answer may unpack to a gigabyte.
+    (c"grpc.per_message_decompression", 0),
     (c"grpc.service_config_disable_resolution", 1),
     // Statistics that nobody asks for.
     (c"grpc.enable_channelz", 0),

@@ -22,7 +22,7 @@ use crate::server::app::App;
 use crate::server::gate::http::backend::CLIENT;
 use crate::server::gate::http::{HttpGate, Setup};
 use crate::server::gate::private::PrivateFolder;
-use crate::server::gate::tls::Acceptor;
+use crate::server::gate::tls::{Acceptor, Port};
 
 /// How long workers may take to end once the gate has closed.
 const END_WITHIN: Duration = Duration::from_millis(400);
@@ -45,7 +45,7 @@ impl HttpServer {
     /// When a port is taken, or the certificate of `[tls]` can't be used.
     pub fn start(app: Arc<App>) -> Result<Self, Fatal> {
         let listeners = listen(&app.config.bind, app.config.http_port)?;
-        let tls = app.config.tls.as_ref().map(Acceptor::open).transpose();
+        let tls = app.config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Http)).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
         let workers = app.config.pools.http_workers;
         let (inner, backends) = inside(&app.config.data_dir, workers).map_err(|error| {

@@ -6,12 +6,14 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use crate::base::limits::HTTP_CONNECTIONS_MAX;
+use crate::base::limits::{GRPC_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX};
 
-/// Descriptors kept for the databases, the gRPC port and outgoing connections.
+/// Descriptors kept for the databases and outgoing connections.
 const RESERVED_DESCRIPTORS: u64 = 512;
 /// Connections allowed at the least, whatever the system gives.
 const CONNECTIONS_MIN: usize = 32;
+/// Descriptors of a gRPC connection: the client's, and both ends of the one to the C core.
+const DESCRIPTORS_A_GRPC_CONNECTION: usize = 3;
 
 /// Connections that may wait to be accepted. With the library's 128, a burst makes others wait a
 /// second for their next SYN.
@@ -64,14 +66,46 @@ fn no_room(error: &io::Error) -> bool {
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Some).contains(&errno)
 }
 
-/// Raises the process' soft limit of descriptors to the hard one; how many HTTP connections fit.
-pub(crate) fn http_connections_max() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    // A sandbox may forbid it; then the limit is as it was.
-    let raised = setrlimit(Resource::Nofile, wanted).is_ok();
-    let given = if raised { limit.maximum } else { limit.current };
-    let room =
-        given.map_or(usize::MAX, |given| given.saturating_sub(RESERVED_DESCRIPTORS) as usize);
-    room.clamp(CONNECTIONS_MIN, HTTP_CONNECTIONS_MAX)
+/// How many connections the descriptors of the process allow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Room {
+    /// HTTP connections.
+    pub(crate) http: usize,
+    /// gRPC connections.
+    pub(crate) grpc: usize,
+}
+
+impl Room {
+    /// Raises the process' soft limit of descriptors to the hard one, and shares it out.
+    pub(crate) fn of_process() -> Self {
+        let limit = getrlimit(Resource::Nofile);
+        let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        // A sandbox may forbid it; then the limit is as it was.
+        let raised = setrlimit(Resource::Nofile, wanted).is_ok();
+        let given = if raised { limit.maximum } else { limit.current };
+        Self::of(given)
+    }
+
+    /// The shares of `given` descriptors, or of as many as wanted.
+    fn of(given: Option<u64>) -> Self {
+        let room = given.map_or(usize::MAX, |it| it.saturating_sub(RESERVED_DESCRIPTORS) as usize);
+        let http = (room / 2).clamp(CONNECTIONS_MIN, HTTP_CONNECTIONS_MAX);
+        let rest = room.saturating_sub(http) / DESCRIPTORS_A_GRPC_CONNECTION;
+        Self { http, grpc: rest.clamp(CONNECTIONS_MIN, GRPC_CONNECTIONS_MAX) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn descriptors_are_shared_out_between_both_ports() {
+        let all = Room { http: HTTP_CONNECTIONS_MAX, grpc: GRPC_CONNECTIONS_MAX };
+        assert_eq!(Room::of(None), all);
+        assert_eq!(Room::of(Some(65_536)), all);
+        assert_eq!(Room::of(Some(4_096)), Room { http: 1_792, grpc: 597 });
+        assert_eq!(Room::of(Some(600)), Room { http: 44, grpc: CONNECTIONS_MIN });
+        assert_eq!(Room::of(Some(64)), Room { http: CONNECTIONS_MIN, grpc: CONNECTIONS_MIN });
+    }
 }

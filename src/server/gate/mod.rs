@@ -8,8 +8,10 @@
 //! | `stream.rs` | a client's socket, plain or TLS | both ports |
 //! | `tls.rs` | the certificate of `[tls]` | both ports |
 //! | `private.rs` | the folder of the sockets inside | both ports |
+//! | `grpc/` | follows HTTP/2 frames before the C core | `ingest/grpc.rs` |
 //! | `http/` | collects whole requests for the HTTP workers | `api/server.rs` |
 
+pub(crate) mod grpc;
 pub(crate) mod http;
 mod listener;
 mod poll;

@@ -85,6 +85,7 @@ impl Epoll {
             None => EventFlags::empty(),
             Some(Interest::Read) => EventFlags::IN,
             Some(Interest::Write) => EventFlags::OUT,
+            Some(Interest::Both) => EventFlags::IN | EventFlags::OUT,
         }
     }
 }
@@ -143,6 +144,7 @@ impl Poll {
             None => PollFlags::empty(),
             Some(Interest::Read) => PollFlags::IN,
             Some(Interest::Write) => PollFlags::OUT,
+            Some(Interest::Both) => PollFlags::IN | PollFlags::OUT,
         };
         let mut waiting: Vec<PollFd<'_>> =
             self.0.values().map(|(fd, want)| PollFd::new(fd, flags(want))).collect();

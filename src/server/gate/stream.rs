@@ -21,6 +21,8 @@ pub(crate) enum Interest {
     Read,
     /// Room to write.
     Write,
+    /// Either of them.
+    Both,
 }
 
 /// What came of a read, a write or a handshake.

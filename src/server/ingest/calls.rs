@@ -1,6 +1,7 @@
 //! The calls of the gRPC port. A batch goes to the store's queue, and its answer comes from the
 //! writer, after the commit, through a oneshot that the call waits for.
 
+use std::collections::VecDeque;
 use std::io::Read as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,45 +9,53 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use futures_channel::oneshot;
+use futures_util::future::{Either, select};
 use futures_util::{SinkExt as _, StreamExt as _};
 use grpcio::{
-    DuplexSink, GrpcSlice, Marshaller, MessageReader, Method, MethodType, RequestStream,
-    RpcContext, RpcStatus, RpcStatusCode, Service, ServiceBuilder, UnarySink, WriteFlags,
+    ClientStreamingSink, DuplexSink, GrpcSlice, Marshaller, MessageReader, Method, MethodType,
+    RequestStream, RpcContext, RpcStatus, RpcStatusCode, Service, ServiceBuilder, UnarySink,
+    WriteFlags,
 };
 
 use super::auth::WhitelistError;
 use super::decode::Report;
+use super::decode_packed::Packed;
 use super::intake::{Caller, Intake};
 use super::outcome::{Decision, Outcome};
 use super::packed::Stream;
 use super::senders::Identity;
+use parking_lot::Mutex;
+use protobuf::Message as _;
+
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::rt::pool::Pool;
 use crate::wire::pb::health::health_check_response::ServingStatus;
 use crate::wire::pb::health::{HealthCheckRequest, HealthCheckResponse};
-use crate::wire::pb::metrics::{
-    EnrollRequest, EnrollResponse, PackedAck, PackedBatch, ReportResponse,
-};
+use crate::wire::pb::metrics::{EnrollRequest, EnrollResponse, PackedAck, ReportResponse};
 use crate::wire::{FEATURE_PACKED, META_AGENT_ID, META_AUTHORIZATION, META_BOOT_ID, META_INSTANCE};
 
-const REPORT_METRICS: Method<Report, ReportResponse> = Method {
-    ty: MethodType::Unary,
+// Messages come as bytes: a caller is authenticated before its message is read, and what is decoded
+// is bounded while it is read. `ReportMetrics` and `Enroll` are unary for their callers, and
+// streams of one message here: the library reads the message of a unary call before it shows who
+// calls.
+const REPORT_METRICS: Method<Vec<u8>, ReportResponse> = Method {
+    ty: MethodType::ClientStreaming,
     name: "/oxmon.MetricService/ReportMetrics",
-    req_mar: Marshaller { ser: never_sent, de: read_report },
+    req_mar: Marshaller { ser: never_sent, de: read_bytes },
     resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
 };
 
-const REPORT_PACKED: Method<PackedBatch, PackedAck> = Method {
+const REPORT_PACKED: Method<Vec<u8>, PackedAck> = Method {
     ty: MethodType::Duplex,
     name: "/oxmon.MetricService/ReportPacked",
-    req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+    req_mar: Marshaller { ser: never_sent, de: read_bytes },
     resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
 };
 
-const ENROLL: Method<EnrollRequest, EnrollResponse> = Method {
-    ty: MethodType::Unary,
+const ENROLL: Method<Vec<u8>, EnrollResponse> = Method {
+    ty: MethodType::ClientStreaming,
     name: "/oxmon.MetricService/Enroll",
-    req_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
+    req_mar: Marshaller { ser: never_sent, de: read_bytes },
     resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
 };
 
@@ -59,18 +68,18 @@ const HEALTH_CHECK: Method<HealthCheckRequest, HealthCheckResponse> = Method {
 
 /// What `Health/Check` knows; the empty name stands for the whole server.
 const SERVICES: [&str; 2] = ["", "oxmon.MetricService"];
-/// Enrolments that wait for `cert.db`. With more, agents retry later.
+/// Enrolments that wait for their message, and those that wait for `cert.db`.
 const ENROLL_QUEUE: usize = 64;
 
-fn read_report(mut reader: MessageReader) -> grpcio::Result<Report> {
-    let mut bytes = Vec::new();
-    let told = |error: String| grpcio::Error::Codec(error.into());
-    reader.read_to_end(&mut bytes).map_err(|error| told(error.to_string()))?;
-    Report::parse(bytes).map_err(|error| told(error.to_string()))
+fn read_bytes(mut reader: MessageReader) -> grpcio::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(reader.len());
+    let read = reader.read_to_end(&mut bytes);
+    read.map_err(|error| grpcio::Error::Codec(error.to_string().into()))?;
+    Ok(bytes)
 }
 
-fn never_sent(_: &Report, _: &mut GrpcSlice) -> grpcio::Result<()> {
-    Err(grpcio::Error::Codec("a server sends no reports".into()))
+fn never_sent(_: &Vec<u8>, _: &mut GrpcSlice) -> grpcio::Result<()> {
+    Err(grpcio::Error::Codec("a server sends no requests".into()))
 }
 
 /// Calls that wait for their answer.
@@ -121,6 +130,8 @@ type Enrolment = (EnrollRequest, oneshot::Sender<Result<EnrollResponse, RpcStatu
 pub(super) struct Handler {
     intake: Arc<Intake>,
     enrol: Arc<Pool<Enrolment>>,
+    /// Enrolments whose message has not come; the oldest gives way.
+    unread: Arc<Mutex<VecDeque<oneshot::Sender<()>>>>,
     under_way: Arc<UnderWay>,
 }
 
@@ -129,14 +140,14 @@ pub(super) fn service(handler: &Handler) -> Service {
     let (report, packed) = (handler.clone(), handler.clone());
     let (enrol, health) = (handler.clone(), handler.clone());
     ServiceBuilder::new()
-        .add_unary_handler(&REPORT_METRICS, move |ctx, request, sink| {
-            report.report(&ctx, &request, sink);
+        .add_client_streaming_handler(&REPORT_METRICS, move |ctx, stream, sink| {
+            report.report(&ctx, stream, sink);
         })
         .add_duplex_streaming_handler(&REPORT_PACKED, move |ctx, stream, sink| {
             packed.packed(&ctx, stream, sink);
         })
-        .add_unary_handler(&ENROLL, move |ctx, request, sink| {
-            enrol.enroll(&ctx, request, sink);
+        .add_client_streaming_handler(&ENROLL, move |ctx, stream, sink| {
+            enrol.enroll(&ctx, stream, sink);
         })
         .add_unary_handler(&HEALTH_CHECK, move |ctx, request, sink| {
             health.health(&ctx, &request, sink);
@@ -159,20 +170,32 @@ impl Handler {
                 Ok(())
             }
         });
-        Self { intake, enrol: Arc::new(enrol), under_way }
+        Self { intake, enrol: Arc::new(enrol), unread: Arc::default(), under_way }
     }
 
-    fn report(&self, ctx: &RpcContext<'_>, report: &Report, sink: UnarySink<ReportResponse>) {
-        let (caller, sent_at_ms) = (caller(ctx), report.sent_at_ms());
+    fn report(
+        &self,
+        ctx: &RpcContext<'_>,
+        mut messages: RequestStream<Vec<u8>>,
+        sink: ClientStreamingSink<ReportResponse>,
+    ) {
+        let caller = caller(ctx);
+        let admitted = self.intake.admit_caller(&caller);
         let intake = Arc::clone(&self.intake);
-        let decision = if self.intake.is_serving() {
-            self.intake.report(&caller, report)
-        } else {
-            Decision::Now(stopping())
-        };
-        let entered = self.under_way.enter();
+        let under_way = Arc::clone(&self.under_way);
         ctx.spawn(async move {
             // The call may have been given up by its agent: then nobody waits for the answer.
+            if let Err(outcome) = admitted {
+                let _ = sink.fail(ends_with(outcome)).await;
+                return;
+            }
+            let Some(Ok(bytes)) = messages.next().await else { return };
+            let _entered = under_way.enter();
+            let (decision, sent_at_ms) = match Report::parse(bytes) {
+                Err(_) => (Decision::Now(undecodable(&intake)), 0),
+                Ok(_) if !intake.is_serving() => (Decision::Now(Outcome::stopping()), 0),
+                Ok(report) => (intake.report(&caller, &report), report.sent_at_ms()),
+            };
             let outcome = decided(decision).await;
             if matches!(outcome, Outcome::Stored(_)) {
                 intake.note(&caller, sent_at_ms);
@@ -181,30 +204,39 @@ impl Handler {
                 Ok(response) => sink.success(response).await,
                 Err(status) => sink.fail(status).await,
             };
-            drop(entered);
         });
     }
 
     fn packed(
         &self,
         ctx: &RpcContext<'_>,
-        mut messages: RequestStream<PackedBatch>,
+        mut messages: RequestStream<Vec<u8>>,
         mut sink: DuplexSink<PackedAck>,
     ) {
         let caller = caller(ctx);
+        let admitted = self.intake.admit_caller(&caller);
         let intake = Arc::clone(&self.intake);
         let under_way = Arc::clone(&self.under_way);
         ctx.spawn(async move {
+            if let Err(outcome) = admitted {
+                let _ = sink.fail(ends_with(outcome)).await;
+                return;
+            }
             let mut stream = Stream::default();
             // One message at a time: the next one is read when this one is answered, so that a
             // stream holds no more than one batch of the server's memory.
-            while let Some(Ok(message)) = messages.next().await {
+            while let Some(Ok(bytes)) = messages.next().await {
                 let _entered = under_way.enter();
+                let Ok(message) = Packed::parse(&bytes) else {
+                    let _ = sink.fail(ends_with(undecodable(&intake))).await;
+                    return;
+                };
+                drop(bytes);
                 let (sequence, sent_at_ms) = (message.sequence, message.sent_at_ms);
                 let taken = if intake.is_serving() {
                     stream.take(&intake, &caller, message)
                 } else {
-                    Ok(Decision::Now(stopping()))
+                    Ok(Decision::Now(Outcome::stopping()))
                 };
                 let outcome = match taken {
                     Ok(decision) => decided(decision).await,
@@ -230,25 +262,39 @@ impl Handler {
     fn enroll(
         &self,
         ctx: &RpcContext<'_>,
-        request: EnrollRequest,
-        sink: UnarySink<EnrollResponse>,
+        mut messages: RequestStream<Vec<u8>>,
+        sink: ClientStreamingSink<EnrollResponse>,
     ) {
-        let (answer, answered) = oneshot::channel();
-        let queued = self.enrol.offer(0, (request, answer)).is_ok();
-        let entered = self.under_way.enter();
+        let given_up = self.wait_for_message();
+        let enrol = Arc::clone(&self.enrol);
+        let under_way = Arc::clone(&self.under_way);
         ctx.spawn(async move {
-            let busy = || {
-                let told = "too many agents enrol at this moment; retry later".to_owned();
-                RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, told)
+            let result = match select(messages.next(), given_up).await {
+                Either::Left((Some(Ok(bytes)), _)) => {
+                    let _entered = under_way.enter();
+                    enrolled(&enrol, &bytes).await
+                }
+                Either::Left(_) => return,
+                Either::Right(_) => Err(enroll_busy()),
             };
-            let result =
-                if queued { answered.await.unwrap_or_else(|_| Err(busy())) } else { Err(busy()) };
             let _ = match result {
                 Ok(response) => sink.success(response).await,
                 Err(status) => sink.fail(status).await,
             };
-            drop(entered);
         });
+    }
+
+    /// A place among the enrolments whose message has not come. It ends when it is taken by a later
+    /// one: whoever opens calls and says nothing keeps nobody from enrolling.
+    fn wait_for_message(&self) -> oneshot::Receiver<()> {
+        let (place, given_up) = oneshot::channel();
+        let mut unread = self.unread.lock();
+        unread.retain(|place| !place.is_canceled());
+        if unread.len() >= ENROLL_QUEUE {
+            unread.pop_front();
+        }
+        unread.push_back(place);
+        given_up
     }
 
     fn health(
@@ -290,12 +336,30 @@ fn caller(ctx: &RpcContext<'_>) -> Caller {
 async fn decided(decision: Decision) -> Outcome {
     match decision {
         Decision::Now(outcome) => outcome,
-        Decision::Later(answered) => answered.await.unwrap_or_else(|_| stopping()),
+        Decision::Later(answered) => answered.await.unwrap_or_else(|_| Outcome::stopping()),
     }
 }
 
-fn stopping() -> Outcome {
-    Outcome::Unavailable("the server is stopping".to_owned())
+fn undecodable(intake: &Intake) -> Outcome {
+    let message = "invalid message: not the batch of this call, or compressed";
+    let outcome = Outcome::Refused(message.to_owned());
+    intake.metrics.count(&outcome);
+    outcome
+}
+
+async fn enrolled(enrol: &Pool<Enrolment>, bytes: &[u8]) -> Result<EnrollResponse, RpcStatus> {
+    let request = EnrollRequest::parse_from_bytes(bytes).map_err(|_| {
+        let message = "invalid message: not an EnrollRequest, or compressed".to_owned();
+        RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, message)
+    })?;
+    let (answer, answered) = oneshot::channel();
+    enrol.offer(0, (request, answer)).map_err(|_| enroll_busy())?;
+    answered.await.unwrap_or_else(|_| Err(enroll_busy()))
+}
+
+fn enroll_busy() -> RpcStatus {
+    let message = "too many agents enrol now, retry later".to_owned();
+    RpcStatus::with_message(RpcStatusCode::RESOURCE_EXHAUSTED, message)
 }
 
 fn response(outcome: Outcome) -> Result<ReportResponse, RpcStatus> {

@@ -5,6 +5,11 @@
 use protobuf::CodedInputStream;
 use protobuf::rt::skip_field_for_tag;
 
+use crate::base::limits::{BATCH_POINTS_MAX, LABELS_MAX};
+
+/// Elements of a message that are counted, most of which are not kept.
+pub(super) const COUNT_MAX: usize = 10 * BATCH_POINTS_MAX;
+
 /// Where a piece of text stands in the message.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Span {
@@ -31,6 +36,8 @@ pub(crate) struct Report {
     agent: Span,
     timestamp_ms: i64,
     sent_at_ms: i64,
+    /// Points of the message, of which no more than a batch may have are kept.
+    count: usize,
     points: Vec<Raw>,
     labels: Vec<(Span, Span)>,
 }
@@ -51,7 +58,10 @@ impl Report {
     pub(crate) fn parse(bytes: Vec<u8>) -> protobuf::Result<Self> {
         let mut report = Self::default();
         let mut input = CodedInputStream::from_bytes(&bytes);
-        while let Some(tag) = input.read_raw_tag_or_eof()? {
+        // A batch that is refused anyway is not read to its end.
+        while report.count < COUNT_MAX
+            && let Some(tag) = input.read_raw_tag_or_eof()?
+        {
             match tag {
                 10 => report.agent = text(&bytes, &mut input)?,
                 16 => report.timestamp_ms = input.read_int64()?,
@@ -61,9 +71,14 @@ impl Report {
                     if report.points.is_empty() {
                         // A guess that fits where all points are alike, which they mostly are.
                         let rest = bytes.len() / input.pos().max(1) as usize;
-                        report.points.reserve(rest.min(crate::base::limits::BATCH_POINTS_MAX));
+                        report.points.reserve(rest.min(BATCH_POINTS_MAX));
                     }
-                    report.points.push(raw);
+                    report.count += 1;
+                    if report.points.len() < BATCH_POINTS_MAX {
+                        report.points.push(raw);
+                    } else {
+                        report.labels.truncate(raw.labels_start as usize);
+                    }
                 }
                 tag => skip_unknown(tag, &mut input)?,
             }
@@ -89,9 +104,9 @@ impl Report {
         self.timestamp_ms
     }
 
-    /// The number of points.
+    /// The number of points. A batch that has too many is refused, and not all of them are kept.
     pub(crate) fn len(&self) -> usize {
-        self.points.len()
+        self.count
     }
 
     /// Whether every point is of the batch's own agent.
@@ -155,7 +170,13 @@ fn point(
             18 => raw.agent = text(bytes, input)?,
             26 => raw.metric = text(bytes, input)?,
             33 => raw.value = input.read_double()?,
-            42 => labels.push(label(bytes, input)?),
+            42 => {
+                let label = label(bytes, input)?;
+                // One more than a point may have: it is rejected for that.
+                if labels.len() - raw.labels_start as usize <= LABELS_MAX {
+                    labels.push(label);
+                }
+            }
             tag => skip_unknown(tag, input)?,
         }
     }
@@ -221,6 +242,7 @@ mod tests {
         prop_assert_eq!(ours.agent(), &theirs.agent_id);
         prop_assert_eq!(ours.timestamp_ms(), theirs.timestamp_ms);
         prop_assert_eq!(ours.len(), theirs.data_points.len());
+        prop_assert_eq!(ours.points().len(), theirs.data_points.len());
         for (our, their) in ours.points().zip(&theirs.data_points) {
             prop_assert_eq!(our.timestamp_ms(), their.timestamp_ms);
             prop_assert_eq!(our.value().to_bits(), their.value.to_bits());
@@ -293,5 +315,16 @@ mod tests {
         fn noise_panics_neither(bytes in prop::collection::vec(any::<u8>(), 0..64)) {
             compare(&bytes)?;
         }
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_batch_may_have() {
+        let empty_points = [26, 0].repeat(1_000_000);
+        let report = Report::parse(empty_points).unwrap();
+        assert_eq!((report.len(), report.points.len()), (COUNT_MAX, BATCH_POINTS_MAX));
+        let mut empty_labels = vec![26, 0x80, 0x89, 0x7a];
+        empty_labels.extend([42, 0].repeat(1_000_000));
+        let report = Report::parse(empty_labels).unwrap();
+        assert_eq!((report.len(), report.labels.len()), (1, LABELS_MAX + 1));
     }
 }

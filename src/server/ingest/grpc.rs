@@ -1,4 +1,4 @@
-//! The gRPC port: listening, limits, health and the end. What its calls do is in `calls`.
+//! The gRPC port: the C core behind its gate, limits and the end. What its calls do is in `calls`.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -15,11 +15,13 @@ use grpcio::{
 
 use super::calls::{self, Handler, UnderWay};
 use super::intake::Intake;
-use super::tls::Certificates;
 use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};
 use crate::rt::thread::{self, TimerSlack};
 use crate::server::config::ServerConfig;
+use crate::server::gate::grpc::{GrpcGate, Setup};
+use crate::server::gate::private::PrivateFolder;
+use crate::server::gate::tls::Acceptor;
 
 /// How long calls may go on after the port has closed.
 const DRAIN_WITHIN: Duration = Duration::from_millis(2_000);
@@ -36,21 +38,31 @@ pub struct GrpcServer {
     env: Arc<Environment>,
     intake: Arc<Intake>,
     under_way: Arc<UnderWay>,
-    addresses: Vec<SocketAddr>,
+    gate: GrpcGate,
+    /// Holds the socket between gate and core.
+    _folder: PrivateFolder,
 }
 
 impl GrpcServer {
-    /// Listens on every address of `bind` at `grpc_port`.
+    /// Listens on every address of `bind` at `grpc_port`, with TLS where there is an acceptor.
     ///
     /// # Errors
     ///
-    /// When a port is taken.
+    /// When a port is taken, or no folder takes the socket inside.
     pub fn start(
         config: &ServerConfig,
         intake: Arc<Intake>,
-        certificates: Option<&Certificates>,
+        tls: Option<Arc<Acceptor>>,
+        registry: &prometheus::Registry,
     ) -> Result<Self, Fatal> {
         grpcio::redirect_log();
+        let listeners = listen(&config.bind, config.grpc_port)?;
+        let failed = |error: &dyn std::fmt::Display| {
+            Fatal::new(Exit::Failed, format!("cannot start the gRPC server: {error}"))
+        };
+        let parents = [std::env::temp_dir(), config.data_dir.clone()];
+        let folder = PrivateFolder::create(&parents).map_err(|error| failed(&error))?;
+        let core = folder.path().join("grpc");
         let env = EnvBuilder::new().cq_count(config.pools.ingest_workers).name_prefix("ingest");
         // Not the workers: the library sleeps for moments in them while others wait for its locks.
         let build = |usual: TimerSlack| env.after_start(move || usual.restore()).build();
@@ -61,37 +73,35 @@ impl GrpcServer {
             .channel_args(limits(&env).build_args())
             .register_service(calls::service(&handler))
             .build()
-            .map_err(|error| {
-                Fatal::new(Exit::Failed, format!("cannot start the gRPC server: {error}"))
-            })?;
-        let mut addresses = Vec::new();
-        for address in &config.bind {
-            let ip: IpAddr = address.parse().map_err(|_| {
-                Fatal::new(Exit::Config, format!("bind: `{address}` is not an IP address"))
-            })?;
-            let address = SocketAddr::new(ip, config.grpc_port);
-            let credentials = match certificates {
-                Some(certificates) => certificates.credentials(),
-                None => ServerCredentials::insecure(),
-            };
-            let port = server
-                .add_listening_port(address.to_string(), credentials)
-                .map_err(|_| not_bound(address))?;
-            addresses.push(SocketAddr::new(ip, port));
-        }
+            .map_err(|error| failed(&error))?;
+        // In the clear: the folder keeps everybody else out, and TLS ends at the gate.
+        server
+            .add_listening_port(format!("unix:{}", core.display()), ServerCredentials::insecure())
+            .map_err(|error| failed(&error))?;
         server.start();
-        Ok(Self { server, env, intake, under_way, addresses })
+        let gate = GrpcGate::start(Setup { listeners, tls, core }, registry)?;
+        Ok(Self { server, env, intake, under_way, gate, _folder: folder })
     }
 
     /// The addresses that it listens on.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
+        self.gate.addresses()
+    }
+
+    /// Uses the certificate on the disk for new connections.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be used; the one before stays in force.
+    pub(crate) fn reload(&self) -> Result<(), String> {
+        self.gate.reload()
     }
 
     /// Says NOT_SERVING, takes no more calls, waits for the answers of those under way while the
     /// store still writes, and ends the streams.
     pub fn stop(mut self) {
         self.intake.stop();
+        self.gate.stop_accepting();
         let closed = self.server.shutdown();
         if !self.under_way.wait_until_none(DRAIN_WITHIN) {
             log::warn!("some reports were not answered in time; their agents send them again");
@@ -112,8 +122,8 @@ fn limits(env: &Arc<Environment>) -> ChannelBuilder {
         .max_receive_message_len(GRPC_MESSAGE_BYTES_MAX as i32)
         .max_concurrent_stream(GRPC_STREAMS_MAX)
         .set_resource_quota(quota)
-        // A second server on the port must fail, not share it.
-        .reuse_port(false)
+        // A few bytes may unpack to a gigabyte.
+        .raw_cfg_int(c"grpc.per_message_decompression".to_owned(), 0)
         // Finds connections whose peer is gone without closing them.
         .keepalive_time(Duration::from_secs(120))
         .keepalive_timeout(Duration::from_secs(20))
@@ -124,13 +134,18 @@ fn limits(env: &Arc<Environment>) -> ChannelBuilder {
         .http2_bdp_probe(false)
 }
 
-/// Asks the system why a port can't be had, since the library does not say.
-fn not_bound(address: SocketAddr) -> Fatal {
-    let why = match TcpListener::bind(address) {
-        Err(error) => error.to_string(),
-        Ok(_) => "the address could not be bound".to_owned(),
+fn listen(bind: &[String], port: u16) -> Result<Vec<TcpListener>, Fatal> {
+    let one = |address: &String| {
+        let ip: IpAddr = address.parse().map_err(|_| {
+            Fatal::new(Exit::Config, format!("bind: `{address}` is not an IP address"))
+        })?;
+        let address = SocketAddr::new(ip, port);
+        TcpListener::bind(address).map_err(|error| {
+            let message = format!("cannot listen on {address} for gRPC: {error}");
+            Fatal::new(Exit::PortTaken, message)
+        })
     };
-    Fatal::new(Exit::PortTaken, format!("cannot listen on {address} for gRPC: {why}"))
+    bind.iter().map(one).collect()
 }
 
 struct Unpark(Thread);

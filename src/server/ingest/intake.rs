@@ -104,6 +104,17 @@ impl Intake {
         AcceptedTimes::at(self.clock.possible_ms(), self.retention_ms)
     }
 
+    /// Checks a caller before its message is read; a refusal is counted.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` while the server stops, or `Unauthenticated`.
+    pub(crate) fn admit_caller(&self, caller: &Caller) -> Result<(), Outcome> {
+        let checked =
+            if self.is_serving() { self.authenticate(caller) } else { Err(Outcome::stopping()) };
+        checked.inspect_err(|outcome| self.metrics.count(outcome))
+    }
+
     /// Checks the caller's token, where one is required.
     ///
     /// # Errors

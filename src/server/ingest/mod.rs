@@ -4,6 +4,7 @@ pub(crate) mod admit;
 pub(crate) mod auth;
 mod calls;
 mod decode;
+mod decode_packed;
 pub(crate) mod grpc;
 pub(crate) mod intake;
 mod metrics;
@@ -11,7 +12,6 @@ mod outcome;
 mod packed;
 mod senders;
 mod series_lists;
-pub(crate) mod tls;
 
 #[cfg(test)]
 mod tests;

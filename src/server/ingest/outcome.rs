@@ -31,6 +31,11 @@ pub(crate) enum Decision {
 }
 
 impl Outcome {
+    /// The outcome of whatever comes while the server stops.
+    pub(crate) fn stopping() -> Self {
+        Self::Unavailable("the server is stopping".to_owned())
+    }
+
     /// The outcome of a batch that the store has answered. `message` is that of a stored one.
     pub(crate) fn of_store(result: Result<Stored, StorageError>, message: String) -> Self {
         match result {
@@ -53,7 +58,7 @@ impl From<&Refused> for Outcome {
     fn from(refused: &Refused) -> Self {
         match refused.error {
             RefusedWhy::QueueFull => Self::Busy("storage queue full, retry later".to_owned()),
-            RefusedWhy::Stopping => Self::Unavailable("the server is stopping".to_owned()),
+            RefusedWhy::Stopping => Self::stopping(),
         }
     }
 }

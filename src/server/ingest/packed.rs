@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use super::admit::{self, AcceptedTimes, Reason, Rejected};
+use super::decode_packed::{NewSeries, Packed, Tick};
 use super::intake::{Caller, Intake};
 use super::outcome::{Decision, Outcome};
 use crate::base::limits::STREAM_SERIES_MAX;
 use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::storage::{AgentSamples, SampleSet, Series, SeriesList};
-use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
 
 /// A series of the stream, or why its points are rejected.
 type Defined = Result<Arc<Series>, Reason>;
@@ -37,13 +37,20 @@ impl Stream {
         &mut self,
         intake: &Intake,
         caller: &Caller,
-        message: PackedBatch,
+        message: Packed,
     ) -> Result<Decision, Outcome> {
         // Checked at each message: a revoked token ends the stream.
         intake.authenticate(caller)?;
         let agent = self.agent(&message.agent_id)?;
         intake.authorize(caller, &agent)?;
+        let is_over = message.is_over();
         self.define(intake, &agent, message.new_series)?;
+        if is_over {
+            // Not all of it was kept: what a later tick would refer to is not known.
+            self.last = Vec::new();
+            self.list = None;
+            return Ok(refused(intake, &agent, message.count));
+        }
         let of: usize = message.ticks.iter().map(|tick| tick.values.len()).sum();
         let times = intake.accepted_times();
         let mut rejected = Rejected::default();
@@ -51,10 +58,8 @@ impl Stream {
         for tick in message.ticks {
             sets.extend(self.sample_set(tick, &times, &mut rejected)?);
         }
-        if let Err(message) = admit::check_batch(&agent, of) {
-            let outcome = Outcome::Refused(message);
-            intake.metrics.count(&outcome);
-            return Ok(Decision::Now(outcome));
+        if admit::check_batch(&agent, of).is_err() {
+            return Ok(refused(intake, &agent, of));
         }
         let decision = intake.submit(vec![AgentSamples { agent, sets }], rejected, of);
         if let Decision::Now(outcome) = &decision {
@@ -65,7 +70,7 @@ impl Stream {
 
     fn sample_set(
         &mut self,
-        tick: PackedTick,
+        tick: Tick,
         times: &AcceptedTimes,
         rejected: &mut Rejected,
     ) -> Result<Option<SampleSet>, Outcome> {
@@ -117,12 +122,7 @@ impl Stream {
         }
     }
 
-    fn define(
-        &mut self,
-        intake: &Intake,
-        agent: &str,
-        new: Vec<PackedSeries>,
-    ) -> Result<(), Outcome> {
+    fn define(&mut self, intake: &Intake, agent: &str, new: Vec<NewSeries>) -> Result<(), Outcome> {
         if self.series.len() + new.len() > STREAM_SERIES_MAX {
             let message =
                 format!("a stream may define {STREAM_SERIES_MAX} series; start a new one");
@@ -130,10 +130,18 @@ impl Stream {
         }
         self.series.extend(new.into_iter().map(|series| {
             let labels = series.labels.iter().map(|(n, v)| (n.as_str(), v.as_str()));
-            admit::check_series(&series.metric_name, labels)?;
+            admit::check_series(&series.metric, labels)?;
             let labels = Labels::from_pairs(series.labels);
-            intake.resolve(agent, series.metric_name.into(), labels)
+            intake.resolve(agent, series.metric.into(), labels)
         }));
         Ok(())
     }
+}
+
+/// The answer to a batch of `points` that `check_batch` refuses.
+fn refused(intake: &Intake, agent: &str, points: usize) -> Decision {
+    let message = admit::check_batch(agent, points).err().unwrap_or_default();
+    let outcome = Outcome::Refused(message);
+    intake.metrics.count(&outcome);
+    Decision::Now(outcome)
 }

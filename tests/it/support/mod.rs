@@ -8,6 +8,7 @@ pub mod disk;
 #[path = "../../../src/server/notify/tests/endpoint.rs"]
 pub mod endpoint;
 pub mod grpc;
+pub mod h2;
 pub mod load;
 #[path = "../../../src/server/notify/tests/mail_server.rs"]
 pub mod mail_server;

@@ -25,6 +25,9 @@ pub struct Health {
     agent_count: u64,
     /// `ok`, `disk full`, `damaged` (a day file was set aside) or `failing`.
     storage_status: &'static str,
+    /// `ok`, or `failing` where agents get no answer: a call over a new connection, made once a
+    /// second at the most.
+    grpc_status: &'static str,
 }
 
 fn health(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -41,6 +44,7 @@ fn health(call: &Call<'_>) -> Result<Reply, ApiError> {
         uptime_secs: uptime_secs(call),
         agent_count: seen.map_or(0, |seen| seen.len() as u64),
         storage_status,
+        grpc_status: if call.app.grpc_health.is_serving() { "ok" } else { "failing" },
     }))
 }
 

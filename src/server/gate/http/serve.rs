@@ -13,7 +13,7 @@ use super::conn::{Conn, Context, Step};
 use super::metrics::{Closed, Metrics};
 use super::refusal::Refusal;
 use crate::base::limits::HTTP_MEMORY_BYTES_MAX;
-use crate::server::gate::listener::{self, Accepted};
+use crate::server::gate::listener::{self, Accepted, Room};
 use crate::server::gate::poll::{Event, Poller};
 use crate::server::gate::stream::Interest;
 use crate::server::gate::tls::Acceptor;
@@ -96,7 +96,7 @@ impl Serve {
             backends,
             conns: HashMap::new(),
             next_id: CLIENTS,
-            conns_max: listener::http_connections_max(),
+            conns_max: Room::of_process().http,
             queue: VecDeque::new(),
             queue_max: setup.queue,
             held: 0,

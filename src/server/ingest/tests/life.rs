@@ -103,7 +103,10 @@ fn a_taken_port_is_named() {
         grpc_port: bench.port,
         ..ServerConfig::default()
     };
-    let fatal = GrpcServer::start(&config, Arc::clone(&bench.intake), None).err().unwrap();
+    let fatal =
+        GrpcServer::start(&config, Arc::clone(&bench.intake), None, &prometheus::Registry::new())
+            .err()
+            .unwrap();
     assert_eq!(fatal.exit, crate::base::exit::Exit::PortTaken);
     assert!(fatal.message.contains(&bench.port.to_string()), "{}", fatal.message);
 }

@@ -65,7 +65,7 @@ impl Bench {
             &registry,
         );
         let intake = Arc::new(intake.unwrap());
-        let server = GrpcServer::start(&config, Arc::clone(&intake), None).unwrap();
+        let server = GrpcServer::start(&config, Arc::clone(&intake), None, &registry).unwrap();
         let port = server.addresses()[0].port();
         let clients = Arc::new(EnvBuilder::new().cq_count(1).build());
         Self { server: Some(server), intake, store, whitelist, port, clients, _dir: dir }

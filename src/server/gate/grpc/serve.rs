@@ -1,0 +1,280 @@
+//! The thread of the gRPC side: waits for ready sockets, and relays what each connection may send.
+
+use std::collections::HashMap;
+use std::io::{self, Read as _};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Setup;
+use super::conn::{Conn, Context, End, address_key};
+use super::metrics::{Closed, Metrics};
+use crate::base::limits::GRPC_CONNECTIONS_PER_ADDRESS_MAX;
+use crate::server::gate::listener::{self, Accepted, Room};
+use crate::server::gate::poll::{Event, Poller};
+use crate::server::gate::stream::Interest;
+use crate::server::gate::tls::Acceptor;
+
+/// How often deadlines are checked.
+const TICK: Duration = Duration::from_millis(500);
+/// How long answers that are unsent may take once the gate ends.
+const END_WITHIN: Duration = Duration::from_millis(500);
+/// Connections accepted from one listener before other events are handled.
+const ACCEPTS_A_TURN: usize = 64;
+const SCRATCH_BYTES: usize = 64 * 1024;
+
+/// Tokens of events: those of connections are twice their number, and one more for the core's side.
+const WAKE: u64 = 0;
+const LISTENERS: u64 = 1 << 16;
+const CONNECTIONS: u64 = 1 << 32;
+
+/// A connection and what the loop knows of it.
+struct Entry {
+    conn: Conn,
+    client: Option<Interest>,
+    /// `None` while the core's side is not registered.
+    core: Option<Option<Interest>>,
+}
+
+/// The thread's state.
+pub(super) struct Serve {
+    poller: Poller,
+    listeners: Vec<TcpListener>,
+    listening: bool,
+    tls: Option<Arc<Acceptor>>,
+    conns: HashMap<u64, Entry>,
+    by_address: HashMap<IpAddr, usize>,
+    next_id: u64,
+    conns_max: usize,
+    metrics: Arc<Metrics>,
+    cx: Context,
+    wake: UnixStream,
+}
+
+impl Serve {
+    /// Registers every socket that there is at the start.
+    ///
+    /// # Errors
+    ///
+    /// When the system has no poller or no descriptor for it.
+    pub(super) fn new(setup: Setup, wake: UnixStream, metrics: Arc<Metrics>) -> io::Result<Self> {
+        wake.set_nonblocking(true)?;
+        let mut poller = Poller::new()?;
+        poller.add(&wake, WAKE, Some(Interest::Read))?;
+        for (listener, token) in setup.listeners.iter().zip(LISTENERS..) {
+            listener::open(listener)?;
+            poller.add(listener, token, Some(Interest::Read))?;
+        }
+        let cx = Context {
+            now: Instant::now(),
+            scratch: vec![0; SCRATCH_BYTES],
+            allowed: Vec::new(),
+            core: setup.core,
+        };
+        Ok(Self {
+            poller,
+            listeners: setup.listeners,
+            listening: true,
+            tls: setup.tls,
+            conns: HashMap::new(),
+            by_address: HashMap::new(),
+            next_id: CONNECTIONS / 2,
+            conns_max: Room::of_process().grpc,
+            metrics,
+            cx,
+            wake,
+        })
+    }
+
+    /// Serves until the other end of `wake` closes; a byte there stops accepting.
+    ///
+    /// # Errors
+    ///
+    /// When the poller fails.
+    pub(super) fn run(mut self) -> io::Result<()> {
+        let mut checked = Instant::now();
+        let mut end_by: Option<Instant> = None;
+        loop {
+            let is_flushed = || self.conns.values().all(|entry| entry.conn.is_flushed());
+            if end_by.is_some_and(|by| self.cx.now >= by || is_flushed()) {
+                return Ok(());
+            }
+            for (token, is_gone) in self.wait(end_by.is_some())? {
+                match token {
+                    WAKE => {
+                        self.stop_accepting()?;
+                        if self.is_ending()? {
+                            end_by = Some(self.cx.now + END_WITHIN);
+                        }
+                    }
+                    LISTENERS..CONNECTIONS => self.accept((token - LISTENERS) as usize)?,
+                    token => self.on_ready(token / 2, token % 2 == 1, is_gone)?,
+                }
+            }
+            if self.cx.now.duration_since(checked) >= TICK {
+                checked = self.cx.now;
+                self.expire()?;
+            }
+            self.metrics.open.set(self.conns.len() as i64);
+        }
+    }
+
+    fn wait(&mut self, is_ending: bool) -> io::Result<Vec<Event>> {
+        // Without connections there are no deadlines.
+        let has_deadlines = !self.conns.is_empty() || !self.listening || is_ending;
+        let events = self.poller.wait(has_deadlines.then_some(TICK))?;
+        self.cx.now = Instant::now();
+        Ok(events)
+    }
+
+    /// Whether the other end of `wake` has closed.
+    fn is_ending(&mut self) -> io::Result<bool> {
+        let is_ending = !matches!(self.wake.read(&mut [0; 8]), Ok(bytes) if bytes > 0);
+        if is_ending {
+            self.poller.remove(&self.wake, WAKE)?;
+        }
+        Ok(is_ending)
+    }
+
+    fn stop_accepting(&mut self) -> io::Result<()> {
+        for (listener, token) in self.listeners.drain(..).zip(LISTENERS..) {
+            self.poller.remove(&listener, token)?;
+        }
+        Ok(())
+    }
+
+    /// Accepts the connections that wait at a listener.
+    fn accept(&mut self, index: usize) -> io::Result<()> {
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(listener) = self.listeners.get(index) else { return Ok(()) };
+            match listener::accept(listener) {
+                Accepted::Nothing => return Ok(()),
+                Accepted::NoDescriptor => {
+                    self.evict(None, Closed::Crowded);
+                    // The listener stays ready, and would wake the thread at once.
+                    return self.listen(false);
+                }
+                Accepted::Connection(socket, peer) => self.admit(socket, peer)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Relays a new connection, for which another one may have to go: of the same address where
+    /// that has its share, or else of the address with the most.
+    fn admit(&mut self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
+        let key = address_key(peer.ip());
+        let share = self.by_address.get(&key).copied().unwrap_or(0);
+        if share >= GRPC_CONNECTIONS_PER_ADDRESS_MAX {
+            self.evict(Some(key), Closed::Address);
+        } else if self.conns.len() >= self.conns_max {
+            self.evict(None, Closed::Crowded);
+        }
+        let tls = self.tls.as_ref().map(|tls| tls.current());
+        let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), self.cx.now) else { return Ok(()) };
+        let id = self.next_id;
+        self.next_id += 1;
+        let client = conn.client_interest();
+        self.poller.add(conn.socket(), id * 2, client)?;
+        self.conns.insert(id, Entry { conn, client, core: None });
+        *self.by_address.entry(key).or_default() += 1;
+        self.metrics.open.set(self.conns.len() as i64);
+        Ok(())
+    }
+
+    /// Closes the connection that is needed the least, of one address or of the address with the
+    /// most.
+    fn evict(&mut self, address: Option<IpAddr>, reason: Closed) {
+        let largest = || self.by_address.iter().max_by_key(|(_, count)| **count);
+        let address = address.or_else(|| largest().map(|(address, _)| *address));
+        let of_address = self.conns.iter().filter(|(_, it)| Some(it.conn.peer()) == address);
+        let least = of_address.min_by_key(|(_, entry)| entry.conn.eviction_order());
+        if let Some(id) = least.map(|(id, _)| *id) {
+            self.close(id, Some(reason));
+        }
+    }
+
+    fn listen(&mut self, listening: bool) -> io::Result<()> {
+        self.listening = listening;
+        let interest = listening.then_some(Interest::Read);
+        for (listener, token) in self.listeners.iter().zip(LISTENERS..) {
+            self.poller.change(listener, token, interest)?;
+        }
+        Ok(())
+    }
+
+    fn on_ready(&mut self, id: u64, is_core: bool, is_gone: bool) -> io::Result<()> {
+        let Some(entry) = self.conns.get_mut(&id) else { return Ok(()) };
+        let waits = if is_core { entry.core.flatten() } else { entry.client };
+        // Nothing is read or written: only the end is left.
+        let outcome = match (is_core, waits.is_none() && is_gone) {
+            (_, true) => Err(None),
+            (true, false) => entry.conn.on_core(&mut self.cx),
+            (false, false) => entry.conn.on_client(&mut self.cx),
+        };
+        self.after(id, outcome)
+    }
+
+    /// Closes a connection that is done, or waits for what it needs now.
+    fn after(&mut self, id: u64, outcome: Result<(), End>) -> io::Result<()> {
+        let Some(entry) = self.conns.get_mut(&id) else { return Ok(()) };
+        if let Some(violation) = entry.conn.take_violation() {
+            log::debug!("closing a gRPC connection of {}: {violation:?}", entry.conn.peer());
+            self.metrics.close(Closed::Violation(violation));
+        }
+        if let Err(end) = outcome {
+            self.close(id, end);
+            return Ok(());
+        }
+        let client = entry.conn.client_interest();
+        if entry.client != client {
+            entry.client = client;
+            self.poller.change(entry.conn.socket(), id * 2, client)?;
+        }
+        let wanted = entry.conn.core_interest();
+        match (entry.conn.core(), entry.core) {
+            (Some(core), None) => self.poller.add(core, id * 2 + 1, wanted)?,
+            (Some(core), Some(now)) if now != wanted => {
+                self.poller.change(core, id * 2 + 1, wanted)?;
+            }
+            _ => {}
+        }
+        // A descriptor that is closed leaves the poller by itself.
+        entry.core = entry.conn.core().map(|_| wanted);
+        Ok(())
+    }
+
+    fn close(&mut self, id: u64, reason: End) {
+        let Some(entry) = self.conns.remove(&id) else { return };
+        if let Some(reason) = reason {
+            log::debug!("closing a gRPC connection of {}: {reason:?}", entry.conn.peer());
+            self.metrics.close(reason);
+        }
+        let key = entry.conn.peer();
+        if let Some(count) = self.by_address.get_mut(&key) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_address.remove(&key);
+            }
+        }
+        // A socket that the system has dropped already is not waited for either.
+        let _ = self.poller.remove(entry.conn.socket(), id * 2);
+        if let Some(core) = entry.conn.core() {
+            let _ = self.poller.remove(core, id * 2 + 1);
+        }
+    }
+
+    /// Ends what has exceeded its deadline, and accepts again.
+    fn expire(&mut self) -> io::Result<()> {
+        for id in self.conns.keys().copied().collect::<Vec<_>>() {
+            let Some(entry) = self.conns.get_mut(&id) else { continue };
+            let outcome = match entry.conn.violation_of_time(self.cx.now) {
+                Some(violation) => entry.conn.violate(violation, self.cx.now),
+                None => entry.conn.check_time(&self.cx),
+            };
+            self.after(id, outcome)?;
+        }
+        if self.listening { Ok(()) } else { self.listen(true) }
+    }
+}

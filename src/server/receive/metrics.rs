@@ -18,7 +18,7 @@ impl Metrics {
         let group = Group(registry);
         let samples = group.counters(
             "oxmon_receive_samples_total",
-            "Samples of remote write, by what became of them.",
+            "Samples of remote write, OTLP and line protocol, by what became of them.",
             &["protocol", "outcome"],
         )?;
         let requests = group.counters(
@@ -40,6 +40,8 @@ impl Metrics {
         add("duplicate", written.duplicate);
         add("stale_marker", written.stale);
         add("histogram", written.histograms);
+        add("unsupported", written.unsupported);
+        add("malformed", written.malformed);
         for (reason, count) in written.rejected.counts() {
             add(Reason::name(reason), u64::from(count));
         }

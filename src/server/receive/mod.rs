@@ -1,4 +1,4 @@
-//! Samples from others than oxmon's agents: remote write. Each protocol is taken apart into series
+//! Samples from others than oxmon's agents: remote write, OTLP, line protocol. Each protocol is taken apart into series
 //! with samples; they go the one way into the store, and the answer waits for the commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -19,7 +19,10 @@ use crate::server::storage::{
     AgentSamples, RefusedWhy, SampleSet, Series, StorageError, Store, Stored,
 };
 
+pub(crate) mod influx;
 pub(crate) mod metrics;
+pub(crate) mod otlp;
+mod otlp_names;
 pub mod proto;
 pub(crate) mod remote_write;
 
@@ -60,6 +63,10 @@ pub(crate) struct Written {
     pub(crate) stale: u64,
     /// Native histograms, which the store has no room for.
     pub(crate) histograms: u64,
+    /// Points of kinds that have no place among series of numbers, such as sums since the last report.
+    pub(crate) unsupported: u64,
+    /// Lines that are none.
+    pub(crate) malformed: u64,
     /// Those that can't be stored.
     pub(crate) rejected: Rejected,
 }

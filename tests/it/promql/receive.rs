@@ -186,3 +186,122 @@ fn promtool_and_remote_read_get_what_was_written() {
     let said = ask(&["query", "labels", &url, "dc"]);
     assert_eq!(said.split_whitespace().collect::<Vec<_>>(), ["a", "b"]);
 }
+
+/// Sends a body; gives status and answer.
+fn post(url: &str, token: &str, path: &str, content_type: &str, body: &[u8]) -> (u16, String) {
+    let sent = ureq::post(format!("{url}/api/v1/{path}"))
+        .config()
+        .http_status_as_error(false)
+        .build()
+        .header("Authorization", format!("Bearer {token}"))
+        .header("Content-Type", content_type)
+        .send(body);
+    let mut answer = sent.expect("an answer");
+    (answer.status().as_u16(), answer.body_mut().read_to_string().unwrap_or_default())
+}
+
+/// `labels value` of each series of an instant query.
+fn ask(url: &str, token: &str, query: &str, at: i64) -> Vec<String> {
+    let time = at.to_string();
+    let answer = get(url, token, "query", &[("query", query), ("time", &time)]);
+    let rows = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));
+    let text = |row: &Value| format!("{} {}", row["metric"], row["value"][1].as_str().unwrap());
+    rows.iter().map(text).collect()
+}
+
+#[test]
+fn lines_of_telegraf_are_taken() {
+    let (server, token) = server("");
+    let url = server.url();
+    let at = start_ms() / 1_000;
+    let lines = format!(
+        "cpu,host=web-01,cpu=cpu0 usage_idle=99.5,count=3i,text=\"x\" {at}\nnot a line\n\
+         # a comment\nmem,host=web-02 used=-0.25 {at}\n"
+    );
+    let path = "influx/write?db=telegraf&precision=s";
+    let (status, said) = post(&url, &token, path, "text/plain; charset=utf-8", lines.as_bytes());
+    assert_eq!((status, said.as_str()), (204, ""));
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, lines.as_bytes()).expect("gzip");
+    let packed = gzip.finish().expect("gzip");
+    assert_eq!(post(&url, &token, path, "text/plain", &packed).0, 204);
+    assert_eq!(
+        ask(&url, &token, "{__name__=~\"cpu_.*|mem_.*\"}", at + 1),
+        [
+            r#"{"__name__":"cpu_count","agent":"web-01","cpu":"cpu0"} 3"#,
+            r#"{"__name__":"cpu_usage_idle","agent":"web-01","cpu":"cpu0"} 99.5"#,
+            r#"{"__name__":"mem_used","agent":"web-02"} -0.25"#,
+        ]
+    );
+    assert_eq!(post(&url, &token, "influx/write?precision=x", "text/plain", b"").0, 400);
+    assert_eq!(post(&url, "oxm_wrong", path, "text/plain", b"").0, 401);
+    let metrics = get_text(&url, &token, "/metrics");
+    let line = "oxmon_receive_samples_total{outcome=\"malformed\",protocol=\"influx\"} 2";
+    assert!(metrics.contains(line), "{metrics}");
+}
+
+#[test]
+fn opentelemetry_metrics_are_taken_in_both_forms() {
+    let (server, token) = server("");
+    let url = server.url();
+    let at = start_ms() / 1_000;
+    let time = (at * 1_000_000_000).to_string();
+    let attribute = |key: &str, value: &str| json!({"key": key, "value": {"stringValue": value}});
+    let number = |value: Value| {
+        json!({"timeUnixNano": time, "attributes": [attribute("http.method", "GET")],
+               "asDouble": value})
+    };
+    let export = json!({"resourceMetrics": [{
+        "resource": {"attributes": [
+            attribute("service.name", "shop"), attribute("host.name", "web-07"),
+        ]},
+        "scopeMetrics": [{"metrics": [
+            {"name": "queue.size", "unit": "By", "gauge": {"dataPoints": [number(json!(2.5))]}},
+            {"name": "requests", "sum": {"dataPoints": [number(json!(7))], "isMonotonic": true,
+                "aggregationTemporality": 2}},
+            {"name": "deltas", "sum": {"dataPoints": [number(json!(7))],
+                "aggregationTemporality": 1}},
+            {"name": "wait", "unit": "s", "histogram": {"aggregationTemporality": 2,
+                "dataPoints": [{"timeUnixNano": time, "count": "6", "sum": 4.5,
+                    "bucketCounts": ["1", "2", "3"], "explicitBounds": [0.5, 1]}]}},
+        ]}],
+    }]});
+    let path = "otlp/v1/metrics";
+    let (status, said) =
+        post(&url, &token, path, "application/json", export.to_string().as_bytes());
+    assert!(status == 200 && said.contains("\"rejectedDataPoints\":\"1\""), "{status} {said}");
+    let query = "{__name__=~\"queue.*|requests.*|deltas.*|wait.*\"}";
+    let wanted = [
+        r#"{"__name__":"queue_size_bytes","agent":"web-07","http_method":"GET","job":"shop"} 2.5"#,
+        r#"{"__name__":"requests_total","agent":"web-07","http_method":"GET","job":"shop"} 7"#,
+        r#"{"__name__":"wait_seconds_bucket","agent":"web-07","job":"shop","le":"+Inf"} 6"#,
+        r#"{"__name__":"wait_seconds_bucket","agent":"web-07","job":"shop","le":"0.5"} 1"#,
+        r#"{"__name__":"wait_seconds_bucket","agent":"web-07","job":"shop","le":"1"} 3"#,
+        r#"{"__name__":"wait_seconds_count","agent":"web-07","job":"shop"} 6"#,
+        r#"{"__name__":"wait_seconds_sum","agent":"web-07","job":"shop"} 4.5"#,
+    ];
+    assert_eq!(ask(&url, &token, query, at + 1), wanted);
+
+    // The same gauge of another host, in protobuf.
+    let field = |number: u64, parts: &[Vec<u8>]| {
+        let mut out = Vec::new();
+        put_bytes(&mut out, number, &parts.concat());
+        out
+    };
+    let mut point = vec![3 << 3 | 1];
+    point.extend((at * 1_000_000_000).to_le_bytes());
+    put_double(&mut point, 4, 3.5);
+    let gauge = field(5, &[field(1, &[point])]);
+    let metric =
+        field(2, &[field(1, &[b"queue.size".to_vec()]), field(3, &[b"By".to_vec()]), gauge]);
+    let host = field(2, &[field(1, &[b"web-08".to_vec()])]);
+    let resource = field(1, &[field(1, &[field(1, &[b"host.name".to_vec()]), host])]);
+    let message = field(1, &[resource, field(2, &[metric])]);
+    let (status, said) = post(&url, &token, path, "application/x-protobuf", &message);
+    assert_eq!((status, said.as_str()), (200, ""));
+    let found = ask(&url, &token, "queue_size_bytes{agent=\"web-08\"}", at + 1);
+    assert_eq!(found, [r#"{"__name__":"queue_size_bytes","agent":"web-08"} 3.5"#]);
+    assert_eq!(post(&url, &token, path, "application/json", b"{").0, 400);
+    assert_eq!(post(&url, &token, path, "application/x-protobuf", b"\xff").0, 400);
+    assert_eq!(post(&url, &token, path, "text/plain", b"").0, 415);
+}

@@ -53,6 +53,8 @@ pub const ROUTES: &[Route] = &[
     post("/api/v1/read", read::remote_read),
     // An agent's own token is taken too, so the handler itself asks who writes.
     Route { access: Access::Public, ..post("/api/v1/write", write::remote_write) },
+    Route { access: Access::Public, ..post("/api/v1/otlp/v1/metrics", write::otlp) },
+    Route { access: Access::Public, ..post("/api/v1/influx/write", write::lines) },
 ];
 
 const JSON: &str = "application/json";

@@ -1,14 +1,23 @@
-//! Remote write: samples from Prometheus, vmagent and whoever else speaks it.
+//! Samples in: remote write of Prometheus and vmagent, OTLP, line protocol of Telegraf.
 
+use std::borrow::Cow;
+use std::io::Read as _;
+
+use flate2::read::MultiGzDecoder;
+
+use crate::base::limits::RECEIVE_BYTES_MAX;
 use crate::model::role::Role;
 use crate::server::api::auth::TOKEN_PREFIX;
 use crate::server::api::dispatch::{authenticate, basic};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
+use crate::server::receive::influx::unit_ns;
+use crate::server::receive::proto::{put_bytes, put_int};
 use crate::server::receive::remote_write::{Version, unpack};
 use crate::server::receive::{Refusal, Writer, Written};
 
-const PROTOCOL: &str = "remote_write";
+/// The first bytes of gzip (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Takes a request; 204 once all of it that can be stored is on the disk.
 pub fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -18,15 +27,95 @@ pub fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
         let message = unpack(call.body)?;
         receiver.remote_write(&writer, version, &message).map(|written| (version, written))
     });
+    let version = written.as_ref().map_or(Version::One, |(version, _)| *version);
+    counted(call, "remote_write", written.map(|(_, written)| written), |written| {
+        accepted(version, written)
+    })
+}
+
+/// Takes an export of OpenTelemetry's metrics, in protobuf or JSON, as it is or in gzip.
+pub fn otlp(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let writer = writer(call)?;
+    let json = call.content_type.trim_start().starts_with("application/json");
+    if !json && !call.content_type.trim_start().starts_with("application/x-protobuf") {
+        let message = format!("unsupported content type {:?}", call.content_type);
+        return Err(refused(Refusal::Malformed(message)));
+    }
+    let written = unzip(call.body).and_then(|body| call.app.receiver.otlp(&writer, &body, json));
+    counted(call, "otlp", written, |written| exported(json, written))
+}
+
+/// Takes lines of InfluxDB's line protocol, as they are or in gzip.
+pub fn lines(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let writer = writer(call)?;
+    let pairs = || call.query_text.split('&').filter_map(|pair| pair.split_once('='));
+    let precision = pairs().find(|(name, _)| *name == "precision").map_or("", |(_, unit)| unit);
+    let unit_ns = unit_ns(precision)
+        .ok_or_else(|| ApiError::bad("`precision` must be ns, us, ms, s, m or h"))?;
+    let written = unzip(call.body)
+        .and_then(|body| call.app.receiver.lines(&writer, &body, unit_ns, call.now_ms));
+    counted(call, "influx", written, |_| Reply { status: 204, ..Reply::raw("text/plain", vec![]) })
+}
+
+/// Undoes gzip where a body is that.
+fn unzip(body: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
+    if !body.starts_with(&GZIP) {
+        return Ok(body.into());
+    }
+    let mut out = Vec::new();
+    let limit = RECEIVE_BYTES_MAX as u64 + 1;
+    let read = MultiGzDecoder::new(body).take(limit).read_to_end(&mut out);
+    read.map_err(|error| Refusal::Malformed(format!("gzip: {error}")))?;
+    if out.len() > RECEIVE_BYTES_MAX {
+        let message = format!("the request unpacks to over {RECEIVE_BYTES_MAX} bytes");
+        return Err(Refusal::Malformed(message));
+    }
+    Ok(out.into())
+}
+
+/// The answer to an export: how many points were not stored, and why.
+fn exported(json: bool, written: &Written) -> Reply {
+    let of_kind = written.unsupported + written.histograms;
+    let rejected = of_kind + u64::from(written.rejected.total());
+    let mut message = written.rejected.message(written.rejected.total() as usize);
+    if of_kind > 0 {
+        let note = format!("{of_kind} points are deltas or native histograms, which are not taken");
+        message = if message.is_empty() { note } else { format!("{message}; {note}") };
+    }
+    if json {
+        let partial = serde_json::json!({ "partialSuccess": {
+            "rejectedDataPoints": rejected.to_string(), "errorMessage": message,
+        } });
+        let body = if rejected > 0 { partial.to_string() } else { "{}".to_owned() };
+        return Reply::raw("application/json", body.into_bytes());
+    }
+    let mut out = Vec::new();
+    if rejected > 0 {
+        let mut partial = Vec::new();
+        put_int(&mut partial, 1, i64::try_from(rejected).unwrap_or(i64::MAX));
+        put_bytes(&mut partial, 2, message.as_bytes());
+        put_bytes(&mut out, 1, &partial);
+    }
+    Reply::raw("application/x-protobuf", out)
+}
+
+/// Counts a request and what became of its samples.
+fn counted(
+    call: &Call<'_>,
+    protocol: &str,
+    written: Result<Written, Refusal>,
+    reply: impl FnOnce(&Written) -> Reply,
+) -> Result<Reply, ApiError> {
+    let metrics = &call.app.receiver.metrics;
     let reply = match written {
-        Ok((version, written)) => {
-            receiver.metrics.count(PROTOCOL, &written);
-            Ok(accepted(version, &written))
+        Ok(written) => {
+            metrics.count(protocol, &written);
+            Ok(reply(&written))
         }
         Err(refusal) => Err(refused(refusal)),
     };
     let status = reply.as_ref().map_or_else(ApiError::http_status, |reply| reply.status);
-    receiver.metrics.answered(PROTOCOL, status);
+    metrics.answered(protocol, status);
     reply
 }
 

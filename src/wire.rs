@@ -1,7 +1,6 @@
 //! Between the messages of `proto/` and the model.
 
 use crate::model::point::{Batch, Point};
-use crate::model::series::Labels;
 
 #[allow(
     missing_docs,
@@ -57,25 +56,25 @@ pub fn points_to_proto<'a>(
     message
 }
 
-/// A message of `ReportMetrics` as the model has it. The points' own `agent_id` is left out: the
-/// caller checks it before.
-pub fn batch_from_proto(message: pb::metrics::MetricBatchProto) -> Batch {
-    let points = message
-        .data_points
-        .into_iter()
-        .map(|point| Point {
-            metric: point.metric_name.into(),
-            labels: Labels::from_pairs(point.labels),
-            timestamp_ms: point.timestamp_ms,
-            value: point.value,
-        })
-        .collect();
-    Batch { agent_id: message.agent_id.into(), timestamp_ms: message.timestamp_ms, points }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::series::Labels;
+
+    /// A message of `ReportMetrics` as the model has it, without the points' own `agent_id`.
+    fn batch_from_proto(message: pb::metrics::MetricBatchProto) -> Batch {
+        let points = message
+            .data_points
+            .into_iter()
+            .map(|point| Point {
+                metric: point.metric_name.into(),
+                labels: Labels::from_pairs(point.labels),
+                timestamp_ms: point.timestamp_ms,
+                value: point.value,
+            })
+            .collect();
+        Batch { agent_id: message.agent_id.into(), timestamp_ms: message.timestamp_ms, points }
+    }
 
     #[test]
     fn a_batch_survives_the_wire() {

@@ -310,11 +310,6 @@ impl AgentConfig {
         Ok(())
     }
 
-    /// The level that `log_level` names.
-    pub fn level(&self) -> log::LevelFilter {
-        logging::parse_level(&self.log_level).unwrap_or(log::LevelFilter::Info)
-    }
-
     /// Whether a collector runs. Those that measure what the configuration names do where it names
     /// something.
     pub fn wants(&self, name: &str, on: bool) -> bool {

@@ -2,9 +2,8 @@
 //! then drains what was queued and ends, and the joins come last.
 
 use std::thread::JoinHandle;
-use std::time::Duration;
 
-use crossbeam_channel::{Receiver, SendTimeoutError, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
 use crate::rt::thread::{self, Outcome};
 
@@ -82,18 +81,6 @@ impl<T: Send + 'static> Pool<T> {
     pub fn put(&self, key: u64, job: T) {
         // Workers end only after the pool has closed its queues, so this can't fail.
         let _ = self.queue(key).send(job);
-    }
-
-    /// Queues a job, waiting for room for `timeout` at the most.
-    ///
-    /// # Errors
-    ///
-    /// The job, when there was no room in time.
-    pub fn put_within(&self, key: u64, job: T, timeout: Duration) -> Result<(), T> {
-        match self.queue(key).send_timeout(job, timeout) {
-            Ok(()) => Ok(()),
-            Err(SendTimeoutError::Timeout(job) | SendTimeoutError::Disconnected(job)) => Err(job),
-        }
     }
 
     /// Jobs that wait, over all queues.

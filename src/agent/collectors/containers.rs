@@ -121,22 +121,26 @@ impl Collector for Containers {
     }
 }
 
-/// Folders whose groups are looked through for containers, from the root.
-const PLACES: &[&str] =
-    &["", "docker", "lxc", "system.slice", "machine.slice", "machine", "libpod_parent"];
-/// Slices of users and of Kubernetes are looked into this deep.
+/// How deep groups that hold others are looked through.
 const DEPTH_MAX: usize = 5;
+
+/// Whether a group may hold containers below it: those of engines, of systemd's slices for them, of
+/// Kubernetes, and of users, whose own engines have them in a slice of the user's manager.
+fn holds_containers(place: &str, name: &str) -> bool {
+    match place.split('/').next() {
+        None | Some("") => {
+            matches!(name, "docker" | "lxc" | "machine" | "system.slice" | "machine.slice")
+                || matches!(name, "user.slice" | "libpod_parent")
+                || name.starts_with("kubepods")
+        }
+        Some("user.slice") => name.starts_with("user") || name == "app.slice",
+        Some(top) => top.starts_with("kubepods"),
+    }
+}
 
 fn find(groups: &Hierarchy, root: &Path) -> Vec<Found> {
     let mut found = Vec::new();
-    for place in PLACES {
-        look(groups, place, 1, &mut found);
-    }
-    for place in groups.children("") {
-        if place.starts_with("kubepods") || place == "user.slice" {
-            look(groups, &place, DEPTH_MAX, &mut found);
-        }
-    }
+    look(groups, "", DEPTH_MAX, &mut found);
     found.sort_by(|a: &(String, String), b| a.1.cmp(&b.1));
     let mut named: Vec<Found> = Vec::new();
     for (group, id) in found {
@@ -161,7 +165,9 @@ fn look(groups: &Hierarchy, place: &str, depth: usize, found: &mut Vec<(String, 
         let group = if place.is_empty() { child.clone() } else { format!("{place}/{child}") };
         match container_id(place, &child) {
             Some(id) => found.push((group, id)),
-            None if depth > 1 => look(groups, &group, depth - 1, found),
+            None if depth > 1 && holds_containers(place, &child) => {
+                look(groups, &group, depth - 1, found);
+            }
             None => {}
         }
     }
@@ -256,6 +262,22 @@ mod tests {
             ("", "init.scope".to_owned()),
         ] {
             assert_eq!(container_id(place, &name), None, "{place}/{name}");
+        }
+    }
+
+    #[test]
+    fn only_groups_that_may_hold_containers_are_looked_into() {
+        for (place, name, expected) in [
+            ("", "system.slice", true),
+            ("", "init.scope", false),
+            ("", "kubepods.slice", true),
+            ("kubepods.slice", "kubepods-burstable.slice", true),
+            ("system.slice", "nginx.service", false),
+            ("user.slice", "user-1000.slice", true),
+            ("user.slice/user-1000.slice", "user@1000.service", true),
+            ("user.slice/user-1000.slice", "session-3.scope", false),
+        ] {
+            assert_eq!(holds_containers(place, name), expected, "{place}/{name}");
         }
     }
 

@@ -36,16 +36,14 @@ impl Collector for Frequency {
             let number = name.strip_prefix("cpu").unwrap_or_default();
             !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
         };
+        // The first core stands for all of a virtual machine, which has no frequencies.
+        if number(&self.0.join("cpu0/cpufreq/scaling_cur_freq")).is_none() {
+            return Ok(());
+        }
         let (mut sum, mut count, mut most) = (0.0, 0.0, 0.0_f64);
         for core in names(&self.0, 8_192).iter().filter(|name| is_core(name)).take(CORES_MAX) {
             let folder = self.0.join(core).join("cpufreq");
-            let Some(khz) = number(&folder.join("scaling_cur_freq")) else {
-                // The first core tells for all of a virtual machine.
-                if count == 0.0 {
-                    return Ok(());
-                }
-                continue;
-            };
+            let Some(khz) = number(&folder.join("scaling_cur_freq")) else { continue };
             sum += khz;
             count += 1.0;
             most = most.max(number(&folder.join("cpuinfo_max_freq")).unwrap_or(0.0));

@@ -45,7 +45,9 @@ pub const SPEC: Spec = Spec {
             files: ProcFile::whole(sys("fs/file-nr")),
             conntrack: ProcFile::whole(sys("net/netfilter/nf_conntrack_count")),
             conntrack_max: sys("net/netfilter/nf_conntrack_max"),
-            random: sys("kernel/random"),
+            entropy: procfile::number(&sys("kernel/random/poolsize"))
+                .filter(|bits| *bits > 256.0)
+                .map(|_| sys("kernel/random/entropy_avail")),
             before: Counters::new(),
         })
     },
@@ -56,7 +58,8 @@ struct Kernel {
     files: ProcFile,
     conntrack: ProcFile,
     conntrack_max: PathBuf,
-    random: PathBuf,
+    /// Where the bits in the pool are read; none where the pool is always full.
+    entropy: Option<PathBuf>,
     before: Counters<2>,
 }
 
@@ -86,12 +89,8 @@ impl Collector for Kernel {
                 out.maybe("kernel.conntrack_max", procfile::number(&self.conntrack_max));
             }
         }
-        if out.moment.slow {
-            let size = procfile::number(&self.random.join("poolsize"));
-            if size.is_some_and(|bits| bits > 256.0) {
-                let bits = procfile::number(&self.random.join("entropy_avail"));
-                out.maybe("kernel.entropy", bits);
-            }
+        if let Some(file) = self.entropy.as_deref().filter(|_| out.moment.slow) {
+            out.maybe("kernel.entropy", procfile::number(file));
         }
         Ok(())
     }

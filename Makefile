@@ -20,6 +20,10 @@ quick: ## The tests for while writing code: within two minutes once built
 	  else echo "make: cargo-nextest is not installed (cargo install --locked cargo-nextest): the unit tests alone"; \
 	  cargo test --locked --lib; fi
 
+.PHONY: fuzz
+fuzz: ## Fuzz every parser of bytes from outside for an hour (SECS=3600), all at once
+	. scripts/env.sh && OXMON_FUZZ_SECS=$${SECS:-3600} cargo test --locked --lib fuzz:: -- --nocapture --test-threads 16
+
 .PHONY: setup
 setup: ## Install what a build needs
 	@scripts/setup.sh build

@@ -15,6 +15,8 @@ echo "test: shell scripts"
 for script in scripts/*.sh .ci/run; do bash -n "$script"; done
 echo "test: a static agent"
 if static=$(scripts/static.sh --trial); then export OXMON_STATIC_DIR=$static; fi
+# In CI each fuzz target has a minute.
+if [ -n "${CI:-}" ]; then export OXMON_FUZZ_SECS=${OXMON_FUZZ_SECS:-60}; fi
 echo "test: unit tests and the built daemons"
 if cargo nextest --version >/dev/null 2>&1; then
   cargo nextest run --locked "$@"

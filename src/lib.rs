@@ -5,6 +5,8 @@
 #[cfg(feature = "agent")]
 pub mod agent;
 pub mod base;
+#[cfg(all(test, feature = "agent", feature = "server"))]
+mod fuzz;
 #[cfg(feature = "server")]
 pub mod mock;
 pub mod model;

@@ -3,13 +3,13 @@
 pub(crate) mod admit;
 pub(crate) mod auth;
 mod calls;
-mod decode;
-mod decode_packed;
+pub(crate) mod decode;
+pub(crate) mod decode_packed;
 pub(crate) mod grpc;
 pub(crate) mod intake;
 mod metrics;
-mod outcome;
-mod packed;
+pub(crate) mod outcome;
+pub(crate) mod packed;
 mod senders;
 mod series_lists;
 

@@ -12,7 +12,7 @@
 //! name is removed once they are made, and on each of them one complete request at a time.
 
 pub(crate) mod backend;
-mod body;
+pub(crate) mod body;
 mod conn;
 mod metrics;
 pub(crate) mod parse;

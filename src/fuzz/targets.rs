@@ -1,0 +1,342 @@
+//! One target for each parser of bytes from outside.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use protobuf::Message as _;
+use serde_json::Value;
+
+use super::fuzz;
+use crate::agent::config::AgentConfig;
+use crate::base::clock::{Clock, ManualClock};
+use crate::base::configfile::Source;
+use crate::server::alert::check_file_rules;
+use crate::server::alert::rule::{Draft, Origin, Rule};
+use crate::server::config::ServerConfig;
+use crate::server::control::Control;
+use crate::server::gate::http::body::Body;
+use crate::server::gate::http::parse::{Scanner, parse};
+use crate::server::ingest::auth::Whitelist;
+use crate::server::ingest::decode::Report;
+use crate::server::ingest::intake::{Caller, Intake};
+use crate::server::ingest::outcome::Decision;
+use crate::server::ingest::packed::Stream;
+use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
+use crate::server::notify::template;
+use crate::server::promql;
+use crate::server::storage::engine::Engine;
+use crate::server::storage::{Store, sql};
+use crate::wire::pb::metrics::PackedBatch;
+
+const NOW_MS: i64 = 1_770_625_800_000;
+
+#[test]
+fn http_requests() {
+    let words = [
+        "\r\n",
+        "\r\n\r\n",
+        "GET / HTTP/1.1\r\n",
+        "Host: a\r\n",
+        "Content-Length: 5\r\n",
+        "Transfer-Encoding: chunked\r\n",
+        "Expect: 100-continue\r\n",
+        "Connection: close\r\n",
+        "0\r\n\r\n",
+        "ffffffffffffffff\r\n",
+        "HTTP/1.0",
+        "%00",
+        "..",
+        "\u{e9}",
+    ];
+    fuzz("http", &words, |input| {
+        let whole = Scanner::default().scan(input).map_err(|refusal| format!("{refusal:?}"));
+        let mut parts = Scanner::default();
+        let half = parts.scan(&input[..input.len() / 2]);
+        let again = match half {
+            Ok(None) => parts.scan(input),
+            found => found,
+        };
+        assert_eq!(whole, again.map_err(|refusal| format!("{refusal:?}")), "in parts");
+        let end = match whole {
+            Ok(Some(end)) => end,
+            other => return format!("{other:?}"),
+        };
+        match parse(&input[..end]) {
+            Err(refusal) => format!("{refusal:?}"),
+            Ok(head) => {
+                let mut rest = input[end..].to_vec();
+                let mut body = Body::new(head.framing);
+                let taken = body.take(&mut rest);
+                format!("{taken:?} {} {:?}", head.headers.len(), head.framing)
+            }
+        }
+    });
+}
+
+/// An intake over a store in a temporary folder.
+struct Bench {
+    intake: Intake,
+    store: Arc<Engine>,
+    _dir: tempfile::TempDir,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let config = ServerConfig { data_dir: dir.path().join("data"), ..ServerConfig::default() };
+        let clock: Arc<dyn Clock> = ManualClock::at(NOW_MS);
+        let registry = prometheus::Registry::new();
+        let store = Engine::open(&config, Arc::clone(&clock), &registry).unwrap();
+        let control = Control::open(&config.data_dir).unwrap();
+        let whitelist = Arc::new(Whitelist::open(control, Arc::clone(&clock)).unwrap());
+        let shared = Arc::clone(&store) as Arc<dyn Store>;
+        let intake = Intake::new(&config, whitelist, shared, clock, &registry).unwrap();
+        Self { intake, store, _dir: dir }
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        self.store.stop();
+    }
+}
+
+/// A bench that is replaced now and then, since agents of a day stay in its memory.
+struct Benches(Option<Bench>, AtomicU32);
+
+impl Benches {
+    fn next(&mut self) -> &Bench {
+        if self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(5_000) {
+            self.0 = None;
+        }
+        self.0.get_or_insert_with(Bench::new)
+    }
+}
+
+#[test]
+fn reports() {
+    let mut benches = Benches(None, AtomicU32::new(0));
+    fuzz("report", &["cpu.usage", "mount", "/"], |input| {
+        let report = match Report::parse(input.to_vec()) {
+            Err(error) => return error.to_string(),
+            Ok(report) => report,
+        };
+        let labels: usize = report.points().map(|point| point.labels().len()).sum();
+        let decision = benches.next().intake.report(&Caller::new("", ""), &report);
+        format!("{} {labels} {}", report.len(), word(&decision))
+    });
+}
+
+#[test]
+fn packed_batches() {
+    let mut benches = Benches(None, AtomicU32::new(0));
+    fuzz("packed", &["cpu.usage", "mount", "/"], |input| {
+        let message = match PackedBatch::parse_from_bytes(input) {
+            Err(error) => return error.to_string(),
+            Ok(message) => message,
+        };
+        let bench = benches.next();
+        let (mut stream, caller) = (Stream::default(), Caller::new("", ""));
+        let mut words = String::new();
+        // The second time, the series are defined already.
+        for message in [message.clone(), message] {
+            match stream.take(&bench.intake, &caller, message) {
+                Ok(decision) => words += word(&decision),
+                Err(outcome) => return format!("{words} {outcome:?}"),
+            }
+        }
+        words
+    });
+}
+
+fn word(decision: &Decision) -> &'static str {
+    match decision {
+        Decision::Now(_) => "now ",
+        Decision::Later(_) => "later ",
+    }
+}
+
+#[test]
+fn rules() {
+    let words = [
+        "\"threshold\"",
+        "\"rate_of_change\"",
+        "\"trend_prediction\"",
+        "\"cert_expiration\"",
+        "\"no_data\"",
+        "\"operator\":\"less_than\",",
+        "\"duration_secs\":0,",
+        "1e999",
+        "-1",
+        "18446744073709551615",
+        "null",
+        "{}",
+        "[]",
+        "\"labels\":{\"mount\":\"/**\"},",
+        "[!-z]",
+    ];
+    fuzz("rule", &words, |input| {
+        let map = match serde_json::from_slice(input) {
+            Ok(Value::Object(map)) => map,
+            Ok(_) => return "another JSON".to_owned(),
+            Err(_) => return "not JSON".to_owned(),
+        };
+        let built = Draft::from_map(&map).and_then(|draft| {
+            draft.changed(&map)?;
+            Rule::build("1".to_owned(), draft, Origin::Api, (1, 1))
+        });
+        built.map_or_else(
+            |error| format!("{} {}", error.field, error.message),
+            |rule| format!("{} {}", rule.draft.rule_type, rule.draft.config.len()),
+        )
+    });
+}
+
+#[test]
+fn channels_and_windows() {
+    let words = [
+        "\"email\"",
+        "\"webhook\"",
+        "\"sms\"",
+        "\"dingtalk\"",
+        "\"weixin\"",
+        "{{message}}",
+        "{{",
+        "\"***\"",
+        "https://[::1]:0/?a=b",
+        "@",
+        "24:00",
+        "\"weekly\"",
+        "\"days\":[\"sat\"],",
+        "\"time_zone\":\"UTC\",",
+    ];
+    fuzz("channel", &words, |input| {
+        let text = String::from_utf8_lossy(input);
+        let template = template::check(&text, None, &[]);
+        if let Ok(window) = serde_json::from_slice::<SilenceInput>(input) {
+            let made = manage::new_window(window, &jiff::tz::TimeZone::UTC, NOW_MS);
+            return made.map_or_else(|error| error.to_string(), |row| row.start_time);
+        }
+        match serde_json::from_slice::<ChannelInput>(input) {
+            Err(_) => format!("{template:?}"),
+            Ok(channel) => match manage::new_channel(channel, NOW_MS) {
+                Err(error) => error.to_string(),
+                Ok(row) => format!("{} {}", row.channel_type, manage::masked_config(&row).len()),
+            },
+        }
+    });
+}
+
+#[test]
+fn configuration_files() {
+    let words = [
+        "[auth]\n",
+        "[[alert.rules]]\n",
+        "[tls]\n",
+        "[pools]\n",
+        "[storage]\n",
+        "bind = []\n",
+        "= -1\n",
+        "= 99999999999999999999\n",
+        "= \"\"\n",
+        "= {}\n",
+        "time_zone = \"UTC\"\n",
+        "jwt_secret = \"x\"\n",
+        "\"\"\"",
+        "server_endpoint = \"[::1]:1\"\n",
+    ];
+    fuzz("config", &words, |input| {
+        let text = String::from_utf8_lossy(input);
+        // Files that a configuration names are not looked for.
+        if text.contains("_file") {
+            return String::new();
+        }
+        let source = Source::embedded("c.toml", &text);
+        let server = ServerConfig::from_source(&source)
+            .and_then(|config| check_file_rules(&source, &config.alert.rules));
+        let agent = AgentConfig::from_source(&source).map(drop);
+        let word = |outcome: Result<(), crate::base::configfile::ConfigError>| {
+            outcome.err().map_or_else(|| "good".to_owned(), |error| error.0)
+        };
+        format!("{} {}", word(server), word(agent))
+    });
+}
+
+#[test]
+fn sql_queries() {
+    let bench = Bench::new();
+    let dir = bench.intake_dir();
+    let mut connection = sql::open(&dir).unwrap();
+    let words = [
+        "metrics",
+        "metric_chunks",
+        "alert_events",
+        "timestamp >= 1",
+        "AND agent_id = 'a'",
+        "labels LIKE '%'",
+        "ORDER BY timestamp DESC",
+        "LIMIT 1",
+        "IN (SELECT 1)",
+        "NULL",
+        "1e999",
+        "BETWEEN 5 AND 1",
+        "OR 1",
+        "count(*)",
+        "GROUP BY 1",
+        "x'00'",
+        "--",
+        ";",
+    ];
+    fuzz("sql", &words, |input| {
+        let text = String::from_utf8_lossy(input);
+        let steps = AtomicU32::new(0);
+        let limit = move || steps.fetch_add(1, Ordering::Relaxed) > 200;
+        connection.progress_handler(1_000, Some(limit)).unwrap();
+        let read = || -> rusqlite::Result<usize> {
+            let mut query = connection.prepare(&text)?;
+            let mut rows = query.query([])?;
+            let mut count = 0;
+            while count < 10 && rows.next()?.is_some() {
+                count += 1;
+            }
+            Ok(count)
+        };
+        read().map_or_else(|error| error.to_string(), |count| format!("{count} rows"))
+    });
+}
+
+impl Bench {
+    /// The data folder.
+    fn intake_dir(&self) -> std::path::PathBuf {
+        self._dir.path().join("data")
+    }
+}
+
+#[test]
+fn promql_queries() {
+    let words = [
+        "sum by (a) ",
+        "rate(",
+        "[5m]",
+        "offset -1h",
+        "@ 0",
+        "{a=~\"b\"}",
+        "on (x) group_left",
+        "histogram_quantile(0.9, ",
+        "0x1F",
+        "NaN",
+        "Inf",
+        "-",
+        "^",
+        "unless",
+        "bool",
+        "((((((((",
+    ];
+    fuzz("promql", &words, |input| {
+        let text = String::from_utf8_lossy(input);
+        match promql::parse::parse(&text) {
+            Err(error) => error.to_string(),
+            Ok(_) => "parsed".to_owned(),
+        }
+    });
+}

@@ -183,12 +183,17 @@ pub const USERS_MAX: u64 = 1_000;
 pub const API_TOKENS_MAX: u64 = 100;
 /// Failed logins of one user before each further one must wait.
 pub const LOGIN_FAILURES_USER_FREE: u32 = 5;
-/// Failed logins from one address before each further one must wait.
+/// Failed logins from one address (of IPv6: one /64) before each further one must wait.
 pub const LOGIN_FAILURES_ADDRESS_FREE: u32 = 20;
 /// Seconds that a login must wait at the most.
 pub const LOGIN_WAIT_SECS_MAX: i64 = 60;
-/// Addresses and users whose failed logins are remembered.
+/// Addresses and users whose failed logins are remembered, and as many whose logins are.
 pub const LOGIN_THROTTLE_ENTRIES_MAX: usize = 8_192;
+/// Logins that were ended by signing out and have not expired yet. When there are as many, signing
+/// out ends every login of the user.
+pub const ENDED_LOGINS_MAX: usize = 65_536;
+/// Entries of the audit log; the oldest go, those of failed logins first.
+pub const AUDIT_ROWS_MAX: i64 = 100_000;
 /// Days that the audit log goes back.
 pub const AUDIT_DAYS_MAX: i64 = 400;
 /// Alerts that one notification lists; more of them become another notification.

@@ -49,8 +49,9 @@ pub fn run(config_file: &Path, user: &Path) -> Result<(), Fatal> {
         return Err(Fatal::new(Exit::Failed, message));
     };
     let new = ask(&name)?;
-    password::check_new("password", &new).map_err(failed)?;
-    let hash = password::Hasher::new().and_then(|hasher| hasher.hash(&new)).map_err(failed)?;
+    let known = &config.auth.default_password;
+    password::check_new("password", &new, &name, known).map_err(failed)?;
+    let hash = password::Hasher::new(1).and_then(|hasher| hasher.hash(&new)).map_err(failed)?;
     let now_ms = SystemClock.now_ms();
     let entry = AuditRow {
         id: new_id(),

@@ -100,7 +100,7 @@ impl Server {
         let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
         control.register(&registry)?;
-        let auth = Arc::new(Auth::open(&config.auth, &control, started_ms)?);
+        let auth = Arc::new(Auth::open(&config, &control, started_ms)?);
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
         let notifier = Notifier::start(control.clone(), Arc::clone(&clock), &config, &registry)?;

@@ -13,8 +13,8 @@ use crate::base::limits::{AUDIT_DAYS_MAX, TEXT_BYTES_MAX};
 use crate::base::logging;
 use crate::model::role::Role;
 use crate::server::api::answer::Answer;
-use crate::server::api::auth::TOKEN_PREFIX;
 use crate::server::api::auth::identity::Identity;
+use crate::server::api::auth::{TOKEN_PREFIX, is_local};
 use crate::server::api::cors;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Incoming};
@@ -174,7 +174,26 @@ fn admit(
     if matches!(route.access, Access::Public) {
         return Ok(None);
     }
-    authenticate(app, incoming.authorization.as_deref(), route.is_prometheus(), now_ms).map(Some)
+    let header = incoming.authorization.as_deref();
+    let identity = authenticate(app, header, route.is_prometheus(), now_ms)?;
+    if !route.with_default_password {
+        check_password_changed(&identity, &incoming.client)?;
+    }
+    Ok(Some(identity))
+}
+
+/// Whether a caller may do more than change the password: with the default one, which everybody
+/// can look up, only the machine itself may.
+///
+/// # Errors
+///
+/// 1014 otherwise.
+pub fn check_password_changed(identity: &Identity, client: &str) -> Result<(), ApiError> {
+    if identity.must_change && !is_local(client) {
+        let message = "change the default password first: POST /v1/auth/password";
+        return Err(ApiError::new(Code::ChangePassword, message));
+    }
+    Ok(())
 }
 
 /// The user that an `Authorization` stands for: a login or an API token as Bearer, and on
@@ -300,8 +319,9 @@ fn check_body(route: &Route, incoming: &Incoming) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// Writes a changing call into the audit log. A change that can't be recorded is not hidden: the
-/// caller gets the storage's error.
+/// Writes a changing call of somebody known, or a login whose password was compared, into the audit
+/// log; what a stranger sends besides is counted, not stored. A change that can't be recorded is
+/// not hidden: the caller gets the storage's error.
 fn record(
     call: &Call<'_>,
     route: &Route,
@@ -312,8 +332,13 @@ fn record(
         Ok(reply) => reply.status,
         // A throttled client has changed nothing, and may ask very often.
         Err(error) if error.code == Code::TooMany => return Ok(()),
-        Err(error) => error.code.http_status(),
+        Err(error) => error.http_status(),
     };
+    let compared = matches!(status, 200 | 401);
+    if call.identity.is_none() && !compared {
+        call.app.api_metrics.unrecorded.inc();
+        return Ok(());
+    }
     let username = match &call.identity {
         Some(identity) => identity.username.clone(),
         None => named_in(call.body),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, IntCounterVec, IntGauge, Registry};
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use crate::base::metrics::Group;
 
@@ -12,6 +12,9 @@ pub struct Metrics {
     seconds: Histogram,
     /// Calls that are being served.
     pub active: IntGauge,
+    /// Calls that change something and were refused before the caller was known: they are not in
+    /// the audit log.
+    pub unrecorded: IntCounter,
     /// Seconds since the start, set before it is shown.
     pub uptime: IntGauge,
 }
@@ -32,6 +35,10 @@ impl Metrics {
                 &[0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0],
             )?,
             active: group.gauge("oxmon_api_calls_active", "Calls that are being served.")?,
+            unrecorded: group.counter(
+                "oxmon_api_calls_unrecorded_total",
+                "Changing calls of unknown callers that were refused, which the audit log leaves out.",
+            )?,
             uptime: group.gauge("oxmon_uptime_seconds", "Seconds since the server started.")?,
         })
     }

@@ -180,6 +180,9 @@ fn error_codes(route: &Route) -> Vec<(u16, BTreeSet<u16>)> {
         vec![Code::BadRequest, Code::TooLarge, Code::Busy, Code::Internal, Code::Storage];
     if let Access::User(least) = route.access {
         codes.extend([Code::Unauthenticated, Code::TokenExpired]);
+        if !route.with_default_password {
+            codes.push(Code::ChangePassword);
+        }
         if least == Role::Admin || route.path.starts_with("/v1/auth/") {
             codes.push(Code::Forbidden);
         }

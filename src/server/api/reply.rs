@@ -35,6 +35,8 @@ pub enum Code {
     Busy = 1012,
     /// The endpoint of a test refused (HTTP 424: the fault is not this server's).
     Endpoint = 1013,
+    /// The default password must be changed first (HTTP 403).
+    ChangePassword = 1014,
     /// The domain is configured already.
     DomainExists = 1101,
     /// The domain is not a host name.
@@ -57,7 +59,7 @@ impl Code {
         match self {
             Self::BadRequest | Self::BadDomain | Self::BadPort | Self::EmptyBatch => 400,
             Self::Unauthenticated | Self::TokenExpired => 401,
-            Self::Forbidden => 403,
+            Self::Forbidden | Self::ChangePassword => 403,
             Self::NotFound | Self::NoCheckYet => 404,
             Self::MethodNotAllowed => 405,
             Self::Conflict | Self::DomainExists => 409,

@@ -126,6 +126,9 @@ pub struct Route {
     pub gives: Gives,
     /// Error codes that it may answer besides those that every route may.
     pub errors: &'static [Code],
+    /// Whether it is served while the caller has the default password and calls from another
+    /// machine.
+    pub with_default_password: bool,
     /// What serves it.
     pub handler: fn(&Call<'_>) -> Result<Reply, ApiError>,
 }
@@ -148,6 +151,7 @@ impl Route {
             status: 200,
             gives,
             errors: &[],
+            with_default_password: false,
             handler,
         }
     }

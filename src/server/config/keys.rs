@@ -40,7 +40,10 @@ pub const KEYS: &[Key] = &[
     ),
     number("auth.token_expire_secs", "seconds", (60, 365 * DAY), "How long a login is good for."),
     text("auth.default_username", "Name of the first user, made when there is none."),
-    text("auth.default_password", "Password of the first user. Change it after the first login."),
+    text(
+        "auth.default_password",
+        "Password of the first user. Until it is changed, other machines can only change it.",
+    ),
     number("pools.ingest_workers", "threads", (1, 64), "gRPC completion queues."),
     number(
         "pools.storage_queue",

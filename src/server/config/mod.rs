@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::configfile::{ConfigError, Source};
 use crate::base::keys::check_ranges;
+use crate::base::limits::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN};
 use crate::base::logging;
 
 pub mod keys;
@@ -298,6 +299,11 @@ impl ServerConfig {
                 source.error("time_zone", format!("`{zone}` is not a time zone of this system"))
             );
         }
+        let password = config.auth.default_password.len();
+        if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password) {
+            let message = format!("must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
+            return Err(source.error("auth.default_password", message));
+        }
         config.weigh_secret(source);
         let wrong = config.cors.allowed_origins.iter().find(|text| !is_origin(text));
         if let Some(text) = wrong {
@@ -402,6 +408,10 @@ mod tests {
         assert!(
             refuse("[tls]\ncert_file='/no/c.pem'\nkey_file='k'")
                 .starts_with("s.toml:2: tls.cert_file: cannot read")
+        );
+        assert!(
+            refuse("[auth]\ndefault_password = 'short'")
+                .starts_with("s.toml:2: auth.default_password: must have 8")
         );
         assert!(refuse("http_prt = 1").contains("did you mean `http_port`?"));
         assert!(refuse("time_zone = 'Mars/Base'").contains("not a time zone"));

@@ -2,6 +2,7 @@
 
 use rusqlite::{Connection, Row, ToSql, params};
 
+use crate::base::limits::AUDIT_ROWS_MAX;
 use crate::server::storage::{Listing, Page};
 
 /// One entry.
@@ -38,9 +39,18 @@ pub struct AuditFilter {
     pub to_ms: Option<i64>,
 }
 
-/// Adds an entry and drops those from before `oldest_ms`.
+/// Adds an entry. Those from before `oldest_ms` go, and of more than [`AUDIT_ROWS_MAX`] a
+/// hundredth: failed logins first, which a stranger can cause, then the oldest.
 pub fn insert(db: &Connection, entry: &AuditRow, oldest_ms: i64) -> rusqlite::Result<()> {
     db.execute("DELETE FROM audit_log WHERE at_ms < ?1", [oldest_ms])?;
+    let rows: i64 = db.query_row("SELECT count(*) FROM audit_log", [], |row| row.get(0))?;
+    if rows >= AUDIT_ROWS_MAX {
+        db.execute(
+            "DELETE FROM audit_log WHERE id IN (
+               SELECT id FROM audit_log ORDER BY (outcome = 401) DESC, at_ms, id LIMIT ?1)",
+            [rows - AUDIT_ROWS_MAX + AUDIT_ROWS_MAX / 100],
+        )?;
+    }
     db.execute(
         "INSERT INTO audit_log (id, at_ms, username, address, action, target, outcome, trace_id)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",

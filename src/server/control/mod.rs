@@ -26,10 +26,11 @@ pub mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 3] = [
+const STEPS: [&[&str]; 4] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
     &[certs::SCHEMA_3],
+    &[users::SCHEMA_ENDED_LOGINS],
 ];
 
 /// The file's name in `data_dir`.

@@ -55,6 +55,20 @@ pub fn list(db: &Connection, user_id: &str, page: Page) -> rusqlite::Result<List
     Ok(Listing { items: rows.collect::<Result<_, _>>()?, total })
 }
 
+/// Tokens of all users, newest first, each with its user's name.
+pub fn list_all(db: &Connection, page: Page) -> rusqlite::Result<Listing<(TokenRow, String)>> {
+    let total: i64 = db.query_row("SELECT count(*) FROM api_tokens", [], |row| row.get(0))?;
+    let sql = "SELECT t.id, t.user_id, t.name, t.read_only, t.expires_at, t.last_used_at,
+                 t.created_at, u.username
+               FROM api_tokens t JOIN users u ON u.id = t.user_id
+               ORDER BY t.id DESC LIMIT ?1 OFFSET ?2";
+    let mut query = db.prepare_cached(sql)?;
+    let rows = query.query_map(params![page.limit as i64, page.offset as i64], |row| {
+        Ok((token_of(row)?, row.get(7)?))
+    })?;
+    Ok(Listing { items: rows.collect::<Result<_, _>>()?, total: total.max(0) as u64 })
+}
+
 /// How many tokens a user has.
 pub fn count(db: &Connection, user_id: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT count(*) FROM api_tokens WHERE user_id = ?1";
@@ -89,4 +103,15 @@ pub fn touch(db: &Connection, id: &str, now_secs: i64) -> rusqlite::Result<()> {
 pub fn delete(db: &Connection, user_id: &str, id: &str) -> rusqlite::Result<bool> {
     let sql = "DELETE FROM api_tokens WHERE id = ?1 AND user_id = ?2";
     db.execute(sql, [id, user_id]).map(|rows| rows > 0)
+}
+
+/// Removes whoever's token; false when there is none with this id.
+pub fn delete_any(db: &Connection, id: &str) -> rusqlite::Result<bool> {
+    db.execute("DELETE FROM api_tokens WHERE id = ?1", [id]).map(|rows| rows > 0)
+}
+
+/// Removes every token of a user.
+pub fn delete_all(db: &Connection, user_id: &str) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM api_tokens WHERE user_id = ?1", [user_id])?;
+    Ok(())
 }

@@ -1,6 +1,8 @@
 //! Users, API tokens, settings such as the JWT secret, and the audit log. Times are Unix seconds
 //! where readers with `sqlite3` look at them (`created_at`), as in all tables of `cert.db`.
 
+use std::collections::HashMap;
+
 use rusqlite::types::{FromSql, FromSqlResult, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OptionalExtension as _, Row, ToSql, params};
 
@@ -44,6 +46,14 @@ CREATE TABLE audit_log (
   trace_id TEXT NOT NULL
 );
 CREATE INDEX audit_log_at ON audit_log (at_ms);
+";
+
+/// Logins that were ended by signing out, until they would have expired.
+pub const SCHEMA_ENDED_LOGINS: &str = "
+CREATE TABLE ended_logins (
+  id TEXT PRIMARY KEY,
+  expires_at INTEGER NOT NULL
+) WITHOUT ROWID;
 ";
 
 /// A user's row.
@@ -179,6 +189,39 @@ pub fn replace_hash(db: &Connection, id: &str, old: &str, new: &str) -> rusqlite
         params![id, old, new],
     )?;
     Ok(())
+}
+
+/// Ends every login of a user.
+pub fn end_logins(db: &Connection, id: &str) -> rusqlite::Result<()> {
+    db.execute("UPDATE users SET token_epoch = token_epoch + 1 WHERE id = ?1", [id])?;
+    Ok(())
+}
+
+/// Ends the login with this id, and forgets those that have expired.
+pub fn end_login(
+    db: &Connection,
+    id: &str,
+    expires_at: i64,
+    now_secs: i64,
+) -> rusqlite::Result<()> {
+    db.execute("DELETE FROM ended_logins WHERE expires_at <= ?1", [now_secs])?;
+    let sql = "INSERT OR IGNORE INTO ended_logins (id, expires_at) VALUES (?1, ?2)";
+    db.execute(sql, params![id, expires_at])?;
+    Ok(())
+}
+
+/// Ids of logins that were ended, with when they expire, Unix seconds.
+pub fn ended_logins(db: &Connection, now_secs: i64) -> rusqlite::Result<HashMap<String, i64>> {
+    let mut query = db.prepare("SELECT id, expires_at FROM ended_logins WHERE expires_at > ?1")?;
+    let rows = query.query_map([now_secs], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    rows.collect()
+}
+
+/// Names of all users.
+pub fn names(db: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut query = db.prepare_cached("SELECT username FROM users")?;
+    let rows = query.query_map([], |row| row.get(0))?;
+    rows.collect()
 }
 
 /// Gives a user another role; a user that does not exist stays so.

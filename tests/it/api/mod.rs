@@ -14,6 +14,8 @@ mod examples;
 mod hostile;
 // HTTP/1.1: keep-alive, chunked bodies, pipelining.
 mod http;
+// Logins: the default password, signing out, tokens of others, guesses, names, the audit's bounds.
+mod logins;
 // Points, summaries, names of metrics.
 mod metrics;
 // Range queries for charts.

@@ -56,6 +56,14 @@ impl Server {
         server
     }
 
+    /// Starts a server that listens on these addresses, the first of which is loopback.
+    pub fn start_on(addresses: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let mut server = Self::launch_on(dir, "", &[], addresses);
+        server.wait_ready();
+        server
+    }
+
     /// Starts a server by a program that becomes it: these words stand before it.
     pub fn start_under(words: &[String], extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -79,8 +87,12 @@ impl Server {
     }
 
     fn launch(dir: TempDir, extra: &str, under: &[String]) -> Self {
+        Self::launch_on(dir, extra, under, &["127.0.0.1"])
+    }
+
+    fn launch_on(dir: TempDir, extra: &str, under: &[String], bind: &[&str]) -> Self {
         let (grpc_port, http_port) = (free_port(), free_port());
-        write_config(dir.path(), extra, grpc_port, http_port);
+        write_config(dir.path(), extra, (grpc_port, http_port), bind);
         let child = spawn(dir.path(), under);
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -238,7 +250,7 @@ impl Drop for Server {
 }
 
 /// Writes `server.toml`: the top-level keys of `extra`, the test's own, then the tables of `extra`.
-fn write_config(dir: &Path, extra: &str, grpc_port: u16, http_port: u16) {
+fn write_config(dir: &Path, extra: &str, (grpc_port, http_port): (u16, u16), bind: &[&str]) {
     let (head, tables) = if extra.starts_with('[') {
         ("", extra)
     } else {
@@ -247,7 +259,7 @@ fn write_config(dir: &Path, extra: &str, grpc_port: u16, http_port: u16) {
     let data = dir.join("data").display().to_string();
     let config = format!(
         "{head}\ndata_dir = {data:?}\ngrpc_port = {grpc_port}\nhttp_port = {http_port}\n\
-         bind = [\"127.0.0.1\"]\n{tables}\n"
+         bind = {bind:?}\n{tables}\n"
     );
     std::fs::write(dir.join("server.toml"), config).expect("the configuration is written");
 }

@@ -14,4 +14,17 @@ pub struct Identity {
     /// Whether an API token was shown instead of a login: it makes no tokens and changes no
     /// password.
     pub by_token: bool,
+    /// Whether the password is still the one of the configuration.
+    pub must_change: bool,
+    /// The login; `None` where an API token was shown.
+    pub session: Option<Session>,
+}
+
+/// A login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// Its id; empty in logins of earlier releases, which had none.
+    pub id: String,
+    /// When it expires, Unix seconds.
+    pub expires_at: i64,
 }

@@ -1,4 +1,9 @@
 //! Who calls: logins, API tokens, and the first user.
+//!
+//! While a user has the password of the configuration, which everybody can look up, calls from
+//! other machines can change that password and nothing else.
+
+use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
 
@@ -7,15 +12,17 @@ use crate::base::exit::{Exit, Fatal};
 use crate::base::ids::{new_id, random_hex};
 use crate::base::limits::PASSWORD_BYTES_MAX;
 use crate::model::role::Role;
-use crate::server::api::auth::identity::Identity;
+use crate::server::api::auth::identity::{Identity, Session};
 use crate::server::api::reply::{ApiError, Code};
-use crate::server::config;
+use crate::server::config::{self, ServerConfig};
 use crate::server::control::users::{self, UserRow};
 use crate::server::control::{Control, tokens};
 
 pub mod identity;
 pub mod jwt;
+pub mod names;
 pub mod password;
+pub mod sessions;
 pub mod throttle;
 
 /// What an API token's text starts with, so that people and secret scanners know it.
@@ -29,7 +36,10 @@ pub struct Auth {
     keys: jwt::Keys,
     hasher: password::Hasher,
     throttle: throttle::Throttle,
+    ended: sessions::Ended,
     expire_secs: i64,
+    /// The password of the configuration, which no user may choose.
+    default_password: String,
 }
 
 /// A login that worked.
@@ -49,11 +59,12 @@ impl Auth {
     /// # Errors
     ///
     /// When `cert.db` can't be read or written.
-    pub fn open(config: &config::Auth, control: &Control, now_ms: i64) -> Result<Self, Fatal> {
+    pub fn open(config: &ServerConfig, control: &Control, now_ms: i64) -> Result<Self, Fatal> {
         let fatal = |error: ApiError| {
             Fatal::new(Exit::DataDir, format!("cannot prepare logins in cert.db: {error}"))
         };
-        let hasher = password::Hasher::new().map_err(fatal)?;
+        let hasher = password::Hasher::new(config.pools.http_workers).map_err(fatal)?;
+        let config = &config.auth;
         let secret = match &config.jwt_secret {
             Some(secret) => secret.clone().into_bytes(),
             None => stored_secret(control).map_err(fatal)?,
@@ -64,6 +75,8 @@ impl Auth {
             keys: jwt::Keys::new(&secret),
             hasher,
             throttle: throttle::Throttle::default(),
+            ended: sessions::Ended::open(control, now_ms / 1_000).map_err(fatal)?,
+            default_password: config.default_password.clone(),
             expire_secs: i64::try_from(config.token_expire_secs).unwrap_or(i64::MAX),
         })
     }
@@ -93,6 +106,7 @@ impl Auth {
             epoch: user.token_epoch,
             iat,
             exp: iat.saturating_add(self.expire_secs),
+            jti: new_id(),
         };
         let failed = || ApiError::new(Code::Internal, "the login can't be signed");
         let token = self.keys.sign(&claims).ok_or_else(failed)?;
@@ -119,12 +133,12 @@ impl Auth {
     pub fn change_password(
         &self,
         who: &Identity,
-        current: &str,
-        new: &str,
+        (current, new): (&str, &str),
+        end_tokens: bool,
         client: &str,
         now_ms: i64,
     ) -> Result<(), ApiError> {
-        password::check_new("new_password", new)?;
+        password::check_new("new_password", new, &who.username, &self.default_password)?;
         let row = self.checked(&who.username, current, client, now_ms, || {
             self.control.read(|db| users::by_id(db, &who.user_id))
         })?;
@@ -135,17 +149,37 @@ impl Auth {
         }
         let hash = self.hasher.hash(new)?;
         self.control.write(move |tx| -> Result<(), ApiError> {
+            if end_tokens {
+                tokens::delete_all(tx, &user.id)?;
+            }
             Ok(users::set_password(tx, &user.id, &hash, now_ms / 1_000)?)
         })
     }
 
-    /// The hash of a new password.
+    /// Ends the caller's login.
+    ///
+    /// # Errors
+    ///
+    /// 1007 for an API token, which is not a login.
+    pub fn sign_out(&self, who: &Identity, now_ms: i64) -> Result<(), ApiError> {
+        let message = "an API token has no login to end; revoke it instead";
+        let none = || ApiError::new(Code::Forbidden, message);
+        let session = who.session.as_ref().ok_or_else(none)?;
+        self.ended.end(&who.user_id, session, now_ms / 1_000)
+    }
+
+    /// The hash of a new password of `username`.
     ///
     /// # Errors
     ///
     /// 1001 when it can't be one, 1006 when too many are being checked.
-    pub fn hash_new(&self, field: &str, password: &str) -> Result<String, ApiError> {
-        password::check_new(field, password)?;
+    pub fn hash_new(
+        &self,
+        field: &str,
+        password: &str,
+        username: &str,
+    ) -> Result<String, ApiError> {
+        password::check_new(field, password, username, &self.default_password)?;
         self.hasher.hash(password)
     }
 
@@ -162,12 +196,16 @@ impl Auth {
             jwt::Refusal::Expired => ApiError::new(Code::TokenExpired, "the session has expired"),
             jwt::Refusal::Wrong => refused(),
         })?;
+        if self.ended.contains(&claims.jti) {
+            return Err(ApiError::new(Code::Unauthenticated, "signed out; log in again"));
+        }
         let user = self.control.read(|db| users::by_id(db, &claims.sub))?.ok_or_else(refused)?;
         if user.token_epoch != claims.epoch {
-            let message = "the password was changed after this login; log in again";
+            let message = "session ended by a new password or a sign-out; log in again";
             return Err(ApiError::new(Code::Unauthenticated, message));
         }
-        Ok(identity(user, false, false))
+        let session = Session { id: claims.jti, expires_at: claims.exp };
+        Ok(identity(user, false, Some(session)))
     }
 
     fn identify_token(&self, text: &str, now_ms: i64) -> Result<Identity, ApiError> {
@@ -188,7 +226,7 @@ impl Auth {
                 Ok(tokens::touch(tx, &id, now_ms / 1_000)?)
             })?;
         }
-        Ok(identity(user, token.read_only, true))
+        Ok(identity(user, token.read_only, None))
     }
 
     /// The row that `find` gives when `password` is that user's; counts and slows down failures.
@@ -202,20 +240,18 @@ impl Auth {
     ) -> Result<Option<UserRow>, ApiError> {
         // The table keeps a name as it was given, so a name beyond any user's length is cut.
         let name: String = username.chars().take(64).collect();
-        if let Some(secs) = self.throttle.wait_secs(client, &name, now_ms) {
-            let message = format!("too many failed logins; wait {secs} s");
-            let mut error = ApiError::new(Code::TooMany, message);
-            error.retry_after_secs = Some(secs);
-            return Err(error);
-        }
+        let guess = self.throttle.guess(client, &name, now_ms).map_err(|secs| ApiError {
+            retry_after_secs: Some(secs),
+            ..ApiError::new(Code::TooMany, format!("too many failed logins; retry in {secs} s"))
+        })?;
         let row = find()?;
         let hash = row.as_ref().map(|row| row.password_hash.as_str());
         let fits = password.len() <= PASSWORD_BYTES_MAX && self.hasher.verify(password, hash)?;
         if fits {
-            self.throttle.succeeded(&name);
+            guess.succeeded(now_ms);
             return Ok(row);
         }
-        self.throttle.failed(client, &name, now_ms);
+        guess.failed(now_ms);
         log::warn!("failed login of `{}` from {client}", name.escape_debug());
         Ok(None)
     }
@@ -235,9 +271,20 @@ fn refused() -> ApiError {
     ApiError::new(Code::Unauthenticated, "the token is not valid here; log in again")
 }
 
-fn identity(user: UserRow, read_only: bool, by_token: bool) -> Identity {
-    let role = if read_only { Role::Viewer } else { user.role };
-    Identity { user_id: user.id, username: user.username, role, by_token }
+fn identity(user: UserRow, read_only: bool, session: Option<Session>) -> Identity {
+    Identity {
+        user_id: user.id,
+        username: user.username,
+        role: if read_only { Role::Viewer } else { user.role },
+        by_token: session.is_none(),
+        must_change: user.must_change,
+        session,
+    }
+}
+
+/// Whether a client's address is the machine itself.
+pub fn is_local(client: &str) -> bool {
+    client.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 
 fn stored_secret(control: &Control) -> Result<Vec<u8>, ApiError> {
@@ -281,7 +328,7 @@ fn first_user(
 
 fn warn_default(username: &str) {
     log::warn!(
-        "the user `{username}` has the password of the configuration: change it now with \
-         POST /v1/auth/password"
+        "user `{username}` has the default password; until it is changed, other machines can only \
+         change it: POST /v1/auth/password, or set auth.default_password before the first start"
     );
 }

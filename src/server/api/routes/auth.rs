@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 use crate::base::ids::new_id;
 use crate::base::limits::API_TOKENS_MAX;
 use crate::model::role::Role;
-use crate::server::api::auth::{new_token, token_hash};
+use crate::server::api::auth::{is_local, new_token, token_hash};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
-use crate::server::api::router::{Access, Gives, Method, Route, VIEWER};
+use crate::server::api::router::{ADMIN, Access, Gives, Method, Route, VIEWER};
 use crate::server::api::routes::{by_login, check_text};
 use crate::server::api::schema::{Shape, Time, parse_time};
 use crate::server::control::tokens::{self, TokenRow};
@@ -28,11 +28,23 @@ pub const ROUTES: &[Route] = &[
         access: VIEWER,
         body: Some(Shape::of::<PasswordBody>()),
         errors: &[Code::TooMany],
+        with_default_password: true,
         ..Route::get(
             "/v1/auth/password",
-            "Change your own password. It ends your sessions.",
+            "Change your own password. It ends every login of yours, and your API tokens where that \
+             is asked for.",
             Gives::Nothing,
             change_password,
+        )
+    },
+    Route {
+        method: Method::Post,
+        with_default_password: true,
+        ..Route::get(
+            "/v1/auth/logout",
+            "Sign out: the login ends at the server.",
+            Gives::Nothing,
+            sign_out,
         )
     },
     Route::get(
@@ -63,6 +75,26 @@ pub const ROUTES: &[Route] = &[
             revoke_token,
         )
     },
+    Route {
+        access: ADMIN,
+        ..Route::get(
+            "/v1/tokens",
+            "API tokens of all users, newest first.",
+            Gives::List(Shape::of::<UserToken>()),
+            list_all_tokens,
+        )
+    },
+    Route {
+        method: Method::Delete,
+        access: ADMIN,
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/tokens/{id}",
+            "Revoke an API token, whoever made it.",
+            Gives::Nothing,
+            revoke_any_token,
+        )
+    },
 ];
 
 #[derive(Deserialize, ToSchema)]
@@ -86,6 +118,9 @@ struct LoggedIn {
     role: Role,
     /// Whether the password is still the one of the configuration, and must be changed.
     must_change: bool,
+    /// Whether nothing else is served until it is changed, because the login comes from another
+    /// machine: everything else is 403/1014.
+    only_change: bool,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -94,9 +129,12 @@ struct PasswordBody {
     /// The password as it is.
     #[schema(format = Password)]
     current_password: String,
-    /// The password as it shall be.
+    /// The new password.
     #[schema(format = Password, min_length = 8, max_length = 256)]
     new_password: String,
+    /// Whether your API tokens end too. Default: false.
+    #[serde(default)]
+    end_tokens: bool,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -113,6 +151,15 @@ struct Token {
     last_used_at: Option<Time>,
     /// When it was made.
     created_at: Time,
+}
+
+/// Somebody's API token.
+#[derive(Serialize, ToSchema)]
+struct UserToken {
+    #[serde(flatten)]
+    token: Token,
+    /// Whose it is.
+    username: String,
 }
 
 #[derive(Deserialize, ToSchema)]
@@ -159,14 +206,21 @@ fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
         expires_in: login.expires_in,
         role: login.user.role,
         must_change: login.user.must_change,
+        only_change: login.user.must_change && !is_local(&call.client),
     }))
+}
+
+fn sign_out(call: &Call<'_>) -> Result<Reply, ApiError> {
+    call.app.auth.sign_out(call.who()?, call.now_ms)?;
+    Ok(Reply::done())
 }
 
 fn change_password(call: &Call<'_>) -> Result<Reply, ApiError> {
     let who = by_login(call)?;
     let body: PasswordBody = call.json()?;
-    let (current, new) = (&body.current_password, &body.new_password);
-    call.app.auth.change_password(who, current, new, &call.client, call.now_ms)?;
+    let passwords = (body.current_password.as_str(), body.new_password.as_str());
+    let (client, now_ms) = (&call.client, call.now_ms);
+    call.app.auth.change_password(who, passwords, body.end_tokens, client, now_ms)?;
     Ok(Reply::done())
 }
 
@@ -194,7 +248,7 @@ fn make_token(call: &Call<'_>) -> Result<Reply, ApiError> {
     let expires_at = body.expires_at.as_deref().map(|text| parse_time("expires_at", text));
     let expires_at = expires_at.transpose()?.map(|ms| ms / 1_000);
     if expires_at.is_some_and(|end| end <= call.now_ms / 1_000) {
-        return Err(ApiError::bad("`expires_at` has passed already"));
+        return Err(ApiError::bad("`expires_at` is in the past"));
     }
     let row = TokenRow {
         id: new_id(),
@@ -229,6 +283,22 @@ fn revoke_token(call: &Call<'_>) -> Result<Reply, ApiError> {
     let (user_id, id) = (who.user_id.clone(), call.param("id").to_owned());
     call.app.control.write(move |tx| -> Result<(), ApiError> {
         let gone = tokens::delete(tx, &user_id, &id)?;
+        if gone { Ok(()) } else { Err(ApiError::not_found("API token", &id)) }
+    })?;
+    Ok(Reply::done())
+}
+
+fn list_all_tokens(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let page = call.page()?;
+    let rows = call.app.control.read(|db| tokens::list_all(db, page))?;
+    Ok(Reply::list(&rows.map(|(row, username)| UserToken { token: shown(row), username })))
+}
+
+fn revoke_any_token(call: &Call<'_>) -> Result<Reply, ApiError> {
+    by_login(call)?;
+    let id = call.param("id").to_owned();
+    call.app.control.write(move |tx| -> Result<(), ApiError> {
+        let gone = tokens::delete_any(tx, &id)?;
         if gone { Ok(()) } else { Err(ApiError::not_found("API token", &id)) }
     })?;
     Ok(Reply::done())

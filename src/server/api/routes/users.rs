@@ -5,13 +5,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::base::ids::new_id;
-use crate::base::limits::{USERNAME_BYTES_MAX, USERS_MAX};
+use crate::base::limits::USERS_MAX;
 use crate::model::role::Role;
+use crate::server::api::auth::names::{check_name, skeleton};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::by_login;
 use crate::server::api::schema::{Shape, Time};
+use crate::server::control::tokens;
 use crate::server::control::users::{self, UserRow};
 
 /// The endpoints.
@@ -67,7 +69,8 @@ pub const ROUTES: &[Route] = &[
         errors: &[Code::TooMany],
         ..Route::get(
             "/v1/users/{id}/password",
-            "Set a user's password, and end every login of that user.",
+            "Set a user's password. It ends every login of that user, and the user's API tokens \
+             where that is asked for.",
             Gives::Nothing,
             set_password,
         )
@@ -126,9 +129,12 @@ struct RoleBody {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ResetBody {
-    /// The password as it shall be.
+    /// The new password.
     #[schema(format = Password, min_length = 8, max_length = 256)]
     new_password: String,
+    /// Whether the user's API tokens end too. Default: false.
+    #[serde(default)]
+    end_tokens: bool,
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -150,7 +156,7 @@ fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
     let now_secs = call.now_ms / 1_000;
     let row = UserRow {
         id: new_id(),
-        password_hash: call.app.auth.hash_new("password", &body.password)?,
+        password_hash: call.app.auth.hash_new("password", &body.password, &body.username)?,
         username: body.username,
         role: body.role.unwrap_or(Role::Viewer),
         token_epoch: 0,
@@ -160,8 +166,10 @@ fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
     };
     let kept = row.clone();
     call.app.control.write(move |tx| -> Result<(), ApiError> {
-        if users::find(tx, &kept.username)?.is_some() {
-            let message = format!("there is a user `{}` already", kept.username);
+        let wanted = skeleton(&kept.username);
+        if let Some(known) = users::names(tx)?.into_iter().find(|it| skeleton(it) == wanted) {
+            let message =
+                format!("there is a user `{known}` already, which is the same or looks so");
             return Err(ApiError::new(Code::Conflict, message));
         }
         if users::users(tx)? >= USERS_MAX {
@@ -171,20 +179,6 @@ fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
         Ok(users::insert(tx, &kept)?)
     })?;
     Ok(Reply::created(&User::from(row)))
-}
-
-/// A name that people can read back: no blanks around it, nothing that can't be seen.
-fn check_name(name: &str) -> Result<(), ApiError> {
-    let fits = (1..=USERNAME_BYTES_MAX).contains(&name.len())
-        && name.trim() == name
-        && !name.chars().any(char::is_control);
-    if fits {
-        return Ok(());
-    }
-    Err(ApiError::bad(format!(
-        "`username` must have 1 to {USERNAME_BYTES_MAX} bytes, no blanks around it and no control \
-         characters"
-    )))
 }
 
 fn set_role(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -212,9 +206,16 @@ fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn set_password(call: &Call<'_>) -> Result<Reply, ApiError> {
     by_login(call)?;
     let body: ResetBody = call.json()?;
-    let hash = call.app.auth.hash_new("new_password", &body.new_password)?;
+    let row = call.app.control.read(|db| users::find(db, call.param("id")))?;
+    let name = row.map(|row| row.username).unwrap_or_default();
+    let hash = call.app.auth.hash_new("new_password", &body.new_password, &name)?;
     let now_secs = call.now_ms / 1_000;
-    change(call, move |tx, row| Ok(users::set_password(tx, &row.id, &hash, now_secs)?))?;
+    change(call, move |tx, row| {
+        if body.end_tokens {
+            tokens::delete_all(tx, &row.id)?;
+        }
+        Ok(users::set_password(tx, &row.id, &hash, now_secs)?)
+    })?;
     Ok(Reply::done())
 }
 

@@ -8,7 +8,7 @@ use flate2::read::MultiGzDecoder;
 use crate::base::limits::RECEIVE_BYTES_MAX;
 use crate::model::role::Role;
 use crate::server::api::auth::TOKEN_PREFIX;
-use crate::server::api::dispatch::{authenticate, basic};
+use crate::server::api::dispatch::{authenticate, basic, check_password_changed};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::receive::influx::unit_ns;
@@ -169,6 +169,7 @@ pub fn writer(call: &Call<'_>) -> Result<Writer, ApiError> {
         return Err(ApiError::new(Code::Unauthenticated, message));
     }
     let identity = authenticate(call.app, call.authorization, true, call.now_ms)?;
+    check_password_changed(&identity, &call.client)?;
     if identity.role < Role::Admin {
         let message = "this token only reads; use one that may write, or an agent's own";
         return Err(ApiError::new(Code::Forbidden, message));

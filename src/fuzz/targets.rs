@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use protobuf::Message as _;
 use serde_json::Value;
 
 use super::fuzz;
@@ -18,6 +17,7 @@ use crate::server::gate::http::body::Body;
 use crate::server::gate::http::parse::{Scanner, parse};
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::decode::Report;
+use crate::server::ingest::decode_packed::Packed;
 use crate::server::ingest::intake::{Caller, Intake};
 use crate::server::ingest::outcome::Decision;
 use crate::server::ingest::packed::Stream;
@@ -26,7 +26,6 @@ use crate::server::notify::template;
 use crate::server::promql;
 use crate::server::storage::engine::Engine;
 use crate::server::storage::{Store, sql};
-use crate::wire::pb::metrics::PackedBatch;
 
 const NOW_MS: i64 = 1_770_625_800_000;
 
@@ -131,15 +130,15 @@ fn reports() {
 fn packed_batches() {
     let mut benches = Benches(None, AtomicU32::new(0));
     fuzz("packed", &["cpu.usage", "mount", "/"], |input| {
-        let message = match PackedBatch::parse_from_bytes(input) {
-            Err(error) => return error.to_string(),
-            Ok(message) => message,
-        };
         let bench = benches.next();
         let (mut stream, caller) = (Stream::default(), Caller::new("", ""));
         let mut words = String::new();
         // The second time, the series are defined already.
-        for message in [message.clone(), message] {
+        for _ in 0..2 {
+            let message = match Packed::parse(input) {
+                Err(error) => return error.to_string(),
+                Ok(message) => message,
+            };
             match stream.take(&bench.intake, &caller, message) {
                 Ok(decision) => words += word(&decision),
                 Err(outcome) => return format!("{words} {outcome:?}"),

@@ -91,7 +91,8 @@ fn furnish(server: &mut Server) {
     );
     server.post(
         "/v1/notifications/channels/config",
-        json!({"name": "c", "channel_type": "webhook", "enabled": false, "config_json": "{}"}),
+        json!({"name": "c", "channel_type": "webhook", "enabled": false,
+               "config_json": "{}", "recipients": ["http://127.0.0.1:1/"]}),
     );
     server.post(
         "/v1/notifications/silence-windows",

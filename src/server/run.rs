@@ -145,14 +145,7 @@ impl Server {
             api_metrics,
             started_ms,
         });
-        let intake = Intake::new(
-            &app.config,
-            Arc::clone(&app.whitelist),
-            Arc::clone(&app.store),
-            Arc::clone(&app.clock),
-            &app.registry,
-        );
-        let intake = Arc::new(intake?);
+        let intake = Arc::new(intake_of(&app)?);
         let http = HttpServer::start(Arc::clone(&app))?;
         let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), tls, &app.registry)?;
         let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
@@ -224,4 +217,14 @@ fn warn(config: &ServerConfig) {
 
 fn set_log_level(config: &ServerConfig) {
     logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
+}
+
+fn intake_of(app: &App) -> Result<Intake, prometheus::Error> {
+    Intake::new(
+        &app.config,
+        Arc::clone(&app.whitelist),
+        Arc::clone(&app.store),
+        Arc::clone(&app.clock),
+        &app.registry,
+    )
 }

@@ -1,5 +1,6 @@
-//! Samples from others than oxmon's agents: remote write, OTLP, line protocol. Each protocol is taken apart into series
-//! with samples; they go the one way into the store, and the answer waits for the commit.
+//! Samples from others than oxmon's agents: remote write, OTLP, line protocol. Each protocol is
+//! taken apart into series with samples; they go the one way into the store, and the answer waits
+//! for the commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
@@ -63,7 +64,7 @@ pub(crate) struct Written {
     pub(crate) stale: u64,
     /// Native histograms, which the store has no room for.
     pub(crate) histograms: u64,
-    /// Points of kinds that have no place among series of numbers, such as sums since the last report.
+    /// Points of kinds that no series of numbers has room for, such as sums since the last report.
     pub(crate) unsupported: u64,
     /// Lines that are none.
     pub(crate) malformed: u64,

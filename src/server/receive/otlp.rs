@@ -1,6 +1,6 @@
-//! OpenTelemetry's metrics over HTTP (OTLP 1.x), protobuf and JSON: gauges, cumulative sums, classic
-//! histograms, summaries. A resource's `service.name` and `service.instance.id` become `job` and
-//! `instance`, as in Prometheus; its `host.name` is the agent.
+//! OpenTelemetry's metrics over HTTP (OTLP 1.x), protobuf and JSON: gauges, cumulative sums,
+//! classic histograms, summaries. A resource's `service.name` and `service.instance.id` become
+//! `job` and `instance`, as in Prometheus; its `host.name` is the agent.
 
 use serde::Deserialize;
 

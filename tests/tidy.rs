@@ -9,6 +9,8 @@ use std::process::Command;
 
 #[path = "tidy/docs.rs"]
 mod docs;
+#[path = "tidy/layers.rs"]
+mod layers;
 #[path = "tidy/words.rs"]
 mod words;
 

@@ -8,6 +8,7 @@ pub mod cert;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub(crate) mod exposition;
 pub mod gate;
 pub(crate) mod import;
 pub mod ingest;

@@ -4,7 +4,6 @@ pub mod answer;
 pub mod auth;
 pub mod cors;
 pub mod dispatch;
-pub mod exposition;
 pub mod metrics;
 pub mod openapi;
 pub mod prom_error;

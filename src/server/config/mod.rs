@@ -10,6 +10,8 @@ use crate::base::limits::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN};
 use crate::base::logging;
 
 pub mod keys;
+/// The control database in `data_dir`. Named here because storage backs it up without opening it.
+pub const CONTROL_FILE: &str = "cert.db";
 
 /// The whole of `server.toml`. What each key means stands in [`keys::KEYS`].
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -136,7 +136,7 @@ pub struct StateRow {
     pub event_id: Option<String>,
     /// When somebody was last notified of it.
     pub last_notified_ms: Option<i64>,
-    /// Whether somebody has said that they know.
+    /// Whether it was acknowledged.
     pub acknowledged: bool,
     /// The event that fired, as JSON.
     pub detail: Option<String>,

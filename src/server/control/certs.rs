@@ -8,8 +8,8 @@ use crate::server::storage::{Listing, Page};
 pub mod checks;
 
 /// `cert_domains` keeps its columns (docs/compatibility.md), so that SQL by hand goes on working: a
-/// row put in by hand is checked like any other. `state` says how the last check went: `new` (none
-/// yet of the domain as it is now), `seen` (a certificate was served) or `unseen` (none was).
+/// row put in by hand is checked like any other. `state` is the result of the last check: `new`
+/// (none yet of the domain as it is now), `seen` (a certificate was served) or `unseen` (none was).
 pub const SCHEMA: &str = "
 CREATE TABLE cert_domains (
   id TEXT PRIMARY KEY,

@@ -1,4 +1,4 @@
-//! What `cert.db` tells of itself.
+//! Metrics of `cert.db`.
 
 use prometheus::{Histogram, IntGauge, Registry};
 

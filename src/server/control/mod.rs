@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use crate::rt::pool::Pool;
+use crate::server::config;
 use crate::server::control::metrics::Metrics;
 use crate::server::storage::StorageError;
 
@@ -34,7 +35,7 @@ const STEPS: [&[&str]; 4] = [
 ];
 
 /// The file's name in `data_dir`.
-pub const FILE: &str = "cert.db";
+pub const FILE: &str = config::CONTROL_FILE;
 
 /// Writes that wait. A caller waits for room: writes come from people and from rules, and each
 /// takes about a millisecond.

@@ -1,4 +1,4 @@
-//! API tokens, which stand for a user without a login. Of each only the SHA-256 is kept.
+//! API tokens, which act for a user without a session. Of each only the SHA-256 is kept.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params};
 
@@ -9,7 +9,7 @@ use crate::server::storage::{Listing, Page};
 pub struct TokenRow {
     /// The id.
     pub id: String,
-    /// Whom it stands for.
+    /// The user that it acts for.
     pub user_id: String,
     /// What it is called.
     pub name: String,

@@ -36,7 +36,7 @@ pub struct WhitelistRow {
     pub id: String,
     /// The agent.
     pub agent_id: String,
-    /// What a person said of it.
+    /// A description for people.
     pub description: Option<String>,
     /// When it was added.
     pub created_ms: i64,

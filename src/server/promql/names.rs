@@ -8,7 +8,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use crate::server::api::exposition::{factor, family_name, label_name};
+use crate::server::exposition::{factor, family_name, label_name};
 use crate::server::promql::labels::{LabelSet, NAME};
 use crate::server::promql::matcher::{Matcher, is_plain};
 use crate::server::storage::Series;

@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use crate::server::storage::error::StorageError;
 
-/// What became of a batch, sent after the transaction that holds it.
+/// What became of a batch, known after the commit.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stored {
     /// Points that are new.
@@ -58,8 +58,8 @@ impl Drop for Permit {
     }
 }
 
-/// Who gets the result when sample sets are stored. A batch of several days is acknowledged once,
-/// when all of them are. One that is dropped without a result means that the server stops.
+/// One day's part of an acknowledgement, which is called once all parts are finished. A part that
+/// is dropped unfinished fails with `Stopping`.
 pub struct PartialAck(Option<Arc<Parts>>);
 
 struct Parts {
@@ -74,14 +74,14 @@ struct State {
 }
 
 impl PartialAck {
-    /// As many as there are parts; `stored` counts what is decided already.
+    /// As many parts as asked for; `stored` counts what is decided already.
     pub fn split(ack: Ack, permit: Permit, parts: usize, stored: Stored) -> Vec<Self> {
         let state = State { left: parts, outcome: Ok(stored), ack: Some(ack) };
         let whole = Arc::new(Parts { state: Mutex::new(state), _permit: permit });
         (0..parts).map(|_| Self(Some(Arc::clone(&whole)))).collect()
     }
 
-    /// Records what became of this part. The caller gets the result with the last one.
+    /// Notes what became of this part. The last one calls the acknowledgement.
     pub fn finish(mut self, outcome: Result<Stored, StorageError>) {
         if let Some(parts) = self.0.take() {
             finish_part(parts, outcome);
@@ -116,7 +116,7 @@ fn finish_part(parts: Arc<Parts>, outcome: Result<Stored, StorageError>) {
         let outcome = std::mem::replace(&mut state.outcome, Ok(Stored::default()));
         state.ack.take().map(|ack| (ack, outcome))
     };
-    // The place in the queue is free before the caller hears, so that it may retry.
+    // The place in the queue is free before the caller is called, so that it can submit again.
     drop(parts);
     if let Some((ack, outcome)) = last {
         ack(outcome);

@@ -25,7 +25,7 @@ use crate::server::storage::keep::retention;
 use crate::server::storage::keep::retention::What;
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::read::{index, points, range, select};
-use crate::server::storage::series::Interner;
+use crate::server::storage::series::SeriesCatalog;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
@@ -65,7 +65,7 @@ impl Engine {
             storage: config.storage.clone(),
             queue: config.pools.storage_queue,
             clock,
-            interner: Interner::new(config.retention_days),
+            catalog: SeriesCatalog::new(config.retention_days),
             days: RwLock::new(BTreeMap::new()),
             observer: OnceLock::new(),
             metrics,
@@ -142,7 +142,7 @@ impl Engine {
 
 impl Store for Engine {
     fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
-        self.shared.interner.resolve(key)
+        self.shared.catalog.resolve(key)
     }
 
     fn submit(&self, samples: Vec<AgentSamples>, ack: Ack) -> Result<(), Refused> {
@@ -199,7 +199,7 @@ impl Store for Engine {
     }
 
     fn names(&self, from_ms: i64, to_ms: i64, page: Page) -> Result<Listing<String>, StorageError> {
-        let numbers = self.shared.interner.metric_numbers();
+        let numbers = self.shared.catalog.metric_numbers();
         let found = self.read(|days| index::metrics(days, numbers, (from_ms, to_ms)))?;
         Ok(index::page(found, page))
     }
@@ -238,7 +238,7 @@ impl Store for Engine {
     }
 
     fn metrics(&self) -> Vec<(Arc<str>, u32)> {
-        select::metrics(&self.shared.days(), self.shared.interner.metric_numbers())
+        select::metrics(&self.shared.days(), self.shared.catalog.metric_numbers())
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {
@@ -288,7 +288,7 @@ impl Store for Engine {
             let cells = day.agents();
             let agents = cells.iter().map(|cell| cell.lock());
             series += agents.filter(|a| has_head(a)).map(|a| a.entries.len()).sum::<usize>();
-            if day.is_made() {
+            if day.is_created() {
                 let date = file::date_of(day.number);
                 partitions.push(Partition { date, size_bytes: file::size_of(&day.path) });
             }

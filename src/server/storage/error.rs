@@ -3,16 +3,16 @@
 /// Why the store could not do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
-    /// SQLite said no.
+    /// An error of SQLite.
     #[error("{0}")]
     Sqlite(#[from] rusqlite::Error),
-    /// The file system said no.
+    /// An error of the file system.
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// No room on the disk: ingest refuses until there is some again, reads go on.
     #[error("the disk that holds data_dir is full; free some space, agents keep their batches")]
     DiskFull,
-    /// What stands in a file is not what was written.
+    /// A file does not hold what was written.
     #[error("{file} is damaged: {what}")]
     Damaged {
         /// The file's name, without its folder.

@@ -91,12 +91,8 @@ fn select(
 }
 
 /// The event with an id, in whichever day.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageError> {
-    for day in days.iter().rev().filter(|day| day.is_made()) {
+    for day in days.iter().rev().filter(|day| day.is_created()) {
         let values = [Value::Text(id.to_owned())];
         let found = day.read(|connection| select(connection, day, "WHERE id = ?1", &values))?;
         if let Some(event) = found.into_iter().next() {
@@ -107,10 +103,6 @@ pub fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageEr
 }
 
 /// A page of events, newest first.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn list(
     days: &[Arc<Day>],
     filter: &EventFilter,
@@ -131,7 +123,8 @@ pub fn list(
     let wheres = format!("WHERE {}", wheres.join(" AND "));
     let mut out = Listing { items: Vec::new(), total: 0 };
     let mut skip = page.offset as u64;
-    let touched = |day: &&Arc<Day>| day.start_ms() <= to && day.end_ms() >= from && day.is_made();
+    let touched =
+        |day: &&Arc<Day>| day.start_ms() <= to && day.end_ms() >= from && day.is_created();
     for day in days.iter().rev().filter(touched) {
         let limit = page.limit - out.items.len();
         let (count, items) = day.read(|connection| {

@@ -16,7 +16,7 @@ pub struct Metrics {
     pub batches: IntCounter,
     /// Points stored for the first time.
     pub points: IntCounter,
-    /// Points that stood there already.
+    /// Points that were stored already.
     pub duplicates: IntCounter,
     /// Batches that wait for their transaction.
     pub queue_depth: IntGauge,

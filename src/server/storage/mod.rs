@@ -68,7 +68,7 @@ pub use query::{
 };
 
 /// A series as the process knows it. `number` is dense and stable for the life of the process, so
-/// that whoever evaluates points can keep what it knows of a series in a table.
+/// that alert evaluation can keep the state of a series in a table.
 #[derive(Debug)]
 pub struct Series {
     /// Dense number, from 0.
@@ -79,8 +79,7 @@ pub struct Series {
     pub key: SeriesKey,
 }
 
-/// The series of a tick in the order of its values. The same list, shared from tick to tick, is
-/// what makes storing a tick cheap.
+/// The series of a sample set in the order of its values.
 pub type SeriesList = Arc<[Arc<Series>]>;
 
 /// The samples of one agent at one time, with their series looked up.
@@ -123,7 +122,7 @@ pub type TakeSeries<'a> = &'a mut dyn FnMut(&Arc<Series>) -> ControlFlow<()>;
 /// Points and alert events by day. Every method may be called from any thread; reads never wait
 /// for writes, and a long read never stops a write.
 pub trait Store: Send + Sync {
-    /// The series with this key, made known when it was not.
+    /// The series with this key, added when it is new.
     ///
     /// # Errors
     ///
@@ -208,13 +207,13 @@ pub trait Store: Send + Sync {
     fn events(&self, filter: &EventFilter, page: Page)
     -> Result<Listing<AlertEvent>, StorageError>;
 
-    /// What stands on the disk.
+    /// What is on the disk.
     fn report(&self) -> Result<StorageReport, StorageError>;
 
     /// Drops what is past the retention now.
     fn cleanup(&self) -> Result<Cleanup, StorageError>;
 
-    /// Sets who is notified of stored points. Called once, before the first batch.
+    /// Sets the observer of stored samples. Called once, before the first batch.
     fn observe(&self, observer: Arc<dyn Observer>);
 
     /// Writes what is queued, closes the files and ends the writers. Batches that come later are

@@ -161,7 +161,7 @@ pub struct Partition {
     pub size_bytes: u64,
 }
 
-/// What stands on the disk.
+/// What is on the disk.
 #[derive(Debug, Clone, Default)]
 pub struct StorageReport {
     /// Day files, oldest first.

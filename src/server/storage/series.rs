@@ -21,7 +21,7 @@ const SHARDS: usize = 16;
 type Shard = Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>;
 
 /// Every series that the process knows.
-pub struct Interner {
+pub struct SeriesCatalog {
     shards: [Shard; SHARDS],
     metrics: Mutex<HashMap<Arc<str>, u32>>,
     /// Sets of labels: hosts that are alike have the same ones, and keep them once.
@@ -31,7 +31,7 @@ pub struct Interner {
     per_agent_max: usize,
 }
 
-/// What is known of one agent.
+/// The series of one agent.
 #[derive(Default)]
 struct AgentSeries {
     known: HashSet<ByKey>,
@@ -75,8 +75,8 @@ impl PartialEq for ByKey {
 
 impl Eq for ByKey {}
 
-impl Interner {
-    /// An interner for days of the last `retention_days`.
+impl SeriesCatalog {
+    /// An catalog for days of the last `retention_days`.
     pub fn new(retention_days: u32) -> Self {
         let days = retention_days as usize + 2;
         Self {
@@ -201,18 +201,18 @@ mod tests {
 
     #[test]
     fn what_nobody_holds_is_forgotten() {
-        let interner = Interner::new(1);
+        let catalog = SeriesCatalog::new(1);
         for number in 0..SERIES_PER_AGENT_MAX * 4 {
             let metric = format!("m{number}").into();
             let labels = Labels::one("number", &number.to_string());
             let key = SeriesKey { agent: "a".into(), metric, labels };
-            interner.resolve(key).unwrap();
+            catalog.resolve(key).unwrap();
         }
-        assert!(interner.agent("a").lock().known.len() <= SERIES_PER_AGENT_MAX + 1);
-        assert!(interner.labels.lock().known.len() <= 2 * SERIES_PER_AGENT_MAX + 1);
-        interner.sweep();
-        assert!(interner.metrics.lock().is_empty());
-        assert!(interner.labels.lock().known.is_empty());
-        assert!(interner.shards.iter().all(|shard| shard.lock().is_empty()));
+        assert!(catalog.agent("a").lock().known.len() <= SERIES_PER_AGENT_MAX + 1);
+        assert!(catalog.labels.lock().known.len() <= 2 * SERIES_PER_AGENT_MAX + 1);
+        catalog.sweep();
+        assert!(catalog.metrics.lock().is_empty());
+        assert!(catalog.labels.lock().known.is_empty());
+        assert!(catalog.shards.iter().all(|shard| shard.lock().is_empty()));
     }
 }

@@ -13,7 +13,7 @@ use crate::server::config;
 use crate::server::storage::day::Day;
 use crate::server::storage::day::file::{day_of, path_of};
 use crate::server::storage::metrics::Metrics;
-use crate::server::storage::series::Interner;
+use crate::server::storage::series::SeriesCatalog;
 use crate::server::storage::{Observer, StorageError};
 
 /// Called with the name of each step that a crash may come after.
@@ -35,10 +35,10 @@ pub struct Shared {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Every series.
-    pub interner: Interner,
+    pub catalog: SeriesCatalog,
     /// Every day on the disk, and those about to be.
     pub days: RwLock<BTreeMap<i64, Arc<Day>>>,
-    /// Who is notified of new points.
+    /// The observer of new samples.
     pub observer: OnceLock<Arc<dyn Observer>>,
     /// Own figures.
     pub metrics: Metrics,

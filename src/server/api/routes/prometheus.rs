@@ -1,10 +1,10 @@
 //! The exposition for Prometheus.
 
-use crate::server::api::exposition;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Route};
 use crate::server::api::routes::health::uptime_secs;
+use crate::server::exposition;
 
 /// The endpoints.
 pub const ROUTES: &[Route] = &[Route {

@@ -19,7 +19,7 @@ pub struct AddressRow {
     pub fingerprint_sha256: Option<String>,
 }
 
-/// One check. Lists stand in the database as JSON.
+/// One check. Lists are stored as JSON.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the contract's CertCheck documents the fields")]
 pub struct CheckRow {
@@ -55,7 +55,7 @@ pub struct CertificateRow {
     pub ip_addresses: Vec<String>,
     pub chain_valid: bool,
     pub chain_error: Option<String>,
-    /// The rest of what the certificate says, as JSON.
+    /// The other fields of the certificate, as JSON.
     pub details: String,
     pub last_checked_ms: i64,
     /// Unix seconds.
@@ -206,7 +206,7 @@ pub fn status(db: &Connection, page: Page) -> rusqlite::Result<Listing<CheckRow>
     Ok(Listing { items, total: total.unsigned_abs() })
 }
 
-/// How the domains stand by their newest checks. One that is valid and ends before `soon_ms`
+/// Numbers of domains by their newest checks. One that is valid and ends before `soon_ms`
 /// ends soon; one that has not been checked yet is in the total alone.
 pub fn counts(db: &Connection, soon_ms: i64) -> rusqlite::Result<Counts> {
     let sql = format!(

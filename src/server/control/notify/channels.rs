@@ -40,7 +40,7 @@ fn from_row(row: &Row<'_>) -> Result<ChannelRow, rusqlite::Error> {
         name: row.get(1)?,
         channel_type: row.get(2)?,
         description: row.get(3)?,
-        // Only checked names are written; of anything else the mildest tells most.
+        // Only checked names are written; anything else gets the lowest, which lets most through.
         min_severity: severity.parse().unwrap_or(Severity::Info),
         enabled: row.get(5)?,
         config_json: row.get(6)?,

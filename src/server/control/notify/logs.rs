@@ -190,7 +190,7 @@ pub fn list(
     Ok(Listing { items, total })
 }
 
-/// How many rows there are by what became of them.
+/// Number of rows by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/api-reference.md names them")]
 pub struct LogSummary {

@@ -168,7 +168,7 @@ macro_rules! comes_before {
 
 /// For each channel the oldest row that is due and waits for no other: of one alert a channel
 /// hears in order, and what one alert meets holds up no other. A row that some recipients have
-/// lets those go on who have it, which [`Waiting::ahead`] says.
+/// lets those go on who have it; see [`Waiting::ahead`].
 pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusqlite::Error> {
     // The subquery ends at the first row that fits, so a long queue costs no more than a short one.
     let mut query = db.prepare_cached(concat!(
@@ -243,7 +243,7 @@ pub fn set_served(tx: &Transaction<'_>, id: i64, served: &[String]) -> Result<()
     Ok(())
 }
 
-/// Counts an attempt that failed and says when the next one is due.
+/// Counts an attempt that failed and sets when the next one is due.
 pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
     let sql =
         "UPDATE outbox SET attempts = attempts + 1, due_ms = MIN(?2, deadline_ms) WHERE id = ?1";

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::server::storage::{Listing, Page};
 
-/// One window as it is stored. What the fields mean stands in `server::notify::mute`.
+/// One window as it is stored. `server::notify::mute` explains the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "server::notify::mute documents every field")]
 pub struct SilenceRow {

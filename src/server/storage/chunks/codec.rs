@@ -30,7 +30,7 @@ pub enum Effort {
     /// Quickly, while the day runs. Differences between neighbours serve most hosts' series, and
     /// trying the other ways on each would be a quarter of the processor time that ingest takes.
     Quick,
-    /// Thoroughly, once the day has ended.
+    /// Thoroughly, once the day is finished.
     Thorough,
 }
 
@@ -46,7 +46,7 @@ impl Effort {
     }
 }
 
-/// What a chunk says about its points without unpacking them.
+/// The summary of a chunk, readable without unpacking it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Meta {
     /// Id of the series in the day file.
@@ -74,7 +74,7 @@ pub struct Meta {
 impl Meta {
     /// The checksum of the row's numbers, as SQLite keeps it.
     pub fn checksum(&self) -> i32 {
-        // A count beyond an i64 is not a chunk's.
+        // No chunk has a count beyond an i64.
         let count = i64::try_from(self.count).unwrap_or(-1);
         // SQLite gives a minus zero back as a zero.
         let bits = |value: f64| (value + 0.0).to_bits().cast_signed();
@@ -104,6 +104,8 @@ pub struct BadChunk(pub u32);
 
 /// Packs points, which are sorted by time and not empty.
 pub fn encode(series: u32, times: &[i64], values: &[f64], lag: i64, effort: Effort) -> Chunk {
+    debug_assert_eq!(times.len(), values.len(), "a value for each time");
+    debug_assert!(times.is_sorted_by(|a, b| a < b), "each time once, in order");
     let mut meta = Meta {
         series,
         start: times.first().copied().unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! A day that has ended is packed once more: the chunks of each series become one. The work is done
+//! Compaction of a finished day: the chunks of each series become one. The work is done
 //! in small transactions, each complete in itself, between the batches that may still come.
 
 use std::collections::VecDeque;
@@ -11,22 +11,22 @@ use crate::server::storage::chunks::codec::Effort;
 use crate::server::storage::chunks::pack;
 use crate::server::storage::day::Day;
 use crate::server::storage::day::file;
-use crate::server::storage::read::chunks::{self, Stored};
+use crate::server::storage::read::chunks::{self, StoredChunk};
 
-/// Points merged in one transaction, at least one series.
+/// Points compacted in one transaction, at least one series.
 const STEP_POINTS: usize = 200_000;
 /// Frames deleted in one transaction.
-const STEP_FRAMES: usize = 5_000;
+const STEP_RECORDS: usize = 5_000;
 /// Pages given back in one step.
 const STEP_PAGES: usize = 1_000;
 
-/// How far a finished day's packing is.
+/// The compaction of a finished day, step by step.
 #[derive(Default)]
-pub struct Finishing {
+pub struct Compaction {
     series: Option<VecDeque<u32>>,
     truncated: bool,
     /// Whether something changed that it may have passed already.
-    pub overtaken: bool,
+    pub outdated: bool,
 }
 
 /// Whether there is more to do.
@@ -34,10 +34,10 @@ pub enum Progress {
     /// Call again.
     More,
     /// Every series has one chunk and the file no free pages.
-    Settled,
+    Done,
 }
 
-impl Finishing {
+impl Compaction {
     /// Does the next bit.
     ///
     /// # Errors
@@ -47,7 +47,7 @@ impl Finishing {
         &mut self,
         day: &Day,
         connection: &mut Connection,
-        log_floor: i64,
+        wal_floor: i64,
     ) -> Result<Progress, StorageError> {
         let sql = |error| file::classify(error, &day.path);
         let Some(series) = &mut self.series else {
@@ -63,10 +63,10 @@ impl Finishing {
             .execute(
                 "DELETE FROM samples WHERE id IN
                    (SELECT id FROM samples WHERE id < ?1 ORDER BY id LIMIT ?2)",
-                params![log_floor, STEP_FRAMES as i64],
+                params![wal_floor, STEP_RECORDS as i64],
             )
             .map_err(sql)?;
-        if spent == STEP_FRAMES {
+        if spent == STEP_RECORDS {
             return Ok(Progress::More);
         }
         let free: i64 =
@@ -81,17 +81,17 @@ impl Finishing {
             while rows.next().map_err(sql)?.is_some() {
                 released = true;
             }
-            // A file that some other program has created again may be one that gives nothing back.
+            // A file that some other program has rewritten may be one that gives nothing back.
             if released {
                 return Ok(Progress::More);
             }
         }
         if !self.truncated {
             self.truncated = true;
-            file::empty_log(connection).map_err(sql)?;
+            file::checkpoint(connection).map_err(sql)?;
             return Ok(Progress::More);
         }
-        Ok(Progress::Settled)
+        Ok(Progress::Done)
     }
 }
 
@@ -124,7 +124,7 @@ fn merge_series(
     day: &Day,
     connection: &Connection,
     id: u32,
-    found: &[Stored],
+    found: &[StoredChunk],
 ) -> Result<usize, StorageError> {
     let mut points: Vec<(i64, f64)> = Vec::new();
     for stored in found {

@@ -1,6 +1,6 @@
 //! Packing: an agent's head becomes one chunk for each of its series. All of an agent is packed
-//! at once, so that its frames in the log are spent together: the row in `agents` then says up to
-//! which frame, and no frame is ever rewritten.
+//! at once, so that its WAL records are done with together: the row in `agents` then holds the id
+//! of the last one, and no record is ever rewritten.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
@@ -8,14 +8,14 @@ use std::sync::Arc;
 use rusqlite::{Connection, params};
 
 use crate::server::storage::chunks::codec::{self, Chunk, Effort};
-use crate::server::storage::day::Cell;
-use crate::server::storage::day::head::{AgentDay, Tick};
+use crate::server::storage::day::AgentCell;
+use crate::server::storage::day::head::{AgentDay, HeadRecord};
 
 /// An agent's head, packed, to be written with the next transaction.
 pub struct Packed {
-    cell: Cell,
+    cell: AgentCell,
     agent: u32,
-    newest_frame: i64,
+    newest_record: i64,
     chunks: Vec<(u32, Chunk)>,
     span: (i64, i64),
 }
@@ -38,11 +38,11 @@ pub fn threshold(name: &str, points: usize) -> usize {
 }
 
 /// Packs what an agent has in the head; `None` when that is nothing.
-pub fn pack(cell: &Cell, effort: Effort) -> Option<Packed> {
+pub fn pack(cell: &AgentCell, effort: Effort) -> Option<Packed> {
     let agent = cell.lock();
-    let (first, last) = (agent.ticks.first()?, agent.ticks.last()?);
+    let (first, last) = (agent.records.first()?, agent.records.last()?);
     let span = (first.ts, last.ts);
-    let newest_frame = agent.ticks.iter().map(|tick| tick.frame).max()?;
+    let newest_record = agent.records.iter().map(|record| record.record_id).max()?;
     let id = agent.id;
     let columns = transpose(&agent);
     drop(agent);
@@ -53,20 +53,20 @@ pub fn pack(cell: &Cell, effort: Effort) -> Option<Packed> {
             (place, codec::encode(id, &times, &values, lag, effort))
         })
         .collect();
-    Some(Packed { cell: Arc::clone(cell), agent: id, newest_frame, chunks, span })
+    Some(Packed { cell: Arc::clone(cell), agent: id, newest_record, chunks, span })
 }
 
 fn transpose(agent: &AgentDay) -> Vec<Column> {
     let mut columns: Vec<Column> = Vec::new();
     let mut column_of: Vec<Option<usize>> = vec![None; agent.entries.len()];
-    for run in agent.ticks.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
-        let Some(layout) = run.first().map(|tick| &tick.layout) else { continue };
-        let mut places = Vec::with_capacity(layout.entries.len());
-        for &place in &layout.entries {
+    for run in agent.records.chunk_by(|a, b| Arc::ptr_eq(&a.series_list, &b.series_list)) {
+        let Some(series_list) = run.first().map(|record| &record.series_list) else { continue };
+        let mut places = Vec::with_capacity(series_list.entries.len());
+        for &place in &series_list.entries {
             let (Some(entry), Some(slot)) =
                 (agent.entries.get(place as usize), column_of.get_mut(place as usize))
             else {
-                // A layout names entries alone; the others must keep their places all the same.
+                // A series list names entries alone; the others must keep their places.
                 places.push(usize::MAX);
                 continue;
             };
@@ -74,24 +74,24 @@ fn transpose(agent: &AgentDay) -> Vec<Column> {
                 columns.push(Column {
                     place,
                     id: entry.id,
-                    times: Vec::with_capacity(agent.ticks.len()),
-                    values: Vec::with_capacity(agent.ticks.len()),
+                    times: Vec::with_capacity(agent.records.len()),
+                    values: Vec::with_capacity(agent.records.len()),
                     lag: 0,
                 });
                 columns.len() - 1
             }));
         }
-        run.iter().for_each(|tick| append(&mut columns, &places, tick));
+        run.iter().for_each(|record| append(&mut columns, &places, record));
     }
     columns
 }
 
-/// Adds a tick's points to their columns, `places` being those of its layout.
-fn append(columns: &mut [Column], places: &[usize], tick: &Tick) {
-    let lag = tick.received.saturating_sub(tick.ts);
-    for (&at, value) in places.iter().zip(tick.values()) {
+/// Adds a record's points to their columns, `places` being those of its series_list.
+fn append(columns: &mut [Column], places: &[usize], record: &HeadRecord) {
+    let lag = record.received.saturating_sub(record.ts);
+    for (&at, value) in places.iter().zip(record.values()) {
         if let Some(column) = columns.get_mut(at) {
-            column.times.push(tick.ts);
+            column.times.push(record.ts);
             column.values.push(value);
             column.lag = column.lag.max(lag);
         }
@@ -105,7 +105,7 @@ impl Packed {
     }
 
     /// Whether it is of this agent.
-    pub fn is_of(&self, cell: &Cell) -> bool {
+    pub fn is_of(&self, cell: &AgentCell) -> bool {
         Arc::ptr_eq(&self.cell, cell)
     }
 
@@ -114,13 +114,13 @@ impl Packed {
         self.chunks.len()
     }
 
-    /// Writes the chunks, and that the agent's frames are spent.
+    /// Writes the chunks, and the id up to which the agent's records are packed.
     pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         for (_, chunk) in &self.chunks {
             insert(connection, chunk)?;
         }
         let mut spent = connection.prepare_cached("UPDATE agents SET packed = ?2 WHERE id = ?1")?;
-        spent.execute(params![self.agent, self.newest_frame])?;
+        spent.execute(params![self.agent, self.newest_record])?;
         Ok(())
     }
 
@@ -133,7 +133,7 @@ impl Packed {
             }
         }
         agent.cover(self.span.0, self.span.1);
-        agent.drop_packed(self.newest_frame)
+        agent.drop_packed(self.newest_record)
     }
 }
 

@@ -180,14 +180,14 @@ pub fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     Ok(connection)
 }
 
-/// Pages of the log after which SQLite moves them into the file: 16 MB.
+/// Pages of SQLite's WAL after which it is checkpointed: 16 MB.
 const WAL_PAGES: u32 = 4_096;
 /// The log is cut back to this after it has grown larger.
 const WAL_BYTES_KEPT: u32 = 32 << 20;
 
 fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(BUSY)?;
-    // Space of packed frames is given back in small steps, not by rewriting the file.
+    // Space of packed records is given back in small steps, not by rewriting the file.
     connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -201,9 +201,9 @@ fn prepare(connection: &Connection) -> Result<(), rusqlite::Error> {
 /// How long a writer waits for somebody who holds a lock on its file.
 const BUSY: Duration = Duration::from_secs(10);
 
-/// Moves the log into the file and empties it, unless a reader still needs it: who writes does not
+/// Checkpoints SQLite's WAL and truncates it, unless a reader still needs it: a writer does not
 /// wait for who reads.
-pub fn empty_log(connection: &Connection) -> Result<(), rusqlite::Error> {
+pub fn checkpoint(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::ZERO)?;
     let outcome = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     connection.busy_timeout(BUSY)?;
@@ -232,7 +232,7 @@ pub fn open_reader(path: &Path) -> Result<Connection, StorageError> {
 ///
 /// # Errors
 ///
-/// [`StorageError::DiskFull`] when the log still holds something, which can't be read without it.
+/// [`StorageError::DiskFull`] when SQLite's WAL is not empty: it can't be read without.
 pub fn open_at_rest(path: &Path) -> Result<Connection, StorageError> {
     let [log, ..] = companions(path);
     if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
@@ -262,7 +262,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// SQLite's error as the store tells it: a full disk and a damaged file have names of their own.
+/// SQLite's error as a [`StorageError`]: a full disk and a damaged file have their own variants.
 pub fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StorageError::DiskFull,

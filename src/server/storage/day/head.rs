@@ -30,9 +30,9 @@ pub struct Entry {
     pub packed_last: i64,
 }
 
-/// The series of ticks that are alike, as the day knows them.
+/// A series list as the day knows it, shared by the records that have it.
 #[derive(Debug)]
-pub struct DayLayout {
+pub struct DaySeriesList {
     /// The list that callers hand in.
     pub source: SeriesList,
     /// Places in [`AgentDay::entries`], in the same order, each once.
@@ -41,8 +41,8 @@ pub struct DayLayout {
     pub row: OnceLock<i64>,
 }
 
-impl DayLayout {
-    /// Where in a tick the values of an entry stand.
+impl DaySeriesList {
+    /// The position of an entry's values in a record.
     pub fn position(&self, entry: u32) -> Option<usize> {
         self.entries.iter().position(|&other| other == entry)
     }
@@ -50,46 +50,46 @@ impl DayLayout {
 
 /// The points of one agent at one time.
 #[derive(Debug)]
-pub struct Tick {
+pub struct HeadRecord {
     /// Unix milliseconds.
     pub ts: i64,
     /// When it arrived, Unix milliseconds.
     pub received: i64,
     /// Id of its row in `samples`.
-    pub frame: i64,
+    pub record_id: i64,
     /// Which series.
-    pub layout: Arc<DayLayout>,
+    pub series_list: Arc<DaySeriesList>,
     /// Their values.
     pub values: Values,
 }
 
-/// Bytes that a tick takes beside its values: the struct and the allocator's header.
-const TICK_BYTES: usize = size_of::<Tick>() + 16;
+/// Bytes that a record takes beside its values: the struct and the allocator's header.
+const RECORD_BYTES: usize = size_of::<HeadRecord>() + 16;
 
-impl Tick {
+impl HeadRecord {
     /// Bytes of memory that it takes.
     pub fn size_bytes(&self) -> usize {
-        TICK_BYTES + self.values.size_bytes()
+        RECORD_BYTES + self.values.size_bytes()
     }
 
     /// Number of its points.
     pub fn len(&self) -> usize {
-        self.layout.entries.len()
+        self.series_list.entries.len()
     }
 
-    /// The value at a position of its layout.
+    /// The value at a position of its series list.
     pub fn value(&self, position: usize) -> Option<f64> {
         self.values.get(position, self.len())
     }
 
-    /// Its values in the order of its layout.
+    /// Its values in the order of its series list.
     pub fn values(&self) -> impl Iterator<Item = f64> {
         self.values.iter(self.len())
     }
 }
 
 /// Layouts remembered of one agent: an agent whose collectors run at different times has a few.
-const LAYOUTS_KEPT: usize = 8;
+const LISTS_MAX: usize = 8;
 
 /// One agent in one day. The day's writer alone changes it; readers lock it while they copy.
 #[derive(Debug)]
@@ -101,17 +101,17 @@ pub struct AgentDay {
     /// Its series.
     pub entries: Vec<Entry>,
     by_number: HashMap<u32, u32>,
-    layouts: Vec<Arc<DayLayout>>,
+    lists: Vec<Arc<DaySeriesList>>,
     /// The head: points that are committed and not packed, oldest first.
-    pub ticks: Vec<Tick>,
+    pub records: Vec<HeadRecord>,
     /// Ticks of the transaction that is under way, which nobody may read yet.
-    pub pending: Vec<Tick>,
+    pub pending: Vec<HeadRecord>,
     pending_max: i64,
     /// Newest time of any point.
     pub max_ts: i64,
-    /// Oldest frame in the head; `i64::MAX` when it is empty.
-    pub oldest_frame: i64,
-    /// Arrival of the oldest frame in the head.
+    /// Id of the oldest record in the head; `i64::MAX` when it is empty.
+    pub oldest_record: i64,
+    /// Arrival of the oldest record in the head, Unix milliseconds.
     pub oldest_received: i64,
     /// Points in the head.
     pub head_points: usize,
@@ -127,19 +127,19 @@ impl AgentDay {
             name,
             entries: Vec::new(),
             by_number: HashMap::new(),
-            layouts: Vec::new(),
-            ticks: Vec::new(),
+            lists: Vec::new(),
+            records: Vec::new(),
             pending: Vec::new(),
             pending_max: i64::MIN,
             max_ts: i64::MIN,
-            oldest_frame: i64::MAX,
+            oldest_record: i64::MAX,
             oldest_received: i64::MAX,
             head_points: 0,
             spans: Vec::new(),
         }
     }
 
-    /// Adds a series that the file knows under `id`.
+    /// Adds a series that has `id` in the file, and gives its place in `entries`.
     pub fn add_entry(&mut self, series: Arc<Series>, id: u32) -> u32 {
         let place = self.entries.len() as u32;
         self.by_number.insert(series.number, place);
@@ -161,34 +161,37 @@ impl AgentDay {
         self.by_number.get(&number).copied()
     }
 
-    /// The remembered layout of a list. The usual case compares one pointer; an equal list of
-    /// another origin, such as a stream that the agent has opened again, is compared in full.
-    pub fn known_layout(&mut self, list: &SeriesList) -> Option<Arc<DayLayout>> {
-        let is_same = |layout: &Arc<DayLayout>| Arc::ptr_eq(&layout.source, list);
-        let at = self.layouts.iter().position(is_same).or_else(|| {
-            self.layouts.iter().position(|layout| {
-                layout.source.len() == list.len()
-                    && layout.source.iter().zip(&**list).all(|(a, b)| a.number == b.number)
+    /// The remembered list that equals this one; `None` when there is none. The usual case compares
+    /// one pointer; an equal list of another origin, such as a stream that the agent has opened
+    /// again, is compared in full.
+    pub fn known_list(&mut self, list: &SeriesList) -> Option<Arc<DaySeriesList>> {
+        let is_same = |series_list: &Arc<DaySeriesList>| Arc::ptr_eq(&series_list.source, list);
+        let at = self.lists.iter().position(is_same).or_else(|| {
+            self.lists.iter().position(|series_list| {
+                series_list.source.len() == list.len()
+                    && series_list.source.iter().zip(&**list).all(|(a, b)| a.number == b.number)
             })
         })?;
-        self.layouts[..=at].rotate_right(1);
-        self.layouts.first().cloned()
+        self.lists[..=at].rotate_right(1);
+        self.lists.first().cloned()
     }
 
-    /// Remembers a layout; the one that was not used for longest goes.
-    pub fn remember(&mut self, layout: &Arc<DayLayout>) {
-        self.layouts.truncate(LAYOUTS_KEPT - 1);
-        self.layouts.insert(0, Arc::clone(layout));
+    /// Remembers a list; the one that was not used for longest goes.
+    pub fn remember(&mut self, series_list: &Arc<DaySeriesList>) {
+        self.lists.truncate(LISTS_MAX - 1);
+        self.lists.insert(0, Arc::clone(series_list));
     }
 
-    /// The oldest frame that is not packed, committed or about to be; `i64::MAX` without any.
+    /// Id of the oldest record that is not packed, committed or pending; `i64::MAX` without any.
     pub fn first_needed(&self) -> i64 {
-        self.pending.first().map_or(self.oldest_frame, |tick| tick.frame.min(self.oldest_frame))
+        self.pending
+            .first()
+            .map_or(self.oldest_record, |record| record.record_id.min(self.oldest_record))
     }
 
     /// Memory that the samples take, without their series.
     pub fn head_bytes(&self) -> usize {
-        self.ticks.iter().map(Tick::size_bytes).sum()
+        self.records.iter().map(HeadRecord::size_bytes).sum()
     }
 
     /// Whether it may have one more series.
@@ -196,7 +199,7 @@ impl AgentDay {
         self.entries.len() < SERIES_PER_AGENT_MAX
     }
 
-    /// Whether a tick at `ts` is newer than everything, so that none of it can be known.
+    /// Whether a record at `ts` is newer than all, so that no point of it can be a duplicate.
     pub fn is_newest(&self, ts: i64) -> bool {
         ts > self.max_ts && ts > self.pending_max
     }
@@ -225,23 +228,23 @@ impl AgentDay {
     }
 
     /// Which of `places` have a point at `ts` in the head or in the transaction under way.
-    pub fn known_at(&self, ts: i64, places: &[u32]) -> Vec<bool> {
+    pub fn duplicates_at(&self, ts: i64, places: &[u32]) -> Vec<bool> {
         let mut known = vec![false; places.len()];
-        let from = self.ticks.partition_point(|tick| tick.ts < ts);
-        let committed = self.ticks[from..].iter().take_while(|tick| tick.ts == ts);
-        let pending = self.pending.iter().filter(|tick| tick.ts == ts);
-        for tick in committed.chain(pending) {
+        let from = self.records.partition_point(|record| record.ts < ts);
+        let committed = self.records[from..].iter().take_while(|record| record.ts == ts);
+        let pending = self.pending.iter().filter(|record| record.ts == ts);
+        for record in committed.chain(pending) {
             for (flag, &place) in known.iter_mut().zip(places) {
-                *flag |= tick.layout.position(place).is_some();
+                *flag |= record.series_list.position(place).is_some();
             }
         }
         known
     }
 
-    /// Adds a tick to the transaction under way.
-    pub fn prepare(&mut self, tick: Tick) {
-        self.pending_max = self.pending_max.max(tick.ts);
-        self.pending.push(tick);
+    /// Adds a record to the transaction under way.
+    pub fn prepare(&mut self, record: HeadRecord) {
+        self.pending_max = self.pending_max.max(record.ts);
+        self.pending.push(record);
     }
 
     /// Forgets the transaction under way.
@@ -250,54 +253,56 @@ impl AgentDay {
         self.pending_max = i64::MIN;
     }
 
-    /// Makes the transaction's ticks readable, and gives the bytes that they take.
+    /// Makes the transaction's records readable, and gives the bytes that they take.
     pub fn publish(&mut self) -> usize {
         let mut bytes = 0;
         let pending = std::mem::take(&mut self.pending);
         self.pending_max = i64::MIN;
-        for tick in pending {
-            bytes += tick.size_bytes();
-            self.take(tick);
+        for record in pending {
+            bytes += record.size_bytes();
+            self.take(record);
         }
         bytes
     }
 
-    /// Takes a committed tick into the head.
-    pub fn take(&mut self, tick: Tick) {
-        for (&place, value) in tick.layout.entries.iter().zip(tick.values()) {
+    /// Takes a committed record into the head.
+    pub fn take(&mut self, record: HeadRecord) {
+        for (&place, value) in record.series_list.entries.iter().zip(record.values()) {
             let Some(entry) = self.entries.get_mut(place as usize) else { continue };
             entry.count = entry.count.saturating_add(1);
-            entry.first = entry.first.min(tick.ts);
-            if tick.ts >= entry.last {
-                entry.last = tick.ts;
+            entry.first = entry.first.min(record.ts);
+            if record.ts >= entry.last {
+                entry.last = record.ts;
                 entry.last_value = value;
             }
         }
-        self.max_ts = self.max_ts.max(tick.ts);
-        self.oldest_frame = self.oldest_frame.min(tick.frame);
-        self.oldest_received = self.oldest_received.min(tick.received);
-        self.head_points += tick.len();
-        let at = self.ticks.partition_point(|other| other.ts <= tick.ts);
-        self.ticks.insert(at, tick);
+        self.max_ts = self.max_ts.max(record.ts);
+        self.oldest_record = self.oldest_record.min(record.record_id);
+        self.oldest_received = self.oldest_received.min(record.received);
+        self.head_points += record.len();
+        let at = self.records.partition_point(|other| other.ts <= record.ts);
+        self.records.insert(at, record);
     }
 
-    /// Drops the head's ticks up to a frame, which are packed now, and gives the bytes freed.
-    pub fn drop_packed(&mut self, newest_frame: i64) -> usize {
+    /// Drops the head's records up to an id, which are packed now, and gives the bytes freed.
+    pub fn drop_packed(&mut self, newest_record: i64) -> usize {
         let mut bytes = 0;
         let mut points = 0;
-        self.ticks.retain(|tick| {
-            let keep = tick.frame > newest_frame;
+        self.records.retain(|record| {
+            let keep = record.record_id > newest_record;
             if !keep {
-                bytes += tick.size_bytes();
-                points += tick.len();
+                bytes += record.size_bytes();
+                points += record.len();
             }
             keep
         });
-        self.ticks.shrink_to(self.ticks.len() * 2);
+        self.records.shrink_to(self.records.len() * 2);
+        debug_assert!(points <= self.head_points, "points are counted once");
         self.head_points -= points;
-        self.oldest_frame = self.ticks.iter().map(|tick| tick.frame).min().unwrap_or(i64::MAX);
+        self.oldest_record =
+            self.records.iter().map(|record| record.record_id).min().unwrap_or(i64::MAX);
         self.oldest_received =
-            self.ticks.iter().map(|tick| tick.received).min().unwrap_or(i64::MAX);
+            self.records.iter().map(|record| record.received).min().unwrap_or(i64::MAX);
         bytes
     }
 }

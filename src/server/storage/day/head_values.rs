@@ -1,4 +1,4 @@
-//! The values of a tick as the head keeps them: every bit, in about half the memory.
+//! The values of a record as the head keeps them: every bit, in about half the memory.
 //!
 //! ```text
 //! tags    two bits a value, four values a byte, the first one lowest
@@ -34,7 +34,7 @@ const fn sizes_of_four() -> [u8; 256] {
     table
 }
 
-/// Values in their order. How many there are is known to whoever asks.
+/// Values in their order. Callers know how many there are.
 #[derive(Debug)]
 pub struct Values(Box<[u8]>);
 

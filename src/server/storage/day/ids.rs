@@ -11,30 +11,30 @@ use crate::server::storage::{Series, StorageError};
 
 /// What the writer must know to name rows, kept while no writer runs.
 #[derive(Debug, Default)]
-pub struct Books {
+pub struct IdAllocator {
     /// Id of the next row of `agents`.
     pub next_agent: u32,
     /// Id of the next row of `series`.
     pub next_series: u32,
     /// Id of the next row of `layouts`.
-    pub next_layout: i64,
+    pub next_list: i64,
     /// Id of the next row of `samples`.
-    pub next_frame: i64,
+    pub next_record: i64,
     /// First row of `samples` that may still be there.
-    pub log_first: i64,
+    pub wal_first: i64,
     /// Rows that memory has and the file has not, because their transaction failed.
-    pub unsaved: Vec<Row>,
+    pub unsaved: Vec<IdRow>,
 }
 
-impl Books {
-    /// The books of an empty file.
+impl IdAllocator {
+    /// The allocator of an empty file.
     pub fn new() -> Self {
         Self {
             next_agent: 1,
             next_series: 1,
-            next_layout: 1,
-            next_frame: 1,
-            log_first: 1,
+            next_list: 1,
+            next_record: 1,
+            wal_first: 1,
             unsaved: Vec::new(),
         }
     }
@@ -42,16 +42,16 @@ impl Books {
 
 /// A row that gives an id its meaning.
 #[derive(Debug)]
-pub enum Row {
+pub enum IdRow {
     /// Of `agents`.
     Agent(u32, Arc<str>),
     /// Of `series`, with its agent's id.
     Series(u32, u32, Arc<Series>),
     /// Of `layouts`, with its agent's id and the list.
-    Layout(i64, u32, String),
+    List(i64, u32, String),
 }
 
-impl Row {
+impl IdRow {
     /// Writes it.
     pub fn save(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         match self {
@@ -73,11 +73,11 @@ impl Row {
                         series_sum(*id, *agent, metric, &labels)
                     ])
             }
-            Self::Layout(id, agent, list) => connection
+            Self::List(id, agent, list) => connection
                 .prepare_cached(
                     "INSERT INTO layouts (id, agent, series, crc) VALUES (?1, ?2, ?3, ?4)",
                 )?
-                .execute(params![id, agent, list, layout_sum(*id, *agent, list)]),
+                .execute(params![id, agent, list, list_sum(*id, *agent, list)]),
         }?;
         Ok(())
     }
@@ -89,7 +89,7 @@ pub struct AgentRow {
     pub id: u32,
     /// The agent.
     pub name: String,
-    /// The last of its frames that is packed.
+    /// Id of the last of its records that is packed.
     pub packed: i64,
 }
 
@@ -110,7 +110,7 @@ pub fn agents(
         let sum = agent_sum(agent.id, &agent.name);
         Ok((agent, sum == row.get::<_, i32>(3)?))
     };
-    each(connection, path, query, name, read, take)
+    for_each_row(connection, path, query, name, read, take)
 }
 
 /// A row of `series` as it was read.
@@ -143,15 +143,15 @@ pub fn series(
         let sum = series_sum(id, agent, &series.metric, &series.labels);
         Ok((series, sum == row.get::<_, i32>(4)?))
     };
-    each(connection, path, query, metric, read, take)
+    for_each_row(connection, path, query, metric, read, take)
 }
 
-/// Gives the id, the agent's id and the list of every layout of a file to `take`.
+/// Gives the id, the agent's id and the list of every row of `layouts` to `take`.
 ///
 /// # Errors
 ///
 /// When the file can't be read, a row is not what was written, or `take` fails.
-pub fn layouts(
+pub fn series_lists(
     connection: &Connection,
     path: &Path,
     mut take: impl FnMut(i64, u32, &str) -> Result<(), StorageError>,
@@ -159,14 +159,14 @@ pub fn layouts(
     let query = "SELECT id, agent, series, crc FROM layouts WHERE ?1 IS NULL";
     let read = |row: &SqlRow<'_>| {
         let (id, agent, list): (i64, u32, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
-        let sum = layout_sum(id, agent, &list);
+        let sum = list_sum(id, agent, &list);
         Ok(((id, agent, list), sum == row.get::<_, i32>(3)?))
     };
-    each(connection, path, query, None, read, |(id, agent, list)| take(id, agent, &list))
+    for_each_row(connection, path, query, None, read, |(id, agent, list)| take(id, agent, &list))
 }
 
-/// Gives each row of a query to `take`, after `read` has said that its sum is the one it carries.
-fn each<T>(
+/// Gives each row of a query to `take`, after `read` has compared its checksum.
+fn for_each_row<T>(
     connection: &Connection,
     path: &Path,
     query: &str,
@@ -201,6 +201,6 @@ fn series_sum(id: u32, agent: u32, metric: &str, labels: &str) -> i32 {
 }
 
 /// `layouts.crc`.
-fn layout_sum(id: i64, agent: u32, list: &str) -> i32 {
+fn list_sum(id: i64, agent: u32, list: &str) -> i32 {
     wal::checksum(&[id, agent.into()], &[list.as_bytes()])
 }

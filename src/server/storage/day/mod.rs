@@ -1,4 +1,4 @@
-//! One day: what stands in memory of it, the connections of its readers, and its writer.
+//! One day: what is in memory of it, the connections of its readers, and its writer's queue.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -14,7 +14,7 @@ use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
 use crate::server::storage::ack::PartialAck;
 use crate::server::storage::day::head::AgentDay;
-use crate::server::storage::day::ids::Books;
+use crate::server::storage::day::ids::IdAllocator;
 use crate::server::storage::{AgentSamples, StorageError};
 
 pub mod file;
@@ -29,7 +29,7 @@ const READERS_KEPT: usize = 2;
 pub const GRACE_MS: i64 = 10 * MINUTE_MS;
 
 /// An agent of a day.
-pub type Cell = Arc<Mutex<AgentDay>>;
+pub type AgentCell = Arc<Mutex<AgentDay>>;
 
 /// What a writer is asked to do.
 pub enum Job {
@@ -37,7 +37,7 @@ pub enum Job {
     Write(Write),
     /// Store alert events, and say when they are committed.
     Events(Vec<AlertEvent>, Sender<Result<(), StorageError>>),
-    /// See whether something should be packed, merged or given back.
+    /// Check whether something should be packed or compacted.
     Maintain,
     /// The file was found to be damaged: set it aside.
     SetAside(String),
@@ -72,15 +72,15 @@ pub struct Day {
     pub number: i64,
     /// Its file.
     pub path: PathBuf,
-    agents: RwLock<HashMap<Arc<str>, Cell>>,
+    agents: RwLock<HashMap<Arc<str>, AgentCell>>,
     readers: (Sender<Connection>, Receiver<Connection>),
     /// What the writer must know; it is with the writer while one runs.
-    pub books: Mutex<Books>,
+    pub allocator: Mutex<IdAllocator>,
     slot: Mutex<Slot>,
     /// Whether every series has one chunk and the file no free pages.
-    pub settled: AtomicBool,
+    pub compacted: AtomicBool,
     /// Whether the file has its tables.
-    made: AtomicBool,
+    created: AtomicBool,
     /// Whether the file is no longer that of this day: dropped, or set aside.
     gone: AtomicBool,
 }
@@ -104,10 +104,10 @@ impl Day {
             path,
             agents: RwLock::default(),
             readers: bounded(READERS_KEPT),
-            books: Mutex::new(Books::new()),
+            allocator: Mutex::new(IdAllocator::new()),
             slot: Mutex::default(),
-            settled: AtomicBool::new(false),
-            made: AtomicBool::new(false),
+            compacted: AtomicBool::new(false),
+            created: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }
     }
@@ -123,19 +123,19 @@ impl Day {
     }
 
     /// An agent of this day.
-    pub fn agent(&self, name: &str) -> Option<Cell> {
+    pub fn agent(&self, name: &str) -> Option<AgentCell> {
         self.agents.read().get(name).cloned()
     }
 
     /// Every agent of this day, in no order.
-    pub fn agents(&self) -> Vec<Cell> {
+    pub fn agents(&self) -> Vec<AgentCell> {
         self.agents.read().values().cloned().collect()
     }
 
-    /// Adds an agent that the file knows; returns it for the caller to fill.
-    pub fn add_agent(&self, agent: AgentDay) -> Cell {
+    /// Adds an agent.
+    pub fn add_agent(&self, agent: AgentDay) -> AgentCell {
         let name = Arc::clone(&agent.name);
-        let cell: Cell = Arc::new(Mutex::new(agent));
+        let cell: AgentCell = Arc::new(Mutex::new(agent));
         let mut agents = self.agents.write();
         agents.insert(name, Arc::clone(&cell));
         cell
@@ -190,17 +190,17 @@ impl Day {
     }
 
     /// Whether the file is there and has its tables.
-    pub fn is_made(&self) -> bool {
-        self.made.load(Ordering::Acquire)
+    pub fn is_created(&self) -> bool {
+        self.created.load(Ordering::Acquire)
     }
 
     /// Notes that the file has its tables.
-    pub fn made(&self) {
-        self.made.store(true, Ordering::Release);
+    pub fn mark_created(&self) {
+        self.created.store(true, Ordering::Release);
     }
 
-    /// Notes that the file is about to go: who opens it from now on gets an error.
-    pub fn leave(&self) {
+    /// Notes that the file is about to go: whoever opens it from now on gets `Moved`.
+    pub fn mark_gone(&self) {
         self.gone.store(true, Ordering::SeqCst);
     }
 
@@ -210,7 +210,7 @@ impl Day {
     }
 
     /// Lets the writer end once it has done what was queued. The next job starts another.
-    pub fn rest(&self) {
+    pub fn release_writer(&self) {
         self.slot.lock().sender = None;
     }
 
@@ -229,17 +229,17 @@ impl Day {
     }
 
     /// Lets no new jobs in; for the writer itself, which can't wait for its own end.
-    pub fn shut(&self) {
+    pub fn refuse_jobs(&self) {
         let mut slot = self.slot.lock();
         slot.closed = true;
         slot.sender = None;
     }
 
     /// Whether age makes something due at `now`: an agent's head, or the day's last packing.
-    pub fn wants_upkeep(&self, now: i64, pack_age_secs: u64) -> bool {
-        let over = self.is_over(now);
+    pub fn needs_maintenance(&self, now: i64, pack_age_secs: u64) -> bool {
+        let over = self.is_finished(now);
         let limit = self.head_age_ms(now, pack_age_secs);
-        over && !self.settled.load(Ordering::Relaxed)
+        over && !self.compacted.load(Ordering::Relaxed)
             || self.agents().iter().any(|cell| {
                 let agent = cell.lock();
                 agent.head_points > 0 && now.saturating_sub(agent.oldest_received) >= limit
@@ -247,18 +247,18 @@ impl Day {
     }
 
     /// Whether no more points of this day are expected.
-    pub fn is_over(&self, now: i64) -> bool {
+    pub fn is_finished(&self, now: i64) -> bool {
         now > self.end_ms().saturating_add(GRACE_MS)
     }
 
     /// Age in milliseconds at which a head is packed, however small.
     pub fn head_age_ms(&self, now: i64, pack_age_secs: u64) -> i64 {
         let age = i64::try_from(pack_age_secs).unwrap_or(i64::MAX).saturating_mul(SECOND_MS);
-        if self.is_over(now) { age.min(GRACE_MS) } else { age }
+        if self.is_finished(now) { age.min(GRACE_MS) } else { age }
     }
 
     /// Notes that something changed that packing has not seen.
-    pub fn unsettle(&self) {
-        self.settled.store(false, Ordering::Relaxed);
+    pub fn mark_changed(&self) {
+        self.compacted.store(false, Ordering::Relaxed);
     }
 }

@@ -12,8 +12,8 @@ use rusqlite::{Connection, OpenFlags};
 use crate::base::cli::print;
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::Stop;
+use crate::server::config;
 use crate::server::config::ServerConfig;
-use crate::server::control;
 use crate::server::storage::StorageError;
 use crate::server::storage::day::file;
 use crate::server::storage::keep::open;
@@ -64,14 +64,14 @@ fn databases(dir: &Path) -> Result<Vec<String>, Fatal> {
     for entry in fs::read_dir(dir).map_err(|error| failed(dir, error))? {
         let entry = entry.map_err(|error| failed(dir, error))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name == control::FILE || file::day_of_file(&name).is_some() {
+        if name == config::CONTROL_FILE || file::day_of_file(&name).is_some() {
             names.push(name);
         }
     }
     if names.is_empty() {
         return Err(failed(dir, "there is no database of oxmon in it"));
     }
-    names.sort_by_key(|name| (name != control::FILE, name.clone()));
+    names.sort_by_key(|name| (name != config::CONTROL_FILE, name.clone()));
     Ok(names)
 }
 

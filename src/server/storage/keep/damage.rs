@@ -8,7 +8,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use crate::server::storage::ack::{PartialAck, Permit};
 use crate::server::storage::day::head::AgentDay;
-use crate::server::storage::day::{Cell, Day, Write, file};
+use crate::server::storage::day::{AgentCell, Day, Write, file};
 use crate::server::storage::shared::Shared;
 use crate::server::storage::{AgentSamples, SampleSet, StorageError, Stored};
 
@@ -35,7 +35,7 @@ pub fn names(data_dir: &Path) -> Vec<String> {
     names
 }
 
-/// What an error while a file is read back says about damage; `None` when it is not damage. A
+/// What an error while a file is read back says about damage; `None` when it is another error. A
 /// statement that makes no sense to SQLite then means that a table is not what it was.
 pub fn found_in(error: &StorageError) -> Option<String> {
     match error {
@@ -71,7 +71,7 @@ pub fn note(shared: &Shared, name: Option<String>) {
     }
 }
 
-/// Gives a day's file a new name, with what SQLite keeps beside it, and says so. No connection to
+/// Gives a day's file a new name, with what SQLite keeps beside it, and logs it. No connection to
 /// it may be open for writing.
 pub fn rename(path: &Path, why: &str) -> Option<String> {
     let target = (1..).map(|number| path.with_extension(format!("db.damaged-{number}")));
@@ -95,12 +95,12 @@ pub fn rename(path: &Path, why: &str) -> Option<String> {
 /// has closed it. Gives the fresh day that takes its place; `None` when the file kept its name.
 pub fn set_aside(shared: &Shared, day: &Arc<Day>, why: &str) -> Option<Arc<Day>> {
     let fresh = Arc::new(Day::new(day.number, day.path.clone()));
-    day.shut();
+    day.refuse_jobs();
     // No writer of the fresh day opens the file before it has its new name, and no reader of the
     // old one takes what comes in its place for it.
     let slot = fresh.slot();
     replace(shared, day, &fresh);
-    day.leave();
+    day.mark_gone();
     let name = rename(&day.path, why);
     drop(slot);
     note(shared, Some(name?));
@@ -116,21 +116,21 @@ fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
 
 /// Takes what the head of an agent holds, to be written into the fresh file, and the bytes that
 /// it took in memory.
-pub fn salvage(cell: &Cell) -> (Option<Write>, usize) {
+pub fn salvage(cell: &AgentCell) -> (Option<Write>, usize) {
     let mut agent = cell.lock();
     let write = write_of(&agent);
     (write, agent.drop_packed(i64::MAX))
 }
 
 fn write_of(agent: &AgentDay) -> Option<Write> {
-    let received_ms = agent.ticks.last()?.received;
+    let received_ms = agent.records.last()?.received;
     let sets = agent
-        .ticks
+        .records
         .iter()
-        .map(|tick| SampleSet {
-            timestamp_ms: tick.ts,
-            series: Arc::clone(&tick.layout.source),
-            values: tick.values().collect(),
+        .map(|record| SampleSet {
+            timestamp_ms: record.ts,
+            series: Arc::clone(&record.series_list.source),
+            values: record.values().collect(),
         })
         .collect();
     let samples = vec![AgentSamples { agent: Arc::clone(&agent.name), sets }];

@@ -11,7 +11,7 @@ use crate::server::storage::day::{Day, file};
 use crate::server::storage::keep::{damage, recover};
 use crate::server::storage::shared::Shared;
 
-/// The file that says that a server runs on this folder.
+/// The file whose lock a running server holds.
 const LOCK_FILE: &str = ".lock";
 
 /// Makes the folder when it is missing, and takes its lock, which the system gives back when the
@@ -83,7 +83,7 @@ pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
             )));
         }
         let day = Arc::new(Day::new(number, path));
-        match recover::load(&day, &shared.interner) {
+        match recover::load(&day, &shared.catalog) {
             Ok(bytes) => {
                 shared.head_changed(i64::try_from(bytes).unwrap_or(i64::MAX));
                 let mut days = shared.days.write();

@@ -49,7 +49,7 @@ pub fn clean_up(shared: &Shared, what: What) -> Result<Cleanup, StorageError> {
         }
     }
     if !out.removed.is_empty() {
-        shared.interner.sweep();
+        shared.catalog.sweep();
     }
     Ok(out)
 }
@@ -57,10 +57,10 @@ pub fn clean_up(shared: &Shared, what: What) -> Result<Cleanup, StorageError> {
 /// Drops one day. Readers that have its file open finish what they read.
 fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), StorageError> {
     let size_bytes = size_of(&day.path);
-    // Closed first: the last writer leaves nothing in the log, and no other starts.
+    // Closed first: the last writer leaves nothing in SQLite's WAL, and no other starts.
     day.close();
     shared.days.write().remove(&day.number);
-    day.leave();
+    day.mark_gone();
     let head: usize = day.agents().iter().map(|cell| cell.lock().drop_packed(i64::MAX)).sum();
     shared.head_changed(-i64::try_from(head).unwrap_or(i64::MAX));
     // A reader that was just opening it may have created the files beside it again.
@@ -89,7 +89,7 @@ const SIZE_EVERY: Duration = Duration::from_secs(60);
 /// started with is put right by then.
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
 
-/// Looks after the days until it is stopped.
+/// Runs the maintenance of the days until `stop`.
 pub fn run(shared: &Arc<Shared>, stop: &Stop) {
     let mut aged = Instant::now();
     let mut sized: Option<Instant> = None;
@@ -116,7 +116,7 @@ pub fn run(shared: &Arc<Shared>, stop: &Stop) {
 pub fn wake_writers(shared: &Arc<Shared>) {
     let now = shared.clock.now_ms();
     for day in shared.days() {
-        if day.wants_upkeep(now, shared.storage.pack_age_secs)
+        if day.needs_maintenance(now, shared.storage.pack_age_secs)
             && let Ok(queue) = queue_of(shared, &day)
         {
             // A full queue means that the writer is awake, and this comes round again.

@@ -9,7 +9,7 @@ use crate::server::storage::day::file;
 
 /// A chunk's row.
 #[derive(Debug)]
-pub struct Stored {
+pub struct StoredChunk {
     /// Its id.
     pub id: i64,
     /// The summary.
@@ -30,8 +30,8 @@ pub fn load(
     series: u32,
     from: i64,
     to: i64,
-) -> Result<Vec<Stored>, StorageError> {
-    let read = || -> Result<Vec<(Stored, i32)>, rusqlite::Error> {
+) -> Result<Vec<StoredChunk>, StorageError> {
+    let read = || -> Result<Vec<(StoredChunk, i32)>, rusqlite::Error> {
         let mut query = connection.prepare_cached(
             "SELECT id, start, end, count, min, max, sum, first, last, lag, times, data, crc
              FROM chunks WHERE series = ?1 AND start <= ?3 AND end >= ?2 ORDER BY start",
@@ -48,7 +48,7 @@ pub fn load(
     Ok(found.into_iter().map(|(stored, _)| stored).collect())
 }
 
-fn stored(series: u32, row: &Row<'_>) -> Result<Stored, rusqlite::Error> {
+fn stored(series: u32, row: &Row<'_>) -> Result<StoredChunk, rusqlite::Error> {
     let count = row.get::<_, i64>(3)?;
     let meta = Meta {
         series,
@@ -62,25 +62,17 @@ fn stored(series: u32, row: &Row<'_>) -> Result<Stored, rusqlite::Error> {
         last: row.get(8)?,
         lag: row.get(9)?,
     };
-    Ok(Stored { id: row.get(0)?, meta, times: row.get(10)?, data: row.get(11)? })
+    Ok(StoredChunk { id: row.get(0)?, meta, times: row.get(10)?, data: row.get(11)? })
 }
 
-impl Stored {
+impl StoredChunk {
     /// The times.
-    ///
-    /// # Errors
-    ///
-    /// When the chunk is damaged.
     pub fn times(&self, day: &Day) -> Result<Vec<i64>, StorageError> {
         codec::decode_times(&self.meta, self.times.as_deref())
             .map_err(|error| file::damaged(&day.path, error.to_string()))
     }
 
     /// The points, oldest first.
-    ///
-    /// # Errors
-    ///
-    /// When the chunk is damaged.
     pub fn points(&self, day: &Day) -> Result<Vec<(i64, f64)>, StorageError> {
         let times = self.times(day)?;
         let values = codec::decode_values(&self.meta, &self.data)

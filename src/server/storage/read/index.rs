@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use crate::server::storage::day::head::Entry;
-use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::read::{gather, need_file, points_of, with_file};
+use crate::server::storage::day::{AgentCell, Day};
+use crate::server::storage::read::{needs_file, points_of, views_of, with_file};
 use crate::server::storage::{AgentSeen, LatestRow, Listing, Page, Series, StorageError};
 
 /// Whether an entry has a point in a time, when that can be said without looking.
@@ -20,18 +20,18 @@ fn has_point(entry: &Entry, from: i64, to: i64) -> Option<bool> {
 /// Whether a series has a point in a time, by looking at its points.
 fn look(
     day: &Day,
-    cell: &Cell,
+    cell: &AgentCell,
     series: &Arc<Series>,
     from: i64,
     to: i64,
 ) -> Result<bool, StorageError> {
-    let found = gather(cell, &|other| other.number == series.number, from, to);
-    if found.iter().any(|wanted| !wanted.head.is_empty()) {
+    let found = views_of(cell, &|other| other.number == series.number, from, to);
+    if found.iter().any(|view| !view.head.is_empty()) {
         return Ok(true);
     }
-    with_file(day, need_file(&found, from), |connection| {
-        for wanted in &found {
-            if !points_of(connection, day, wanted, from, to)?.is_empty() {
+    with_file(day, needs_file(&found, from), |connection| {
+        for view in &found {
+            if !points_of(connection, day, view, from, to)?.is_empty() {
                 return Ok(true);
             }
         }
@@ -40,10 +40,6 @@ fn look(
 }
 
 /// Names of metrics with a point in the time.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn metrics(
     days: &[Arc<Day>],
     numbers: usize,
@@ -51,7 +47,7 @@ pub fn metrics(
 ) -> Result<BTreeSet<String>, StorageError> {
     let mut seen = vec![false; numbers];
     let mut names = BTreeSet::new();
-    let mut unsure: Vec<(Arc<Day>, Cell, Arc<Series>)> = Vec::new();
+    let mut unsure: Vec<(Arc<Day>, AgentCell, Arc<Series>)> = Vec::new();
     for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
         for cell in day.agents() {
             let agent = cell.lock();
@@ -84,10 +80,6 @@ pub fn metrics(
 }
 
 /// Agents with a point in the time.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn agents(days: &[Arc<Day>], (from, to): (i64, i64)) -> Result<BTreeSet<String>, StorageError> {
     let mut names = BTreeSet::new();
     for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
@@ -152,7 +144,7 @@ pub fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
     let mut newest: HashMap<u32, (Arc<Series>, i64, f64)> = HashMap::new();
     // Newest day first: what an older day has of a series that was found is older.
     for day in days.iter().rev() {
-        for cell in super::cells(day, agent) {
+        for cell in super::agent_cells(day, agent) {
             for entry in cell.lock().entries.iter().filter(|entry| entry.count > 0) {
                 newest
                     .entry(entry.series.number)

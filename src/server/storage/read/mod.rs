@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::server::storage::day::head::AgentDay;
-use crate::server::storage::day::{Cell, Day};
+use crate::server::storage::day::{AgentCell, Day};
 use crate::server::storage::{Series, StorageError};
 
 pub mod chunks;
@@ -19,7 +19,7 @@ pub mod select;
 
 /// A series of a day, with what the head has of it.
 #[derive(Debug)]
-pub struct Wanted {
+pub struct SeriesView {
     /// The series.
     pub series: Arc<Series>,
     /// Its id in the day file.
@@ -37,7 +37,7 @@ pub struct Wanted {
 }
 
 /// The agents of a day that a query is about.
-pub fn cells(day: &Day, agent: Option<&str>) -> Vec<Cell> {
+pub fn agent_cells(day: &Day, agent: Option<&str>) -> Vec<AgentCell> {
     match agent {
         Some(name) => day.agent(name).into_iter().collect(),
         None => day.agents(),
@@ -46,24 +46,29 @@ pub fn cells(day: &Day, agent: Option<&str>) -> Vec<Cell> {
 
 /// Series of an agent that `is_wanted`, with a point from `from` to `to` as far as their bounds
 /// tell, and the head's points in that time.
-pub fn gather(cell: &Cell, is_wanted: &dyn Fn(&Series) -> bool, from: i64, to: i64) -> Vec<Wanted> {
-    gather_some(cell, is_wanted, from, to, &|_, _| true)
+pub fn views_of(
+    cell: &AgentCell,
+    is_wanted: &dyn Fn(&Series) -> bool,
+    from: i64,
+    to: i64,
+) -> Vec<SeriesView> {
+    views_of_some(cell, is_wanted, from, to, &|_, _| true)
 }
 
-/// As [`gather`], with the head's points only of series whose bounds `need_points`.
-pub fn gather_some(
-    cell: &Cell,
+/// As [`views_of`], with the head's points only of series whose bounds `need_points`.
+pub fn views_of_some(
+    cell: &AgentCell,
     is_wanted: &dyn Fn(&Series) -> bool,
     from: i64,
     to: i64,
     need_points: &dyn Fn(i64, i64) -> bool,
-) -> Vec<Wanted> {
+) -> Vec<SeriesView> {
     let agent = cell.lock();
     let mut out = Vec::new();
     for (place, entry) in (0u32..).zip(&agent.entries) {
         let inside = entry.count > 0 && entry.first <= to && entry.last >= from;
         if inside && is_wanted(&entry.series) {
-            out.push(Wanted {
+            out.push(SeriesView {
                 series: Arc::clone(&entry.series),
                 id: entry.id,
                 count: u64::from(entry.count),
@@ -83,14 +88,14 @@ pub fn gather_some(
 
 fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f64, i64)> {
     let mut out = Vec::new();
-    let start = agent.ticks.partition_point(|tick| tick.ts < from);
-    let ticks = agent.ticks.get(start..).unwrap_or_default();
-    for run in ticks.chunk_by(|a, b| Arc::ptr_eq(&a.layout, &b.layout)) {
-        let position = run.first().and_then(|tick| tick.layout.position(place));
+    let start = agent.records.partition_point(|record| record.ts < from);
+    let records = agent.records.get(start..).unwrap_or_default();
+    for run in records.chunk_by(|a, b| Arc::ptr_eq(&a.series_list, &b.series_list)) {
+        let position = run.first().and_then(|record| record.series_list.position(place));
         let Some(position) = position else { continue };
-        for tick in run.iter().take_while(|tick| tick.ts <= to) {
-            if let Some(value) = tick.value(position) {
-                out.push((tick.ts, value, tick.received));
+        for record in run.iter().take_while(|record| record.ts <= to) {
+            if let Some(value) = record.value(position) {
+                out.push((record.ts, value, record.received));
             }
         }
     }
@@ -98,25 +103,21 @@ fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f6
 }
 
 /// Every point of a series from `from` to `to`, oldest first.
-///
-/// # Errors
-///
-/// When the file can't be read.
 pub fn points_of(
     connection: Option<&Connection>,
     day: &Day,
-    wanted: &Wanted,
+    view: &SeriesView,
     from: i64,
     to: i64,
 ) -> Result<Vec<(i64, f64)>, StorageError> {
     let mut out: Vec<(i64, f64)> = Vec::new();
     if let Some(connection) = connection {
-        for stored in chunks::load(connection, day, wanted.id, from, to)? {
+        for stored in chunks::load(connection, day, view.id, from, to)? {
             let inside = |&(ts, _): &(i64, f64)| ts >= from && ts <= to;
             out.extend(stored.points(day)?.into_iter().filter(inside));
         }
     }
-    out.extend(wanted.head.iter().map(|&(ts, value, _)| (ts, value)));
+    out.extend(view.head.iter().map(|&(ts, value, _)| (ts, value)));
     if !out.is_sorted_by(|a, b| a.0 < b.0) {
         out.sort_by_key(|&(ts, _)| ts);
         out.dedup_by_key(|&mut (ts, _)| ts);
@@ -125,10 +126,6 @@ pub fn points_of(
 }
 
 /// Runs `body` with a connection to the day's file, or without one when nothing in it is needed.
-///
-/// # Errors
-///
-/// What `body` gives.
 pub fn with_file<T>(
     day: &Day,
     needed: bool,
@@ -140,6 +137,6 @@ pub fn with_file<T>(
 /// Whether any of the series has chunks at or after `from`. Asked before the heads are copied it
 /// could say no too early; the heads are copied first, and a point that is packed after that is
 /// in the copy.
-pub fn need_file(wanted: &[Wanted], from: i64) -> bool {
-    wanted.iter().any(|wanted| wanted.packed_last >= from && wanted.packed_last > i64::MIN)
+pub fn needs_file(view: &[SeriesView], from: i64) -> bool {
+    view.iter().any(|view| view.packed_last >= from && view.packed_last > i64::MIN)
 }

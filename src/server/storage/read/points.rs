@@ -1,5 +1,5 @@
 //! Points one by one, newest first. The newest are found with a heap as large as the page with
-//! what stands before it, and a series is unpacked only when its newest point could still be in.
+//! what comes before it, and a series is unpacked only when its newest point could still be in.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -8,8 +8,10 @@ use std::sync::Arc;
 use rusqlite::Connection;
 
 use crate::server::storage::day::file::date_of;
-use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::read::{Wanted, cells, chunks, gather_some, need_file, with_file};
+use crate::server::storage::day::{AgentCell, Day};
+use crate::server::storage::read::{
+    SeriesView, agent_cells, chunks, needs_file, views_of_some, with_file,
+};
 use crate::server::storage::{Listing, Page, PointFilter, PointRow, Series, StorageError};
 
 /// A point's place in the list: time, then series. Later is newer.
@@ -46,10 +48,6 @@ impl Newest {
 }
 
 /// A page of points, newest first; points of the same time by series.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn list(
     days: &[Arc<Day>],
     filter: &PointFilter,
@@ -63,14 +61,14 @@ pub fn list(
     let mut skip = page.offset as u64;
     for day in days.iter().rev().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
         let mut found = Vec::new();
-        for cell in cells(day, filter.agent.as_deref()) {
+        for cell in agent_cells(day, filter.agent.as_deref()) {
             // Points are needed only of a series that the time cuts; the others are counted.
             let cut = |first, last| first < from || last > to;
-            found.extend(gather_some(&cell, &is_wanted, from, to, &cut));
+            found.extend(views_of_some(&cell, &is_wanted, from, to, &cut));
         }
-        let needed = need_file(&found, from);
-        let count = if found.iter().all(|wanted| wanted.first >= from && wanted.last <= to) {
-            found.iter().map(|wanted| wanted.count).sum()
+        let needed = needs_file(&found, from);
+        let count = if found.iter().all(|view| view.first >= from && view.last <= to) {
+            found.iter().map(|view| view.count).sum()
         } else {
             with_file(day, needed, |file| count_inside(file, day, &found, from, to))?
         };
@@ -91,16 +89,16 @@ pub fn list(
 fn count_inside(
     connection: Option<&Connection>,
     day: &Day,
-    found: &[Wanted],
+    found: &[SeriesView],
     from: i64,
     to: i64,
 ) -> Result<u64, StorageError> {
     let mut sum = 0;
-    for wanted in found {
-        sum += if wanted.first >= from && wanted.last <= to {
-            wanted.count
+    for view in found {
+        sum += if view.first >= from && view.last <= to {
+            view.count
         } else {
-            points_inside(connection, day, wanted, from, to)?
+            points_inside(connection, day, view, from, to)?
         };
     }
     Ok(sum)
@@ -109,21 +107,21 @@ fn count_inside(
 fn points_inside(
     connection: Option<&Connection>,
     day: &Day,
-    wanted: &Wanted,
+    view: &SeriesView,
     from: i64,
     to: i64,
 ) -> Result<u64, StorageError> {
-    let mut sum = wanted.head.len() as u64;
+    let mut sum = view.head.len() as u64;
     let Some(connection) = connection else { return Ok(sum) };
-    for stored in chunks::load(connection, day, wanted.id, from, to)? {
+    for stored in chunks::load(connection, day, view.id, from, to)? {
         let meta = &stored.meta;
-        let at = wanted.head.partition_point(|point| point.0 < meta.start);
-        let touches_head = wanted.head.get(at).is_some_and(|point| point.0 <= meta.end);
+        let at = view.head.partition_point(|point| point.0 < meta.start);
+        let touches_head = view.head.get(at).is_some_and(|point| point.0 <= meta.end);
         if meta.start >= from && meta.end <= to && !touches_head {
             sum += meta.count as u64;
             continue;
         }
-        let head = |ts: &i64| wanted.head.binary_search_by_key(ts, |point| point.0).is_ok();
+        let head = |ts: &i64| view.head.binary_search_by_key(ts, |point| point.0).is_ok();
         let times = stored.times(day)?;
         let inside = times.iter().filter(|&&ts| ts >= from && ts <= to && !head(&ts));
         sum += inside.count() as u64;
@@ -142,7 +140,7 @@ fn newest(
     let is_wanted = |series: &Series| metric.is_none_or(|metric| *series.key.metric == *metric);
     let mut newest = Newest { hits: BTreeMap::new(), limit };
     let mut packed: Vec<(Key, Arc<Series>)> = Vec::new();
-    for cell in cells(day, filter.agent.as_deref()) {
+    for cell in agent_cells(day, filter.agent.as_deref()) {
         from_head(&cell, &is_wanted, (from, to), &mut newest, &mut packed);
     }
     // Those whose newest packed point is newest come first: the rest is soon out of reach.
@@ -170,24 +168,24 @@ fn newest(
 
 /// Adds an agent's points that are not packed, and notes which series have packed ones in reach.
 fn from_head(
-    cell: &Cell,
+    cell: &AgentCell,
     is_wanted: &dyn Fn(&Series) -> bool,
     (from, to): (i64, i64),
     newest: &mut Newest,
     packed: &mut Vec<(Key, Arc<Series>)>,
 ) {
     let agent = cell.lock();
-    let end = agent.ticks.partition_point(|tick| tick.ts <= to);
-    for tick in agent.ticks.iter().take(end).rev() {
-        if tick.ts < from || !newest.wants((tick.ts, u32::MAX)) {
+    let end = agent.records.partition_point(|record| record.ts <= to);
+    for record in agent.records.iter().take(end).rev() {
+        if record.ts < from || !newest.wants((record.ts, u32::MAX)) {
             break;
         }
-        for (&place, value) in tick.layout.entries.iter().zip(tick.values()) {
+        for (&place, value) in record.series_list.entries.iter().zip(record.values()) {
             let Some(entry) = agent.entries.get(place as usize) else { continue };
-            let key = (tick.ts, entry.id);
+            let key = (record.ts, entry.id);
             if newest.wants(key) && is_wanted(&entry.series) {
                 let series = Arc::clone(&entry.series);
-                newest.add(key, Hit { value, received: tick.received, series });
+                newest.add(key, Hit { value, received: record.received, series });
             }
         }
     }

@@ -9,7 +9,7 @@ use crate::base::limits::RANGE_ROWS_MAX;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::Day;
 use crate::server::storage::read::{
-    Wanted, cells, chunks, gather, need_file, points_of, with_file,
+    SeriesView, agent_cells, chunks, needs_file, points_of, views_of, with_file,
 };
 use crate::server::storage::{
     Bucket, RangeQuery, RangeSeries, Series, StorageError, Summary, Visit,
@@ -49,25 +49,25 @@ impl Sums {
 /// Buckets of one series by number.
 type Buckets = BTreeMap<i64, Sums>;
 
-fn put(buckets: &mut Buckets, number: i64, sums: &Sums) {
+fn add_to_bucket(buckets: &mut Buckets, number: i64, sums: &Sums) {
     buckets.entry(number).and_modify(|there| there.join(sums)).or_insert(*sums);
 }
 
 /// Adds a day's points of a series to `buckets`; `number` gives the bucket of a time.
-fn fold(
+fn add_points(
     connection: Option<&Connection>,
     day: &Day,
-    wanted: &Wanted,
+    view: &SeriesView,
     (from, to): (i64, i64),
     number: &dyn Fn(i64) -> i64,
     buckets: &mut Buckets,
 ) -> Result<(), StorageError> {
     let mut packed_again: HashSet<i64> = HashSet::new();
     if let Some(connection) = connection {
-        for stored in chunks::load(connection, day, wanted.id, from, to)? {
+        for stored in chunks::load(connection, day, view.id, from, to)? {
             let meta = &stored.meta;
-            let at = wanted.head.partition_point(|point| point.0 < meta.start);
-            let touches_head = wanted.head.get(at).is_some_and(|point| point.0 <= meta.end);
+            let at = view.head.partition_point(|point| point.0 < meta.start);
+            let touches_head = view.head.get(at).is_some_and(|point| point.0 <= meta.end);
             let whole = meta.start >= from && meta.end <= to;
             if whole && !touches_head && number(meta.start) == number(meta.end) {
                 let sums = Sums {
@@ -78,21 +78,21 @@ fn fold(
                     last: meta.last,
                     last_ts: meta.end,
                 };
-                put(buckets, number(meta.start), &sums);
+                add_to_bucket(buckets, number(meta.start), &sums);
                 continue;
             }
             let inside = stored.points(day)?.into_iter().filter(|&(ts, _)| ts >= from && ts <= to);
             for (ts, value) in inside {
-                put(buckets, number(ts), &Sums::of(ts, value));
+                add_to_bucket(buckets, number(ts), &Sums::of(ts, value));
                 if touches_head {
                     packed_again.insert(ts);
                 }
             }
         }
     }
-    for &(ts, value, _) in &wanted.head {
+    for &(ts, value, _) in &view.head {
         if !packed_again.contains(&ts) {
-            put(buckets, number(ts), &Sums::of(ts, value));
+            add_to_bucket(buckets, number(ts), &Sums::of(ts, value));
         }
     }
     Ok(())
@@ -104,10 +104,6 @@ fn has_labels(labels: &Labels, asked: &Labels) -> bool {
 }
 
 /// Points of one agent's metric in buckets, by series.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn range(days: &[Arc<Day>], query: &RangeQuery) -> Result<Vec<RangeSeries>, StorageError> {
     let step = query.step_ms.max(1);
     let number = |ts: i64| ts.div_euclid(step);
@@ -116,10 +112,10 @@ pub fn range(days: &[Arc<Day>], query: &RangeQuery) -> Result<Vec<RangeSeries>, 
     };
     let mut found: BTreeMap<Labels, Buckets> = BTreeMap::new();
     let mut rows = 0;
-    each(days, &query.agent, &is_wanted, (query.from_ms, query.to_ms), &mut |one| {
-        let buckets = found.entry(one.wanted.series.key.labels.clone()).or_default();
+    for_each_series(days, &query.agent, &is_wanted, (query.from_ms, query.to_ms), &mut |one| {
+        let buckets = found.entry(one.view.series.key.labels.clone()).or_default();
         let before = buckets.len();
-        fold(one.connection, one.day, one.wanted, one.time, &number, buckets)?;
+        add_points(one.connection, one.day, one.view, one.time, &number, buckets)?;
         rows += buckets.len() - before;
         if rows > RANGE_ROWS_MAX { Err(too_many_rows()) } else { Ok(()) }
     })?;
@@ -149,10 +145,6 @@ fn too_many_rows() -> StorageError {
 }
 
 /// All points of one agent's metric, summed up.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn summary(
     days: &[Arc<Day>],
     agent: &str,
@@ -161,8 +153,8 @@ pub fn summary(
 ) -> Result<Summary, StorageError> {
     let is_wanted = |series: &Series| *series.key.metric == *metric;
     let mut buckets = Buckets::new();
-    each(days, agent, &is_wanted, time, &mut |one| {
-        fold(one.connection, one.day, one.wanted, one.time, &|_| 0, &mut buckets)
+    for_each_series(days, agent, &is_wanted, time, &mut |one| {
+        add_points(one.connection, one.day, one.view, one.time, &|_| 0, &mut buckets)
     })?;
     Ok(buckets.get(&0).map_or_else(Summary::default, |sums| Summary {
         min: sums.min,
@@ -172,27 +164,27 @@ pub fn summary(
     }))
 }
 
-struct One<'a> {
+struct SeriesOfDay<'a> {
     connection: Option<&'a Connection>,
     day: &'a Day,
-    wanted: &'a Wanted,
+    view: &'a SeriesView,
     time: (i64, i64),
 }
 
-fn each(
+fn for_each_series(
     days: &[Arc<Day>],
     agent: &str,
     is_wanted: &dyn Fn(&Series) -> bool,
     time: (i64, i64),
-    visit: &mut dyn FnMut(One<'_>) -> Result<(), StorageError>,
+    visit: &mut dyn FnMut(SeriesOfDay<'_>) -> Result<(), StorageError>,
 ) -> Result<(), StorageError> {
     let (from, to) = time;
     for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
-        for cell in cells(day, Some(agent)) {
-            let found = gather(&cell, is_wanted, from, to);
-            with_file(day, need_file(&found, from), |connection| {
-                for wanted in &found {
-                    visit(One { connection, day, wanted, time })?;
+        for cell in agent_cells(day, Some(agent)) {
+            let found = views_of(&cell, is_wanted, from, to);
+            with_file(day, needs_file(&found, from), |connection| {
+                for view in &found {
+                    visit(SeriesOfDay { connection, day, view, time })?;
                 }
                 Ok(())
             })?;
@@ -204,11 +196,7 @@ fn each(
 /// Points handed to a visitor at once.
 const SCAN_POINTS: usize = 10_000;
 
-/// The raw points of every wanted series, one series after the other, oldest first.
-///
-/// # Errors
-///
-/// When a file can't be read.
+/// The raw points of every view series, one series after the other, oldest first.
 pub fn scan(
     days: &[Arc<Day>],
     metric: &str,
@@ -222,21 +210,18 @@ pub fn scan(
     let mut series: BTreeMap<SeriesKey, Arc<Series>> = BTreeMap::new();
     for day in &days {
         for cell in day.agents() {
-            for wanted in gather(&cell, &is_wanted, from, to) {
-                series.entry(wanted.series.key.clone()).or_insert(wanted.series);
+            for view in views_of(&cell, &is_wanted, from, to) {
+                series.entry(view.series.key.clone()).or_insert(view.series);
             }
         }
     }
     for (key, one) in series {
         let is_one = |other: &Series| other.number == one.number;
         for day in &days {
-            for cell in cells(day, Some(&key.agent)) {
-                let found = gather(&cell, &is_one, from, to);
-                let all = with_file(day, need_file(&found, from), |connection| {
-                    found
-                        .iter()
-                        .map(|wanted| points_of(connection, day, wanted, from, to))
-                        .collect()
+            for cell in agent_cells(day, Some(&key.agent)) {
+                let found = views_of(&cell, &is_one, from, to);
+                let all = with_file(day, needs_file(&found, from), |connection| {
+                    found.iter().map(|view| points_of(connection, day, view, from, to)).collect()
                 });
                 let all: Vec<Vec<(i64, f64)>> = all?;
                 all.iter()

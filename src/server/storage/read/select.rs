@@ -4,21 +4,19 @@ use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use crate::server::storage::day::{Cell, Day};
-use crate::server::storage::read::{Wanted, gather, gather_some, need_file, points_of, with_file};
+use crate::server::storage::day::{AgentCell, Day};
+use crate::server::storage::read::{
+    SeriesView, needs_file, points_of, views_of, views_of_some, with_file,
+};
 use crate::server::storage::{Selection, Series, StorageError, TakePoints, TakeSeries};
 
 /// Points, as far as the days' counts tell, that are in memory at a time.
 const POINTS_AT_ONCE: u64 = 500_000;
 
 /// A series with what each day has of it.
-type Found = (Arc<Series>, Vec<(usize, Wanted)>);
+type Found = (Arc<Series>, Vec<(usize, SeriesView)>);
 
 /// Hands each series with its points, oldest first, to `take`, until that breaks.
-///
-/// # Errors
-///
-/// When a file can't be read.
 pub fn select(
     days: &[Arc<Day>],
     selection: &Selection<'_>,
@@ -28,17 +26,17 @@ pub fn select(
     for (days, cells) in by_agent(days, selection) {
         let mut found: BTreeMap<u32, Found> = BTreeMap::new();
         for (place, cell) in cells.iter().enumerate() {
-            for wanted in gather(cell, selection.series, from, to) {
-                let entry = found.entry(wanted.series.number);
-                let (_, parts) = entry.or_insert_with(|| (Arc::clone(&wanted.series), Vec::new()));
-                parts.push((place, wanted));
+            for view in views_of(cell, selection.series, from, to) {
+                let entry = found.entry(view.series.number);
+                let (_, parts) = entry.or_insert_with(|| (Arc::clone(&view.series), Vec::new()));
+                parts.push((place, view));
             }
         }
         let mut part: Vec<Found> = Vec::new();
         let mut points = 0;
         let mut rest = found.into_values().peekable();
         while let Some(one) = rest.next() {
-            points += one.1.iter().map(|(_, wanted)| wanted.count).sum::<u64>();
+            points += one.1.iter().map(|(_, view)| view.count).sum::<u64>();
             part.push(one);
             if points < POINTS_AT_ONCE && rest.peek().is_some() {
                 continue;
@@ -53,7 +51,7 @@ pub fn select(
 }
 
 /// Days of an agent, and its part of each.
-type OfAgent<'d> = (Vec<&'d Arc<Day>>, Vec<Cell>);
+type OfAgent<'d> = (Vec<&'d Arc<Day>>, Vec<AgentCell>);
 
 /// Days with the agents' part of each, agent by agent, in the order of the agents' names.
 fn by_agent<'d>(days: &'d [Arc<Day>], selection: &Selection<'_>) -> Vec<OfAgent<'d>> {
@@ -82,8 +80,8 @@ fn hand_on(
     for (place, day) in days.iter().enumerate() {
         let of_day = |(_, parts): &'_ Found| parts.iter().position(|(other, _)| *other == place);
         let needed = part.iter().any(|found| {
-            let wanted = of_day(found).map(|at| &found.1[at].1);
-            wanted.is_some_and(|wanted| need_file(std::slice::from_ref(wanted), from))
+            let view = of_day(found).map(|at| &found.1[at].1);
+            view.is_some_and(|view| needs_file(std::slice::from_ref(view), from))
         });
         with_file(day, needed, |connection| {
             for (found, out) in part.iter().zip(&mut all) {
@@ -113,8 +111,8 @@ pub fn series(days: &[Arc<Day>], selection: &Selection<'_>, take: TakeSeries<'_>
     for (_, cells) in by_agent(days, selection) {
         let mut seen: HashSet<u32> = HashSet::new();
         for cell in cells {
-            for wanted in gather_some(&cell, selection.series, from, to, &|_, _| false) {
-                if seen.insert(wanted.series.number) && take(&wanted.series).is_break() {
+            for view in views_of_some(&cell, selection.series, from, to, &|_, _| false) {
+                if seen.insert(view.series.number) && take(&view.series).is_break() {
                     return;
                 }
             }

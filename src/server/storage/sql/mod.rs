@@ -13,8 +13,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::base::cli::{print, usage};
 use crate::base::exit::{Exit, Fatal};
-use crate::server::config::ServerConfig;
-use crate::server::control;
+use crate::server::config::{self, ServerConfig};
 use crate::server::storage::day::file;
 
 mod render;
@@ -74,7 +73,7 @@ pub fn open(data_dir: &Path) -> Result<Connection, Fatal> {
         Fatal::new(Exit::DataDir, format!("cannot read {}: {why}", data_dir.display()))
     };
     let days = partition_days(data_dir).map_err(|error| fail(error.to_string()))?;
-    let control = data_dir.join(control::FILE);
+    let control = data_dir.join(config::CONTROL_FILE);
     if days.is_empty() && !control.is_file() {
         return Err(fail("there is no database of oxmon in it".to_owned()));
     }

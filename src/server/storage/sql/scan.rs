@@ -69,10 +69,10 @@ struct OpenDay {
     day: Day,
     number: i64,
     owners: HashMap<u32, Arc<Owner>>,
-    /// Lists of series that frames name, of the wanted agents.
+    /// Series lists that records name, of the wanted agents.
     layouts: HashMap<i64, Box<str>>,
     packed: VecDeque<u32>,
-    /// Agents whose frames are not read yet: id, frames up to which are packed.
+    /// Agents whose records are not read yet: id, and the id of the last packed record.
     agents: VecDeque<(u32, i64)>,
 }
 
@@ -88,10 +88,6 @@ impl Scan {
     }
 
     /// The next point.
-    ///
-    /// # Errors
-    ///
-    /// When a file can't be read.
     pub fn next(&mut self) -> Result<Option<PointOf>, StorageError> {
         loop {
             if let Some(point) = self.ready.pop_front() {
@@ -131,7 +127,7 @@ impl OpenDay {
         let agents = agents(&connection, &path, want)?;
         let owners = owners(&connection, &path, want, &agents)?;
         let mut layouts = HashMap::new();
-        ids::layouts(&connection, &path, |id, agent, list| {
+        ids::series_lists(&connection, &path, |id, agent, list| {
             if agents.contains_key(&agent) {
                 layouts.insert(id, list.into());
             }
@@ -145,7 +141,7 @@ impl OpenDay {
         Ok(Some(Self { connection, day, number, owners, layouts, packed, agents }))
     }
 
-    /// Reads the next series' chunks, then the next agent's frames; false when there is no more.
+    /// Reads the next series' chunks, then the next agent's records; false when there is no more.
     fn advance(
         &mut self,
         want: &Want,
@@ -179,7 +175,8 @@ impl OpenDay {
     ) -> Result<(), StorageError> {
         let sql = |error| file::classify(error, &self.day.path);
         let bad = || {
-            let what = format!("a frame of {} makes no sense", file::date_of(self.number));
+            let what =
+                format!("a WAL record of {} is not what was written", file::date_of(self.number));
             file::damaged(&self.day.path, what)
         };
         let query = format!(
@@ -190,13 +187,13 @@ impl OpenDay {
         let mut query = self.connection.prepare_cached(&query).map_err(sql)?;
         let mut rows = query.query(params![agent, packed, want.from, want.to]).map_err(sql)?;
         while let Some(row) = rows.next().map_err(sql)? {
-            let stored = wal::Stored::read(row).map_err(sql)?.ok_or_else(bad)?;
+            let stored = wal::WalRecord::read(row).map_err(sql)?.ok_or_else(bad)?;
             let list = match stored.series {
                 ValueRef::Integer(layout) => self.layouts.get(&layout).map(|list| &**list),
                 other => other.as_str().ok(),
             };
             let ids = list.and_then(wal::decode_ids).ok_or_else(bad)?;
-            let wal::Stored { timestamp, received, .. } = stored;
+            let wal::WalRecord { timestamp, received, .. } = stored;
             for (id, value) in ids.into_iter().zip(stored.values) {
                 if let Some(owner) = self.owners.get(&id) {
                     let owner = Arc::clone(owner);

@@ -126,13 +126,13 @@ fn a_crash_after_any_step_loses_and_doubles_nothing() {
     clock.advance(DAY_MS);
     wait_for("both days to be merged", || {
         engine.maintain_now();
-        record.lock().unwrap().steps.get("finishing").is_some_and(|&times| times >= 6)
+        record.lock().unwrap().steps.get("compaction").is_some_and(|&times| times >= 6)
     });
     clock.advance(7 * DAY_MS);
     engine.cleanup().unwrap();
     drop(engine);
     let record = std::mem::take(&mut *record.lock().unwrap());
-    for step in ["written", "committed", "packed", "finishing", "dropping"] {
+    for step in ["written", "committed", "packed", "compaction", "dropping"] {
         assert!(record.steps.contains_key(step), "{step} was not met: {:?}", record.steps);
     }
     let clock = ManualClock::at(NOON + DAY_MS);

@@ -247,6 +247,6 @@ fn a_day_that_nobody_has_open_is_read_on_a_full_disk() {
         Ok(rows.unwrap())
     };
     assert_eq!(day.read(count).unwrap(), 2);
-    day.leave();
+    day.mark_gone();
     assert!(matches!(day.read(count), Err(StorageError::Moved(_))));
 }

@@ -91,7 +91,7 @@ fn a_late_point_that_overtakes_the_merging_is_merged_too() {
     let (late, late_clock) = (Arc::downgrade(&engine), Arc::clone(&clock));
     let once = std::sync::Once::new();
     engine.probe(Box::new(move |step| {
-        if step != "finishing" {
+        if step != "compaction" {
             return;
         }
         once.call_once(|| {

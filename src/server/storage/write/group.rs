@@ -10,21 +10,21 @@ use rusqlite::{Connection, params};
 
 use crate::server::storage::ack::PartialAck;
 use crate::server::storage::chunks::codec::{self, Meta};
-use crate::server::storage::day::head::{AgentDay, DayLayout, Tick};
+use crate::server::storage::day::head::{AgentDay, DaySeriesList, HeadRecord};
 use crate::server::storage::day::head_values::Values;
-use crate::server::storage::day::ids::{Books, Row};
-use crate::server::storage::day::{Cell, Day, Write, file};
+use crate::server::storage::day::ids::{IdAllocator, IdRow};
+use crate::server::storage::day::{AgentCell, Day, Write, file};
 use crate::server::storage::write::wal;
 use crate::server::storage::{AgentSamples, SampleSet, SeriesList, StorageError, Stored};
 
 /// Batches that share a transaction, with the rows that it will write.
 pub struct Group {
-    /// The frames' texts, one after the other.
+    /// The records' texts, one after the other.
     text: Vec<u8>,
-    frames: Vec<Frame>,
+    records: Vec<Record>,
     points: usize,
-    /// Agents with ticks in this transaction.
-    touched: Vec<Cell>,
+    /// Agents with records in this transaction.
+    touched: Vec<AgentCell>,
     /// Acknowledgements, with what became of each batch.
     acks: Vec<(PartialAck, Stored)>,
     /// New samples for the observer, by agent; empty when there is none.
@@ -33,18 +33,18 @@ pub struct Group {
     started: Instant,
 }
 
-struct Frame {
+struct Record {
     id: i64,
     agent: u32,
     ts: i64,
     received: i64,
-    series: Listed,
+    series: SeriesRef,
     text: Range<usize>,
 }
 
-/// How a frame names its series.
-enum Listed {
-    Layout(i64),
+/// How a record names its series.
+enum SeriesRef {
+    Row(i64),
     Inline(String),
 }
 
@@ -53,7 +53,7 @@ impl Group {
     pub fn new(is_observed: bool) -> Self {
         Self {
             text: Vec::new(),
-            frames: Vec::new(),
+            records: Vec::new(),
             points: 0,
             touched: Vec::new(),
             acks: Vec::new(),
@@ -65,7 +65,7 @@ impl Group {
 
     /// Whether it has nothing to write.
     pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
+        self.records.is_empty()
     }
 
     /// New points so far.
@@ -73,7 +73,7 @@ impl Group {
         self.points
     }
 
-    /// Bytes of the frames so far.
+    /// Bytes of the records so far.
     pub fn size_bytes(&self) -> usize {
         self.text.len()
     }
@@ -83,13 +83,13 @@ impl Group {
         self.started
     }
 
-    /// Takes a batch into the group. A failure of this batch alone is reported at once.
+    /// Takes a batch into the group. A failure is acknowledged at once.
     pub fn add(
         &mut self,
         day: &Day,
-        books: &mut Books,
+        allocator: &mut IdAllocator,
         connection: &Connection,
-        known: &mut KnownTimes,
+        known: &mut ChunkTimes,
         write: Write,
     ) -> Result<(), StorageError> {
         let Write { samples, received_ms, ack } = write;
@@ -98,9 +98,9 @@ impl Group {
             let cell = match day.agent(&name) {
                 Some(cell) => cell,
                 None => {
-                    let id = books.next_agent;
-                    books.next_agent += 1;
-                    books.unsaved.push(Row::Agent(id, Arc::clone(&name)));
+                    let id = allocator.next_agent;
+                    allocator.next_agent += 1;
+                    allocator.unsaved.push(IdRow::Agent(id, Arc::clone(&name)));
                     day.add_agent(AgentDay::new(id, Arc::clone(&name)))
                 }
             };
@@ -110,7 +110,8 @@ impl Group {
             let mut new_sets = Vec::new();
             for set in sets {
                 let context = Context { day, cell: &cell, connection, received_ms };
-                let added = self.add_set(&context, books, known, set, &mut stored, &mut new_sets);
+                let added =
+                    self.add_set(&context, allocator, known, set, &mut stored, &mut new_sets);
                 if let Err(error) = added {
                     ack.finish(Err(error.repeat()));
                     return Err(error);
@@ -127,30 +128,34 @@ impl Group {
     fn add_set(
         &mut self,
         context: &Context<'_>,
-        books: &mut Books,
-        known: &mut KnownTimes,
+        allocator: &mut IdAllocator,
+        known: &mut ChunkTimes,
         set: SampleSet,
         stored: &mut Stored,
         new_sets: &mut Vec<SampleSet>,
     ) -> Result<(), StorageError> {
         let ts = set.timestamp_ms;
-        let (layout, values, again) = {
+        let (series_list, values, again) = {
             let mut agent = context.cell.lock();
-            let (layout, values) = fit(&mut agent, books, set, stored);
+            let (series_list, values) = fit(&mut agent, allocator, set, stored);
             let again = (!agent.is_newest(ts)).then(|| {
                 let covered = agent.is_covered(ts);
-                (agent.known_at(ts, &layout.entries), covered, ids_of(&agent, &layout))
+                (
+                    agent.duplicates_at(ts, &series_list.entries),
+                    covered,
+                    ids_of(&agent, &series_list),
+                )
             });
-            (layout, values, again)
+            (series_list, values, again)
         };
-        let (layout, values) = match again {
-            None => (layout, values),
+        let (series_list, values) = match again {
+            None => (series_list, values),
             Some((mut found, covered, ids)) => {
                 if covered {
-                    context.look_into_chunks(known, ts, &ids, &mut found)?;
+                    context.find_in_chunks(known, ts, &ids, &mut found)?;
                 }
                 stored.duplicate += found.iter().filter(|&&known| known).count();
-                without(layout, values, &found)
+                without(series_list, values, &found)
             }
         };
         if values.is_empty() {
@@ -158,40 +163,40 @@ impl Group {
         }
         stored.new += values.len();
         self.points += values.len();
-        let id = books.next_frame;
-        books.next_frame += 1;
+        let id = allocator.next_record;
+        allocator.next_record += 1;
         let from = self.text.len();
         wal::encode_values(&mut self.text, &values);
         let mut agent = context.cell.lock();
-        let series = match layout.row.get() {
-            Some(&row) => Listed::Layout(row),
-            None => Listed::Inline(wal::encode_ids(ids_of(&agent, &layout))),
+        let series = match series_list.row.get() {
+            Some(&row) => SeriesRef::Row(row),
+            None => SeriesRef::Inline(wal::encode_ids(ids_of(&agent, &series_list))),
         };
         let text = from..self.text.len();
         let received = context.received_ms;
-        self.frames.push(Frame { id, agent: agent.id, ts, received, series, text });
+        self.records.push(Record { id, agent: agent.id, ts, received, series, text });
         let kept = Values::new(&values);
         if self.is_observed {
-            let series = Arc::clone(&layout.source);
+            let series = Arc::clone(&series_list.source);
             new_sets.push(SampleSet { timestamp_ms: ts, series, values });
         }
-        agent.prepare(Tick { ts, received, frame: id, layout, values: kept });
+        agent.prepare(HeadRecord { ts, received, record_id: id, series_list, values: kept });
         Ok(())
     }
 
-    /// Writes the frames.
+    /// Writes the records.
     pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let mut insert = connection.prepare_cached(
             "INSERT INTO samples (id, agent, timestamp, received, series, data, crc)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
         )?;
-        for frame in &self.frames {
-            let &Frame { id, agent, ts, received, .. } = frame;
-            let bytes = self.text.get(frame.text.clone()).unwrap_or_default();
+        for record in &self.records {
+            let &Record { id, agent, ts, received, .. } = record;
+            let bytes = self.text.get(record.text.clone()).unwrap_or_default();
             let text = std::str::from_utf8(bytes).unwrap_or_default();
-            let series = match &frame.series {
-                Listed::Layout(row) => ValueRef::Integer(*row),
-                Listed::Inline(list) => ValueRef::Text(list.as_bytes()),
+            let series = match &record.series {
+                SeriesRef::Row(row) => ValueRef::Integer(*row),
+                SeriesRef::Inline(list) => ValueRef::Text(list.as_bytes()),
             };
             let crc = wal::row_sum([id, agent.into(), ts, received], series, bytes);
             let series = ToSqlOutput::Borrowed(series);
@@ -201,13 +206,13 @@ impl Group {
     }
 
     /// After the commit: makes the points readable. Gives the bytes that they take in memory, the
-    /// agents that got some, whom to tell, and what to show the observer.
+    /// agents that got some, the acknowledgements, and what to show the observer.
     pub fn publish(self) -> Published {
         let bytes = self.touched.iter().map(|cell| cell.lock().publish()).sum();
         Published { bytes, touched: self.touched, acks: self.acks, observed: self.observed }
     }
 
-    /// After a failure: forgets everything, and gives whom to tell.
+    /// After a failure: forgets everything, and gives the acknowledgements.
     pub fn roll_back(self) -> Vec<PartialAck> {
         self.touched.iter().for_each(|cell| cell.lock().roll_back());
         self.acks.into_iter().map(|(ack, _)| ack).collect()
@@ -219,7 +224,7 @@ pub struct Published {
     /// Bytes that the heads have gained.
     pub bytes: usize,
     /// Agents that got points.
-    pub touched: Vec<Cell>,
+    pub touched: Vec<AgentCell>,
     /// Acknowledgements, with what became of each batch.
     pub acks: Vec<(PartialAck, Stored)>,
     /// New samples for the observer, by agent.
@@ -228,38 +233,38 @@ pub struct Published {
 
 struct Context<'a> {
     day: &'a Day,
-    cell: &'a Cell,
+    cell: &'a AgentCell,
     connection: &'a Connection,
     received_ms: i64,
 }
 
-fn ids_of(agent: &AgentDay, layout: &DayLayout) -> Vec<u32> {
+fn ids_of(agent: &AgentDay, series_list: &DaySeriesList) -> Vec<u32> {
     let id = |&place: &u32| agent.entries.get(place as usize).map(|entry| entry.id);
-    layout.entries.iter().filter_map(id).collect()
+    series_list.entries.iter().filter_map(id).collect()
 }
 
-/// Finds the places of a tick's series, making known those that the day has not seen. Points for
-/// which there is no room, and series that the list names twice, fall out.
+/// Finds the places of a sample set's series, and adds those that the day has not seen. Points for
+/// which there is no room are rejected; of a series that the list names twice the first stays.
 fn fit(
     agent: &mut AgentDay,
-    books: &mut Books,
+    allocator: &mut IdAllocator,
     set: SampleSet,
     stored: &mut Stored,
-) -> (Arc<DayLayout>, Vec<f64>) {
+) -> (Arc<DaySeriesList>, Vec<f64>) {
     let alike = set.series.len() == set.values.len();
     if alike
-        && let Some(layout) = agent.known_layout(&set.series)
+        && let Some(series_list) = agent.known_list(&set.series)
         && set.values.iter().all(|value| value.is_finite())
     {
-        if layout.row.get().is_none() {
-            // It came before: from now on frames name its row.
-            let row = books.next_layout;
-            books.next_layout += 1;
-            let list = wal::encode_ids(ids_of(agent, &layout));
-            books.unsaved.push(Row::Layout(row, agent.id, list));
-            let _ = layout.row.set(row);
+        if series_list.row.get().is_none() {
+            // It came before: from now on records name its row.
+            let row = allocator.next_list;
+            allocator.next_list += 1;
+            let list = wal::encode_ids(ids_of(agent, &series_list));
+            allocator.unsaved.push(IdRow::List(row, agent.id, list));
+            let _ = series_list.row.set(row);
         }
-        return (layout, set.values);
+        return (series_list, set.values);
     }
     let mut seen = HashSet::with_capacity(set.values.len());
     let (mut series, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
@@ -267,9 +272,9 @@ fn fit(
         let place = match agent.place_of(one.number) {
             Some(place) => Some(place),
             None if agent.has_room() && *one.key.agent == *agent.name => {
-                let id = books.next_series;
-                books.next_series += 1;
-                books.unsaved.push(Row::Series(id, agent.id, Arc::clone(one)));
+                let id = allocator.next_series;
+                allocator.next_series += 1;
+                allocator.unsaved.push(IdRow::Series(id, agent.id, Arc::clone(one)));
                 Some(agent.add_entry(Arc::clone(one), id))
             }
             None => None,
@@ -286,33 +291,38 @@ fn fit(
     }
     let whole = series.len() == set.series.len() && alike;
     let source = if whole { set.series } else { SeriesList::from(series) };
-    let layout = Arc::new(DayLayout { source, entries: places.into(), row: OnceLock::new() });
+    let series_list =
+        Arc::new(DaySeriesList { source, entries: places.into(), row: OnceLock::new() });
     if whole {
-        agent.remember(&layout);
+        agent.remember(&series_list);
     }
-    (layout, values)
+    (series_list, values)
 }
 
-/// A tick without the points that are known.
-fn without(layout: Arc<DayLayout>, values: Vec<f64>, known: &[bool]) -> (Arc<DayLayout>, Vec<f64>) {
+/// A list and its values without the points that are duplicates.
+fn without(
+    series_list: Arc<DaySeriesList>,
+    values: Vec<f64>,
+    known: &[bool],
+) -> (Arc<DaySeriesList>, Vec<f64>) {
     if known.iter().all(|&known| !known) {
-        return (layout, values);
+        return (series_list, values);
     }
     let fresh = || known.iter().map(|&known| !known);
     fn kept<T: Clone>(items: &[T], fresh: impl Iterator<Item = bool>) -> Vec<T> {
         items.iter().zip(fresh).filter(|(_, keep)| *keep).map(|(item, _)| item.clone()).collect()
     }
-    let source: SeriesList = kept(&layout.source, fresh()).into();
-    let entries = kept(&layout.entries, fresh()).into();
+    let source: SeriesList = kept(&series_list.source, fresh()).into();
+    let entries = kept(&series_list.entries, fresh()).into();
     let values = kept(&values, fresh());
-    (Arc::new(DayLayout { source, entries, row: OnceLock::new() }), values)
+    (Arc::new(DaySeriesList { source, entries, row: OnceLock::new() }), values)
 }
 
 impl Context<'_> {
     /// Marks the series that have a packed point at `ts`.
-    fn look_into_chunks(
+    fn find_in_chunks(
         &self,
-        known: &mut KnownTimes,
+        known: &mut ChunkTimes,
         ts: i64,
         ids: &[u32],
         found: &mut [bool],
@@ -349,22 +359,18 @@ fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
     Meta { series, start, end, count, min: 0.0, max: 0.0, sum: 0.0, first: 0.0, last: 0.0, lag: 0 }
 }
 
-/// Times of chunks that were looked into for duplicates.
+/// Times of chunks that were searched for duplicates.
 #[derive(Default)]
-pub struct KnownTimes {
+pub struct ChunkTimes {
     by_chunk: HashMap<i64, Arc<[i64]>>,
     times: usize,
 }
 
-/// Times remembered, 2 MB: a batch that comes again asks about the same chunks for every tick.
-const KNOWN_TIMES_MAX: usize = 256 * 1_024;
+/// Times remembered, 2 MB: a batch that is sent again asks about the same chunks for every record.
+const CHUNK_TIMES_MAX: usize = 256 * 1_024;
 
-impl KnownTimes {
+impl ChunkTimes {
     /// The times of a chunk.
-    ///
-    /// # Errors
-    ///
-    /// When it can't be read.
     pub fn of_chunk(
         &mut self,
         day: &Day,
@@ -382,7 +388,7 @@ impl KnownTimes {
         let times: Arc<[i64]> = codec::decode_times(meta, packed.as_deref())
             .map_err(|error| file::damaged(&day.path, error.to_string()))?
             .into();
-        if self.times + times.len() > KNOWN_TIMES_MAX {
+        if self.times + times.len() > CHUNK_TIMES_MAX {
             self.clear();
         }
         self.times += times.len();

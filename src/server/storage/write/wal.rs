@@ -1,8 +1,9 @@
-//! The log's rows. A frame is one tick of one agent: the values of many series at one time.
+//! WAL records: the rows of `samples`. A record is one sample set of one agent: the values of many
+//! series at one time.
 //!
 //! ```text
 //! samples  id │ agent │ timestamp │ received │ series          │ data         │ crc
-//!          17 │ 3     │ 17706…    │ 17706…    │ 5               │ [12.5,3,0.1] │ …    of layout 5
+//!          17 │ 3     │ 17706…    │ 17706…    │ 5               │ [12.5,3,0.1] │ …    of list 5
 //!          18 │ 3     │ 17706…    │ 17706…    │ '[101,102,107]' │ [12.5,3,0.1] │ …    named here
 //! layouts  id │ agent │ series        │ crc
 //!          5  │ 3     │ [101,102,103] │ …
@@ -10,8 +11,9 @@
 //!
 //! `data` is a JSON array of the shortest decimal texts that read back as the same 64 bits: about
 //! five bytes a value where the bits themselves would take eight, and plain `sqlite3` reads it in
-//! the view `metrics` with nothing but its JSON functions. An agent's ticks name the same series
-//! in the same order, so a list that comes a second time is written once, into `layouts`.
+//! the view `metrics` with nothing but its JSON functions. An agent's sample sets have the
+//! same series in the same order, so a list that comes a second time is written once, into
+//! `layouts`.
 //!
 //! `crc` is over the other columns: one digit that the disk has turned into another still makes a
 //! number, and only the checksum tells.
@@ -43,7 +45,7 @@ pub fn row_sum(numbers: [i64; 4], series: ValueRef<'_>, data: &[u8]) -> i32 {
 }
 
 /// A row of `samples` that is what was written.
-pub struct Stored<'r> {
+pub struct WalRecord<'r> {
     /// Time of its points, Unix milliseconds.
     pub timestamp: i64,
     /// When they came, Unix milliseconds.
@@ -54,11 +56,11 @@ pub struct Stored<'r> {
     pub values: Vec<f64>,
 }
 
-/// The columns of [`Stored::read`], in its order.
+/// The columns of [`WalRecord::read`], in its order.
 pub const COLUMNS: &str = "samples.id, samples.agent, samples.timestamp, samples.received, \
                            samples.series, samples.data, samples.crc";
 
-impl<'r> Stored<'r> {
+impl<'r> WalRecord<'r> {
     /// Reads a row of [`COLUMNS`], and maybe others behind them; `None` when it is damaged.
     ///
     /// # Errors
@@ -77,7 +79,7 @@ impl<'r> Stored<'r> {
     }
 }
 
-/// Appends the text of one frame's values to `out`. Every value is finite.
+/// Appends the text of one record's values to `out`. Every value is finite.
 pub fn encode_values(out: &mut Vec<u8>, values: &[f64]) {
     let mut integer = itoa::Buffer::new();
     let mut float = zmij::Buffer::new();
@@ -104,7 +106,7 @@ fn is_minus_zero(value: f64) -> bool {
     value == 0.0 && value.is_sign_negative()
 }
 
-/// The values of a frame, every bit as it was; `None` when the text is not an array of numbers.
+/// The values of a record, every bit as it was; `None` when the text is not an array of numbers.
 pub fn decode_values(text: &str) -> Option<Vec<f64>> {
     numbers(text)?.map(|item| item.parse().ok().filter(|value: &f64| value.is_finite())).collect()
 }

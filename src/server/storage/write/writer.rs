@@ -1,5 +1,5 @@
 //! The thread that owns one day file. It takes whatever waits, writes it in one transaction with
-//! what is due for packing, makes it readable, and tells everyone: many agents, one fsync.
+//! what is due for packing, makes it readable, and acknowledges: many agents, one fsync.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -15,13 +15,13 @@ use crate::server::storage::chunks::codec;
 use crate::server::storage::chunks::compact;
 use crate::server::storage::chunks::pack::{self, Packed};
 use crate::server::storage::day::file;
-use crate::server::storage::day::ids::Books;
-use crate::server::storage::day::{Cell, Day, Job, Write};
+use crate::server::storage::day::ids::IdAllocator;
+use crate::server::storage::day::{AgentCell, Day, Job, Write};
 use crate::server::storage::events;
 use crate::server::storage::keep::damage;
 use crate::server::storage::shared::Shared;
+use crate::server::storage::write::group::ChunkTimes;
 use crate::server::storage::write::group::Group;
-use crate::server::storage::write::group::KnownTimes;
 
 /// A writer with nothing to do for so long closes its file.
 const IDLE: Duration = Duration::from_secs(60);
@@ -30,9 +30,9 @@ const JOBS_EXTRA: usize = 64;
 /// Points packed along with one transaction. While the heads exceed their bound it is twice
 /// what the transaction brings, if that is more, so that they come down however much comes in.
 const PACK_POINTS_MAX: usize = 30_000;
-/// Spent frames deleted along with one transaction.
-const DELETE_FRAMES_MAX: i64 = 2_000;
-/// Packed agents after which the log's first needed frame is looked for again.
+/// Packed records deleted along with one transaction.
+const DELETE_RECORDS_MAX: i64 = 2_000;
+/// Packed agents after which the first record that is still needed is looked for again.
 const FLOOR_EVERY: usize = 16;
 
 /// The writer's own state.
@@ -40,14 +40,14 @@ pub struct Writer<'a> {
     shared: &'a Arc<Shared>,
     day: &'a Arc<Day>,
     connection: Option<Connection>,
-    books: Books,
-    known: KnownTimes,
+    allocator: IdAllocator,
+    known: ChunkTimes,
     /// Agents to pack.
-    due: VecDeque<Cell>,
-    /// First frame that some head still needs.
-    log_floor: i64,
+    due: VecDeque<AgentCell>,
+    /// Id of the first record that some head still needs.
+    wal_floor: i64,
     packed_since_floor: usize,
-    finishing: Option<compact::Finishing>,
+    compaction: Option<compact::Compaction>,
     lost: bool,
 }
 
@@ -83,18 +83,18 @@ pub fn queue_of(shared: &Arc<Shared>, day: &Arc<Day>) -> Result<Sender<Job>, Sto
 
 /// Runs a day's writer until its queue is closed and empty.
 fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
-    let books = std::mem::take(&mut *day.books.lock());
-    let log_floor = books.log_first;
+    let allocator = std::mem::take(&mut *day.allocator.lock());
+    let wal_floor = allocator.wal_first;
     let mut writer = Writer {
         shared,
         day,
         connection: None,
-        books,
-        known: KnownTimes::default(),
+        allocator,
+        known: ChunkTimes::default(),
         due: VecDeque::new(),
-        log_floor,
+        wal_floor,
         packed_since_floor: 0,
-        finishing: None,
+        compaction: None,
         lost: false,
     };
     loop {
@@ -102,19 +102,19 @@ fn run(shared: &Arc<Shared>, day: &Arc<Day>, jobs: &Receiver<Job>) {
         match jobs.recv_timeout(wait) {
             Ok(job) => {
                 writer.work(job, jobs);
-                // A day that has ended has few batches left: they don't keep it from being merged.
-                writer.finish_step();
+                // A finished day has few batches left: they don't keep it from being compacted.
+                writer.compact_step();
             }
             Err(RecvTimeoutError::Timeout) if writer.is_busy() => writer.go_on(),
-            Err(RecvTimeoutError::Timeout) => day.rest(),
+            Err(RecvTimeoutError::Timeout) => day.release_writer(),
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
     if let Some(connection) = writer.connection.take() {
-        // Best effort: what stays in the log is read from there.
-        let _ = file::empty_log(&connection);
+        // Best effort: what stays in SQLite's WAL is read from there.
+        let _ = file::checkpoint(&connection);
     }
-    *day.books.lock() = writer.books;
+    *day.allocator.lock() = writer.allocator;
 }
 
 impl Writer<'_> {
@@ -157,13 +157,13 @@ impl Writer<'_> {
 
     /// Whether there is work that waits for no job.
     fn is_busy(&self) -> bool {
-        !self.due.is_empty() || self.finishing.is_some()
+        !self.due.is_empty() || self.compaction.is_some()
     }
 
-    /// Packs what is still due, then goes on with a finished day.
+    /// Packs what is still due, then goes on with the compaction.
     fn go_on(&mut self) {
         if self.due.is_empty() {
-            self.finish_step();
+            self.compact_step();
         } else if self.open().is_ok() {
             self.commit(Group::new(self.shared.observer.get().is_some()), Vec::new());
         } else {
@@ -178,17 +178,17 @@ impl Writer<'_> {
         }
         if self.connection.is_none() {
             self.connection = Some(file::open_writer(&self.day.path)?);
-            self.day.made();
+            self.day.mark_created();
         }
         Ok(())
     }
 
     fn add(&mut self, group: &mut Group, write: Write) -> Result<(), StorageError> {
         let Some(connection) = &self.connection else { return Err(StorageError::Stopping) };
-        group.add(self.day, &mut self.books, connection, &mut self.known, write)
+        group.add(self.day, &mut self.allocator, connection, &mut self.known, write)
     }
 
-    fn commit(&mut self, group: Group, events: Vec<(Vec<AlertEvent>, Sender<Outcome>)>) {
+    fn commit(&mut self, group: Group, events: Vec<(Vec<AlertEvent>, Sender<EventsResult>)>) {
         let started = Instant::now();
         let packed = self.pack_due(group.points());
         let outcome = self.transact(&group, &packed, &events);
@@ -198,8 +198,8 @@ impl Writer<'_> {
                 self.shared.at("committed");
                 self.shared.metrics.commits.inc();
                 self.shared.found_room(true);
-                self.books.unsaved.clear();
-                self.books.log_first = deleted_to;
+                self.allocator.unsaved.clear();
+                self.allocator.wal_first = deleted_to;
                 self.apply_packed(packed);
                 self.shared.at("packed");
                 self.publish(group);
@@ -211,24 +211,24 @@ impl Writer<'_> {
         }
     }
 
-    /// Everything of one commit: rows that ids need, frames, chunks, deletions, events. Gives the
-    /// first frame that may still be there.
+    /// Everything of one commit: rows that ids need, records, chunks, deletions, events. Gives the
+    /// id of the first record that may still be there.
     fn transact(
         &mut self,
         group: &Group,
         packed: &[Packed],
-        events: &[(Vec<AlertEvent>, Sender<Outcome>)],
+        events: &[(Vec<AlertEvent>, Sender<EventsResult>)],
     ) -> Result<i64, StorageError> {
         let Some(connection) = &mut self.connection else { return Err(StorageError::Stopping) };
-        let first = self.books.log_first;
-        let delete_to = self.log_floor.min(first.saturating_add(DELETE_FRAMES_MAX)).max(first);
+        let first = self.allocator.wal_first;
+        let delete_to = self.wal_floor.min(first.saturating_add(DELETE_RECORDS_MAX)).max(first);
         let idle = group.is_empty() && packed.is_empty() && events.is_empty();
-        if idle && self.books.unsaved.is_empty() && delete_to == first {
+        if idle && self.allocator.unsaved.is_empty() && delete_to == first {
             return Ok(first);
         }
         let write = |connection: &mut Connection| -> Result<(), rusqlite::Error> {
             let transaction = connection.transaction()?;
-            for row in &self.books.unsaved {
+            for row in &self.allocator.unsaved {
                 row.save(&transaction)?;
             }
             group.write(&transaction)?;
@@ -256,12 +256,12 @@ impl Writer<'_> {
         let published = group.publish();
         shared.head_changed(i64::try_from(published.bytes).unwrap_or(i64::MAX));
         if published.bytes > 0 {
-            self.unsettle();
+            self.mark_changed();
         }
         for cell in published.touched {
             let agent = cell.lock();
             let points = pack::threshold(&agent.name, shared.storage.pack_points);
-            if agent.ticks.len() >= points {
+            if agent.records.len() >= points {
                 drop(agent);
                 self.due.push_back(cell);
             }
@@ -312,28 +312,29 @@ impl Writer<'_> {
             self.packed_since_floor += 1;
         }
         if bytes > 0 {
-            self.unsettle();
+            self.mark_changed();
             self.shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         if self.packed_since_floor >= FLOOR_EVERY {
-            self.find_floor();
+            self.find_wal_floor();
         }
     }
 
-    fn find_floor(&mut self) {
+    fn find_wal_floor(&mut self) {
         self.packed_since_floor = 0;
         let agents = self.day.agents();
         let oldest = agents.iter().map(|cell| cell.lock().first_needed()).min();
-        self.log_floor = oldest.unwrap_or(i64::MAX).min(self.books.next_frame);
+        self.wal_floor = oldest.unwrap_or(i64::MAX).min(self.allocator.next_record);
     }
 
     /// Packs the largest heads early, so that all of them together stay within their bound.
     fn pack_largest(&mut self) {
-        let sized = |cell: Cell| {
+        let sized = |cell: AgentCell| {
             let bytes = cell.lock().head_bytes();
             (bytes, cell)
         };
-        let mut agents: Vec<(usize, Cell)> = self.day.agents().into_iter().map(sized).collect();
+        let mut agents: Vec<(usize, AgentCell)> =
+            self.day.agents().into_iter().map(sized).collect();
         agents.sort_unstable_by_key(|(bytes, _)| std::cmp::Reverse(*bytes));
         let max = i64::try_from(self.shared.storage.head_max_bytes).unwrap_or(i64::MAX);
         let mut goal = self.shared.head_excess() + max / 8;
@@ -346,7 +347,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Looks for what age makes due, and for a day that has ended.
+    /// Looks for what age makes due, and starts the compaction of a finished day.
     fn maintain(&mut self) {
         let now = self.shared.clock.now_ms();
         let limit = self.day.head_age_ms(now, self.shared.storage.pack_age_secs);
@@ -359,35 +360,37 @@ impl Writer<'_> {
                 self.due.push_back(cell);
             }
         }
-        self.find_floor();
-        if self.day.is_over(now) && self.due.is_empty() && !self.day.settled.load(Ordering::Relaxed)
+        self.find_wal_floor();
+        if self.day.is_finished(now)
+            && self.due.is_empty()
+            && !self.day.compacted.load(Ordering::Relaxed)
         {
-            self.finishing.get_or_insert_default();
+            self.compaction.get_or_insert_default();
         }
     }
 
-    fn unsettle(&mut self) {
-        self.day.unsettle();
-        if let Some(finishing) = &mut self.finishing {
-            finishing.overtaken = true;
+    fn mark_changed(&mut self) {
+        self.day.mark_changed();
+        if let Some(compaction) = &mut self.compaction {
+            compaction.outdated = true;
         }
     }
 
-    /// Does a bit of a finished day's packing.
-    fn finish_step(&mut self) {
-        let Some(mut finishing) = self.finishing.take() else { return };
+    /// Does the next step of the compaction.
+    fn compact_step(&mut self) {
+        let Some(mut compaction) = self.compaction.take() else { return };
         if self.open().is_err() {
             return;
         }
         let Some(connection) = &mut self.connection else { return };
         self.known.clear();
-        let outcome = finishing.step(self.day, connection, self.log_floor);
-        self.shared.at("finishing");
+        let outcome = compaction.step(self.day, connection, self.wal_floor);
+        self.shared.at("compaction");
         match outcome {
-            Ok(compact::Progress::More) => self.finishing = Some(finishing),
-            // What came meanwhile is for the next upkeep to see.
-            Ok(compact::Progress::Settled) if finishing.overtaken => {}
-            Ok(compact::Progress::Settled) => self.day.settled.store(true, Ordering::Relaxed),
+            Ok(compact::Progress::More) => self.compaction = Some(compaction),
+            // What came meanwhile is for the next maintenance to see.
+            Ok(compact::Progress::Done) if compaction.outdated => {}
+            Ok(compact::Progress::Done) => self.day.compacted.store(true, Ordering::Relaxed),
             Err(error) => {
                 log::error!("packing {}: {error}", self.day.path.display());
                 self.shared.found_room(!matches!(error, StorageError::DiskFull));
@@ -401,7 +404,7 @@ impl Writer<'_> {
     fn fail(
         &mut self,
         group: Group,
-        events: Vec<(Vec<AlertEvent>, Sender<Outcome>)>,
+        events: Vec<(Vec<AlertEvent>, Sender<EventsResult>)>,
         error: &StorageError,
     ) {
         self.shared.metrics.commit_failures.inc();
@@ -424,7 +427,7 @@ impl Writer<'_> {
     /// Sets the damaged file aside. Callers of jobs that still come meet the fresh file later.
     fn give_up(&mut self, error: &StorageError) {
         self.connection = None;
-        self.finishing = None;
+        self.compaction = None;
         self.due.clear();
         if std::mem::replace(&mut self.lost, true) {
             return;
@@ -445,4 +448,4 @@ impl Writer<'_> {
 }
 
 /// What became of events.
-pub type Outcome = Result<(), StorageError>;
+pub type EventsResult = Result<(), StorageError>;

@@ -1,11 +1,11 @@
 //! Prometheus' HTTP API over the store (docs/promql.md): for Grafana, promtool, vmalert and
 //! Prometheus' own remote read.
 
-use crate::server::api::exposition;
 use crate::server::api::prom_error::failed;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Method, Route};
+use crate::server::exposition;
 use crate::server::promql::PromError;
 use crate::server::promql::names::Names;
 use crate::server::promql::store::StoreSource;

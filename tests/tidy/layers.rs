@@ -127,6 +127,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("server/control/", &["base/", "model/", "rt/", "server/config/", "server/storage/"]),
     // Samples in the text format of Prometheus.
     ("server/exposition.rs", &["server/storage/"]),
+    // Clients' connections of both ports; it knows neither routes nor reports.
+    ("server/gate/", &["base/", "rt/", "server/config/"]),
     // From the agents' calls to the store.
     (
         "server/ingest/",
@@ -138,17 +140,23 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/config/",
             "server/storage/",
             "server/control/",
+            "server/gate/",
         ],
-    ),
-    // From remote write to the store, by ingest's rules.
-    (
-        "server/receive/",
-        &["base/", "model/", "server/config/", "server/storage/", "server/ingest/"],
     ),
     // Queries over the store, under the names that `/metrics` shows.
     ("server/promql/", &["base/", "server/storage/", "server/exposition.rs"]),
-    // Connections and HTTP; it knows no route.
-    ("server/gate/", &["base/", "rt/", "server/config/", "server/ingest/"]),
+    // From remote write to the store, by ingest's rules.
+    (
+        "server/receive/",
+        &[
+            "base/",
+            "model/",
+            "server/config/",
+            "server/storage/",
+            "server/promql/",
+            "server/ingest/",
+        ],
+    ),
     // Certificate checks store points and rows.
     (
         "server/cert/",
@@ -237,7 +245,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Tells the service manager that the parts make progress.
     (
         "server/alive.rs",
-        &["base/", "rt/", "server/config/", "server/storage/", "server/ingest/", "server/api/"],
+        &[
+            "base/",
+            "rt/",
+            "server/config/",
+            "server/storage/",
+            "server/gate/",
+            "server/ingest/",
+            "server/api/",
+        ],
     ),
     // Starts and stops everything.
     (
@@ -249,6 +265,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/process.rs",
             "server/storage/",
             "server/control/",
+            "server/gate/",
             "server/ingest/",
             "server/receive/",
             "server/cert/",
@@ -294,7 +311,9 @@ fn a_room_imports_only_what_is_below_it() {
     let mut found = BTreeSet::new();
     for (file, to) in imports() {
         let Some(from) = room(&file) else {
-            if !["src/lib.rs", "src/server/mod.rs"].contains(&file.as_str()) {
+            let is_index = ["src/lib.rs", "src/server/mod.rs"].contains(&file.as_str());
+            // The fuzzing harness is a test: it calls parsers of every room.
+            if !is_index && !file.starts_with("src/fuzz/") {
                 found.insert(format!("{file} belongs to no room of the table"));
             }
             continue;

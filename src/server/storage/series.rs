@@ -31,7 +31,7 @@ pub struct SeriesCatalog {
     per_agent_max: usize,
 }
 
-/// The series of one agent.
+/// Which series an agent has reported, so that their number can be bounded.
 #[derive(Default)]
 struct AgentSeries {
     known: HashSet<ByKey>,

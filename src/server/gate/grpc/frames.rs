@@ -9,7 +9,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::hpack::{Decoder, HpackError};
+use super::hpack::{CallKind, Decoder, HpackError};
 use crate::base::limits::{
     GRPC_CALL_BYTES_MAX, GRPC_CONTROL_FRAMES_PER_SEC_MAX, GRPC_EMPTY_FRAMES_PER_SEC_MAX,
     GRPC_FIRST_MESSAGE_SECS_MAX, GRPC_HANDSHAKE_SECS_MAX, GRPC_HEADER_BYTES_MAX,
@@ -76,24 +76,6 @@ pub(super) enum Violation {
     MessageBytes,
     /// A stream without a message, or a block without an end, for too long.
     Slow,
-}
-
-/// What a call may carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum CallKind {
-    /// Reports, up to the limits of a batch.
-    Report,
-    /// Anything else: enrolment and health, which are small.
-    Other,
-}
-
-impl CallKind {
-    /// The kind of a call by its `:path`.
-    pub(super) fn of_path(path: &[u8]) -> Self {
-        let reports: [&[u8]; 2] =
-            [b"/oxmon.MetricService/ReportMetrics", b"/oxmon.MetricService/ReportPacked"];
-        if reports.contains(&path) { Self::Report } else { Self::Other }
-    }
 }
 
 /// A frame's head.

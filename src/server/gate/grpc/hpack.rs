@@ -4,14 +4,30 @@
 
 use std::collections::VecDeque;
 
-use super::frames::CallKind;
-
 /// Bytes that a dynamic table may have: the protocol's default, which the C core does not change.
 const TABLE_BYTES_MAX: usize = 4_096;
 /// Bytes that each field counts beside its name and its value (RFC 7541, section 4.1).
 const FIELD_OVERHEAD: usize = 32;
 /// `:path` in the static table, and once more as `/index.html`.
 const PATH_INDEXES: [usize; 2] = [4, 5];
+
+/// What a call may carry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum CallKind {
+    /// Reports, up to the limits of a batch.
+    Report,
+    /// Anything else: enrolment and health, which are small.
+    Other,
+}
+
+impl CallKind {
+    /// The kind of a call by its `:path`.
+    pub(super) fn of_path(path: &[u8]) -> Self {
+        let reports: [&[u8]; 2] =
+            [b"/oxmon.MetricService/ReportMetrics", b"/oxmon.MetricService/ReportPacked"];
+        if reports.contains(&path) { Self::Report } else { Self::Other }
+    }
+}
 
 /// Lengths of names and values of the static table (RFC 7541, appendix A).
 const STATIC: [(u8, u8); 61] = [

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::base::limits::{CONFIG_JSON_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::server::notify::channels::email;
+use crate::server::notify::channels::address;
 use crate::server::notify::template::Escape;
 
 /// A channel's configuration, a JSON object.
@@ -126,7 +126,7 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
             let bad = |c: char| c.is_whitespace() || matches!(c, '/' | '@' | '?');
             if text.contains(bad) { Err("must be a host name".to_owned()) } else { Ok(()) }
         }
-        FieldKind::Address => email::check_address(text).map(drop),
+        FieldKind::Address => address::check_address(text).map(drop),
         FieldKind::Word(words) if !words.contains(&text) => {
             Err(format!("must be one of {}", words.join(", ")))
         }

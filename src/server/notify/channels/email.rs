@@ -11,6 +11,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Message, SmtpTransport, Transport as _};
 
 use crate::base::ids::stable_id;
+use crate::server::notify::channels::address::{ascii_host, check_address};
 use crate::server::notify::channels::config::{Config, Field, FieldKind, some_text, text};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
 use crate::server::notify::client::Attempt;
@@ -60,33 +61,6 @@ fn check(config: &Config) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// A mail address as it goes over the wire, its domain in ASCII. Only what every mail server takes:
-/// without the extension for UTF-8 names (RFC 6531) a local part is ASCII.
-///
-/// # Errors
-///
-/// Says what can't be delivered.
-pub fn check_address(text: &str) -> Result<lettre::Address, String> {
-    let wrong = |why: &str| format!("`{text}` is not a valid mail address{why}");
-    let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong(" such as ops@example.com"))?;
-    if !local.is_ascii() {
-        return Err(wrong(": the part before the @ must be ASCII"));
-    }
-    if local.starts_with('"') {
-        return Err(wrong(": the part before the @ must not be quoted"));
-    }
-    if domain.starts_with('[') {
-        return Err(wrong(": name a domain, not an address"));
-    }
-    let domain = ascii_host(domain).ok_or_else(|| wrong(": its domain is not one"))?;
-    format!("{local}@{domain}").parse().map_err(|_| wrong(" such as ops@example.com"))
-}
-
-/// A host name in ASCII, internationalised labels as `xn--…`; an address as it is.
-fn ascii_host(host: &str) -> Option<String> {
-    if host.is_ascii() { Some(host.to_owned()) } else { idna::domain_to_ascii(host).ok() }
 }
 
 /// What EHLO says (RFC 5321, section 4.1.1.1): the configured name, the system's where it has a

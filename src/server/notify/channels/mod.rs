@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::Notification;
 
+pub(crate) mod address;
 pub mod config;
 pub mod dingtalk;
 pub mod email;
@@ -43,7 +44,7 @@ impl RecipientKind {
     /// Says what it should look like.
     pub fn check(self, recipient: &str) -> Result<(), String> {
         match self {
-            Self::Email => email::check_address(recipient).map(drop),
+            Self::Email => address::check_address(recipient).map(drop),
             Self::Phone => {
                 let digits = recipient.strip_prefix('+').unwrap_or(recipient);
                 let plain = digits.chars().all(|c| c.is_ascii_digit() || c == '-' || c == ' ');

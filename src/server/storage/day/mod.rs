@@ -132,7 +132,7 @@ impl Day {
         self.agents.read().values().cloned().collect()
     }
 
-    /// Adds an agent.
+    /// Puts an agent that the file knows into memory; the cell is for the caller to fill.
     pub fn add_agent(&self, agent: AgentDay) -> AgentCell {
         let name = Arc::clone(&agent.name);
         let cell: AgentCell = Arc::new(Mutex::new(agent));

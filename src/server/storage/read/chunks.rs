@@ -66,7 +66,7 @@ fn stored(series: u32, row: &Row<'_>) -> Result<StoredChunk, rusqlite::Error> {
 }
 
 impl StoredChunk {
-    /// The times.
+    /// Timestamps of the chunk's points in order, Unix milliseconds.
     pub fn times(&self, day: &Day) -> Result<Vec<i64>, StorageError> {
         codec::decode_times(&self.meta, self.times.as_deref())
             .map_err(|error| file::damaged(&day.path, error.to_string()))

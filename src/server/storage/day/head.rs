@@ -206,8 +206,14 @@ impl AgentDay {
 
     /// Whether chunks cover `ts`.
     pub fn is_covered(&self, ts: i64) -> bool {
-        let at = self.spans.partition_point(|&(start, _)| start <= ts);
-        at.checked_sub(1).and_then(|at| self.spans.get(at)).is_some_and(|&(_, end)| ts <= end)
+        self.is_span_covered(ts, ts)
+    }
+
+    /// Whether one span of what chunks cover holds all from `from` to `to`. Two that hold an end each
+    /// leave a gap between them.
+    pub fn is_span_covered(&self, from: i64, to: i64) -> bool {
+        let at = self.spans.partition_point(|&(start, _)| start <= from);
+        at.checked_sub(1).and_then(|at| self.spans.get(at)).is_some_and(|&(_, end)| to <= end)
     }
 
     /// Notes that chunks cover a time.

@@ -121,7 +121,7 @@ fn load_chunks(connection: &Connection, day: &Day, loaded: &Loaded) -> Result<()
             }
         }
         agent.max_ts = agent.max_ts.max(end);
-        if !(agent.is_covered(start) && agent.is_covered(end)) {
+        if !agent.is_span_covered(start, end) {
             agent.cover(start, end);
         }
     }

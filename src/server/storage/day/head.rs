@@ -209,7 +209,7 @@ impl AgentDay {
         self.is_span_covered(ts, ts)
     }
 
-    /// Whether one span of what chunks cover holds all from `from` to `to`. Two that hold an end each
+    /// Whether one span that chunks cover holds all from `from` to `to`. Two that hold an end each
     /// leave a gap between them.
     pub fn is_span_covered(&self, from: i64, to: i64) -> bool {
         let at = self.spans.partition_point(|&(start, _)| start <= from);

@@ -144,7 +144,7 @@ pub fn factor(metric: &str) -> f64 {
     IN_BASE_UNITS.iter().find(|(from, ..)| *from == metric).map_or(1.0, |(.., factor)| *factor)
 }
 
-/// The name of a metric's family, which is none of `taken`.
+/// The name of a metric's family, which is not in `taken`.
 pub fn family_name(metric: &str, taken: &BTreeSet<String>) -> String {
     let known = IN_BASE_UNITS.iter().find(|(from, ..)| *from == metric);
     let base = known.map_or_else(|| snake(metric), |(_, to, _)| (*to).to_owned());

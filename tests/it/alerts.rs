@@ -157,7 +157,7 @@ fn a_restart_and_a_kill_neither_repeat_nor_forget() {
     wait_for("the second agent's message", SOON, || {
         (!bodies_with(&sink.bodies(), "web-02").is_empty()).then_some(())
     });
-    assert_eq!(bodies_with(&sink.bodies(), "web-01").len(), 1, "it is told once");
+    assert_eq!(bodies_with(&sink.bodies(), "web-01").len(), 1, "it notifies once");
 
     // The recovery comes while nobody looks: stored just before a kill.
     let client = Client::to(server.grpc_port);

@@ -170,7 +170,7 @@ proptest! {
                 }
                 Action::Resolve { notify } => {
                     prop_assert!(open && condition == Clear);
-                    prop_assert_eq!(notify, notified, "a recovery goes to whoever heard of the firing");
+                    prop_assert_eq!(notify, notified, "a recovery goes to whoever received the firing");
                     (open, notified) = (false, false);
                 }
                 Action::Notify | Action::Escalate => {

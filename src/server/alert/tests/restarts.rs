@@ -68,7 +68,7 @@ fn a_recovery_that_came_meanwhile_is_told() {
     assert_eq!(world.notified().len(), 2);
     process.kill();
     let _third = world.start(30);
-    assert_eq!(world.notified().len(), 2, "it is told once");
+    assert_eq!(world.notified().len(), 2, "it notifies once");
 }
 
 #[test]

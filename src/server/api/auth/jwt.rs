@@ -31,7 +31,7 @@ pub struct Claims {
 pub enum Refusal {
     /// It was valid and has expired.
     Expired,
-    /// It is none of this server's.
+    /// This server did not issue it.
     Wrong,
 }
 

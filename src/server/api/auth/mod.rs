@@ -187,7 +187,7 @@ impl Auth {
     ///
     /// # Errors
     ///
-    /// 1002 for one that is none of this server's, 1003 for one that has expired.
+    /// 1002 for one that this server did not issue, 1003 for one that has expired.
     pub fn identify(&self, bearer: &str, now_ms: i64) -> Result<Identity, ApiError> {
         if bearer.starts_with(TOKEN_PREFIX) {
             return self.identify_token(bearer, now_ms);

@@ -73,7 +73,11 @@ fn what_never_succeeds_is_not_tried_again() {
         rig.recover("web-1");
         rig.advance_secs(600);
         rig.wait_empty();
-        assert_eq!(endpoint.requests().len(), 1, "nobody has heard of it, so it has no end");
+        assert_eq!(
+            endpoint.requests().len(),
+            1,
+            "nobody was notified of it, so no recovery is sent"
+        );
     }
 }
 
@@ -331,5 +335,5 @@ fn a_slow_endpoint_with_many_recipients_is_gone_on_with_without_a_failure() {
     assert!(rows.iter().all(|row| row.status == "success"), "{rows:?}");
     assert_eq!(rows.iter().map(|row| row.recipient_count).sum::<i64>(), 9);
     assert!(rows.len() > 1, "it is done in parts");
-    assert_eq!(endpoint.requests().len(), 9, "and nobody is told twice");
+    assert_eq!(endpoint.requests().len(), 9, "and nobody is notified twice");
 }

@@ -334,8 +334,6 @@ const CIRCLES: &[&str] = &[
     "src/server/alert/shard.rs",
     // The old settings' channels are read by the helpers of the settings.
     "src/server/import/channels.rs",
-    // A function's row names its evaluator, the tree names the function.
-    "src/server/promql/functions.rs",
 ];
 
 /// Files that `from` reaches over imports.

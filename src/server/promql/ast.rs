@@ -5,32 +5,8 @@ use crate::server::promql::matcher::Matcher;
 
 mod print;
 
+pub use crate::server::promql::value::Type;
 pub use print::duration_text;
-
-/// What an expression gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
-    /// A number at each step.
-    Scalar,
-    /// Series with one value at a step each.
-    Vector,
-    /// Series with many samples at a step each.
-    Matrix,
-    /// A text.
-    Text,
-}
-
-impl Type {
-    /// Its name in messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Scalar => "scalar",
-            Self::Vector => "instant vector",
-            Self::Matrix => "range vector",
-            Self::Text => "string",
-        }
-    }
-}
 
 /// An expression and where it stands.
 #[derive(Debug, PartialEq)]

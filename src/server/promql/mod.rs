@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `lex`, `parse`, `ast` | from text to a tree, with positions in errors and a bounded depth |
 //! | `matcher`, `labels` | which series, and what they are called |
-//! | `functions` | the table of functions |
+//! | `value` | types of expressions |
+//! | `functions` | the table of functions, and what each does |
 //! | `eval` | from a tree to values, series by series |
 //! | `names`, `store` | what the store's series are called, and how they are read |
 //!
@@ -23,6 +24,7 @@ pub mod parse;
 pub mod store;
 #[cfg(test)]
 mod tests;
+pub mod value;
 
 pub use error::{ParseError, PromError};
 pub use eval::{Instant, Limits, Query, Value};

@@ -2,10 +2,10 @@
 
 use std::collections::HashMap;
 
-use super::over::quantile_of;
 use super::{ABSENT, Eval, Outcome, Row, Sink, Steps, is_absent};
 use crate::server::promql::ast::{AggOp, Aggregate, Node};
 use crate::server::promql::error::PromError;
+use crate::server::promql::functions::over::quantile_of;
 use crate::server::promql::labels::LabelSet;
 use crate::server::promql::number_text;
 

@@ -1,10 +1,9 @@
 //! Calls of functions.
 
-use super::over::{self, Window};
 use super::{ABSENT, Eval, Outcome, Sink, Steps, each, is_absent, renamed, window};
 use crate::server::promql::ast::{Expr, Node, Selector, Type};
 use crate::server::promql::error::PromError;
-use crate::server::promql::functions::{Does, Function};
+use crate::server::promql::functions::{Does, Function, Window, over};
 use crate::server::promql::labels::{LabelSet, NAME, Unique};
 
 impl Eval<'_> {

@@ -9,15 +9,14 @@ use std::time::{Duration, Instant as Moment};
 use crate::server::promql::ast::{At, BinOp, Binary, Card, Expr, Node, Selector, Shift, Type};
 use crate::server::promql::error::PromError;
 use crate::server::promql::labels::{LabelSet, Unique};
+use crate::server::promql::value::{ABSENT, is_absent};
 use crate::server::promql::{Samples, Source};
 
 mod aggregate;
 mod binary;
-pub mod calendar;
 mod call;
 mod histogram;
 mod label;
-pub mod over;
 mod query;
 mod window;
 
@@ -36,16 +35,6 @@ pub struct Limits {
     pub subquery_steps: i64,
     /// How long it may take.
     pub time: Duration,
-}
-
-/// The value of a step at which a series has none. No arithmetic gives these bits: what a
-/// processor makes of numbers is a quiet NaN, and this one signals.
-pub const ABSENT: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
-
-/// Whether a step has no value.
-#[inline]
-pub fn is_absent(value: f64) -> bool {
-    value.to_bits() == 0x7ff0_0000_0000_0002
 }
 
 /// The times at which an expression is evaluated.

@@ -1,8 +1,8 @@
 //! Which samples a step sees.
 
-use super::over::Window;
 use super::{ABSENT, Shifted};
 use crate::server::promql::Samples;
+use crate::server::promql::functions::Window;
 
 /// Pushes, for each step, the newest sample that is less than `lookback_ms` old: its value, or
 /// its time in seconds. Gives whether there was any.

@@ -1,6 +1,7 @@
 use super::{LIMITS, Memory, query};
-use crate::server::promql::eval::{Steps, is_absent};
+use crate::server::promql::eval::Steps;
 use crate::server::promql::parse::parse;
+use crate::server::promql::value::is_absent;
 
 /// The answer to a range query from 0 s on: one series a line, `_` where it has no value.
 fn ask(memory: &Memory, text: &str, step_secs: i64, count: usize) -> String {

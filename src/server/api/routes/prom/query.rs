@@ -11,9 +11,10 @@ use crate::base::limits::{
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::promql::ast::Expr;
-use crate::server::promql::eval::{LOOKBACK_MS, Steps, is_absent};
+use crate::server::promql::eval::{LOOKBACK_MS, Steps};
 use crate::server::promql::parse::parse;
 use crate::server::promql::store::StoreSource;
+use crate::server::promql::value::is_absent;
 use crate::server::promql::{Instant, Limits, PromError, Query};
 
 /// The result at one time.

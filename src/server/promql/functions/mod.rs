@@ -1,8 +1,11 @@
 //! The table of functions: what each takes and gives, and what it does.
 
-use crate::server::promql::ast::Type;
-use crate::server::promql::eval::over::{self, Window};
-use crate::server::promql::eval::{ABSENT, calendar};
+use crate::server::promql::value::{ABSENT, Type};
+
+pub mod calendar;
+pub mod over;
+
+pub use over::Window;
 
 /// A function of PromQL.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,8 +20,10 @@ use crate::server::api::refusal;
 use crate::server::api::request::Incoming;
 use crate::server::app::App;
 use crate::server::gate::http::backend::CLIENT;
-use crate::server::gate::http::{HttpGate, Setup};
+use crate::server::gate::http::{self, Behind};
+use crate::server::gate::listener;
 use crate::server::gate::private::PrivateFolder;
+use crate::server::gate::running::Gate;
 use crate::server::gate::tls::{Acceptor, Port};
 
 /// How long workers may take to end once the gate has closed.
@@ -29,7 +31,7 @@ const END_WITHIN: Duration = Duration::from_millis(400);
 
 /// The running HTTP server. Stopping or dropping it answers what has come in and closes.
 pub struct HttpServer {
-    gate: Option<HttpGate>,
+    gate: Option<Gate>,
     inner: Arc<tiny_http::Server>,
     workers: usize,
     /// Ends when the last worker has.
@@ -44,7 +46,7 @@ impl HttpServer {
     ///
     /// When a port is taken, or the certificate of `[tls]` can't be used.
     pub fn start(app: Arc<App>) -> Result<Self, Fatal> {
-        let listeners = listen(&app.config.bind, app.config.http_port)?;
+        let listeners = listener::bind(&app.config.bind, app.config.http_port, "HTTP")?;
         let tls = app.config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Http)).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
         let workers = app.config.pools.http_workers;
@@ -63,8 +65,8 @@ impl HttpServer {
             });
         }
         let queue = app.config.pools.http_queue;
-        let setup = Setup { listeners, tls, backends, queue, render: refusal::render };
-        let gate = HttpGate::start(setup, &app.registry)?;
+        let behind = Behind { backends, queue, render: refusal::render };
+        let gate = Gate::start::<http::Serve>(listeners, tls, behind, &app.registry)?;
         let addresses = gate.addresses().to_vec();
         Ok(Self { gate: Some(gate), inner, workers, ended, addresses })
     }
@@ -80,7 +82,7 @@ impl HttpServer {
     ///
     /// When it can't be used; the one before stays in force.
     pub fn reload(&self) -> Result<(), String> {
-        self.gate.as_ref().map_or(Ok(()), HttpGate::reload)
+        self.gate.as_ref().map_or(Ok(()), Gate::reload)
     }
 
     /// Takes no more requests, answers what has come in, and ends the workers.
@@ -105,20 +107,6 @@ impl Drop for HttpServer {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-fn listen(bind: &[String], port: u16) -> Result<Vec<TcpListener>, Fatal> {
-    let one = |address: &String| {
-        let ip: IpAddr = address.parse().map_err(|_| {
-            Fatal::new(Exit::Config, format!("bind: `{address}` is not a valid IP address"))
-        })?;
-        let address = SocketAddr::new(ip, port);
-        TcpListener::bind(address).map_err(|error| {
-            let message = format!("cannot listen on {address} for HTTP: {error}");
-            Fatal::new(Exit::PortTaken, message)
-        })
-    };
-    bind.iter().map(one).collect()
 }
 
 type Inside = (Arc<tiny_http::Server>, Vec<UnixStream>);

@@ -1,11 +1,12 @@
 //! Accepting connections, and how many of them the descriptors allow.
 
 use std::io::{self, ErrorKind};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
+use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_CONNECTIONS_MAX, HTTP_CONNECTIONS_MAX};
 
 /// Descriptors kept for the databases and outgoing connections.
@@ -18,6 +19,25 @@ const DESCRIPTORS_A_GRPC_CONNECTION: usize = 3;
 /// Connections that may wait to be accepted. With the library's 128, a burst makes others wait a
 /// second for their next SYN.
 const BACKLOG: i32 = 1_024;
+
+/// Listens on every address of `bind` at a port.
+///
+/// # Errors
+///
+/// When an address is none, or the port is taken.
+pub(crate) fn bind(bind: &[String], port: u16, protocol: &str) -> Result<Vec<TcpListener>, Fatal> {
+    let one = |address: &String| {
+        let ip: IpAddr = address.parse().map_err(|_| {
+            Fatal::new(Exit::Config, format!("bind: `{address}` is not a valid IP address"))
+        })?;
+        let address = SocketAddr::new(ip, port);
+        TcpListener::bind(address).map_err(|error| {
+            let message = format!("cannot listen on {address} for {protocol}: {error}");
+            Fatal::new(Exit::PortTaken, message)
+        })
+    };
+    bind.iter().map(one).collect()
+}
 
 /// What came of accepting.
 pub(crate) enum Accepted {

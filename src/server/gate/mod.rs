@@ -3,6 +3,8 @@
 //!
 //! | file | what | used by |
 //! |---|---|---|
+//! | `running.rs` | starts and stops a gate's thread | both ports |
+//! | `port.rs` | the listeners of a port and its poller | both ports |
 //! | `listener.rs` | accepts connections, shares out descriptors | both ports |
 //! | `poll.rs` | epoll(7), or poll(2): which sockets are ready | both ports |
 //! | `stream.rs` | a client's socket, plain or TLS | both ports |
@@ -13,8 +15,10 @@
 
 pub(crate) mod grpc;
 pub(crate) mod http;
-mod listener;
+pub(crate) mod listener;
 mod poll;
+mod port;
 pub(crate) mod private;
+pub(crate) mod running;
 mod stream;
 pub(crate) mod tls;

@@ -1,7 +1,7 @@
 //! The gRPC port: the C core behind its gate, limits and the end. What its calls do is in `calls`.
 
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -19,9 +19,10 @@ use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};
 use crate::rt::thread::{self, TimerSlack};
 use crate::server::config::ServerConfig;
-use crate::server::gate::grpc::{GrpcGate, Setup};
 use crate::server::gate::private::PrivateFolder;
+use crate::server::gate::running::Gate;
 use crate::server::gate::tls::Acceptor;
+use crate::server::gate::{grpc, listener};
 
 /// How long calls may go on after the port has closed.
 const DRAIN_WITHIN: Duration = Duration::from_millis(2_000);
@@ -38,7 +39,7 @@ pub struct GrpcServer {
     env: Arc<Environment>,
     intake: Arc<Intake>,
     under_way: Arc<UnderWay>,
-    gate: GrpcGate,
+    gate: Gate,
     /// Holds the socket between gate and core.
     _folder: PrivateFolder,
 }
@@ -56,7 +57,7 @@ impl GrpcServer {
         registry: &prometheus::Registry,
     ) -> Result<Self, Fatal> {
         grpcio::redirect_log();
-        let listeners = listen(&config.bind, config.grpc_port)?;
+        let listeners = listener::bind(&config.bind, config.grpc_port, "gRPC")?;
         let failed = |error: &dyn std::fmt::Display| {
             Fatal::new(Exit::Failed, format!("cannot start the gRPC server: {error}"))
         };
@@ -79,7 +80,7 @@ impl GrpcServer {
             .add_listening_port(format!("unix:{}", core.display()), ServerCredentials::insecure())
             .map_err(|error| failed(&error))?;
         server.start();
-        let gate = GrpcGate::start(Setup { listeners, tls, core }, registry)?;
+        let gate = Gate::start::<grpc::Serve>(listeners, tls, core, registry)?;
         Ok(Self { server, env, intake, under_way, gate, _folder: folder })
     }
 
@@ -132,20 +133,6 @@ fn limits(env: &Arc<Environment>) -> ChannelBuilder {
         .http2_max_ping_strikes(5)
         // Reports are small: probing the bandwidth would cost a ping for each.
         .http2_bdp_probe(false)
-}
-
-fn listen(bind: &[String], port: u16) -> Result<Vec<TcpListener>, Fatal> {
-    let one = |address: &String| {
-        let ip: IpAddr = address.parse().map_err(|_| {
-            Fatal::new(Exit::Config, format!("bind: `{address}` is not an IP address"))
-        })?;
-        let address = SocketAddr::new(ip, port);
-        TcpListener::bind(address).map_err(|error| {
-            let message = format!("cannot listen on {address} for gRPC: {error}");
-            Fatal::new(Exit::PortTaken, message)
-        })
-    };
-    bind.iter().map(one).collect()
 }
 
 struct Unpark(Thread);

@@ -1,20 +1,21 @@
 //! The thread of the gRPC side: waits for ready sockets, and relays what each connection may send.
 
 use std::collections::HashMap;
-use std::io::{self, Read as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::error::Error;
+use std::io;
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use super::Setup;
+use prometheus::Registry;
+
 use super::conn::{Conn, Context, End, address_key};
 use super::metrics::{Closed, Metrics};
 use crate::base::limits::GRPC_CONNECTIONS_PER_ADDRESS_MAX;
-use crate::server::gate::listener::{self, Accepted, Room};
-use crate::server::gate::poll::{Event, Poller};
+use crate::server::gate::listener::{Accepted, Room};
+use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE, Woken};
+use crate::server::gate::running;
 use crate::server::gate::stream::Interest;
-use crate::server::gate::tls::Acceptor;
 
 /// How often deadlines are checked.
 const TICK: Duration = Duration::from_millis(500);
@@ -25,9 +26,7 @@ const ACCEPTS_A_TURN: usize = 64;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Tokens of events: those of connections are twice their number, and one more for the core's side.
-const WAKE: u64 = 0;
-const LISTENERS: u64 = 1 << 16;
-const CONNECTIONS: u64 = 1 << 32;
+const CONNECTIONS: u64 = OWN;
 
 /// A connection and what the loop knows of it.
 struct Entry {
@@ -38,61 +37,41 @@ struct Entry {
 }
 
 /// The thread's state.
-pub(super) struct Serve {
-    poller: Poller,
-    listeners: Vec<TcpListener>,
-    listening: bool,
-    tls: Option<Arc<Acceptor>>,
+pub(crate) struct Serve {
+    port: Port,
     conns: HashMap<u64, Entry>,
     by_address: HashMap<IpAddr, usize>,
     next_id: u64,
     conns_max: usize,
-    metrics: Arc<Metrics>,
+    metrics: Metrics,
     cx: Context,
-    wake: UnixStream,
 }
 
-impl Serve {
-    /// Registers every socket that there is at the start.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no poller or no descriptor for it.
-    pub(super) fn new(setup: Setup, wake: UnixStream, metrics: Arc<Metrics>) -> io::Result<Self> {
-        wake.set_nonblocking(true)?;
-        let mut poller = Poller::new()?;
-        poller.add(&wake, WAKE, Some(Interest::Read))?;
-        for (listener, token) in setup.listeners.iter().zip(LISTENERS..) {
-            listener::open(listener)?;
-            poller.add(listener, token, Some(Interest::Read))?;
-        }
+impl running::Serve for Serve {
+    /// The socket that the core listens on.
+    type Behind = PathBuf;
+    const PROTOCOL: &'static str = "gRPC";
+    const THREAD: &'static str = "grpc-gate";
+
+    fn new(port: Port, core: PathBuf, registry: &Registry) -> Result<Self, Box<dyn Error>> {
         let cx = Context {
             now: Instant::now(),
             scratch: vec![0; SCRATCH_BYTES],
             allowed: Vec::new(),
-            core: setup.core,
+            core,
         };
         Ok(Self {
-            poller,
-            listeners: setup.listeners,
-            listening: true,
-            tls: setup.tls,
+            port,
             conns: HashMap::new(),
             by_address: HashMap::new(),
             next_id: CONNECTIONS / 2,
             conns_max: Room::of_process().grpc,
-            metrics,
+            metrics: Metrics::register(registry)?,
             cx,
-            wake,
         })
     }
 
-    /// Serves until the other end of `wake` closes; a byte there stops accepting.
-    ///
-    /// # Errors
-    ///
-    /// When the poller fails.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    fn run(mut self) -> io::Result<()> {
         let mut checked = Instant::now();
         let mut end_by: Option<Instant> = None;
         loop {
@@ -100,15 +79,19 @@ impl Serve {
             if end_by.is_some_and(|by| self.cx.now >= by || is_flushed()) {
                 return Ok(());
             }
-            for (token, is_gone) in self.wait(end_by.is_some())? {
+            // Without connections there are no deadlines.
+            let has_deadlines = !self.conns.is_empty() || end_by.is_some();
+            let events = self.port.wait(has_deadlines, TICK)?;
+            self.cx.now = Instant::now();
+            for (token, is_gone) in events {
                 match token {
                     WAKE => {
-                        self.stop_accepting()?;
-                        if self.is_ending()? {
+                        self.port.close()?;
+                        if self.port.woken()? == Woken::End {
                             end_by = Some(self.cx.now + END_WITHIN);
                         }
                     }
-                    LISTENERS..CONNECTIONS => self.accept((token - LISTENERS) as usize)?,
+                    LISTENERS..OWN => self.accept(token)?,
                     token => self.on_ready(token / 2, token % 2 == 1, is_gone)?,
                 }
             }
@@ -119,41 +102,17 @@ impl Serve {
             self.metrics.open.set(self.conns.len() as i64);
         }
     }
+}
 
-    fn wait(&mut self, is_ending: bool) -> io::Result<Vec<Event>> {
-        // Without connections there are no deadlines.
-        let has_deadlines = !self.conns.is_empty() || !self.listening || is_ending;
-        let events = self.poller.wait(has_deadlines.then_some(TICK))?;
-        self.cx.now = Instant::now();
-        Ok(events)
-    }
-
-    /// Whether the other end of `wake` has closed.
-    fn is_ending(&mut self) -> io::Result<bool> {
-        let is_ending = !matches!(self.wake.read(&mut [0; 8]), Ok(bytes) if bytes > 0);
-        if is_ending {
-            self.poller.remove(&self.wake, WAKE)?;
-        }
-        Ok(is_ending)
-    }
-
-    fn stop_accepting(&mut self) -> io::Result<()> {
-        for (listener, token) in self.listeners.drain(..).zip(LISTENERS..) {
-            self.poller.remove(&listener, token)?;
-        }
-        Ok(())
-    }
-
+impl Serve {
     /// Accepts the connections that wait at a listener.
-    fn accept(&mut self, index: usize) -> io::Result<()> {
+    fn accept(&mut self, token: u64) -> io::Result<()> {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = self.listeners.get(index) else { return Ok(()) };
-            match listener::accept(listener) {
+            match self.port.accept(token) {
                 Accepted::Nothing => return Ok(()),
                 Accepted::NoDescriptor => {
                     self.evict(None, Closed::Crowded);
-                    // The listener stays ready, and would wake the thread at once.
-                    return self.listen(false);
+                    return self.port.pause();
                 }
                 Accepted::Connection(socket, peer) => self.admit(socket, peer)?,
             }
@@ -171,12 +130,12 @@ impl Serve {
         } else if self.conns.len() >= self.conns_max {
             self.evict(None, Closed::Crowded);
         }
-        let tls = self.tls.as_ref().map(|tls| tls.current());
+        let tls = self.port.tls();
         let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), self.cx.now) else { return Ok(()) };
         let id = self.next_id;
         self.next_id += 1;
         let client = conn.client_interest();
-        self.poller.add(conn.socket(), id * 2, client)?;
+        self.port.poller.add(conn.socket(), id * 2, client)?;
         self.conns.insert(id, Entry { conn, client, core: None });
         *self.by_address.entry(key).or_default() += 1;
         self.metrics.open.set(self.conns.len() as i64);
@@ -193,15 +152,6 @@ impl Serve {
         if let Some(id) = least.map(|(id, _)| *id) {
             self.close(id, Some(reason));
         }
-    }
-
-    fn listen(&mut self, listening: bool) -> io::Result<()> {
-        self.listening = listening;
-        let interest = listening.then_some(Interest::Read);
-        for (listener, token) in self.listeners.iter().zip(LISTENERS..) {
-            self.poller.change(listener, token, interest)?;
-        }
-        Ok(())
     }
 
     fn on_ready(&mut self, id: u64, is_core: bool, is_gone: bool) -> io::Result<()> {
@@ -230,13 +180,13 @@ impl Serve {
         let client = entry.conn.client_interest();
         if entry.client != client {
             entry.client = client;
-            self.poller.change(entry.conn.socket(), id * 2, client)?;
+            self.port.poller.change(entry.conn.socket(), id * 2, client)?;
         }
         let wanted = entry.conn.core_interest();
         match (entry.conn.core(), entry.core) {
-            (Some(core), None) => self.poller.add(core, id * 2 + 1, wanted)?,
+            (Some(core), None) => self.port.poller.add(core, id * 2 + 1, wanted)?,
             (Some(core), Some(now)) if now != wanted => {
-                self.poller.change(core, id * 2 + 1, wanted)?;
+                self.port.poller.change(core, id * 2 + 1, wanted)?;
             }
             _ => {}
         }
@@ -259,9 +209,9 @@ impl Serve {
             }
         }
         // A socket that the system has dropped already is not waited for either.
-        let _ = self.poller.remove(entry.conn.socket(), id * 2);
+        let _ = self.port.poller.remove(entry.conn.socket(), id * 2);
         if let Some(core) = entry.conn.core() {
-            let _ = self.poller.remove(core, id * 2 + 1);
+            let _ = self.port.poller.remove(core, id * 2 + 1);
         }
     }
 
@@ -275,6 +225,6 @@ impl Serve {
             };
             self.after(id, outcome)?;
         }
-        if self.listening { Ok(()) } else { self.listen(true) }
+        self.port.resume()
     }
 }

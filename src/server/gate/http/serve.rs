@@ -1,22 +1,23 @@
 //! The gate's thread: waits for ready sockets, and moves each connection as far as it can go.
 
 use std::collections::{HashMap, VecDeque};
+use std::error::Error;
 use std::io;
-use std::net::TcpListener;
-use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Setup;
+use prometheus::Registry;
+
+use super::Behind;
 use super::backend::{Backend, Request};
 use super::conn::{Conn, Context, Step};
 use super::metrics::{Closed, Metrics};
 use super::refusal::Refusal;
 use crate::base::limits::HTTP_MEMORY_BYTES_MAX;
-use crate::server::gate::listener::{self, Accepted, Room};
-use crate::server::gate::poll::{Event, Poller};
+use crate::server::gate::listener::{Accepted, Room};
+use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE};
+use crate::server::gate::running;
 use crate::server::gate::stream::Interest;
-use crate::server::gate::tls::Acceptor;
 
 /// How often deadlines are checked.
 const TICK: Duration = Duration::from_millis(250);
@@ -29,9 +30,7 @@ const OVERFLOW_MAX: usize = 128;
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 /// Tokens of events: a number each, and a range where there are several of a kind.
-const WAKE: u64 = 0;
-const LISTENERS: u64 = 1 << 16;
-const BACKENDS: u64 = 2 << 16;
+const BACKENDS: u64 = OWN;
 const CLIENTS: u64 = 1 << 32;
 
 /// A connection and what the loop knows of it.
@@ -45,11 +44,8 @@ struct Entry {
 }
 
 /// The thread's state.
-pub(super) struct Serve {
-    poller: Poller,
-    listeners: Vec<TcpListener>,
-    listening: bool,
-    tls: Option<Arc<Acceptor>>,
+pub(crate) struct Serve {
+    port: Port,
     backends: Vec<Backend>,
     conns: HashMap<u64, Entry>,
     next_id: u64,
@@ -59,72 +55,61 @@ pub(super) struct Serve {
     /// Bytes that all connections have in memory.
     held: usize,
     cx: Context,
-    wake: UnixStream,
 }
 
-impl Serve {
-    /// Registers every socket that there is at the start.
-    ///
-    /// # Errors
-    ///
-    /// When the system has no poller or no descriptor for it.
-    pub(super) fn new(setup: Setup, wake: UnixStream, metrics: Arc<Metrics>) -> io::Result<Self> {
-        let mut poller = Poller::new()?;
-        poller.add(&wake, WAKE, Some(Interest::Read))?;
-        for (listener, token) in setup.listeners.iter().zip(LISTENERS..) {
-            listener::open(listener)?;
-            poller.add(listener, token, Some(Interest::Read))?;
-        }
+impl running::Serve for Serve {
+    type Behind = Behind;
+    const PROTOCOL: &'static str = "HTTP";
+    const THREAD: &'static str = "http-gate";
+
+    fn new(mut port: Port, behind: Behind, registry: &Registry) -> Result<Self, Box<dyn Error>> {
         let backends: io::Result<Vec<Backend>> =
-            setup.backends.into_iter().map(Backend::new).collect();
+            behind.backends.into_iter().map(Backend::new).collect();
         let backends = backends?;
         for (backend, token) in backends.iter().zip(BACKENDS..) {
-            poller.add(backend.stream(), token, Some(Interest::Read))?;
+            port.poller.add(backend.stream(), token, Some(Interest::Read))?;
         }
         let cx = Context {
             now: Instant::now(),
             scratch: vec![0; SCRATCH_BYTES],
-            metrics,
-            render: setup.render,
+            metrics: Arc::new(Metrics::register(registry)?),
+            render: behind.render,
             stopping: false,
         };
         Ok(Self {
-            poller,
-            listeners: setup.listeners,
-            listening: true,
-            tls: setup.tls,
+            port,
             backends,
             conns: HashMap::new(),
             next_id: CLIENTS,
             conns_max: Room::of_process().http,
             queue: VecDeque::new(),
-            queue_max: setup.queue,
+            queue_max: behind.queue,
             held: 0,
             cx,
-            wake,
         })
     }
 
-    /// Serves until the other end of `wake` closes, then writes the answers that are pending.
-    ///
-    /// # Errors
-    ///
-    /// When the HTTP library behind the gate fails.
-    pub(super) fn run(mut self) -> io::Result<()> {
+    fn run(mut self) -> io::Result<()> {
         let mut checked = Instant::now();
         let mut stop_by: Option<Instant> = None;
         loop {
             if stop_by.is_some_and(|by| self.cx.now >= by || self.conns.is_empty()) {
                 return Ok(());
             }
-            for (token, is_gone) in self.wait()? {
+            // Without connections there are no deadlines.
+            let events = self.port.wait(!self.conns.is_empty(), TICK)?;
+            self.cx.now = Instant::now();
+            for (token, is_gone) in events {
                 match token {
-                    WAKE if stop_by.is_none() => {
-                        stop_by = Some(self.cx.now + STOP_WITHIN);
-                        self.stop_accepting()?;
+                    // Whether it is to stop or to end: what is pending is answered.
+                    WAKE => {
+                        self.port.woken()?;
+                        if stop_by.is_none() {
+                            stop_by = Some(self.cx.now + STOP_WITHIN);
+                            self.stop_accepting()?;
+                        }
                     }
-                    WAKE => {}
-                    LISTENERS..BACKENDS => self.accept((token - LISTENERS) as usize)?,
+                    LISTENERS..BACKENDS => self.accept(token)?,
                     BACKENDS..CLIENTS => self.on_backend((token - BACKENDS) as usize)?,
                     id => self.on_ready(id, is_gone)?,
                 }
@@ -137,32 +122,25 @@ impl Serve {
             self.cx.metrics.queue_depth.set(self.queue.len() as i64);
         }
     }
+}
 
-    fn wait(&mut self) -> io::Result<Vec<Event>> {
-        // Without connections there are no deadlines.
-        let limit = (!self.conns.is_empty() || !self.listening).then_some(TICK);
-        let events = self.poller.wait(limit)?;
-        self.cx.now = Instant::now();
-        Ok(events)
-    }
-
+impl Serve {
     /// Accepts the connections that wait at a listener.
-    fn accept(&mut self, index: usize) -> io::Result<()> {
+    fn accept(&mut self, token: u64) -> io::Result<()> {
         for _ in 0..ACCEPTS_A_TURN {
-            let Some(listener) = self.listeners.get(index) else { return Ok(()) };
-            match listener::accept(listener) {
+            match self.port.accept(token) {
                 Accepted::Nothing => return Ok(()),
                 Accepted::NoDescriptor => {
                     self.evict()?;
-                    // The listener stays ready, and would wake the thread at once.
-                    return self.listen(false);
+                    return self.port.pause();
                 }
                 Accepted::Connection(socket, peer) => {
                     let is_full = self.conns.len() >= self.conns_max && !self.evict()?;
-                    let tls = self.tls.as_ref().map(|tls| tls.current());
+                    let tls = self.port.tls();
+                    let is_tls = tls.is_some();
                     let conn = Conn::new(socket, peer, tls.as_ref(), self.cx.now);
                     let Ok(conn) = conn else { continue };
-                    self.admit(conn, is_full)?;
+                    self.admit(conn, is_tls, is_full)?;
                 }
             }
         }
@@ -170,10 +148,10 @@ impl Serve {
     }
 
     /// Serves a new connection, or refuses it where there is no room.
-    fn admit(&mut self, mut conn: Conn, is_full: bool) -> io::Result<()> {
+    fn admit(&mut self, mut conn: Conn, is_tls: bool, is_full: bool) -> io::Result<()> {
         if is_full {
             // A 503 under TLS would cost a handshake, and only so many wait for a plain one.
-            if self.tls.is_some() || self.conns.len() >= self.conns_max + OVERFLOW_MAX {
+            if is_tls || self.conns.len() >= self.conns_max + OVERFLOW_MAX {
                 self.cx.metrics.close(Closed::Crowded);
                 return Ok(());
             }
@@ -182,7 +160,7 @@ impl Serve {
         let id = self.next_id;
         self.next_id += 1;
         let interest = Some(Interest::Read);
-        self.poller.add(conn.socket(), id, interest)?;
+        self.port.poller.add(conn.socket(), id, interest)?;
         self.conns.insert(id, Entry { conn, interest, held: 0, asked: None });
         self.drive(id)
     }
@@ -214,15 +192,6 @@ impl Serve {
     fn longest(&self, since: impl Fn(&Conn) -> Option<Instant>) -> Option<u64> {
         let all = self.conns.iter().filter_map(|(id, entry)| Some((since(&entry.conn)?, *id)));
         all.min().map(|(_, id)| id)
-    }
-
-    fn listen(&mut self, listening: bool) -> io::Result<()> {
-        self.listening = listening;
-        let interest = listening.then_some(Interest::Read);
-        for (listener, token) in self.listeners.iter().zip(LISTENERS..) {
-            self.poller.change(listener, token, interest)?;
-        }
-        Ok(())
     }
 
     fn on_ready(&mut self, id: u64, is_gone: bool) -> io::Result<()> {
@@ -258,7 +227,7 @@ impl Serve {
         let Some(entry) = self.conns.get_mut(&id) else { return Ok(()) };
         if entry.interest != interest {
             entry.interest = interest;
-            self.poller.change(entry.conn.socket(), id, interest)?;
+            self.port.poller.change(entry.conn.socket(), id, interest)?;
         }
         Ok(())
     }
@@ -286,7 +255,7 @@ impl Serve {
         if let Some(entry) = self.conns.remove(&id) {
             self.held -= entry.held;
             // A socket that the system has dropped already is not waited for either.
-            let _ = self.poller.remove(entry.conn.socket(), id);
+            let _ = self.port.poller.remove(entry.conn.socket(), id);
         }
     }
 
@@ -315,7 +284,7 @@ impl Serve {
     fn watch_backend(&mut self, index: usize) -> io::Result<()> {
         let Some(backend) = self.backends.get(index) else { return Ok(()) };
         let token = BACKENDS + index as u64;
-        self.poller.change(backend.stream(), token, Some(backend.interest()))
+        self.port.poller.change(backend.stream(), token, Some(backend.interest()))
     }
 
     /// Moves what a backend can move, and passes its answer on.
@@ -353,15 +322,12 @@ impl Serve {
             }
             self.account(id);
         }
-        if self.listening { Ok(()) } else { self.listen(true) }
+        self.port.resume()
     }
 
     /// Accepts no more connections, and keeps those with an answer to come.
     fn stop_accepting(&mut self) -> io::Result<()> {
-        self.poller.remove(&self.wake, WAKE)?;
-        for (listener, token) in self.listeners.drain(..).zip(LISTENERS..) {
-            self.poller.remove(&listener, token)?;
-        }
+        self.port.close()?;
         // Requests that have arrived are served.
         for id in self.conns.keys().copied().collect::<Vec<_>>() {
             self.drive(id)?;

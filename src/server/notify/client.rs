@@ -9,6 +9,8 @@ use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
 
 use crate::base::cli::VERSION;
+use crate::server::notify::channels::config::scrub;
+use crate::server::notify::channels::url::mask_url;
 use crate::server::notify::message::cut;
 use crate::server::notify::timed::Timed;
 
@@ -51,6 +53,16 @@ impl Attempt {
     /// A failure before anything was sent.
     pub fn not_sent(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
+    }
+
+    /// The same with every secret masked.
+    pub(crate) fn masked(mut self, secrets: &[String]) -> Self {
+        self.error = self.error.map(|error| scrub(&error, secrets));
+        self.request = scrub(&self.request, secrets);
+        self.response = scrub(&self.response, secrets);
+        self.message_id = self.message_id.map(|id| scrub(&id, secrets));
+        self.error_code = self.error_code.map(|code| scrub(&code, secrets));
+        self
     }
 
     /// A body that has more bytes than the channel's limit.
@@ -146,7 +158,8 @@ impl Client {
         outcome.too_large = status == 413;
         if (300..400).contains(&status) {
             let to = response.headers().get("location").and_then(|value| value.to_str().ok());
-            let to = cut(to.unwrap_or("nowhere"), 256);
+            let to = mask_url(to.unwrap_or("nowhere"));
+            let to = cut(&to, 256);
             outcome.error = Some(format!(
                 "the endpoint answered {status}, a redirect to {to}, which is not followed: \
                  configure the final address"

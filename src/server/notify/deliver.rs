@@ -13,7 +13,8 @@ use crate::server::control::notify::outbox::{Ahead, Waiting};
 use crate::server::control::notify::{channels as rows, outbox};
 use crate::server::notify::NotifyError;
 use crate::server::notify::attempts::Attempts;
-use crate::server::notify::channels::config::{Config, mask_path, scrub, secrets, url_secrets};
+use crate::server::notify::channels::config::{Config, by_length, scrub, secrets};
+use crate::server::notify::channels::url::{mask_path, recipient_secrets};
 use crate::server::notify::channels::{self, ChannelType, Sending};
 use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::{Kind, Notification};
@@ -122,8 +123,9 @@ impl Deliverer {
         let is_url = spec.recipient == channels::RecipientKind::Url;
         let mut secrets = secrets(spec.fields, &config);
         if is_url {
-            secrets.extend(targets.iter().flat_map(|target| url_secrets(target)));
+            secrets.extend(targets.iter().flat_map(|target| recipient_secrets(target)));
         }
+        let secrets = by_length(secrets);
         let begun = Instant::now();
         let mut outcomes = Vec::new();
         for target in &targets {
@@ -148,7 +150,7 @@ impl Deliverer {
             // One mail server serves all recipients: when it is away, it is for all of them.
             let away = outcome.unreachable && !is_url;
             let shown = if is_url { mask_path(target) } else { scrub(target, &secrets) };
-            outcomes.push((shown, masked(outcome, &secrets)));
+            outcomes.push((shown, outcome.masked(&secrets)));
             if away {
                 break;
             }
@@ -311,13 +313,6 @@ impl Deliverer {
             }
         }
     }
-}
-
-fn masked(mut outcome: Attempt, secrets: &[String]) -> Attempt {
-    outcome.error = outcome.error.map(|error| scrub(&error, secrets));
-    outcome.request = scrub(&outcome.request, secrets);
-    outcome.response = scrub(&outcome.response, secrets);
-    outcome
 }
 
 /// Recipients of a channel who never got the firing that a recovery is about.

@@ -8,13 +8,14 @@ use utoipa::ToSchema;
 use crate::base::clock::SECOND_MS;
 use crate::base::ids::new_id;
 use crate::base::limits::{CHANNELS_MAX, RECIPIENTS_MAX, SILENCE_WINDOWS_MAX, TEXT_BYTES_MAX};
+use crate::model::role::Role;
 use crate::model::severity::Severity;
 use crate::server::control::Control;
 use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::NotifyError;
 use crate::server::notify::channels::config::{self, Config};
-use crate::server::notify::channels::{self, ChannelType};
+use crate::server::notify::channels::{self, ChannelType, url};
 use crate::server::notify::mute::SilenceWindow;
 
 /// A channel to be made, or what of one is to be changed: fields that are left out stay.
@@ -200,23 +201,33 @@ fn changed(
     };
     row.min_severity = input.min_severity.unwrap_or(row.min_severity);
     row.enabled = input.enabled.unwrap_or(row.enabled);
+    let stored: Config = if same_type {
+        serde_json::from_str(&row.config_json).unwrap_or_default()
+    } else {
+        Config::new()
+    };
+    let known = (spec.targets)(&stored, &row.recipients);
+    let mut kept = config::secret_fields(spec.fields, &stored);
     if input.config_json.is_some() || !same_type {
-        let stored: Config = if same_type {
-            serde_json::from_str(&row.config_json).unwrap_or_default()
-        } else {
-            Config::new()
-        };
-        row.config_json = checked_config(spec, input.config_json, &stored)?;
+        (row.config_json, kept) = checked_config(spec, input.config_json, &stored)?;
     }
     if let Some(recipients) = input.recipients {
-        row.recipients = recipients;
+        row.recipients = if spec.recipient == channels::RecipientKind::Url {
+            unmasked_recipients(recipients, &row.recipients)?
+        } else {
+            recipients
+        };
     }
     row.recipients = checked_recipients(spec, row.recipients)?;
     let config: Config = serde_json::from_str(&row.config_json).unwrap_or_default();
-    if spec.recipient == channels::RecipientKind::Url
-        && (spec.targets)(&config, &row.recipients).is_empty()
-    {
-        return Err(invalid("config_json: url: is missing, and there are no recipients either"));
+    if spec.recipient == channels::RecipientKind::Url {
+        let targets = (spec.targets)(&config, &row.recipients);
+        if targets.is_empty() {
+            return Err(invalid(
+                "config_json: url: is missing, and there are no recipients either",
+            ));
+        }
+        check_secrets_stay(&kept, &known, &targets)?;
     }
     row.updated_at = now_ms / SECOND_MS;
     Ok(row)
@@ -236,7 +247,7 @@ fn checked_config(
     spec: &ChannelType,
     given: Option<Value>,
     stored: &Config,
-) -> Result<String, NotifyError> {
+) -> Result<(String, Vec<&'static str>), NotifyError> {
     let given = given.unwrap_or(Value::Null);
     let object = match given {
         Value::String(text) => serde_json::from_str(&text)
@@ -247,10 +258,53 @@ fn checked_config(
         return Err(invalid("config_json: must be a JSON object, or a string that holds one"));
     };
     config.retain(|_, value| !value.is_null());
-    config::unmask(spec.fields, &mut config, stored);
+    let kept = config::unmask(spec.fields, &mut config, stored).map_err(invalid)?;
     config::check(spec.fields, &config).map_err(invalid)?;
     (spec.check)(&config).map_err(invalid)?;
-    Ok(Value::Object(config).to_string())
+    Ok((Value::Object(config).to_string(), kept))
+}
+
+/// Stored secrets go to no host that they were not meant for.
+fn check_secrets_stay(
+    kept: &[&'static str],
+    known: &[String],
+    targets: &[String],
+) -> Result<(), NotifyError> {
+    let (Some(field), false) = (kept.first(), known.is_empty()) else { return Ok(()) };
+    let is_new =
+        |target: &&String| known.iter().all(|other| url::origin(other) != url::origin(target));
+    match targets.iter().find(is_new) {
+        None => Ok(()),
+        Some(target) => Err(invalid(format!(
+            "config_json: {field}: must be given again, because {} is a new recipient",
+            url::mask_path(target)
+        ))),
+    }
+}
+
+/// Recipients with the stored ones in place of what reads as they do when they are masked. Those
+/// that read alike keep their order.
+fn unmasked_recipients(given: Vec<String>, stored: &[String]) -> Result<Vec<String>, NotifyError> {
+    let counts = |list: &[String], masked: &String| {
+        list.iter().filter(|other| url::mask_url(other) == *masked).count()
+    };
+    let alike = given.clone();
+    let mut whole = Vec::with_capacity(given.len());
+    for (index, recipient) in given.into_iter().enumerate() {
+        if !url::has_mask(&recipient) {
+            whole.push(recipient);
+            continue;
+        }
+        if counts(&alike, &recipient) < counts(stored, &recipient) {
+            return Err(invalid(format!(
+                "recipients: several read `{recipient}`: give those that remain in full"
+            )));
+        }
+        let turn = alike[..index].iter().filter(|other| **other == recipient).count();
+        let mut found = stored.iter().filter_map(|old| url::restored(&recipient, old));
+        whole.push(found.nth(turn).unwrap_or(recipient));
+    }
+    Ok(whole)
 }
 
 fn checked_recipients(spec: &ChannelType, given: Vec<String>) -> Result<Vec<String>, NotifyError> {
@@ -278,15 +332,17 @@ pub fn masked_config(row: &ChannelRow) -> String {
     Value::Object(config::mask(fields, &config)).to_string()
 }
 
-/// The channel's recipients for someone who may not see its configuration: of a URL the host
-/// alone, since the rest of it is often all that a message needs.
-pub fn masked_recipients(row: &ChannelRow) -> Vec<String> {
+/// The channel's recipients as they are given out: of a URL without its tokens, and to someone who
+/// may not see the configuration the host alone, since the rest is often all that a message needs.
+pub fn masked_recipients(row: &ChannelRow, role: Role) -> Vec<String> {
     let is_url = channels::find(&row.channel_type)
         .is_none_or(|spec| spec.recipient == channels::RecipientKind::Url);
-    if !is_url {
-        return row.recipients.clone();
-    }
-    row.recipients.iter().map(|recipient| config::mask_path(recipient)).collect()
+    let mask = match (is_url, role) {
+        (false, _) => str::to_owned,
+        (true, Role::Admin) => url::mask_url,
+        (true, _) => url::mask_path,
+    };
+    row.recipients.iter().map(|recipient| mask(recipient)).collect()
 }
 
 /// A checked window, not written yet.

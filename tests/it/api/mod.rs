@@ -4,6 +4,8 @@
 mod access;
 // Agents and what the server knows of them.
 mod agents;
+// Secrets of channels: masks, addresses that change, the delivery log.
+mod channel_secrets;
 // What scripts of earlier releases send and read; pages of other origins.
 mod compatible;
 // The OpenAPI document by schemathesis, the exposition by promtool and Prometheus.

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::model::role::Role;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Kind, PAGE_PARAMS, Param, Route};
@@ -76,9 +77,9 @@ struct Delivery {
     /// Attempts before this one.
     retry_count: i64,
     http_status_code: Option<i64>,
-    /// What was sent, cut to its limit, secrets masked.
+    /// What was sent, cut to its limit, secrets masked; for administrators.
     request_body: Option<String>,
-    /// What was answered, cut to its limit, secrets masked.
+    /// What was answered, cut to its limit, secrets masked; for administrators.
     response_body: Option<String>,
     /// A JSON array with each recipient's result.
     recipient_details: Option<String>,
@@ -97,8 +98,10 @@ struct DeliverySummary {
     suppressed: u64,
 }
 
-impl From<LogRow> for Delivery {
-    fn from(row: LogRow) -> Self {
+impl Delivery {
+    /// The row as the caller may see it: bodies are for administrators.
+    fn seen_by(role: Role, row: LogRow) -> Self {
+        let body = |text: Option<String>| text.filter(|_| role >= Role::Admin);
         Self {
             id: row.id,
             alert_event_id: row.alert_event_id,
@@ -115,8 +118,8 @@ impl From<LogRow> for Delivery {
             recipient_count: row.recipient_count,
             retry_count: row.retry_count,
             http_status_code: row.http_status_code,
-            request_body: row.request_body,
-            response_body: row.response_body,
+            request_body: body(row.request_body),
+            response_body: body(row.response_body),
             recipient_details: row.recipient_details,
             api_message_id: row.api_message_id,
             api_error_code: row.api_error_code,
@@ -144,7 +147,8 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let (filter, page) = (filter(call)?, call.page()?);
     let found = call.app.control.read(|db| logs::list(db, &filter, page))?;
     let total = found.total;
-    let items = found.items.into_iter().map(Delivery::from).collect();
+    let role = call.who()?.role;
+    let items = found.items.into_iter().map(|row| Delivery::seen_by(role, row)).collect();
     Ok(Reply { total: Some(total), ..Reply::ok(&Deliveries { items, total }) })
 }
 

@@ -222,9 +222,11 @@ struct SilenceWindow {
     updated_at: Time,
 }
 
-impl From<ChannelRow> for Channel {
-    fn from(row: ChannelRow) -> Self {
+impl Channel {
+    /// The row as the caller may see it: a URL that takes messages is a secret.
+    fn seen_by(role: Role, row: ChannelRow) -> Self {
         Self {
+            recipients: manage::masked_recipients(&row, role),
             recipient_type: recipient_type(&row),
             id: row.id,
             name: row.name,
@@ -232,7 +234,6 @@ impl From<ChannelRow> for Channel {
             description: row.description,
             min_severity: row.min_severity,
             enabled: row.enabled,
-            recipients: row.recipients,
             created_at: Time::from_secs(row.created_at),
             updated_at: Time::from_secs(row.updated_at),
         }
@@ -241,7 +242,8 @@ impl From<ChannelRow> for Channel {
 
 impl From<ChannelRow> for ChannelConfig {
     fn from(row: ChannelRow) -> Self {
-        Self { config_json: manage::masked_config(&row), channel: row.into() }
+        let config_json = manage::masked_config(&row);
+        Self { config_json, channel: Channel::seen_by(Role::Admin, row) }
     }
 }
 
@@ -288,25 +290,16 @@ impl From<NotifyError> for ApiError {
     }
 }
 
-/// The row as the caller may see it: a URL that takes messages is a secret to a viewer.
-fn seen_by(role: Role, mut row: ChannelRow) -> ChannelRow {
-    if role < Role::Admin {
-        row.recipients = manage::masked_recipients(&row);
-    }
-    row
-}
-
 fn list_channels(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| rows::list(db, Some(page)))?;
     let role = call.who()?.role;
-    let found = found.map(|row| seen_by(role, row));
-    Ok(Reply::list(&found.map(Channel::from)))
+    Ok(Reply::list(&found.map(|row| Channel::seen_by(role, row))))
 }
 
 fn get_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::channel(&call.app.control, call.param("id"))?;
-    Ok(Reply::ok(&Channel::from(seen_by(call.who()?.role, row))))
+    Ok(Reply::ok(&Channel::seen_by(call.who()?.role, row)))
 }
 
 fn list_configs(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -338,7 +331,7 @@ fn remove_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 fn get_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::channel(&call.app.control, call.param("id"))?;
-    let recipients = seen_by(call.who()?.role, row).recipients;
+    let recipients = manage::masked_recipients(&row, call.who()?.role);
     Ok(Reply::list(&Listing::slice(recipients.into_iter(), call.page()?)))
 }
 
@@ -346,7 +339,7 @@ fn set_recipients(call: &Call<'_>) -> Result<Reply, ApiError> {
     let body: RecipientsBody = call.json()?;
     let input = ChannelInput { recipients: Some(body.recipients), ..ChannelInput::default() };
     let row = manage::update(&call.app.control, call.param("id"), input, call.now_ms)?;
-    Ok(Reply::ok(&row.recipients))
+    Ok(Reply::ok(&manage::masked_recipients(&row, Role::Admin)))
 }
 
 fn test_channel(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -3,14 +3,12 @@
 use serde_json::{Map, Value};
 
 use crate::base::limits::{CONFIG_JSON_BYTES_MAX, TEXT_BYTES_MAX};
-use crate::server::notify::channels::address;
+use crate::server::notify::channels::url::MASK;
+use crate::server::notify::channels::{address, literals, url};
 use crate::server::notify::template::Escape;
 
 /// A channel's configuration, a JSON object.
 pub type Config = Map<String, Value>;
-
-/// What stands for a secret in answers, and for the stored one in requests.
-pub const MASK: &str = "***";
 
 /// One field of a configuration.
 #[derive(Debug, Clone, Copy)]
@@ -21,17 +19,24 @@ pub struct Field {
     pub kind: FieldKind,
     /// Whether it must be there.
     pub required: bool,
+    /// Whether it says where the secrets go, or how.
+    pub is_address: bool,
 }
 
 impl Field {
     /// A field that must be there.
     pub const fn required(name: &'static str, kind: FieldKind) -> Self {
-        Self { name, kind, required: true }
+        Self { name, kind, required: true, is_address: matches!(kind, FieldKind::Url) }
     }
 
     /// A field that may be left out.
     pub const fn optional(name: &'static str, kind: FieldKind) -> Self {
-        Self { name, kind, required: false }
+        Self { name, kind, required: false, is_address: matches!(kind, FieldKind::Url) }
+    }
+
+    /// The same, saying where secrets go: when it changes they must be given again.
+    pub(crate) const fn address(self) -> Self {
+        Self { is_address: true, ..self }
     }
 }
 
@@ -40,7 +45,7 @@ impl Field {
 pub enum FieldKind {
     /// A line of text.
     Text,
-    /// A text of any lines.
+    /// A text of any lines. Its literal secrets are never shown.
     Template,
     /// A host name or address.
     Host,
@@ -54,11 +59,14 @@ pub enum FieldKind {
     Word(&'static [&'static str]),
     /// A text that is never shown.
     Secret,
-    /// A URL whose query's values are never shown: robots carry their token there.
+    /// A URL whose query's values, and tokens in its path, are never shown.
     Url,
     /// An object of header names and values; the values are never shown.
     Headers,
 }
+
+/// Why a mask can't be taken.
+const NOT_STORED: &str = "\"***\" means the stored value, and nothing is stored";
 
 /// A field that can't be taken: its name and why.
 fn wrong(field: &str, why: impl std::fmt::Display) -> String {
@@ -113,7 +121,7 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
         return Err("must not be empty".to_owned());
     }
     if field.kind == FieldKind::Template {
-        return Ok(());
+        return if literals::has_mask(text) { Err(NOT_STORED.to_owned()) } else { Ok(()) };
     }
     if text.len() > TEXT_BYTES_MAX {
         return Err(format!("must have at most {TEXT_BYTES_MAX} bytes"));
@@ -130,9 +138,7 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
         FieldKind::Word(words) if !words.contains(&text) => {
             Err(format!("must be one of {}", words.join(", ")))
         }
-        FieldKind::Secret if text == MASK => {
-            Err(format!("\"{MASK}\" means the stored value, and nothing is stored"))
-        }
+        FieldKind::Secret if text == MASK => Err(NOT_STORED.to_owned()),
         FieldKind::Url => check_url(text),
         _ => Ok(()),
     }
@@ -153,11 +159,7 @@ fn check_headers(value: &Value) -> Result<(), String> {
             return Err(format!("`{name}` is set by the server itself"));
         }
         match value.as_str() {
-            Some(MASK) => {
-                return Err(format!(
-                    "{name}: \"{MASK}\" means the stored value, and nothing is stored"
-                ));
-            }
+            Some(MASK) => return Err(format!("{name}: {NOT_STORED}")),
             Some(text) if text.len() <= TEXT_BYTES_MAX && !text.chars().any(char::is_control) => {}
             _ => return Err(format!("{name}: must be a line of text")),
         }
@@ -176,7 +178,7 @@ pub fn check_url(text: &str) -> Result<(), String> {
     let Some(rest) = rest.filter(|_| !text.contains(bad) && text.len() <= TEXT_BYTES_MAX) else {
         return Err(format!(
             "`{}` is not a valid URL such as https://example.com/hook",
-            mask_url(text)
+            url::mask_url(text)
         ));
     };
     let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
@@ -186,46 +188,17 @@ pub fn check_url(text: &str) -> Result<(), String> {
     if host.is_empty() || host.starts_with(':') {
         return Err("the URL has no host".to_owned());
     }
+    if url::has_mask(text) {
+        return Err(format!("`{}`: {NOT_STORED} for this address", url::mask_url(text)));
+    }
     Ok(())
 }
-
-/// The URL with every value of its query masked.
-pub fn mask_url(url: &str) -> String {
-    let Some((start, query)) = url.split_once('?') else { return url.to_owned() };
-    let parts: Vec<String> = query
-        .split('&')
-        .map(|part| match part.split_once('=') {
-            Some((name, value)) if !value.is_empty() => format!("{name}={MASK}"),
-            _ => part.to_owned(),
-        })
-        .collect();
-    format!("{start}?{}", parts.join("&"))
-}
-
-/// The URL's host alone: of many a webhook the path is all that a message needs.
-pub fn mask_path(url: &str) -> String {
-    match url.match_indices('/').nth(2) {
-        Some((end, _)) if end + 1 < url.len() => format!("{}/{MASK}", &url[..end]),
-        _ => url.to_owned(),
-    }
-}
-
-/// What must not be shown of a URL that is a recipient: the values of its query, and its path
-/// where that is long enough to be a secret.
-pub fn url_secrets(url: &str) -> Vec<String> {
-    let path = url.match_indices('/').nth(2).map_or("", |(at, _)| &url[at + 1..]);
-    let path = path.split('?').next().unwrap_or_default();
-    let secret = (path.len() >= SECRET_PATH_BYTES).then(|| path.to_owned());
-    secret.into_iter().chain(query_values(url)).collect()
-}
-
-/// Bytes from which on a URL's path may hold a secret.
-const SECRET_PATH_BYTES: usize = 16;
 
 fn mask_value(kind: FieldKind, value: &Value) -> Value {
     match (kind, value) {
         (FieldKind::Secret, Value::String(text)) if !text.is_empty() => MASK.into(),
-        (FieldKind::Url, Value::String(text)) => mask_url(text).into(),
+        (FieldKind::Url, Value::String(text)) => url::mask_url(text).into(),
+        (FieldKind::Template, Value::String(text)) => literals::mask(text).into(),
         (FieldKind::Headers, Value::Object(headers)) => {
             let masked = headers.keys().map(|name| (name.clone(), Value::from(MASK)));
             Value::Object(masked.collect())
@@ -244,24 +217,93 @@ pub fn mask(fields: &[Field], config: &Config) -> Config {
     masked.collect()
 }
 
-/// Puts the stored secrets back where `config` holds what [`mask`] made of them.
-pub fn unmask(fields: &[Field], config: &mut Config, stored: &Config) {
+/// Puts the stored secrets back where `config` holds what [`mask`] made of them, and gives the
+/// fields that keep one.
+///
+/// # Errors
+///
+/// Names a field whose secret must be given again: the address that it goes to has changed.
+pub(crate) fn unmask(
+    fields: &[Field],
+    config: &mut Config,
+    stored: &Config,
+) -> Result<Vec<&'static str>, String> {
+    restore_urls(fields, config, stored);
+    let moved = fields.iter().find(|field| field.is_address && is_moved(field, config, stored));
+    let mut kept = Vec::new();
     for field in fields {
         let (Some(value), Some(old)) = (config.get_mut(field.name), stored.get(field.name)) else {
             continue;
         };
-        if let (FieldKind::Headers, Some(headers), Some(old)) =
-            (field.kind, value.as_object_mut(), old.as_object())
+        if !restore(field.kind, value, old) {
+            continue;
+        }
+        if let Some(moved) = moved {
+            let why = format!("must be given again, because {} changes", moved.name);
+            return Err(wrong(field.name, why));
+        }
+        kept.push(field.name);
+    }
+    Ok(kept)
+}
+
+/// The fields of a configuration that hold secrets besides those of a URL.
+pub(crate) fn secret_fields(fields: &[Field], config: &Config) -> Vec<&'static str> {
+    let has_secret = |field: &&Field| {
+        let value = config.get(field.name);
+        field.kind != FieldKind::Url
+            && value.is_some_and(|value| *value != mask_value(field.kind, value))
+    };
+    fields.iter().filter(has_secret).map(|field| field.name).collect()
+}
+
+/// A masked URL that can't be restored stays as it is: its check refuses it.
+fn restore_urls(fields: &[Field], config: &mut Config, stored: &Config) {
+    for field in fields.iter().filter(|field| field.kind == FieldKind::Url) {
+        let (given, old) = (some_text(config, field.name), some_text(stored, field.name));
+        if let (Some(given), Some(old)) = (given, old)
+            && url::has_mask(given)
+            && let Some(whole) = url::restored(given, old)
         {
-            for (name, value) in headers {
-                if let (Some(MASK), Some(old)) = (value.as_str(), old.get(name)) {
-                    *value = old.clone();
-                }
-            }
-        } else if *value == mask_value(field.kind, old) {
-            *value = old.clone();
+            config.insert(field.name.to_owned(), whole.into());
         }
     }
+}
+
+fn is_moved(field: &Field, config: &Config, stored: &Config) -> bool {
+    let place = |config: &Config| match (field.kind, config.get(field.name)) {
+        (FieldKind::Url, Some(Value::String(text))) => Some(url::address(text).into()),
+        (_, value) => value.cloned(),
+    };
+    let new = place(config);
+    new.is_some() && new != place(stored)
+}
+
+/// Puts one field's secrets back; whether there were any.
+fn restore(kind: FieldKind, value: &mut Value, old: &Value) -> bool {
+    if let (FieldKind::Headers, Some(headers), Some(old)) =
+        (kind, value.as_object_mut(), old.as_object())
+    {
+        let mut any = false;
+        for (name, value) in headers {
+            if let (Some(MASK), Some(old)) = (value.as_str(), old.get(name)) {
+                *value = old.clone();
+                any = true;
+            }
+        }
+        return any;
+    }
+    let (Some(given), Some(stored)) = (value.as_str(), old.as_str()) else { return false };
+    let whole = match kind {
+        FieldKind::Secret if given == MASK => Some(stored.to_owned()),
+        FieldKind::Template if literals::has_mask(given) => literals::restored(given, stored),
+        _ => None,
+    };
+    let any = whole.is_some();
+    if let Some(whole) = whole {
+        *value = whole.into();
+    }
+    any
 }
 
 /// Every text that must not stand in a log: each secret as it is, and as it looks inside JSON, in
@@ -275,9 +317,14 @@ pub fn secrets(fields: &[Field], config: &Config) -> Vec<String> {
         found.extend(forms.into_iter().chain(last_word));
         found.push(secret);
     }
-    found.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    found.dedup();
-    found
+    by_length(found)
+}
+
+/// The longest first, each once.
+pub(crate) fn by_length(mut secrets: Vec<String>) -> Vec<String> {
+    secrets.sort_by(|one, other| other.len().cmp(&one.len()).then_with(|| one.cmp(other)));
+    secrets.dedup();
+    secrets
 }
 
 fn plain_secrets(fields: &[Field], config: &Config) -> Vec<String> {
@@ -285,7 +332,10 @@ fn plain_secrets(fields: &[Field], config: &Config) -> Vec<String> {
     for field in fields {
         match (field.kind, config.get(field.name)) {
             (FieldKind::Secret, Some(Value::String(text))) => found.push(text.clone()),
-            (FieldKind::Url, Some(Value::String(url))) => found.extend(query_values(url)),
+            (FieldKind::Url, Some(Value::String(text))) => found.extend(url::secrets(text)),
+            (FieldKind::Template, Some(Value::String(text))) => {
+                found.extend(literals::secrets(text));
+            }
             (FieldKind::Headers, Some(Value::Object(headers))) => {
                 found.extend(headers.values().filter_map(Value::as_str).map(str::to_owned));
             }
@@ -293,12 +343,6 @@ fn plain_secrets(fields: &[Field], config: &Config) -> Vec<String> {
         }
     }
     found
-}
-
-/// The values of a URL's query.
-fn query_values(url: &str) -> impl Iterator<Item = String> {
-    let query = url.split_once('?').map_or("", |(_, query)| query);
-    query.split('&').filter_map(|part| Some(part.split_once('=')?.1.to_owned()))
 }
 
 /// The text with every secret masked. Secrets of less than four bytes hide nothing.
@@ -377,7 +421,7 @@ mod tests {
                 "secret": "***", "headers": {"Authorization": "***"}})
         );
         let mut back = shown;
-        unmask(FIELDS, &mut back, &stored);
+        assert_eq!(unmask(FIELDS, &mut back, &stored), Ok(vec!["secret", "headers"]));
         assert_eq!(back, stored);
         let secrets = secrets(FIELDS, &stored);
         assert_eq!(scrub("tok123 Bearer abcdef", &secrets), "*** ***");

@@ -6,7 +6,8 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::json;
 use sha2::Sha256;
 
-use crate::server::notify::channels::config::{Field, FieldKind, some_text};
+use crate::server::notify::channels::config::{Field, FieldKind, by_length, some_text};
+use crate::server::notify::channels::url::secrets as url_secrets;
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot};
 use crate::server::notify::client::Attempt;
 
@@ -36,7 +37,11 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
         })
     });
     match some_text(sending.config, "secret") {
-        Some(secret) => robot::post(sending, &signed(url, secret, sending.now_ms), &body),
+        Some(secret) => {
+            let url = signed(url, secret, sending.now_ms);
+            // Whoever sees the signature can send for an hour.
+            robot::post(sending, &url, &body).masked(&by_length(url_secrets(&url)))
+        }
         None => robot::post(sending, url, &body),
     }
 }

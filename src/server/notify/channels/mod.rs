@@ -9,8 +9,10 @@ pub(crate) mod address;
 pub mod config;
 pub mod dingtalk;
 pub mod email;
+pub(crate) mod literals;
 pub mod robot;
 pub mod sms;
+pub(crate) mod url;
 pub mod webhook;
 pub mod weixin;
 

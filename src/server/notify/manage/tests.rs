@@ -78,7 +78,10 @@ fn a_viewer_sees_the_host_of_a_url_and_nothing_more() {
     let hook = json!({"name": "w", "channel_type": "webhook", "config_json": {},
         "recipients": ["https://hooks.example.com/services/secret?a=b", "http://bare"]});
     let row = create(&control, input(hook), 0).unwrap();
-    assert_eq!(masked_recipients(&row), ["https://hooks.example.com/***", "http://bare"]);
+    let masked = |row, role| masked_recipients(row, role);
+    assert_eq!(masked(&row, Role::Viewer), ["https://hooks.example.com/***", "http://bare"]);
+    let shown = ["https://hooks.example.com/services/secret?a=***", "http://bare"];
+    assert_eq!(masked(&row, Role::Admin), shown);
     let row = create(&control, sms("s"), 0).unwrap();
-    assert_eq!(masked_recipients(&row), ["10086"]);
+    assert_eq!(masked(&row, Role::Viewer), ["10086"]);
 }

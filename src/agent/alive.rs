@@ -60,7 +60,7 @@ impl Alive {
 /// # Errors
 ///
 /// When it does not, or when the environment names no file to see it by.
-pub fn check() -> Result<(), Fatal> {
+pub(super) fn check() -> Result<(), Fatal> {
     let Some(file) = named_file() else {
         let text = format!("{FILE_VARIABLE} names no file, here and for the agent");
         return Err(Fatal::new(Exit::Usage, text));

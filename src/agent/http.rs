@@ -15,7 +15,7 @@ const PIECE_BYTES: usize = 16 * 1024;
 
 /// An `http://` address.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Url {
+pub(super) struct Url {
     /// Host and port as they go into the `Host` header.
     authority: String,
     host: String,
@@ -30,7 +30,7 @@ impl Url {
     /// # Errors
     ///
     /// What is wrong with the text.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let rest = text.strip_prefix("http://");
         let rest = rest.ok_or("must begin with http://: exporters are read on the host itself")?;
         if rest.bytes().any(|byte| !byte.is_ascii_graphic()) || rest.contains('#') {
@@ -80,7 +80,7 @@ fn is_own(address: &SocketAddr) -> bool {
 /// # Errors
 ///
 /// Why there is none: no connection, no answer in time, another status, too many bytes.
-pub fn get(url: &Url, timeout: Duration) -> Result<String, String> {
+pub(super) fn get(url: &Url, timeout: Duration) -> Result<String, String> {
     let deadline = Instant::now() + timeout;
     let mut last = String::new();
     for address in url.addresses()? {

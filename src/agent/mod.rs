@@ -1,16 +1,16 @@
 //! The agent.
 
 mod alive;
-pub mod buffer;
+pub(crate) mod buffer;
 pub mod cli;
 mod collect;
 pub mod collectors;
 pub mod config;
-pub mod enroll;
-pub mod filters;
+pub(crate) mod enroll;
+pub(crate) mod filters;
 mod http;
 pub mod keys;
-pub mod once;
-pub mod reporter;
-pub mod run;
+pub(crate) mod once;
+pub(crate) mod reporter;
+pub(crate) mod run;
 mod timeline;

@@ -12,7 +12,7 @@ use crate::rt::stop::Stop;
 const BETWEEN: Duration = Duration::from_secs(1);
 
 /// Collects twice, a second apart, and gives the second collection as a table.
-pub fn run(config: &AgentConfig) -> String {
+pub(crate) fn run(config: &AgentConfig) -> String {
     let mut collectors = Collectors::new(config, Stop::never());
     collectors.collect(SystemClock.now_ms());
     Stop::never().wait(BETWEEN);

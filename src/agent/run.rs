@@ -38,7 +38,7 @@ const END_WITHIN: Duration = Duration::from_millis(1_800);
 /// # Errors
 ///
 /// When the configuration is wrong, or the system refuses signal handlers.
-pub fn run(path: &Path) -> Result<(), Fatal> {
+pub(crate) fn run(path: &Path) -> Result<(), Fatal> {
     let config = AgentConfig::load(path)?;
     set_log_level(&config);
     let asks = signals()

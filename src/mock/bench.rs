@@ -24,7 +24,7 @@ use crate::wire::pb::metrics_grpc::MetricServiceClient;
 
 /// Which call the agents use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
+pub(crate) enum Mode {
     /// `ReportMetrics`, a batch a call.
     Unary,
     /// `ReportPacked`, with as many ticks a message as an agent sends after an outage.
@@ -33,7 +33,7 @@ pub enum Mode {
 
 /// What to run.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The server.
     pub endpoint: Endpoint,
     /// Its HTTP address, to count what it holds in the end.
@@ -70,7 +70,7 @@ struct Counters {
 /// # Errors
 ///
 /// When the server can't be reached, or holds another number of points than it acknowledged.
-pub fn run(options: &Options) -> Result<(), Fatal> {
+pub(crate) fn run(options: &Options) -> Result<(), Fatal> {
     let env = client::environment(1);
     let counters = Arc::new(Counters::default());
     // Times lie in the past and move faster than the clock, so that each tick is a new one.

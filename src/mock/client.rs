@@ -14,7 +14,7 @@ use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
 
 /// How to reach a server.
 #[derive(Debug, Clone, Default)]
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     /// `host:port`.
     pub server: String,
     /// PEM file of the authority of a server that speaks TLS.
@@ -22,12 +22,12 @@ pub struct Endpoint {
 }
 
 /// An environment with `queues` completion queues.
-pub fn environment(queues: usize) -> Arc<Environment> {
+pub(super) fn environment(queues: usize) -> Arc<Environment> {
     Arc::new(EnvBuilder::new().cq_count(queues).name_prefix("mock").build())
 }
 
 /// A connection of its own: channels of one process share connections unless they are asked not to.
-pub fn connect(env: &Arc<Environment>, endpoint: &Endpoint) -> Result<Channel, Fatal> {
+pub(super) fn connect(env: &Arc<Environment>, endpoint: &Endpoint) -> Result<Channel, Fatal> {
     let builder = ChannelBuilder::new(Arc::clone(env))
         .use_local_subchannel_pool(true)
         .max_send_message_len(-1);
@@ -40,7 +40,7 @@ pub fn connect(env: &Arc<Environment>, endpoint: &Endpoint) -> Result<Channel, F
 }
 
 /// A call's options: a deadline, and the agent's token where it has one.
-pub fn options(agent: &str, token: Option<&str>) -> Result<CallOption, Fatal> {
+pub(super) fn options(agent: &str, token: Option<&str>) -> Result<CallOption, Fatal> {
     let mut metadata = MetadataBuilder::new();
     let bad = |error| Fatal::new(Exit::Failed, format!("the token of {agent}: {error}"));
     metadata.add_str(META_AGENT_ID, agent).map_err(bad)?;

@@ -8,7 +8,7 @@ use crate::base::exit::{Exit, Fatal};
 
 /// CPU seconds (user and system) that a process has used, from /proc/PID/schedstat of its threads:
 /// nanoseconds, where /proc/PID/stat counts in ticks.
-pub fn cpu_secs(pid: u32) -> Option<f64> {
+pub(super) fn cpu_secs(pid: u32) -> Option<f64> {
     let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?;
     let mut ns = 0_u64;
     for task in tasks.flatten() {
@@ -20,7 +20,7 @@ pub fn cpu_secs(pid: u32) -> Option<f64> {
 }
 
 /// Peak resident memory of a process in MB, from VmHWM of /proc/PID/status.
-pub fn peak_rss_mb(pid: u32) -> Option<f64> {
+pub(super) fn peak_rss_mb(pid: u32) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: f64 = line.split_ascii_whitespace().next()?.parse().ok()?;
@@ -32,7 +32,7 @@ pub fn peak_rss_mb(pid: u32) -> Option<f64> {
 /// # Errors
 ///
 /// When it can't be asked.
-pub fn stored_points(base: &str, username: &str, password: &str) -> Result<u64, Fatal> {
+pub(super) fn stored_points(base: &str, username: &str, password: &str) -> Result<u64, Fatal> {
     let failed = |what: &str| Fatal::new(Exit::Failed, format!("{base}: {what}"));
     let agent: ureq::Agent =
         ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build().into();

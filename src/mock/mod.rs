@@ -1,9 +1,9 @@
 //! `oxmon-mock`: reports made-up hosts to a real server, for trying things out and for measuring.
 
-pub mod bench;
+pub(crate) mod bench;
 pub mod cli;
 mod client;
 mod measure;
-pub mod report;
-pub mod scenario;
+pub(crate) mod report;
+pub(crate) mod scenario;
 pub mod workload;

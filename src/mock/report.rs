@@ -14,7 +14,7 @@ use crate::wire::pb::metrics_grpc::MetricServiceClient;
 
 /// What to report, and where.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The server.
     pub endpoint: Endpoint,
     /// The scenarios.
@@ -32,7 +32,7 @@ pub struct Options {
 /// # Errors
 ///
 /// When the server can't be reached or refuses a batch.
-pub fn run(options: &Options) -> Result<(), Fatal> {
+pub(crate) fn run(options: &Options) -> Result<(), Fatal> {
     let tokens = match &options.token_file {
         Some(path) => read_tokens(path)?,
         None => HashMap::new(),

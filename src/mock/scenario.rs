@@ -6,7 +6,7 @@ use crate::model::point::{Batch, Point};
 
 /// One history to report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Scenario {
+pub(crate) enum Scenario {
     /// Hosts on which nothing happens.
     Baseline,
     /// A host whose CPU is busy for ten minutes.
@@ -20,21 +20,21 @@ pub enum Scenario {
 }
 
 /// The agents of the scenarios that fire.
-pub const AGENT_THRESHOLD: &str = "mock-threshold";
+pub(crate) const AGENT_THRESHOLD: &str = "mock-threshold";
 /// See [`AGENT_THRESHOLD`].
-pub const AGENT_RATE: &str = "mock-rate";
+pub(crate) const AGENT_RATE: &str = "mock-rate";
 /// See [`AGENT_THRESHOLD`].
-pub const AGENT_TREND: &str = "mock-trend";
+pub(crate) const AGENT_TREND: &str = "mock-trend";
 /// The agent by whose name the server stores its own certificate checks.
-pub const AGENT_CERT: &str = "cert-checker";
+pub(crate) const AGENT_CERT: &str = "cert-checker";
 
 impl Scenario {
     /// Every scenario, in the order in which `all` reports them.
-    pub const ALL: [Self; 5] =
+    pub(crate) const ALL: [Self; 5] =
         [Self::Baseline, Self::Threshold, Self::Rate, Self::Trend, Self::Cert];
 
     /// Its name on the command line.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Baseline => "baseline",
             Self::Threshold => "threshold",
@@ -45,7 +45,7 @@ impl Scenario {
     }
 
     /// The scenarios that a name stands for: one, or `all`.
-    pub fn named(name: &str) -> Option<Vec<Self>> {
+    pub(crate) fn named(name: &str) -> Option<Vec<Self>> {
         if name == "all" {
             return Some(Self::ALL.to_vec());
         }
@@ -53,7 +53,7 @@ impl Scenario {
     }
 
     /// The batches to report, oldest first for each agent, up to `now_ms`.
-    pub fn batches(self, agents: usize, now_ms: i64) -> Vec<Batch> {
+    pub(crate) fn batches(self, agents: usize, now_ms: i64) -> Vec<Batch> {
         match self {
             Self::Baseline => (1..=agents).flat_map(|number| baseline(number, now_ms)).collect(),
             Self::Threshold => {

@@ -93,11 +93,6 @@ impl<T: Send + 'static> Pool<T> {
         self.queues.len()
     }
 
-    /// The number of worker threads.
-    pub fn size(&self) -> usize {
-        self.workers.len()
-    }
-
     fn queue(&self, key: u64) -> &Sender<T> {
         let shards = self.queues.len() as u64;
         &self.queues[(key % shards) as usize]

@@ -22,7 +22,7 @@ use crate::server::storage::StorageError;
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// `oxmon-server --health`: whether the server of this configuration answers that it is well.
-pub fn check(config: &ServerConfig) -> Result<(), Fatal> {
+pub(crate) fn check(config: &ServerConfig) -> Result<(), Fatal> {
     let ip = config.bind.first().and_then(|address| address.parse::<IpAddr>().ok());
     let address = ip.map(|ip| reachable(SocketAddr::new(ip, config.http_port)));
     let address = address.ok_or_else(|| Fatal::new(Exit::Config, "bind: it names no address"))?;
@@ -37,7 +37,7 @@ pub fn check(config: &ServerConfig) -> Result<(), Fatal> {
 }
 
 /// Tells the service manager that the server is alive, as long as it is.
-pub struct Watch(Option<(StopSource, JoinHandle<()>)>);
+pub(crate) struct Watch(Option<(StopSource, JoinHandle<()>)>);
 
 impl Watch {
     /// Watches when the service manager asks for it (`WATCHDOG_USEC`), three times in its limit.
@@ -56,7 +56,7 @@ impl Watch {
     }
 
     /// Ends the watch; a check that is under way ends within its own limit.
-    pub fn stop(self) {
+    pub(crate) fn stop(self) {
         if let Some((source, handle)) = self.0 {
             drop(source);
             // A server that stops is busy with that; the thread ends with the process.

@@ -13,7 +13,7 @@ use prometheus::{Registry, TextEncoder};
 use crate::server::storage::LatestRow;
 
 /// The content type of the format.
-pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+pub(crate) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Metrics of oxmon's own whose unit is not a base unit, with their name and factor in one.
 const IN_BASE_UNITS: [(&str, &str, f64); 2] = [
@@ -72,7 +72,7 @@ const PREFIXES: [&str; 18] = [
 /// # Errors
 ///
 /// When a figure can't be written, which the registry rules out.
-pub fn own(registry: &Registry) -> Result<(String, BTreeSet<String>), prometheus::Error> {
+pub(crate) fn own(registry: &Registry) -> Result<(String, BTreeSet<String>), prometheus::Error> {
     let families = registry.gather();
     let mut text = String::new();
     TextEncoder::new().encode_utf8(&families, &mut text)?;
@@ -90,7 +90,7 @@ fn names_of(family: &MetricFamily) -> Vec<String> {
 
 /// Appends the latest value of every series, each with its time, under names that are not `taken`.
 /// `help` says what a metric means, where that is known.
-pub fn series(
+pub(crate) fn series(
     out: &mut String,
     rows: &[LatestRow],
     taken: &BTreeSet<String>,
@@ -140,12 +140,12 @@ fn family(
 }
 
 /// What a value is multiplied with, so that it is in the unit that the family's name says.
-pub fn factor(metric: &str) -> f64 {
+pub(crate) fn factor(metric: &str) -> f64 {
     IN_BASE_UNITS.iter().find(|(from, ..)| *from == metric).map_or(1.0, |(.., factor)| *factor)
 }
 
 /// The name of a metric's family, which is not in `taken`.
-pub fn family_name(metric: &str, taken: &BTreeSet<String>) -> String {
+pub(crate) fn family_name(metric: &str, taken: &BTreeSet<String>) -> String {
     let known = IN_BASE_UNITS.iter().find(|(from, ..)| *from == metric);
     let base = known.map_or_else(|| snake(metric), |(_, to, _)| (*to).to_owned());
     let mut words = vec!["oxmon".to_owned()];
@@ -222,7 +222,7 @@ impl Labels {
 }
 
 /// A label's name as Prometheus takes it.
-pub fn label_name(name: &str) -> String {
+pub(crate) fn label_name(name: &str) -> String {
     let name = snake(name);
     // Two underscores are Prometheus' own.
     if name.starts_with("__") || name.starts_with(|first: char| first.is_ascii_digit()) {

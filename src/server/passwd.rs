@@ -25,7 +25,7 @@ use crate::server::storage::Page;
 /// # Errors
 ///
 /// When there is no such user, the password can't be one, or `cert.db` can't be written.
-pub fn run(config_file: &Path, user: &Path) -> Result<(), Fatal> {
+pub(crate) fn run(config_file: &Path, user: &Path) -> Result<(), Fatal> {
     let config = ServerConfig::load(config_file)?;
     let dir = &config.data_dir;
     refuse(dir, config_file)?;

@@ -7,7 +7,7 @@ use crate::base::clock::SECOND_MS;
 
 /// Registers the process' figures. Memory, CPU time, threads and open files are read when they are
 /// asked for, and are there on Linux alone.
-pub fn register(registry: &Registry, started_ms: i64) -> Result<(), prometheus::Error> {
+pub(crate) fn register(registry: &Registry, started_ms: i64) -> Result<(), prometheus::Error> {
     let start = "Unix time at which the process started.";
     let start = Gauge::new("process_start_time_seconds", start)?;
     start.set(started_ms as f64 / SECOND_MS as f64);
@@ -30,7 +30,7 @@ mod linux {
     use prometheus::{Counter, IntGauge};
 
     /// What `/proc/self` says.
-    pub struct Figures {
+    pub(super) struct Figures {
         cpu: Counter,
         resident: IntGauge,
         threads: IntGauge,
@@ -40,7 +40,7 @@ mod linux {
     }
 
     impl Figures {
-        pub fn new() -> Result<Self, prometheus::Error> {
+        pub(super) fn new() -> Result<Self, prometheus::Error> {
             Ok(Self {
                 cpu: Counter::new(
                     "process_cpu_seconds_total",

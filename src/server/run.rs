@@ -49,7 +49,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 ///
 /// When the configuration is wrong, a port is taken, or the data folder can't be used: each with
 /// its own exit status.
-pub fn run(path: &Path) -> Result<(), Fatal> {
+pub(crate) fn run(path: &Path) -> Result<(), Fatal> {
     memory::set_up();
     let config = alert::load_config(path)?;
     set_log_level(&config);

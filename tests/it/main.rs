@@ -2,7 +2,7 @@
 //!
 //! One binary, so that it links once. A module a subject; `support` starts and stops the daemons.
 //! Run one: `cargo nextest run --test it reload`.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs, unreachable_pub)]
 
 mod support;
 

@@ -328,14 +328,6 @@ fn a_room_imports_only_what_is_below_it() {
     expect_none("imports that no row of ROOMS allows", &found.into_iter().collect::<Vec<_>>());
 }
 
-/// Circles that stay for now, by one of their files each.
-const CIRCLES: &[&str] = &[
-    // Shards hand their changes to the workers' shared state, which is made in alert/mod.rs.
-    "src/server/alert/shard.rs",
-    // The old settings' channels are read by the helpers of the settings.
-    "src/server/import/channels.rs",
-];
-
 /// Files that `from` reaches over imports.
 fn reach<'a>(imports: &'a BTreeMap<String, BTreeSet<String>>, from: &'a str) -> BTreeSet<&'a str> {
     let mut found = BTreeSet::new();
@@ -362,9 +354,7 @@ fn no_files_import_each_other_in_a_circle() {
         }
         let circle: Vec<&str> =
             to.iter().copied().filter(|other| reached[other].contains(file)).collect();
-        if !CIRCLES.iter().any(|allowed| circle.contains(allowed)) {
-            found.insert(circle.join("\n  "));
-        }
+        found.insert(circle.join("\n  "));
     }
     expect_none("files that import each other", &found.into_iter().collect::<Vec<_>>());
 }

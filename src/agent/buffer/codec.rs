@@ -17,7 +17,7 @@ use crate::model::series::Labels;
 
 /// What one sample set collected.
 #[derive(Debug, Clone, PartialEq)]
-pub struct SampleSet {
+pub(crate) struct SampleSet {
     /// Unix milliseconds that all of its collectors were given.
     pub timestamp_ms: i64,
     /// The points, in the collectors' order.

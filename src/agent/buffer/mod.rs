@@ -21,14 +21,14 @@ mod tests;
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
-pub use codec::SampleSet;
+pub(crate) use codec::SampleSet;
 use disk::{Disk, Spot};
 
 /// Bytes that the files may take at the most, whatever `buffer_max_size` says.
 const DISK_BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 /// The queue.
-pub struct Buffer {
+pub(crate) struct Buffer {
     /// Ordered by sequence number.
     entries: VecDeque<Entry>,
     /// How many of the entries are in memory.
@@ -65,7 +65,7 @@ enum Store {
 
 /// The oldest sample sets of a buffer, read for one call.
 #[derive(Debug, Default, PartialEq)]
-pub struct Front {
+pub(crate) struct Front {
     /// The first sequence number.
     pub from: u64,
     /// The last sequence number.
@@ -77,7 +77,7 @@ pub struct Front {
 impl Buffer {
     /// A buffer of at most `sets_max` sample sets with what an earlier run left in `dir`. A folder
     /// that can't be used is logged, and the buffer is in memory until it can.
-    pub fn open(dir: Option<&Path>, sets_max: usize, now_ms: i64) -> Self {
+    pub(crate) fn open(dir: Option<&Path>, sets_max: usize, now_ms: i64) -> Self {
         let mut buffer = Self {
             entries: VecDeque::new(),
             in_memory: 0,
@@ -97,27 +97,27 @@ impl Buffer {
     }
 
     /// How many sample sets wait.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.entries.len()
     }
 
     /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
 
     /// Whether what waits outlives the process.
-    pub fn is_lasting(&self) -> bool {
+    pub(crate) fn is_lasting(&self) -> bool {
         self.in_memory == 0 && matches!(self.store, Store::Open { failing: false, .. })
     }
 
     /// How many sample sets were given up since the start.
-    pub fn dropped(&self) -> u64 {
+    pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// Keeps a sample set and returns its sequence number.
-    pub fn push(&mut self, set: &SampleSet) -> u64 {
+    pub(crate) fn push(&mut self, set: &SampleSet) -> u64 {
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let mut body = std::mem::take(&mut self.scratch);
@@ -134,7 +134,7 @@ impl Buffer {
 
     /// The oldest sample sets with at most `points_max` points together, but at least one sample
     /// set; `None` when the buffer is empty. They stay until [`Buffer::done`].
-    pub fn front(&mut self, points_max: usize) -> Option<Front> {
+    pub(crate) fn front(&mut self, points_max: usize) -> Option<Front> {
         let mut front = Front::default();
         let mut points = 0;
         let mut at = 0;
@@ -161,7 +161,7 @@ impl Buffer {
     }
 
     /// The newest sample set with its sequence number.
-    pub fn newest(&mut self) -> Option<(u64, SampleSet)> {
+    pub(crate) fn newest(&mut self) -> Option<(u64, SampleSet)> {
         while let Some(at) = self.entries.len().checked_sub(1) {
             let sequence = self.entries.get(at)?.sequence;
             match self.read(at) {
@@ -174,7 +174,7 @@ impl Buffer {
 
     /// The sample sets `from` to `to` are with the server, or refused by it: they are not needed
     /// again.
-    pub fn done(&mut self, from: u64, to: u64) {
+    pub(crate) fn done(&mut self, from: u64, to: u64) {
         let start = self.entries.partition_point(|entry| entry.sequence < from);
         let end = self.entries.partition_point(|entry| entry.sequence <= to);
         let mut spots = Vec::new();
@@ -196,12 +196,12 @@ impl Buffer {
     }
 
     /// Counts a sample set that never got here as given up.
-    pub fn count_dropped(&mut self, sets: u64) {
+    pub(crate) fn count_dropped(&mut self, sets: u64) {
         self.dropped += sets;
     }
 
     /// Takes a new size and folder; what waits comes along.
-    pub fn reconfigure(&mut self, dir: Option<&Path>, sets_max: usize) {
+    pub(crate) fn reconfigure(&mut self, dir: Option<&Path>, sets_max: usize) {
         self.sets_max = sets_max.max(1);
         if self.dir() != dir {
             let sets: Vec<SampleSet> =

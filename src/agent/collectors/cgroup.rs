@@ -7,14 +7,14 @@ use crate::agent::collectors::procfile::{number, value};
 
 /// Where the groups are.
 #[derive(Debug, Clone)]
-pub struct Hierarchy {
+pub(super) struct Hierarchy {
     root: PathBuf,
     unified: bool,
 }
 
 /// What a group has used, and may use.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Usage {
+pub(super) struct Usage {
     /// CPU time, microseconds.
     pub cpu_us: Option<u64>,
     /// Time in which it was kept from the CPU by its limit, microseconds.
@@ -40,18 +40,18 @@ const CHILDREN_MAX: usize = 2_000;
 
 impl Hierarchy {
     /// The groups below `root`, usually /sys/fs/cgroup.
-    pub fn new(root: PathBuf) -> Self {
+    pub(super) fn new(root: PathBuf) -> Self {
         let unified = root.join("cgroup.controllers").exists();
         Self { root, unified }
     }
 
     /// The folder of the groups that has them all: that of the controller `memory` of v1.
-    pub fn folder(&self) -> PathBuf {
+    pub(super) fn folder(&self) -> PathBuf {
         if self.unified { self.root.clone() } else { self.root.join("memory") }
     }
 
     /// The names of the groups below one, which is named by its path from the root.
-    pub fn children(&self, group: &str) -> Vec<String> {
+    pub(super) fn children(&self, group: &str) -> Vec<String> {
         let entries = std::fs::read_dir(self.folder().join(group));
         let entries = entries.into_iter().flatten().flatten().take(CHILDREN_MAX);
         // The type comes with the entry, without a call of its own.
@@ -63,7 +63,7 @@ impl Hierarchy {
     }
 
     /// What a group has used; fields that the kernel does not give are `None`.
-    pub fn usage(&self, group: &str) -> Usage {
+    pub(super) fn usage(&self, group: &str) -> Usage {
         if self.unified { unified(&self.root.join(group)) } else { self.separate(group) }
     }
 
@@ -142,7 +142,7 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = field(text, "oom_kill");
         let _ = sum(text, "rbytes=");
     }

@@ -9,7 +9,7 @@ use crate::agent::collectors::{
 const FILE: &str = "/proc/stat";
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "cpu",
     pace: Pace::Always,
     on: true,
@@ -110,7 +110,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::twice;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

@@ -19,7 +19,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "diskio",
     pace: Pace::Always,
     on: true,
@@ -146,7 +146,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::twice;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

@@ -9,7 +9,7 @@ use crate::agent::collectors::{CollectError, Collector, Pace, Samples, Setup, Sp
 const CORES_MAX: usize = 64;
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "frequency",
     pace: Pace::Minute,
     on: true,

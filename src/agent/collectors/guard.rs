@@ -14,10 +14,10 @@ use crate::rt::stop::Stop;
 use crate::rt::thread;
 
 /// How long one collector may take before the others go on without it.
-pub const PATIENCE: Duration = Duration::from_secs(3);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3);
 
 /// One collector.
-pub struct Row {
+pub(super) struct Row {
     /// Its name, as in the table.
     pub name: &'static str,
     /// Whether it runs once a minute only.
@@ -27,7 +27,7 @@ pub struct Row {
 }
 
 /// What came of one collector.
-pub struct Outcome {
+pub(super) struct Outcome {
     /// The collector's name.
     pub name: &'static str,
     /// How long it took, milliseconds.
@@ -58,7 +58,7 @@ struct Job {
 }
 
 /// The thread that collects, and the one that waits for it.
-pub struct Guard {
+pub(super) struct Guard {
     rows: Arc<[Row]>,
     worker: Option<Worker>,
     stop: Stop,
@@ -134,13 +134,13 @@ impl Drop for Worker {
 
 impl Guard {
     /// A guard that gives a collector `patience`, and stops waiting when `stop` is given.
-    pub fn new(rows: Vec<Row>, stop: Stop, patience: Duration) -> Self {
+    pub(super) fn new(rows: Vec<Row>, stop: Stop, patience: Duration) -> Self {
         Self { rows: rows.into(), worker: None, stop, patience }
     }
 
     /// All points of one collection, and what came of each collector that was due. Empty when the
     /// system refuses a thread or the stop signal comes.
-    pub fn collect(&mut self, moment: Moment) -> (Vec<Point>, Vec<Outcome>) {
+    pub(super) fn collect(&mut self, moment: Moment) -> (Vec<Point>, Vec<Outcome>) {
         let (mut points, mut outcomes) = (Vec::with_capacity(128), Vec::new());
         let mut from = 0;
         while from < self.rows.len() {

@@ -10,7 +10,7 @@ const fn load(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "load",
     pace: Pace::Always,
     on: true,
@@ -69,7 +69,7 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = numbers::<3>("x", text);
     }
 

@@ -12,7 +12,7 @@ const fn bytes(name: &'static str, help: &'static str) -> Metric {
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "memory",
     pace: Pace::Always,
     on: true,
@@ -182,7 +182,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::once;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
         let _ = parse_arc(text);
     }

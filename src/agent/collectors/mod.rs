@@ -43,7 +43,7 @@ mod power;
 mod pressure;
 #[cfg(target_os = "linux")]
 mod processes;
-pub mod procfile;
+pub(crate) mod procfile;
 mod promtext;
 #[cfg(target_os = "linux")]
 mod raid;

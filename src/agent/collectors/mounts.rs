@@ -13,7 +13,7 @@ use crate::agent::filters::MountFilter;
 
 /// One file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Mount {
+pub(super) struct Mount {
     /// Where it is mounted.
     pub point: String,
     /// Whether asking it may hang: it is not on a local disk, as far as its type says.
@@ -29,7 +29,7 @@ pub struct Mount {
 }
 
 /// The mounts to measure, read again when the kernel says that they have changed.
-pub struct Mounts {
+pub(super) struct Mounts {
     file: ProcFile,
     filter: MountFilter,
     mounts: Vec<Mount>,
@@ -48,7 +48,7 @@ const LOCAL: &[&str] = &[
 
 impl Mounts {
     /// The mounts of a mountinfo file that pass the filter.
-    pub fn new(file: ProcFile, filter: MountFilter) -> Self {
+    pub(super) fn new(file: ProcFile, filter: MountFilter) -> Self {
         Self { file, filter, mounts: Vec::new(), read_at: None }
     }
 
@@ -58,7 +58,11 @@ impl Mounts {
     /// # Errors
     ///
     /// When the file can't be read.
-    pub fn current(&mut self, now: Instant, again: bool) -> Result<(&[Mount], bool), CollectError> {
+    pub(super) fn current(
+        &mut self,
+        now: Instant,
+        again: bool,
+    ) -> Result<(&[Mount], bool), CollectError> {
         let old = self.read_at.is_none_or(|read| now.duration_since(read) > READ_AGAIN_AFTER);
         let read = old || again || self.changed();
         if read {
@@ -193,7 +197,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::filters::Filters;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text, &Filters::default().mounts());
     }
 

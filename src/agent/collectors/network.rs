@@ -18,7 +18,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "network",
     pace: Pace::Always,
     on: true,
@@ -155,7 +155,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::twice;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

@@ -16,7 +16,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "power",
     pace: Pace::Minute,
     on: true,

@@ -6,7 +6,7 @@ use crate::agent::collectors::rate::{Counters, Group};
 use crate::agent::collectors::{CollectError, Collector, Pace, Samples, Setup, Spec, plain, round};
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "pressure",
     pace: Pace::Always,
     on: true,
@@ -80,7 +80,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::twice;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

@@ -14,7 +14,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "processes",
     pace: Pace::Always,
     on: true,
@@ -136,7 +136,7 @@ impl Processes {
 }
 
 /// The open files of a process; `None` where they are hidden.
-pub fn open_files(proc: &std::path::Path, pid: u32) -> Option<usize> {
+pub(super) fn open_files(proc: &std::path::Path, pid: u32) -> Option<usize> {
     let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd")).ok()?;
     Some(files.take(100_000).count())
 }
@@ -174,7 +174,7 @@ pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

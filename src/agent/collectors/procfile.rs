@@ -32,7 +32,7 @@ enum Shape {
 
 /// An open file with its buffer. Reading it again costs one `pread` where the kernel gives the
 /// whole text at once, and no `open` or `close`.
-pub struct ProcFile {
+pub(crate) struct ProcFile {
     path: PathBuf,
     file: Option<File>,
     buffer: Vec<u8>,
@@ -46,28 +46,23 @@ impl ProcFile {
     }
 
     /// A file that the kernel gives in pieces (one for each record), read until its end.
-    pub fn pieces(path: PathBuf) -> Self {
+    pub(crate) fn pieces(path: PathBuf) -> Self {
         Self::new(path, Shape::Pieces)
     }
 
     /// A file that the kernel gives in one piece, so that a read which leaves room in the buffer
     /// was the last.
-    pub fn whole(path: PathBuf) -> Self {
+    pub(crate) fn whole(path: PathBuf) -> Self {
         Self::new(path, Shape::Whole)
     }
 
     /// A file of lines of at most 512 bytes, which needs no read to see its end where it is short.
-    pub fn records(path: PathBuf) -> Self {
+    pub(crate) fn records(path: PathBuf) -> Self {
         Self::new(path, Shape::Records)
     }
 
-    /// Where the file is, for messages.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// The open file, to wait for its changes; `None` before the first read.
-    pub fn file(&self) -> Option<&File> {
+    pub(crate) fn file(&self) -> Option<&File> {
         self.file.as_ref()
     }
 
@@ -76,7 +71,7 @@ impl ProcFile {
     /// # Errors
     ///
     /// When it can't be opened or read, or is over 4 MiB; the next call opens it again.
-    pub fn read(&mut self) -> Result<Cow<'_, str>, CollectError> {
+    pub(crate) fn read(&mut self) -> Result<Cow<'_, str>, CollectError> {
         let length = self.load().map_err(|error| failed(&self.path, error))?;
         Ok(String::from_utf8_lossy(&self.buffer[..length]))
     }
@@ -87,7 +82,10 @@ impl ProcFile {
     /// # Errors
     ///
     /// When it exists and can't be opened or read.
-    pub fn read_optional(&mut self, now: Instant) -> Result<Option<Cow<'_, str>>, CollectError> {
+    pub(crate) fn read_optional(
+        &mut self,
+        now: Instant,
+    ) -> Result<Option<Cow<'_, str>>, CollectError> {
         if self.missing_since.is_some_and(|since| now.duration_since(since) < LOOK_AGAIN) {
             return Ok(None);
         }
@@ -153,7 +151,7 @@ fn is_missing(error: &Error) -> bool {
 
 /// The text of a small file that is read once in a while, without white space around it; `None`
 /// when it can't be read.
-pub fn value(path: &Path) -> Option<String> {
+pub(crate) fn value(path: &Path) -> Option<String> {
     let mut text = String::new();
     File::open(path).ok()?.take(VALUE_BYTES_MAX).read_to_string(&mut text).ok()?;
     text.truncate(text.trim_end().len());
@@ -161,12 +159,12 @@ pub fn value(path: &Path) -> Option<String> {
 }
 
 /// The number in a small file; `None` when there is none.
-pub fn number(path: &Path) -> Option<f64> {
+pub(crate) fn number(path: &Path) -> Option<f64> {
     value(path)?.parse().ok().filter(|number: &f64| number.is_finite())
 }
 
 /// The names in a folder, sorted, `most` at the most; empty when it can't be read.
-pub fn names(dir: &Path, most: usize) -> Vec<String> {
+pub(crate) fn names(dir: &Path, most: usize) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(dir) else { return Vec::new() };
     let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     let mut names: Vec<String> = names.take(most).collect();
@@ -203,7 +201,7 @@ mod tests {
         let mut file = ProcFile::whole(dir.path().join("later"));
         let now = Instant::now();
         assert!(file.read_optional(now).unwrap().is_none());
-        std::fs::write(file.path(), "1").unwrap();
+        std::fs::write(&file.path, "1").unwrap();
         assert!(file.read_optional(now).unwrap().is_none());
         assert_eq!(file.read_optional(now + LOOK_AGAIN).unwrap().unwrap(), "1");
     }

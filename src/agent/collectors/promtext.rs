@@ -10,7 +10,7 @@ use crate::model::series::Labels;
 
 /// One sample of a text.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Sample {
+pub(super) struct Sample {
     /// The metric's name, as it is.
     pub metric: Box<str>,
     /// The labels, as they are.
@@ -21,7 +21,7 @@ pub struct Sample {
 
 /// The samples of a text, in their order.
 #[derive(Debug, Default, PartialEq)]
-pub struct Parsed {
+pub(super) struct Parsed {
     /// Each series once: of two samples of one series the first stays.
     pub samples: Vec<Sample>,
     /// How many more there were than `most`.
@@ -36,7 +36,11 @@ pub struct Parsed {
 ///
 /// The number of the first line that can't be parsed, and what is wrong with it: a text that is
 /// broken somewhere may be broken anywhere.
-pub fn parse(text: &str, most: usize, take: impl Fn(&str) -> bool) -> Result<Parsed, String> {
+pub(super) fn parse(
+    text: &str,
+    most: usize,
+    take: impl Fn(&str) -> bool,
+) -> Result<Parsed, String> {
     let mut parsed = Parsed::default();
     let mut seen = HashSet::new();
     for (index, line) in text.lines().enumerate() {

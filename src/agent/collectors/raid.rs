@@ -13,7 +13,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "raid",
     pace: Pace::Minute,
     on: true,
@@ -128,7 +128,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::tree;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

@@ -5,21 +5,21 @@ use std::time::Instant;
 
 /// How much a counter grew. One that is smaller than before was reset, or has wrapped: what it did
 /// in between is not known, so there is no growth rather than a spike.
-pub fn growth(before: u64, now: u64) -> Option<u64> {
+pub(super) fn growth(before: u64, now: u64) -> Option<u64> {
     now.checked_sub(before)
 }
 
 /// A group's name and its counters.
-pub type Group<const N: usize> = (Box<str>, [u64; N]);
+pub(super) type Group<const N: usize> = (Box<str>, [u64; N]);
 
 /// Groups of `N` counters each, such as those of one interface, as they were last.
-pub struct Counters<const N: usize> {
+pub(super) struct Counters<const N: usize> {
     before: HashMap<Box<str>, [u64; N]>,
     before_at: Option<Instant>,
 }
 
 /// What the groups did between two collections.
-pub struct Growth<const N: usize> {
+pub(super) struct Growth<const N: usize> {
     /// Seconds between the collections.
     pub secs: f64,
     /// Each group with how much each of its counters grew, in the order in which they came.
@@ -28,25 +28,25 @@ pub struct Growth<const N: usize> {
 
 impl<const N: usize> Growth<N> {
     /// The growth of the one group there is.
-    pub fn only(&self) -> Option<[u64; N]> {
+    pub(super) fn only(&self) -> Option<[u64; N]> {
         self.groups.first().map(|(_, grown)| *grown)
     }
 
     /// A growth as a rate a second.
-    pub fn per_second(&self, grown: u64) -> f64 {
+    pub(super) fn per_second(&self, grown: u64) -> f64 {
         grown as f64 / self.secs
     }
 }
 
 impl<const N: usize> Counters<N> {
     /// Nothing known yet.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { before: HashMap::new(), before_at: None }
     }
 
     /// What the counters did since the call before; `None` for the first call. A group that is new
     /// or has a counter that went back is left out: counters of a group are reset together.
-    pub fn step(&mut self, at: Instant, now: Vec<Group<N>>) -> Option<Growth<N>> {
+    pub(super) fn step(&mut self, at: Instant, now: Vec<Group<N>>) -> Option<Growth<N>> {
         let secs = self.before_at.map(|before| at.duration_since(before).as_secs_f64());
         let mut groups = Vec::with_capacity(now.len());
         for (name, counters) in &now {
@@ -66,7 +66,7 @@ impl<const N: usize> Counters<N> {
     }
 
     /// As [`Self::step`], for a source that has one group alone.
-    pub fn step_one(&mut self, at: Instant, now: [u64; N]) -> Option<Growth<N>> {
+    pub(super) fn step_one(&mut self, at: Instant, now: [u64; N]) -> Option<Growth<N>> {
         self.step(at, vec![("".into(), now)])
     }
 }

@@ -7,7 +7,7 @@ use crate::agent::collectors::{
 };
 
 /// The table's row of TCP and UDP.
-pub const TCP: Spec = Spec {
+pub(super) const TCP: Spec = Spec {
     name: "tcp",
     pace: Pace::Always,
     on: true,
@@ -46,7 +46,7 @@ pub const TCP: Spec = Spec {
 };
 
 /// The table's row of sockets.
-pub const SOCKETS: Spec = Spec {
+pub(super) const SOCKETS: Spec = Spec {
     name: "sockets",
     pace: Pace::Always,
     on: true,
@@ -148,7 +148,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::{once, twice};
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = field(text, "Tcp:", "CurrEstab");
         let _ = sockets(text, "TCP:", "mem");
     }

@@ -19,7 +19,7 @@ use crate::rt::thread;
 
 /// Sizes in bytes, and what else the system says of a file system.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Sizes {
+pub(super) struct Sizes {
     /// All blocks.
     pub total: u64,
     /// Blocks that are free, for the superuser too.
@@ -33,10 +33,10 @@ pub struct Sizes {
 }
 
 /// A file system's sizes, and the device that is seen at its path where that was asked for.
-pub type Answer = io::Result<(Sizes, Option<(u32, u32)>)>;
+pub(super) type Answer = io::Result<(Sizes, Option<(u32, u32)>)>;
 
 /// How a path is asked; another function takes its place in tests of a mount that hangs.
-pub type Ask = fn(&Path, bool) -> Answer;
+pub(super) type Ask = fn(&Path, bool) -> Answer;
 
 /// How long all file systems on helpers together may take.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -49,7 +49,7 @@ const HELPERS_AT_ONCE: usize = 4;
 
 /// A file system to ask.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Question {
+pub(super) struct Question {
     /// Where it is mounted, as this process sees it.
     pub path: PathBuf,
     /// Whether asking may hang.
@@ -59,7 +59,7 @@ pub struct Question {
 }
 
 /// Asks file systems.
-pub struct Asker {
+pub(super) struct Asker {
     ask: Ask,
     known: HashMap<PathBuf, Known>,
     requests: Sender<Request>,
@@ -89,14 +89,14 @@ const CANCELLED: u8 = 2;
 
 impl Asker {
     /// An asker that asks with `ask`.
-    pub fn new(ask: Ask) -> Self {
+    pub(super) fn new(ask: Ask) -> Self {
         // A file system is queued once at a time.
         let (requests, queue) = bounded(MOUNTS_MAX);
         Self { ask, known: HashMap::new(), requests, queue, helpers: 0 }
     }
 
     /// The answers to `questions`, in their order. `TimedOut` stands for one that hangs.
-    pub fn ask(&mut self, questions: &[Question]) -> Vec<Answer> {
+    pub(super) fn ask(&mut self, questions: &[Question]) -> Vec<Answer> {
         self.known.retain(|path, _| questions.iter().any(|question| question.path == *path));
         let now = Instant::now();
         let mut answers: Vec<Option<Answer>> = Vec::with_capacity(questions.len());
@@ -219,7 +219,7 @@ fn hangs() -> io::Error {
 }
 
 /// statvfs(3) of a path, and stat(2) for its device where that is wanted.
-pub fn statvfs(path: &Path, device: bool) -> Answer {
+pub(super) fn statvfs(path: &Path, device: bool) -> Answer {
     let stat = rustix::fs::statvfs(path)?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
     let sizes = Sizes {
@@ -237,7 +237,7 @@ pub fn statvfs(path: &Path, device: bool) -> Answer {
 
 /// The points of one file system, as `df` counts: blocks for the superuser alone are neither used
 /// nor available.
-pub fn push_sizes(point: &str, sizes: Sizes, out: &mut Samples) {
+pub(super) fn push_sizes(point: &str, sizes: Sizes, out: &mut Samples) {
     let used = sizes.total.saturating_sub(sizes.free);
     let usable = used.saturating_add(sizes.available);
     let mut push = |metric, value| out.labelled(metric, "mount", point, value);

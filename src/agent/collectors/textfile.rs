@@ -19,7 +19,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "textfile",
     pace: Pace::Always,
     on: true,

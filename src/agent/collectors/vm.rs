@@ -5,7 +5,7 @@ use crate::agent::collectors::rate::{Counters, Group};
 use crate::agent::collectors::{CollectError, Collector, Pace, Samples, Setup, Spec, plain, round};
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "vm",
     pace: Pace::Always,
     on: true,
@@ -71,7 +71,7 @@ pub(super) mod tests {
     use super::*;
     use crate::agent::collectors::tests::twice;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
     }
 

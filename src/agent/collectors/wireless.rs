@@ -8,7 +8,7 @@ const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metri
 }
 
 /// The table's row.
-pub const SPEC: Spec = Spec {
+pub(super) const SPEC: Spec = Spec {
     name: "wireless",
     pace: Pace::Minute,
     on: true,
@@ -55,7 +55,7 @@ fn parse(text: &str) -> impl Iterator<Item = (&str, f64, f64)> {
 pub(super) mod tests {
     use super::*;
 
-    pub fn parse_any(text: &str) {
+    pub(crate) fn parse_any(text: &str) {
         let _ = parse(text).count();
     }
 

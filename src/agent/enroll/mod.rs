@@ -17,7 +17,7 @@ use crate::wire::pb::metrics::EnrollRequest;
 
 /// What `oxmon-agent enroll` was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Options {
+pub(crate) struct Options {
     /// `host:port` of the server's gRPC port.
     pub server: String,
     /// The code, good once.
@@ -38,7 +38,7 @@ pub struct Options {
 ///
 /// When the configuration can't be read, would not be a good one, or can't be written, and when
 /// the server can't be reached or does not take the code.
-pub fn run(options: &Options) -> Result<String, Fatal> {
+pub(crate) fn run(options: &Options) -> Result<String, Fatal> {
     let path = fs::canonicalize(&options.config).unwrap_or_else(|_| options.config.clone());
     let before = match fs::read_to_string(&path) {
         Ok(text) => text,

@@ -32,7 +32,7 @@ use crate::rt::thread::Outcome;
 use backoff::Backoff;
 use link::{Answer, Failure, FailureKind, Link, Reply};
 use report_log::ReportLog;
-pub use stats::Stats;
+pub(crate) use stats::Stats;
 use target::{CALL_TIMEOUT, Target};
 
 /// How long a stop waits for the last sample set to be acknowledged.

@@ -8,7 +8,7 @@ use crate::model::point::Point;
 const UNKNOWN: i64 = i64::MIN;
 
 /// Counters since the start of the process, and signs of life.
-pub struct Stats {
+pub(crate) struct Stats {
     batches: AtomicU64,
     dropped: AtomicU64,
     send_failures: AtomicU64,
@@ -36,7 +36,7 @@ impl Default for Stats {
 
 impl Stats {
     /// The agent's own metrics at `timestamp_ms`.
-    pub fn points(&self, timestamp_ms: i64) -> Vec<Point> {
+    pub(crate) fn points(&self, timestamp_ms: i64) -> Vec<Point> {
         let point = |metric, value: &AtomicU64| {
             Point::plain(metric, timestamp_ms, value.load(Relaxed) as f64)
         };
@@ -55,17 +55,17 @@ impl Stats {
     }
 
     /// How often the collector's and the reporter's loop have turned: a watchdog's evidence.
-    pub fn turns(&self) -> (u64, u64) {
+    pub(crate) fn turns(&self) -> (u64, u64) {
         (self.collector_turns.load(Relaxed), self.reporter_turns.load(Relaxed))
     }
 
     /// The collector's loop has turned.
-    pub fn collector_turned(&self) {
+    pub(crate) fn collector_turned(&self) {
         self.collector_turns.fetch_add(1, Relaxed);
     }
 
     /// A sample set was given up before it came into the buffer.
-    pub fn count_overflow(&self) {
+    pub(crate) fn count_overflow(&self) {
         self.overflow.fetch_add(1, Relaxed);
     }
 

@@ -18,7 +18,7 @@ use crate::server::alert::tracked::{Change, Tracked, end, subject};
 use crate::server::alert::window::Window;
 
 /// How long after a start nobody is missed: agents need their time to come back.
-pub const GRACE_MS_MAX: i64 = 120_000;
+pub(crate) const GRACE_MS_MAX: i64 = 120_000;
 
 /// One `no_data` rule on one agent, or on one metric of it.
 #[derive(Debug)]
@@ -35,7 +35,7 @@ struct Absence {
 
 /// The absences of one shard.
 #[derive(Debug, Default)]
-pub struct Absences {
+pub(crate) struct Absences {
     rules: Vec<Arc<Rule>>,
     list: Vec<Absence>,
     /// Places in the list by rule and key.
@@ -54,13 +54,13 @@ struct Agent {
 
 impl Absences {
     /// The rules, of which those are taken that are about absence.
-    pub fn set_rules<'r>(&mut self, rules: impl Iterator<Item = &'r Arc<Rule>>) {
+    pub(crate) fn set_rules<'r>(&mut self, rules: impl Iterator<Item = &'r Arc<Rule>>) {
         self.rules = rules.filter(|rule| rule.evaluator.absent_ms().is_some()).cloned().collect();
     }
 
     /// Says who has been seen, and when (Unix milliseconds), before this process: they are
     /// missed if they do not come back.
-    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: Now) {
+    pub(crate) fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: Now) {
         self.started_ms = now.steady_ms;
         for (agent, seen_ms) in agents {
             self.know(agent, steady(*seen_ms, now), true);
@@ -82,7 +82,7 @@ impl Absences {
 
     /// Puts an absence back to the state that the database holds; false when its rule does not
     /// want it.
-    pub fn restore(&mut self, tracked: Tracked, key: &SeriesKey, now: Now) -> bool {
+    pub(crate) fn restore(&mut self, tracked: Tracked, key: &SeriesKey, now: Now) -> bool {
         let rule = Arc::clone(&tracked.rule);
         if !rule.wants_agent(&key.agent) || rule.draft.metric != *key.metric {
             return false;
@@ -135,7 +135,7 @@ impl Absences {
     }
 
     /// Points of an agent have come.
-    pub fn seen(&mut self, agent: &str, now: Now, changes: &mut Vec<Change>) {
+    pub(crate) fn seen(&mut self, agent: &str, now: Now, changes: &mut Vec<Change>) {
         let Some(known) = self.agents.get_mut(agent) else {
             self.know(agent, now.steady_ms, false);
             return;
@@ -149,14 +149,14 @@ impl Absences {
     }
 
     /// A point of a metric has come whose place `of_series` gave.
-    pub fn seen_metric(&mut self, index: usize, now: Now, changes: &mut Vec<Change>) {
+    pub(crate) fn seen_metric(&mut self, index: usize, now: Now, changes: &mut Vec<Change>) {
         if let Some(absence) = self.list.get_mut(index) {
             absence.seen(now, changes);
         }
     }
 
     /// Places of the absences that a point of this series ends, besides those of its whole agent.
-    pub fn of_series(&mut self, key: &SeriesKey) -> Vec<usize> {
+    pub(crate) fn of_series(&mut self, key: &SeriesKey) -> Vec<usize> {
         let wanted = |rule: &&Arc<Rule>| rule.draft.metric == *key.metric && rule.wants(key);
         let rules: Vec<Arc<Rule>> = self.rules.iter().filter(wanted).cloned().collect();
         let seen_ms = self.agents.get(&*key.agent).map_or(self.started_ms, |agent| agent.seen_ms);
@@ -167,14 +167,20 @@ impl Absences {
     }
 
     /// Evaluates every absence: some begin now.
-    pub fn tick(&mut self, now: Now, changes: &mut Vec<Change>) {
+    pub(crate) fn tick(&mut self, now: Now, changes: &mut Vec<Change>) {
         for absence in &mut self.list {
             absence.evaluate(now, changes);
         }
     }
 
     /// Puts other rules in force, as `Shard::set_rules` says.
-    pub fn rebuild(&mut self, rules: &RuleSet, warm: &Warm, now: Now, changes: &mut Vec<Change>) {
+    pub(crate) fn rebuild(
+        &mut self,
+        rules: &RuleSet,
+        warm: &Warm,
+        now: Now,
+        changes: &mut Vec<Change>,
+    ) {
         let mut kept = Vec::new();
         self.places.clear();
         for mut absence in std::mem::take(&mut self.list) {
@@ -209,12 +215,18 @@ impl Absences {
     }
 
     /// When points of an agent last came, steady milliseconds.
-    pub fn last_seen(&self, agent: &str) -> Option<i64> {
+    pub(crate) fn last_seen(&self, agent: &str) -> Option<i64> {
         self.agents.get(agent).map(|known| known.seen_ms)
     }
 
     /// Ends the alerts of an agent and forgets it: it is not missed before it reports again.
-    pub fn end_agent(&mut self, agent: &str, reason: &str, now_ms: i64, changes: &mut Vec<Change>) {
+    pub(crate) fn end_agent(
+        &mut self,
+        agent: &str,
+        reason: &str,
+        now_ms: i64,
+        changes: &mut Vec<Change>,
+    ) {
         self.agents.remove(agent);
         for absence in self.list.iter_mut().filter(|absence| &*absence.key.agent == agent) {
             let why = format!("{} ended: {reason}", subject(&absence.key));
@@ -224,7 +236,7 @@ impl Absences {
     }
 
     /// The absence whose alert is wanted, with its key.
-    pub fn find(
+    pub(crate) fn find(
         &mut self,
         wanted: impl Fn(&Tracked) -> bool,
     ) -> Option<(&mut Tracked, &SeriesKey)> {

@@ -20,7 +20,7 @@ const KEPT_MAX: usize = 10 * BACKTEST_ALERTS_MAX;
 
 /// An alert that would have been.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Would {
+pub(crate) struct Would {
     /// As it would have fired.
     pub event: AlertEvent,
     /// When it would have been over, Unix milliseconds; `None` when it lasts to the end.
@@ -31,7 +31,7 @@ pub struct Would {
 
 /// What a backtest found.
 #[derive(Debug, Default)]
-pub struct Found {
+pub(crate) struct Found {
     /// Alerts, oldest first, of which the list may be cut.
     pub alerts: Vec<Would>,
     /// All alerts.
@@ -109,7 +109,7 @@ impl Found {
 /// # Errors
 ///
 /// When the storage fails, or there are too many points.
-pub fn run(
+pub(crate) fn run(
     store: &dyn Store,
     rule: &Arc<Rule>,
     from_ms: i64,

@@ -17,7 +17,7 @@ const BACKLOG_SPEED: i64 = 2;
 impl Tracked {
     /// Takes the notification out of a transition at an old point, and gives it back when the
     /// points have caught up. `lag_ms` is how old the point is, `now_ms` the steady time.
-    pub fn defer(
+    pub(crate) fn defer(
         &mut self,
         point_ms: i64,
         lag_ms: i64,
@@ -65,7 +65,7 @@ impl Tracked {
     }
 
     /// Notifies a deferred alert of which no newer point has come for some time.
-    pub fn overdue(&mut self, now_ms: i64) -> Option<Transition> {
+    pub(crate) fn overdue(&mut self, now_ms: i64) -> Option<Transition> {
         let deferred = self.deferred.as_ref()?;
         let waited_ms = now_ms.saturating_sub(deferred.newest_ms);
         if waited_ms < WAIT_MS { None } else { self.notify_deferred() }

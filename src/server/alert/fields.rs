@@ -134,7 +134,7 @@ impl<'a> Fields<'a> {
 }
 
 /// An error about a field that nobody knows, with the name that was probably meant.
-pub fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> FieldError {
+pub(crate) fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> FieldError {
     let meant = known
         .clone()
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
@@ -149,7 +149,7 @@ pub fn unknown<'n>(name: &str, known: impl Iterator<Item = &'n str> + Clone) -> 
 }
 
 /// A value in a message, cut to what fits in a line.
-pub fn shown(value: &Value) -> String {
+pub(crate) fn shown(value: &Value) -> String {
     let text = value.to_string();
     if text.chars().count() <= 60 {
         return text;

@@ -14,7 +14,7 @@ type Points = Vec<(i64, f64)>;
 
 /// History by rule.
 #[derive(Debug, Default)]
-pub struct Warm {
+pub(crate) struct Warm {
     windows: HashMap<String, HashMap<SeriesKey, Points>>,
     seen: HashMap<String, Vec<(String, i64)>>,
 }
@@ -22,7 +22,7 @@ pub struct Warm {
 impl Warm {
     /// Reads what `rules` need. What can't be read is left out, and the log says so: a rule then
     /// begins with an empty window.
-    pub fn read(store: &dyn Store, rules: &[Arc<Rule>], now_ms: i64) -> Self {
+    pub(crate) fn read(store: &dyn Store, rules: &[Arc<Rule>], now_ms: i64) -> Self {
         let mut warm = Self::default();
         for rule in rules.iter().filter(|rule| rule.evaluator.window_ms() > 0) {
             let mut by_series: HashMap<SeriesKey, Points> = HashMap::new();
@@ -74,7 +74,7 @@ impl Warm {
     }
 
     /// Points of a rule's window on a series, oldest first.
-    pub fn points(&self, rule_id: &str, key: &SeriesKey) -> &[(i64, f64)] {
+    pub(crate) fn points(&self, rule_id: &str, key: &SeriesKey) -> &[(i64, f64)] {
         self.windows
             .get(rule_id)
             .and_then(|by_series| by_series.get(key))
@@ -82,12 +82,12 @@ impl Warm {
     }
 
     /// Agents that a `no_data` rule on a metric knows, with the newest point's time.
-    pub fn seen(&self, rule_id: &str) -> &[(String, i64)] {
+    pub(crate) fn seen(&self, rule_id: &str) -> &[(String, i64)] {
         self.seen.get(rule_id).map_or(&[], Vec::as_slice)
     }
 
     /// The agents that are missed when silent, of which `wanted` holds.
-    pub fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn only(&self, wanted: impl Fn(&str) -> bool) -> Self {
         let of_rule = |agents: &Vec<(String, i64)>| {
             agents.iter().filter(|(agent, _)| wanted(agent)).cloned().collect()
         };
@@ -96,7 +96,7 @@ impl Warm {
     }
 
     /// Whether it holds nothing.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.windows.is_empty() && self.seen.is_empty()
     }
 }

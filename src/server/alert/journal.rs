@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::model::alert::AlertEvent;
-use crate::server::alert::Notify;
+use crate::server::alert::notify::Notify;
 use crate::server::alert::tracked::Change;
 use crate::server::control::{Control, alerts};
 use crate::server::storage::{StorageError, Store};
@@ -20,7 +20,7 @@ const COPY_AT_ONCE: usize = 500;
 /// # Errors
 ///
 /// When the database fails; nothing of them is written then.
-pub fn write(
+pub(crate) fn write(
     control: &Control,
     notify: &Arc<dyn Notify>,
     changes: &Arc<Vec<Change>>,
@@ -44,7 +44,7 @@ pub fn write(
 }
 
 /// Copies every event of the journal to its day file. True when none is left.
-pub fn copy(control: &Control, store: &dyn Store) -> bool {
+pub(crate) fn copy(control: &Control, store: &dyn Store) -> bool {
     loop {
         match copy_some(control, store) {
             Ok(0) => return true,

@@ -53,7 +53,7 @@ impl From<rusqlite::Error> for AlertError {
 }
 
 /// The rules of the API. One that can't work is left out, and the log says so.
-pub fn stored_rules(control: &Control) -> Result<Vec<Arc<Rule>>, StorageError> {
+pub(crate) fn stored_rules(control: &Control) -> Result<Vec<Arc<Rule>>, StorageError> {
     let rows = control.read(|db| -> Result<_, StorageError> { Ok(tables::rules(db)?) })?;
     let rules = rows.into_iter().filter_map(|row| {
         let (id, name) = (row.id.clone(), row.name.clone());
@@ -86,7 +86,7 @@ fn from_row(row: RuleRow) -> Result<Rule, FieldError> {
 }
 
 /// A rule's row.
-pub fn to_row(rule: &Rule) -> RuleRow {
+pub(crate) fn to_row(rule: &Rule) -> RuleRow {
     let draft = &rule.draft;
     RuleRow {
         id: rule.id.clone(),

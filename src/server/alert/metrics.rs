@@ -6,7 +6,7 @@ use crate::base::metrics::Group;
 use crate::server::alert::tracked::TransitionKind;
 
 /// The counters.
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Points that a rule evaluated.
     pub evaluated: IntCounter,
     /// Seconds between storing and evaluating.
@@ -22,7 +22,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
         Ok(Self {
             evaluated: group.counter(
@@ -53,7 +53,7 @@ impl Metrics {
     }
 
     /// Counts a change.
-    pub fn count(&self, kind: TransitionKind) {
+    pub(crate) fn count(&self, kind: TransitionKind) {
         let to = match kind {
             TransitionKind::Kept => "pending_or_ok",
             TransitionKind::Fired => "firing",

@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
 use parking_lot::Mutex;
-use rusqlite::Transaction;
 
 use crate::base::clock::{Clock, SECOND_MS};
 use crate::base::exit::{Exit, Fatal};
@@ -30,24 +29,26 @@ use crate::server::control::Control;
 use crate::server::control::{alerts as tables, certs};
 use crate::server::storage::{Observer, SampleSet, StorageError, Store};
 
-pub mod absence;
-pub mod backtest;
+pub(crate) mod absence;
+pub(crate) mod backtest;
 mod defer;
-pub mod evaluate;
-pub mod fields;
-pub mod history;
-pub mod journal;
-pub mod manage;
+pub(crate) mod evaluate;
+pub(crate) mod fields;
+pub(crate) mod history;
+pub(crate) mod journal;
+pub(crate) mod manage;
 mod metrics;
+pub(crate) mod notify;
 mod resume;
-pub mod rule;
-pub mod ruleset;
-pub mod shard;
-pub mod state;
-pub mod tracked;
-pub mod window;
-pub mod worker;
+pub(crate) mod rule;
+pub(crate) mod ruleset;
+pub(crate) mod shard;
+pub(crate) mod state;
+pub(crate) mod tracked;
+pub(crate) mod window;
+pub(crate) mod worker;
 
+pub use notify::{Notify, NotifyKind};
 pub use ruleset::{check_file_rules, load_config};
 
 /// How often absences are evaluated.
@@ -64,50 +65,6 @@ const COPY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// How long states of alerts that are ok again are kept for their silence, at the least.
 const KEEP_OK_SECS: u64 = 86_400;
-
-/// Which notification an event asks for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NotifyKind {
-    /// It fires, or has escalated.
-    Firing,
-    /// It fires within the repeat interval of an earlier notification. Only whoever sends knows
-    /// whether that one was really sent: if not, this one is due.
-    Held {
-        /// The interval after a notification that was sent, milliseconds.
-        repeat_ms: i64,
-        /// The most that is left of it after a recovery that was sent, milliseconds.
-        refire_ms: i64,
-    },
-    /// It has ended. Goes to those who were notified of the firing, and to nobody else.
-    Recovered {
-        /// Id of the event that fired, which the recovery's own id differs from.
-        firing_id: String,
-    },
-    /// It ended without a recovery: the rule, the series or the agent is gone. A firing that is
-    /// still pending is no longer true; whoever was notified of it gets the reason.
-    Ended,
-}
-
-/// Takes the notifications that events ask for. Called inside the transaction of `cert.db` that
-/// changes the alert's state, so that both are written or neither: everything goes through `tx`.
-pub trait Notify: Send + Sync {
-    /// Makes a pending notification durable. It must not wait for a network, nor write anywhere
-    /// but to `tx`.
-    ///
-    /// # Errors
-    ///
-    /// Those of the database; the state change is rolled back with it and tried again.
-    fn notify(
-        &self,
-        tx: &Transaction<'_>,
-        event: &AlertEvent,
-        kind: NotifyKind,
-    ) -> Result<(), rusqlite::Error>;
-
-    /// Called after the commit of a transaction with notifications, so that senders need not
-    /// wait for their next tick.
-    fn wake(&self) {}
-}
 
 /// Rules in force and the state of every alert.
 pub struct Alerts {

@@ -24,7 +24,11 @@ const SLACK_MS: i64 = 2 * MINUTE_MS;
 /// # Errors
 ///
 /// When `cert.db` or the agents can't be read.
-pub fn resume(shared: &Shared, workers: usize, now: Now) -> Result<Vec<Shard>, StorageError> {
+pub(super) fn resume(
+    shared: &Shared,
+    workers: usize,
+    now: Now,
+) -> Result<Vec<Shard>, StorageError> {
     let now_ms = now.wall_ms;
     let rules = shared.rules();
     let mut shards: Vec<Shard> =

@@ -17,7 +17,7 @@ use crate::server::alert::fields::{FieldError, Fields, shown, unknown};
 use crate::server::alert::state::Policy;
 
 /// Seconds for which an alert does not notify again, where a rule names none.
-pub const SILENCE_SECS_DEFAULT: u64 = 600;
+pub(crate) const SILENCE_SECS_DEFAULT: u64 = 600;
 /// Seconds after a notified recovery from which the next firing is notified again.
 const REFIRE_SECS_DEFAULT: u64 = 600;
 /// How long a series that has ended keeps its alert, milliseconds.
@@ -26,7 +26,7 @@ const STALE_MS_DEFAULT: i64 = 10 * MINUTE_MS;
 const STALE_MS_UNKNOWN: i64 = 60 * MINUTE_MS;
 /// The agent that certificate checks report as. It speaks once a day, so a pattern of `*` does not
 /// make it a host that has gone silent.
-pub const CERT_AGENT: &str = "cert-checker";
+pub(crate) const CERT_AGENT: &str = "cert-checker";
 
 /// Fields that every rule has besides its type's configuration.
 const OWN: [&str; 10] = [
@@ -387,7 +387,10 @@ fn label_globs(value: Option<&Value>) -> Result<Vec<(String, GlobMatcher)>, Fiel
 /// # Errors
 ///
 /// Names the field.
-pub fn check_names(map: &Map<String, Value>, extra: &[&'static str]) -> Result<(), FieldError> {
+pub(crate) fn check_names(
+    map: &Map<String, Value>,
+    extra: &[&'static str],
+) -> Result<(), FieldError> {
     let known = OWN.iter().chain(extra).copied();
     let types = evaluate::TABLE.iter().flat_map(|spec| spec.fields).chain(evaluate::COMMON);
     let known: Vec<&str> = known.chain(types.map(|field| field.name)).collect();

@@ -80,7 +80,7 @@ impl RuleSet {
 /// # Errors
 ///
 /// The index of the first rule that can't work, and its field.
-pub fn file_rules(
+pub(crate) fn file_rules(
     tables: &[toml::Table],
     now_secs: i64,
 ) -> Result<Vec<Arc<Rule>>, (usize, FieldError)> {

@@ -5,9 +5,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::base::clock::Now;
 use crate::model::alert::{AlertEvent, AlertStatus};
-use crate::model::series::SeriesKey;
+use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::absence::Absences;
 use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
@@ -17,9 +19,11 @@ use crate::server::alert::state::Phase;
 use crate::server::alert::tracked::{
     Change, Tracked, Transition, TransitionKind, end, ended, series_of, subject,
 };
-use crate::server::alert::worker::Reasons;
 use crate::server::control::alerts::StateRow;
 use crate::server::storage::Series;
+
+/// By the labels of a certificate's series, what the newest check found wrong.
+pub(crate) type Reasons = Arc<Mutex<HashMap<Labels, String>>>;
 
 /// What a person does about an alert.
 #[derive(Debug, Clone)]
@@ -76,7 +80,7 @@ impl KeyRef {
 
 /// One worker's series, rules and alerts.
 #[derive(Default)]
-pub struct Shard {
+pub(crate) struct Shard {
     rules: Arc<RuleSet>,
     by_metric: HashMap<String, Vec<Arc<Rule>>>,
     slots: Vec<Slot>,
@@ -100,7 +104,7 @@ pub struct Shard {
 
 impl Shard {
     /// A shard without series under these rules.
-    pub fn new(rules: Arc<RuleSet>) -> Self {
+    pub(crate) fn new(rules: Arc<RuleSet>) -> Self {
         let mut shard = Self::default();
         shard.index(rules);
         shard
@@ -117,29 +121,29 @@ impl Shard {
     }
 
     /// Gives it the reasons of what certificate checks find wrong.
-    pub fn set_reasons(&mut self, reasons: Reasons) {
+    pub(crate) fn set_reasons(&mut self, reasons: Reasons) {
         self.reasons = reasons;
     }
 
     /// Points that were evaluated by a rule since the last call.
-    pub fn take_evaluated(&mut self) -> u64 {
+    pub(crate) fn take_evaluated(&mut self) -> u64 {
         std::mem::take(&mut self.evaluated)
     }
 
     /// The changes since the last call.
-    pub fn take_changes(&mut self) -> Vec<Change> {
+    pub(crate) fn take_changes(&mut self) -> Vec<Change> {
         std::mem::take(&mut self.changes)
     }
 
     /// Says who was seen before this process, as [`Absences::start`] does.
-    pub fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: impl Into<Now>) {
+    pub(crate) fn start(&mut self, agents: &[(String, i64)], warm: &Warm, now: impl Into<Now>) {
         let now = now.into();
         self.now_ms = now.steady_ms;
         self.absences.start(agents, warm, now);
     }
 
     /// Evaluates who is silent.
-    pub fn tick(&mut self, now: impl Into<Now>) {
+    pub(crate) fn tick(&mut self, now: impl Into<Now>) {
         let now = now.into();
         self.now_ms = now.steady_ms;
         self.absences.tick(now, &mut self.changes);
@@ -154,7 +158,7 @@ impl Shard {
     }
 
     /// Evaluates stored points of one agent. `now` is when they are evaluated.
-    pub fn points<'p>(
+    pub(crate) fn points<'p>(
         &mut self,
         agent: &str,
         points: impl IntoIterator<Item = (&'p Arc<Series>, Sample)>,
@@ -237,7 +241,7 @@ impl Shard {
     }
 
     /// Ends every alert of an agent, and forgets that it was seen; gives how many fired.
-    pub fn end_agent(&mut self, agent: &str, reason: &str, now_ms: i64) -> usize {
+    pub(crate) fn end_agent(&mut self, agent: &str, reason: &str, now_ms: i64) -> usize {
         let before = self.changes.len();
         for entry in &mut self.entries {
             let key = entry.key.get();
@@ -303,7 +307,7 @@ impl Shard {
     }
 
     /// The rule on the series, made if need be, for restoring and for evaluating again.
-    pub fn tracked(&mut self, rule: &Arc<Rule>, key: &SeriesKey) -> Option<&mut Tracked> {
+    pub(crate) fn tracked(&mut self, rule: &Arc<Rule>, key: &SeriesKey) -> Option<&mut Tracked> {
         let index = match self.parked.get(key) {
             Some(index) => *index,
             None => {
@@ -318,7 +322,7 @@ impl Shard {
     }
 
     /// Evaluates a point of history again, after a restart.
-    pub fn replay(&mut self, rule: &Arc<Rule>, key: &SeriesKey, sample: Sample, now: Now) {
+    pub(crate) fn replay(&mut self, rule: &Arc<Rule>, key: &SeriesKey, sample: Sample, now: Now) {
         let Some(tracked) = self.tracked(rule, key) else { return };
         if let Some(transition) = tracked.point_at(key, sample, now) {
             let change = Change::of(tracked, key, transition);
@@ -327,7 +331,7 @@ impl Shard {
     }
 
     /// Puts an alert back to the state that the database holds.
-    pub fn restore(&mut self, row: &StateRow, now: impl Into<Now>) {
+    pub(crate) fn restore(&mut self, row: &StateRow, now: impl Into<Now>) {
         let now = now.into();
         let [rule_id, ..] = &row.key;
         let rule = self.rules.enabled().find(|rule| rule.id == *rule_id).cloned();
@@ -365,7 +369,7 @@ impl Shard {
 
     /// Puts other rules in force. A rule that evaluates as before keeps its alerts; those of one
     /// that is gone, disabled or evaluates differently end.
-    pub fn set_rules(&mut self, rules: Arc<RuleSet>, warm: Arc<Warm>, now: impl Into<Now>) {
+    pub(crate) fn set_rules(&mut self, rules: Arc<RuleSet>, warm: Arc<Warm>, now: impl Into<Now>) {
         let now = now.into();
         let windows = rules.enabled().map(|rule| rule.evaluator.window_ms());
         self.cool_ms = now.steady_ms.saturating_add(windows.max().unwrap_or(0));
@@ -421,7 +425,7 @@ impl Shard {
 
     /// Does what a person asks about the alert that `event_id` began: the event as it stands
     /// then, or `None` when no such alert fires here.
-    pub fn act(&mut self, event_id: &str, act: &Act, now_ms: i64) -> Option<AlertEvent> {
+    pub(crate) fn act(&mut self, event_id: &str, act: &Act, now_ms: i64) -> Option<AlertEvent> {
         let fires =
             |tracked: &Tracked| tracked.active.as_ref().is_some_and(|active| active.id == event_id);
         for entry in &mut self.entries {

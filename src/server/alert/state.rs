@@ -16,11 +16,11 @@ use crate::model::severity::Severity;
 use crate::server::alert::evaluate::Condition;
 
 /// How far ahead of another a clock may be before it counts as wrong.
-pub const CLOCK_AHEAD_MS_MAX: i64 = 5 * MINUTE_MS;
+pub(crate) const CLOCK_AHEAD_MS_MAX: i64 = 5 * MINUTE_MS;
 
 /// The state of an alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
+pub(crate) enum Phase {
     /// All is well.
     Ok,
     /// It breaches, but not yet for long enough.
@@ -33,7 +33,7 @@ pub enum Phase {
 
 impl Phase {
     /// The name in the database.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Ok => "ok",
             Self::Pending => "pending",
@@ -43,7 +43,7 @@ impl Phase {
     }
 
     /// The phase with this name.
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         [Self::Ok, Self::Pending, Self::Firing, Self::Closed]
             .into_iter()
             .find(|phase| phase.name() == name)
@@ -70,7 +70,7 @@ const GAP_MS_MIN: i64 = 5_000;
 
 /// A condition at a time. Times may not go back: whoever calls sorts out late points.
 #[derive(Debug, Clone, Copy)]
-pub struct Input {
+pub(crate) struct Input {
     /// Unix milliseconds.
     pub at_ms: i64,
     /// The condition.
@@ -83,7 +83,7 @@ pub struct Input {
 
 /// What a step means for the world outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
+pub(crate) enum Action {
     /// Nothing to write.
     Nothing,
     /// The state has changed and must be kept, but it is not an event.
@@ -106,7 +106,7 @@ pub enum Action {
 
 /// The state of one alert.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct State {
+pub(crate) struct State {
     /// Its state.
     pub phase: Phase,
     /// Since when it breaches; of no meaning when ok. Unix milliseconds.
@@ -128,7 +128,7 @@ pub struct State {
 
 impl State {
     /// An alert that nobody has seen.
-    pub const NEW: Self = Self {
+    pub(crate) const NEW: Self = Self {
         phase: Phase::Ok,
         since_ms: 0,
         last_ms: i64::MIN,
@@ -140,7 +140,7 @@ impl State {
     };
 
     /// Takes a condition.
-    pub fn step(&mut self, policy: Policy, input: Input) -> Action {
+    pub(crate) fn step(&mut self, policy: Policy, input: Input) -> Action {
         let gap = self.take_gap(policy, input.at_ms);
         if self.phase != Phase::Firing || input.condition != Condition::Clear {
             self.clear_ms = None;
@@ -196,7 +196,7 @@ impl State {
 
     /// Somebody has resolved a firing alert: it stays quiet until it is clear, or until the
     /// silence after now has ended. True when that notifies whoever was notified of the firing.
-    pub fn close(&mut self, now_ms: i64) -> bool {
+    pub(crate) fn close(&mut self, now_ms: i64) -> bool {
         self.phase = Phase::Closed;
         self.notified_ms = Some(now_ms);
         std::mem::take(&mut self.notified)
@@ -204,7 +204,7 @@ impl State {
 
     /// A late point inside of the time that a pending alert counts on did not breach. True when
     /// that changes something: the alert then counts from the newest point on.
-    pub fn interrupt(&mut self, at_ms: i64) -> bool {
+    pub(crate) fn interrupt(&mut self, at_ms: i64) -> bool {
         let inside = self.phase == Phase::Pending && at_ms >= self.since_ms;
         let changes = inside && self.since_ms < self.last_ms;
         if changes {
@@ -215,7 +215,7 @@ impl State {
 
     /// The clock of the points was set back: what was evaluated in a time that is still to come
     /// counts as evaluated just before `at_ms`.
-    pub fn put_back(&mut self, at_ms: i64) {
+    pub(crate) fn put_back(&mut self, at_ms: i64) {
         self.last_ms = self.last_ms.min(at_ms.saturating_sub(1));
         self.since_ms = self.since_ms.min(at_ms);
     }
@@ -254,7 +254,7 @@ impl State {
     }
 
     /// Whether the repeat interval since the last notification has passed.
-    pub fn repeat_due(&self, policy: Policy, at_ms: i64) -> bool {
+    pub(crate) fn repeat_due(&self, policy: Policy, at_ms: i64) -> bool {
         let over = |notified_ms: i64| {
             let since_ms = at_ms.saturating_sub(notified_ms);
             // What was notified long after now was notified by a clock that has been put back.

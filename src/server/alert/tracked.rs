@@ -7,8 +7,8 @@ use crate::base::clock::Now;
 use crate::base::ids::stable_id;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::alert::NotifyKind;
 use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject, number};
+use crate::server::alert::notify::NotifyKind;
 use crate::server::alert::rule::Rule;
 use crate::server::alert::state::{Action, CLOCK_AHEAD_MS_MAX, Input, Phase, Policy, State};
 use crate::server::alert::window::Window;
@@ -16,7 +16,7 @@ use crate::server::control::alerts::StateRow;
 
 /// An alert that fires and has not been notified, because its point was old.
 #[derive(Debug, Clone, Copy)]
-pub struct Deferred {
+pub(crate) struct Deferred {
     /// The time of the point that fired, Unix milliseconds.
     pub(super) point_ms: i64,
     /// When it was evaluated, steady milliseconds.
@@ -27,7 +27,7 @@ pub struct Deferred {
 
 /// A rule on a series.
 #[derive(Debug)]
-pub struct Tracked {
+pub(crate) struct Tracked {
     /// The rule.
     pub rule: Arc<Rule>,
     /// The state of the alert.
@@ -50,7 +50,7 @@ struct Late {
 
 /// What a change means for the world outside.
 #[derive(Debug, Default)]
-pub struct Transition {
+pub(crate) struct Transition {
     /// What happened, for the counters; the least says that only the state changed.
     pub kind: TransitionKind,
     /// Events to be kept, new or changed.
@@ -62,7 +62,7 @@ pub struct Transition {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[allow(missing_docs, reason = "the transitions of the state machine")]
-pub enum TransitionKind {
+pub(crate) enum TransitionKind {
     #[default]
     Kept,
     Fired,
@@ -76,7 +76,7 @@ pub enum TransitionKind {
 
 /// A change of one alert, to be written in one transaction with others.
 #[derive(Debug)]
-pub struct Change {
+pub(crate) struct Change {
     /// The alert's key.
     pub key: [String; 4],
     /// Its row; `None` when there is nothing to remember.
@@ -89,7 +89,7 @@ pub struct Change {
 
 impl Change {
     /// The change that `transition` is for `tracked`.
-    pub fn of(tracked: &Tracked, key: &SeriesKey, transition: Transition) -> Self {
+    pub(crate) fn of(tracked: &Tracked, key: &SeriesKey, transition: Transition) -> Self {
         Self {
             key: row_key(&tracked.rule.id, key),
             row: tracked.row(key),
@@ -101,7 +101,7 @@ impl Change {
 
 impl Tracked {
     /// A rule on a series that it has not seen.
-    pub fn new(rule: Arc<Rule>) -> Self {
+    pub(crate) fn new(rule: Arc<Rule>) -> Self {
         let span_ms = rule.evaluator.window_ms();
         let window =
             (span_ms > 0).then(|| Box::new(Window::new(span_ms, rule.evaluator.window_points())));
@@ -117,7 +117,7 @@ impl Tracked {
     }
 
     /// A rule on a series as it stood when the process ended.
-    pub fn restored(rule: Arc<Rule>, row: &StateRow) -> Self {
+    pub(crate) fn restored(rule: Arc<Rule>, row: &StateRow) -> Self {
         let mut tracked = Self::new(rule);
         let Some(phase) = Phase::from_name(&row.state) else { return tracked };
         let event = row.detail.as_deref().and_then(AlertEvent::from_json);
@@ -140,7 +140,7 @@ impl Tracked {
     }
 
     /// Puts a point into the window without evaluating it.
-    pub fn warm(&mut self, at_ms: i64, value: f64) {
+    pub(crate) fn warm(&mut self, at_ms: i64, value: f64) {
         if let Some(window) = &mut self.window {
             window.push(at_ms, value);
         }
@@ -149,7 +149,7 @@ impl Tracked {
     /// Looks whether the agent's clock was ahead and has been put back, before a point of `at_ms`
     /// is evaluated at `now_ms`. Without this its points would be late ones for as long as that
     /// was.
-    pub fn put_back(&mut self, at_ms: i64, now_ms: i64) {
+    pub(crate) fn put_back(&mut self, at_ms: i64, now_ms: i64) {
         let possible_ms = now_ms.saturating_add(CLOCK_AHEAD_MS_MAX);
         if at_ms > possible_ms {
             return;
@@ -165,7 +165,7 @@ impl Tracked {
     }
 
     /// Evaluates a point.
-    pub fn point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Transition> {
+    pub(crate) fn point(&mut self, key: &SeriesKey, sample: Sample) -> Option<Transition> {
         self.warm(sample.at_ms, sample.value);
         if sample.at_ms <= self.state.last_ms {
             return self.late_point(key, sample);
@@ -176,7 +176,12 @@ impl Tracked {
     }
 
     /// Evaluates a stored point at `now`: an alert at an old point is not notified at once.
-    pub fn point_at(&mut self, key: &SeriesKey, sample: Sample, now: Now) -> Option<Transition> {
+    pub(crate) fn point_at(
+        &mut self,
+        key: &SeriesKey,
+        sample: Sample,
+        now: Now,
+    ) -> Option<Transition> {
         let notified_ms = self.state.notified_ms;
         let late = sample.at_ms <= self.state.last_ms;
         let transition = self.point(key, sample);
@@ -221,7 +226,7 @@ impl Tracked {
     }
 
     /// Takes a condition: the machine's step, and the events and notices that follow.
-    pub fn apply(
+    pub(crate) fn apply(
         &mut self,
         key: &SeriesKey,
         at_ms: i64,
@@ -277,7 +282,7 @@ impl Tracked {
 
     /// Ends the alert for another reason than its points: the rule, the series or the agent is
     /// gone. `None` when it does not fire.
-    pub fn end(&mut self, now_ms: i64, why: &str) -> Option<Transition> {
+    pub(crate) fn end(&mut self, now_ms: i64, why: &str) -> Option<Transition> {
         self.state = State {
             last_ms: self.state.last_ms,
             notified_ms: self.state.notified_ms,
@@ -295,7 +300,7 @@ impl Tracked {
 
     /// Takes another version of its rule. A firing alert goes on where its newest value breaches
     /// under that rule too.
-    pub fn adopt(
+    pub(crate) fn adopt(
         &mut self,
         rule: Arc<Rule>,
         points: &[(i64, f64)],
@@ -328,7 +333,7 @@ impl Tracked {
     }
 
     /// Somebody says that they know of the alert.
-    pub fn acknowledge(&mut self) -> Option<Transition> {
+    pub(crate) fn acknowledge(&mut self) -> Option<Transition> {
         let active = self.active.as_mut()?;
         active.status = AlertStatus::Acknowledged;
         let events = vec![*active.clone()];
@@ -336,7 +341,7 @@ impl Tracked {
     }
 
     /// Somebody says that the alert has ended.
-    pub fn resolve_by_hand(
+    pub(crate) fn resolve_by_hand(
         &mut self,
         key: &SeriesKey,
         now_ms: i64,
@@ -349,7 +354,7 @@ impl Tracked {
     }
 
     /// The alert's row: `None` when there is nothing to remember.
-    pub fn row(&self, key: &SeriesKey) -> Option<StateRow> {
+    pub(crate) fn row(&self, key: &SeriesKey) -> Option<StateRow> {
         let state = &self.state;
         if state.phase == Phase::Ok && state.notified_ms.is_none() {
             return None;
@@ -502,7 +507,12 @@ pub(super) fn ended(
 }
 
 /// Ends what a rule, a series or an agent that is gone has left; `None` when that is nothing.
-pub fn end(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64, why: &str) -> Option<Change> {
+pub(crate) fn end(
+    tracked: &mut Tracked,
+    key: &SeriesKey,
+    now_ms: i64,
+    why: &str,
+) -> Option<Change> {
     let had_row = tracked.row(key).is_some();
     let transition = tracked.end(now_ms, why);
     (had_row || transition.is_some())
@@ -511,19 +521,19 @@ pub fn end(tracked: &mut Tracked, key: &SeriesKey, now_ms: i64, why: &str) -> Op
 
 impl Transition {
     /// Whether it is notified now, as far as the evaluation knows.
-    pub fn is_notified(&self) -> bool {
+    pub(crate) fn is_notified(&self) -> bool {
         let kind = self.notification.as_ref().map(|(_, kind)| kind);
         matches!(kind, Some(NotifyKind::Firing | NotifyKind::Recovered { .. }))
     }
 }
 
 /// The key of an alert's row.
-pub fn row_key(rule_id: &str, key: &SeriesKey) -> [String; 4] {
+pub(crate) fn row_key(rule_id: &str, key: &SeriesKey) -> [String; 4] {
     [rule_id.to_owned(), key.agent.to_string(), key.metric.to_string(), key.labels.to_json()]
 }
 
 /// The series of an alert's row; `None` when its labels can't be read.
-pub fn series_of([_, agent, metric, labels]: &[String; 4]) -> Option<SeriesKey> {
+pub(crate) fn series_of([_, agent, metric, labels]: &[String; 4]) -> Option<SeriesKey> {
     let labels = Labels::from_json(labels)?;
     Some(SeriesKey { agent: agent.as_str().into(), metric: metric.as_str().into(), labels })
 }

@@ -12,16 +12,15 @@ use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
-use crate::model::series::Labels;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
-use crate::server::alert::Notify;
 use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
 use crate::server::alert::journal;
 use crate::server::alert::metrics::Metrics;
+use crate::server::alert::notify::Notify;
 use crate::server::alert::ruleset::RuleSet;
-use crate::server::alert::shard::{Act, Shard};
+use crate::server::alert::shard::{Act, Reasons, Shard};
 use crate::server::alert::tracked::Change;
 use crate::server::control::Control;
 use crate::server::storage::{SampleSet, Series, StorageError, Store};
@@ -32,11 +31,8 @@ const POINTS_AT_ONCE: usize = 50_000;
 /// How long a worker waits before it tries again to write.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// By the labels of a certificate's series, what the newest check found wrong.
-pub type Reasons = Arc<Mutex<HashMap<Labels, String>>>;
-
 /// What a worker is given.
-pub enum Job {
+pub(crate) enum Job {
     /// Stored points of one agent.
     Points {
         /// The agent.
@@ -84,7 +80,7 @@ pub enum Job {
 }
 
 /// What the workers share.
-pub struct Shared {
+pub(crate) struct Shared {
     /// Points and events.
     pub store: Arc<dyn Store>,
     /// `cert.db`.
@@ -112,7 +108,7 @@ pub struct Shared {
 impl Shared {
     /// What the workers share; the rules are those in force.
     #[allow(clippy::too_many_arguments, reason = "it is a struct's fields, all of them needed")]
-    pub fn new(
+    pub(crate) fn new(
         store: Arc<dyn Store>,
         control: Control,
         clock: Arc<dyn Clock>,
@@ -143,12 +139,12 @@ impl Shared {
     }
 
     /// The rules in force.
-    pub fn rules(&self) -> Arc<RuleSet> {
+    pub(crate) fn rules(&self) -> Arc<RuleSet> {
         Arc::clone(&self.rules.lock())
     }
 
     /// Puts `rules` in force if `still` holds: workers take them with the next `Job::Rules`.
-    pub fn put_rules(&self, rules: RuleSet, still: impl Fn() -> bool) -> bool {
+    pub(crate) fn put_rules(&self, rules: RuleSet, still: impl Fn() -> bool) -> bool {
         let mut current = self.rules.lock();
         let good = still();
         if good {
@@ -158,20 +154,20 @@ impl Shared {
     }
 
     /// Alerts that fire, newest first.
-    pub fn active(&self) -> Vec<AlertEvent> {
+    pub(crate) fn active(&self) -> Vec<AlertEvent> {
         let mut active: Vec<AlertEvent> = self.active.lock().values().cloned().collect();
         active.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.id.cmp(&b.id)));
         active
     }
 
     /// Notes an alert that fires since before this process.
-    pub fn note_active(&self, key: [String; 4], event: AlertEvent) {
+    pub(crate) fn note_active(&self, key: [String; 4], event: AlertEvent) {
         self.active.lock().insert(key, event);
     }
 
     /// Writes changes, trying again until it succeeds or the server stops. What is given up on
     /// then is found again after the restart, from the points themselves.
-    pub fn commit(&self, changes: Vec<Change>) {
+    pub(crate) fn commit(&self, changes: Vec<Change>) {
         if changes.is_empty() {
             return;
         }
@@ -186,7 +182,7 @@ impl Shared {
     }
 
     /// Writes changes once.
-    pub fn commit_once(&self, changes: Vec<Change>) -> Result<(), StorageError> {
+    pub(crate) fn commit_once(&self, changes: Vec<Change>) -> Result<(), StorageError> {
         let changes = Arc::new(changes);
         journal::write(&self.control, &self.notify, &changes)?;
         self.publish(&changes);
@@ -216,7 +212,7 @@ impl Shared {
 }
 
 /// Which worker has an agent: the same for the life of the process.
-pub fn shard_key(agent: &str) -> u64 {
+pub(crate) fn shard_key(agent: &str) -> u64 {
     let mut hash = DefaultHasher::new();
     agent.hash(&mut hash);
     hash.finish()
@@ -227,7 +223,12 @@ pub fn shard_key(agent: &str) -> u64 {
 /// # Errors
 ///
 /// None: what fails is tried again.
-pub fn work(shared: &Shared, index: usize, mut shard: Shard, jobs: &Receiver<Job>) -> Outcome {
+pub(crate) fn work(
+    shared: &Shared,
+    index: usize,
+    mut shard: Shard,
+    jobs: &Receiver<Job>,
+) -> Outcome {
     shard.set_reasons(Arc::clone(&shared.reasons));
     let mut round = Round::default();
     while let Ok(first) = jobs.recv() {

@@ -31,7 +31,7 @@ const FILE_HEADERS: [(&str, &str); 4] = [
 
 /// What is written to the client.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub(crate) struct Answer {
     /// The HTTP status.
     pub status: u16,
     /// Header names and values.
@@ -50,7 +50,11 @@ struct Envelope<'a> {
 
 impl Answer {
     /// The answer to `incoming`.
-    pub fn of(outcome: Result<Reply, ApiError>, trace_id: &str, incoming: &Incoming) -> Self {
+    pub(crate) fn of(
+        outcome: Result<Reply, ApiError>,
+        trace_id: &str,
+        incoming: &Incoming,
+    ) -> Self {
         let mut answer = match outcome {
             Ok(reply) => Self::success(reply, trace_id, incoming.if_none_match.as_deref()),
             Err(error) if prom_error::is_of(&incoming.target) => {
@@ -63,7 +67,7 @@ impl Answer {
     }
 
     /// The answer that an error becomes.
-    pub fn error(error: &ApiError, trace_id: &str) -> Self {
+    pub(crate) fn error(error: &ApiError, trace_id: &str) -> Self {
         let body = envelope(error.code as u16, &error.message, trace_id, RawValue::NULL);
         Self::refusal(error, trace_id, body)
     }
@@ -164,7 +168,7 @@ fn names_tag(list: &str, etag: &str) -> bool {
 }
 
 /// Whether an `Accept-Encoding` takes gzip.
-pub fn takes_gzip(header: &str) -> bool {
+pub(crate) fn takes_gzip(header: &str) -> bool {
     header.split(',').any(|coding| {
         let mut parts = coding.split(';').map(str::trim);
         let name = parts.next().unwrap_or("");

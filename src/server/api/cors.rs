@@ -15,7 +15,7 @@ const TAKEN: &str = "Authorization, Content-Type";
 const PREFLIGHT_SECS: &str = "600";
 
 /// Adds to `answer` what lets a page of another origin read it, where it may.
-pub fn allow(answer: &mut Answer, config: &Cors, path: &str, incoming: &Incoming) {
+pub(crate) fn allow(answer: &mut Answer, config: &Cors, path: &str, incoming: &Incoming) {
     if path.starts_with("/v1/openapi.") {
         answer.headers.push(("Access-Control-Allow-Origin", "*".to_owned()));
         return;

@@ -24,7 +24,7 @@ use crate::server::app::App;
 use crate::server::control::audit::{self, AuditRow};
 
 /// Serves one request. Never fails: what goes wrong becomes an answer.
-pub fn serve(app: &App, incoming: &Incoming) -> Answer {
+pub(crate) fn serve(app: &App, incoming: &Incoming) -> Answer {
     let trace_id = new_id();
     logging::with_context(&format!("trace={trace_id}"), || {
         let started = Instant::now();
@@ -188,7 +188,7 @@ fn admit(
 /// # Errors
 ///
 /// 1014 otherwise.
-pub fn check_password_changed(identity: &Identity, client: &str) -> Result<(), ApiError> {
+pub(crate) fn check_password_changed(identity: &Identity, client: &str) -> Result<(), ApiError> {
     if identity.must_change && !is_local(client) {
         let message = "change the default password first: POST /v1/auth/password";
         return Err(ApiError::new(Code::ChangePassword, message));
@@ -202,7 +202,7 @@ pub fn check_password_changed(identity: &Identity, client: &str) -> Result<(), A
 /// # Errors
 ///
 /// 1002 or 1003 when it stands for none.
-pub fn authenticate(
+pub(crate) fn authenticate(
     app: &App,
     header: Option<&str>,
     takes_basic: bool,
@@ -226,7 +226,7 @@ pub fn authenticate(
 }
 
 /// User and password of a `Basic` credential (RFC 7617).
-pub fn basic(header: &str) -> Option<(String, String)> {
+pub(crate) fn basic(header: &str) -> Option<(String, String)> {
     let (scheme, credential) = header.trim().split_once(' ')?;
     if !scheme.eq_ignore_ascii_case("basic") {
         return None;

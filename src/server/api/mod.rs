@@ -1,16 +1,16 @@
 //! The REST API: routes in a const table, requests, replies, errors.
 
-pub mod answer;
-pub mod auth;
-pub mod cors;
-pub mod dispatch;
-pub mod metrics;
+pub(crate) mod answer;
+pub(crate) mod auth;
+pub(crate) mod cors;
+pub(crate) mod dispatch;
+pub(crate) mod metrics;
 pub mod openapi;
-pub mod prom_error;
+pub(crate) mod prom_error;
 pub(crate) mod refusal;
-pub mod reply;
-pub mod request;
+pub(crate) mod reply;
+pub(crate) mod request;
 pub mod router;
 pub mod routes;
-pub mod schema;
-pub mod server;
+pub(crate) mod schema;
+pub(crate) mod server;

@@ -5,12 +5,12 @@ use std::io::Write as _;
 use crate::server::api::reply::{ApiError, Code};
 
 /// Whether a request is one of this API.
-pub fn is_of(target: &str) -> bool {
+pub(crate) fn is_of(target: &str) -> bool {
     target.starts_with("/api/v1/")
 }
 
 /// An error of the router, in Prometheus' form.
-pub fn error_body(error: &ApiError) -> Vec<u8> {
+pub(crate) fn error_body(error: &ApiError) -> Vec<u8> {
     let kind = match error.code {
         Code::Unauthenticated | Code::TokenExpired => "unauthorized",
         Code::Forbidden => "forbidden",
@@ -23,7 +23,7 @@ pub fn error_body(error: &ApiError) -> Vec<u8> {
 }
 
 /// The answer of a request that failed, `{"status":"error",…}`; `kind` is Prometheus' `errorType`.
-pub fn failed(kind: &str, message: &str) -> Vec<u8> {
+pub(crate) fn failed(kind: &str, message: &str) -> Vec<u8> {
     let mut out = Vec::new();
     // Writing into memory does not fail.
     let _ = write!(out, "{{\"status\":\"error\",\"errorType\":\"{kind}\",\"error\":");

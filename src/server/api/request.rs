@@ -14,7 +14,7 @@ use crate::server::storage::Page;
 
 /// A request as it came in.
 #[derive(Debug, Clone, Default)]
-pub struct Incoming {
+pub(crate) struct Incoming {
     /// The method's name as it was sent: `GET`.
     pub method: String,
     /// Path and query as they were sent: `/v1/agents?limit=5`.

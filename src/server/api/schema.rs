@@ -49,11 +49,11 @@ impl std::fmt::Debug for Shape {
 
 /// A time in an answer: Unix milliseconds inside, RFC 3339 in UTC outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Time(pub i64);
+pub(crate) struct Time(pub i64);
 
 impl Time {
     /// The time of Unix seconds, as `cert.db` keeps them.
-    pub fn from_secs(secs: i64) -> Self {
+    pub(crate) fn from_secs(secs: i64) -> Self {
         Self(secs.saturating_mul(1_000))
     }
 }
@@ -77,7 +77,7 @@ impl PartialSchema for Time {
 impl ToSchema for Time {}
 
 /// A text that is one of `names`, which a table holds.
-pub fn words(help: &str, names: impl Iterator<Item = &'static str>) -> Object {
+pub(crate) fn words(help: &str, names: impl Iterator<Item = &'static str>) -> Object {
     ObjectBuilder::new()
         .schema_type(SchemaType::new(Type::String))
         .description(Some(help))
@@ -90,7 +90,7 @@ pub fn words(help: &str, names: impl Iterator<Item = &'static str>) -> Object {
 /// # Errors
 ///
 /// 1001 that names the field.
-pub fn parse_time(field: &str, text: &str) -> Result<i64, ApiError> {
+pub(crate) fn parse_time(field: &str, text: &str) -> Result<i64, ApiError> {
     parse_rfc3339(text).ok_or_else(|| {
         ApiError::bad(format!("`{field}` must be an RFC 3339 time such as 2026-02-09T08:30:00Z"))
     })

@@ -30,7 +30,7 @@ use crate::server::gate::tls::{Acceptor, Port};
 const END_WITHIN: Duration = Duration::from_millis(400);
 
 /// The running HTTP server. Stopping or dropping it answers what has come in and closes.
-pub struct HttpServer {
+pub(crate) struct HttpServer {
     gate: Option<Gate>,
     inner: Arc<tiny_http::Server>,
     workers: usize,
@@ -45,7 +45,7 @@ impl HttpServer {
     /// # Errors
     ///
     /// When a port is taken, or the certificate of `[tls]` can't be used.
-    pub fn start(app: Arc<App>) -> Result<Self, Fatal> {
+    pub(crate) fn start(app: Arc<App>) -> Result<Self, Fatal> {
         let listeners = listener::bind(&app.config.bind, app.config.http_port, "HTTP")?;
         let tls = app.config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Http)).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
@@ -72,7 +72,7 @@ impl HttpServer {
     }
 
     /// The addresses that it listens on.
-    pub fn addresses(&self) -> &[SocketAddr] {
+    pub(crate) fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
 
@@ -81,12 +81,12 @@ impl HttpServer {
     /// # Errors
     ///
     /// When it can't be used; the one before stays in force.
-    pub fn reload(&self) -> Result<(), String> {
+    pub(crate) fn reload(&self) -> Result<(), String> {
         self.gate.as_ref().map_or(Ok(()), Gate::reload)
     }
 
     /// Takes no more requests, answers what has come in, and ends the workers.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.end();
     }
 

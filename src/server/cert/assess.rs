@@ -7,7 +7,7 @@ use crate::server::control::certs::checks::AddressRow;
 
 /// What is said of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Assessment {
+pub(super) struct Assessment {
     /// Some address serves a certificate, and every one that is served is good for the name now
     /// and trusted.
     pub is_valid: bool,
@@ -30,7 +30,7 @@ impl Assessment {
     ///
     /// An address that serves nothing is notified in `addresses`, and makes the domain invalid only
     /// when no other serves: a host without IPv6 would otherwise call every certificate bad.
-    pub fn of(look: Result<Vec<AtAddress>, Fault>) -> Self {
+    pub(super) fn of(look: Result<Vec<AtAddress>, Fault>) -> Self {
         let seen = match look {
             Ok(seen) => seen,
             Err(fault) => return Self::nothing(Some(fault), Vec::new()),

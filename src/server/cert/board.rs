@@ -11,7 +11,7 @@ use crate::server::control::certs::checks::CheckRow;
 
 /// How a check ended.
 #[derive(Debug, Clone)]
-pub enum Ended {
+pub(super) enum Ended {
     /// With a result that is stored.
     Done(Arc<CheckRow>),
     /// The domain is no more.
@@ -22,7 +22,7 @@ pub enum Ended {
 
 /// The board. What is on it is bounded by the number of domains.
 #[derive(Default)]
-pub struct Board(Mutex<Inner>);
+pub(super) struct Board(Mutex<Inner>);
 
 #[derive(Default)]
 struct Inner {
@@ -50,7 +50,7 @@ impl Board {
 
     /// Asks for a check of a domain, before the others that are asked for or behind them. `waiter`
     /// is notified how it ended, or dropped when the server stops first; it must have room.
-    pub fn ask(&self, id: &str, first: bool, waiter: Sender<Ended>) {
+    pub(super) fn ask(&self, id: &str, first: bool, waiter: Sender<Ended>) {
         let mut inner = self.lock();
         if inner.closed {
             return;
@@ -68,7 +68,7 @@ impl Board {
     }
 
     /// The next domain that is asked for: its check is now under way.
-    pub fn take_asked(&self) -> Option<String> {
+    pub(super) fn take_asked(&self) -> Option<String> {
         let mut inner = self.lock();
         let id = inner.order.pop_front()?;
         inner.flights.entry(id.clone()).or_default().flying = true;
@@ -77,7 +77,7 @@ impl Board {
     }
 
     /// Begins a check that is due; false when there is one already, or the domain is held.
-    pub fn begin(&self, id: &str) -> bool {
+    pub(super) fn begin(&self, id: &str) -> bool {
         let mut inner = self.lock();
         if inner.closed || inner.flights.contains_key(id) || inner.held.contains(id) {
             return false;
@@ -88,7 +88,7 @@ impl Board {
     }
 
     /// Ends a check and notifies those who wait. One that was not stored is held.
-    pub fn end(&self, id: &str, ended: &Ended) {
+    pub(super) fn end(&self, id: &str, ended: &Ended) {
         let flight = {
             let mut inner = self.lock();
             if matches!(ended, Ended::NotStored) {
@@ -103,7 +103,7 @@ impl Board {
     }
 
     /// Ends a check of what the domain no longer is. Who waits, waits for the next.
-    pub fn again(&self, id: &str) {
+    pub(super) fn again(&self, id: &str) {
         let mut inner = self.lock();
         inner.look = true;
         let Some(flight) = inner.take(id).filter(|flight| !flight.waiters.is_empty()) else {
@@ -117,35 +117,35 @@ impl Board {
     }
 
     /// Checks under way.
-    pub fn flying(&self) -> usize {
+    pub(super) fn flying(&self) -> usize {
         self.lock().flying
     }
 
     /// Domains that a look for due ones finds in vain.
-    pub fn passed_over(&self) -> usize {
+    pub(super) fn passed_over(&self) -> usize {
         let inner = self.lock();
         inner.flights.len() + inner.held.len()
     }
 
     /// Says that there may be domains that are due.
-    pub fn look_again(&self) {
+    pub(super) fn look_again(&self) {
         self.lock().look = true;
     }
 
     /// Whether there may be domains that are due, which is then no news any more.
-    pub fn take_look(&self) -> bool {
+    pub(super) fn take_look(&self) -> bool {
         std::mem::take(&mut self.lock().look)
     }
 
     /// A tick: looks again, and lets go of what was held.
-    pub fn tick(&self) {
+    pub(super) fn tick(&self) {
         let mut inner = self.lock();
         inner.look = true;
         inner.held.clear();
     }
 
     /// Lets go of everyone who waits, now and later: the server stops.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         let mut inner = self.lock();
         *inner = Inner { closed: true, ..Inner::default() };
     }

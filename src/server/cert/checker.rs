@@ -24,14 +24,14 @@ use crate::server::control::certs::{self, DomainRow};
 use crate::server::storage::{Ack, Refused, RefusedWhy, StorageError};
 
 /// Queues a batch; see [`crate::server::storage::submit_batch`].
-pub type Submit = Arc<dyn Fn(Batch, Ack) -> Result<(), Refused> + Send + Sync>;
+pub(super) type Submit = Arc<dyn Fn(Batch, Ack) -> Result<(), Refused> + Send + Sync>;
 
 /// Takes, before the points of a check are stored, why a series reads as it does; `None` where
 /// nothing is wrong.
-pub type Explain = Arc<dyn Fn(&Labels, Option<&str>) + Send + Sync>;
+pub(crate) type Explain = Arc<dyn Fn(&Labels, Option<&str>) + Send + Sync>;
 
 /// What the checkers share.
-pub struct Checker {
+pub(super) struct Checker {
     /// How a domain is looked at.
     pub prober: Prober,
     /// Where points go: the way that agents' batches take.
@@ -57,7 +57,7 @@ const STORE_WITHIN: Duration = Duration::from_secs(30);
 impl Checker {
     /// Checks the domain with this id; `None` when it was changed meanwhile, and is to be checked
     /// again, or when the server stops.
-    pub fn check(&self, id: &str) -> Option<Ended> {
+    pub(super) fn check(&self, id: &str) -> Option<Ended> {
         let row = match self.control.read(|db| certs::get(db, id)) {
             Ok(Some(row)) => row,
             Ok(None) => return Some(Ended::Gone),
@@ -172,7 +172,7 @@ impl Checker {
 }
 
 /// The labels of a domain's points.
-pub fn labels(row: &DomainRow) -> Labels {
+pub(crate) fn labels(row: &DomainRow) -> Labels {
     let mut pairs = vec![("domain", row.domain.clone())];
     if row.port != HTTPS {
         pairs.push(("port", row.port.to_string()));

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// a check is filed under.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub(super) enum Kind {
     /// The certificate, or one of its chain, has ended.
     Expired,
     /// The certificate, or one of its chain, does not hold yet.
@@ -41,7 +41,7 @@ pub enum Kind {
 
 impl Kind {
     /// The word on the wire and in the database.
-    pub fn name(self) -> &'static str {
+    pub(super) fn name(self) -> &'static str {
         match self {
             Self::Expired => "expired",
             Self::NotYetValid => "not_yet_valid",
@@ -65,7 +65,7 @@ impl Kind {
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{sentence}")]
-pub struct Fault {
+pub(super) struct Fault {
     /// The fixed word.
     pub kind: Kind,
     /// What is wrong with what.
@@ -74,12 +74,12 @@ pub struct Fault {
 
 impl Fault {
     /// A fault with its sentence.
-    pub fn new(kind: Kind, sentence: impl Into<String>) -> Self {
+    pub(super) fn new(kind: Kind, sentence: impl Into<String>) -> Self {
         Self { kind, sentence: sentence.into() }
     }
 
     /// Several faults as one: the kind of the weightiest, and all sentences.
-    pub fn together(faults: &[Self]) -> Option<Self> {
+    pub(super) fn together(faults: &[Self]) -> Option<Self> {
         let kind = faults.iter().map(|fault| fault.kind).min()?;
         let mut sentences: Vec<&str> = Vec::new();
         for fault in faults {

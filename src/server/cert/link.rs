@@ -13,7 +13,7 @@ use crate::rt::stop::Stop;
 
 /// How long a check may go on.
 #[derive(Clone)]
-pub struct Limit {
+pub(super) struct Limit {
     deadline: Instant,
     stop: Stop,
 }
@@ -23,23 +23,23 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 
 impl Limit {
     /// Until `timeout` from now, or the signal.
-    pub fn new(timeout: Duration, stop: Stop) -> Self {
+    pub(super) fn new(timeout: Duration, stop: Stop) -> Self {
         Self { deadline: Instant::now() + timeout, stop }
     }
 
     /// What is left.
-    pub fn left(&self) -> Duration {
+    pub(super) fn left(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// The part of what is left that each of `count` takers may have.
-    pub fn share(&self, count: usize) -> Self {
+    pub(super) fn share(&self, count: usize) -> Self {
         let count = u32::try_from(count).unwrap_or(u32::MAX).max(1);
         Self { deadline: Instant::now() + self.left() / count, stop: self.stop.clone() }
     }
 
     /// The signal.
-    pub fn stop(&self) -> &Stop {
+    pub(super) fn stop(&self) -> &Stop {
         &self.stop
     }
 
@@ -48,7 +48,7 @@ impl Limit {
     /// # Errors
     ///
     /// `TimedOut` when the time has ended, or the server stops.
-    pub fn wait(&self, polled: &mut [PollFd<'_>]) -> io::Result<()> {
+    pub(super) fn wait(&self, polled: &mut [PollFd<'_>]) -> io::Result<()> {
         loop {
             let left = self.left();
             if left.is_zero() || self.stop.is_stopped() {
@@ -70,7 +70,7 @@ impl Limit {
 /// # Errors
 ///
 /// When the system refuses at once, as where no way leads to the address.
-pub fn begin(address: SocketAddr) -> io::Result<TcpStream> {
+pub(super) fn begin(address: SocketAddr) -> io::Result<TcpStream> {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = rustix::net::socket(family, SocketType::STREAM, None)?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
@@ -83,7 +83,7 @@ pub fn begin(address: SocketAddr) -> io::Result<TcpStream> {
 }
 
 /// A connection that remembers what came first on it, to say what it is when it is not TLS.
-pub struct Link {
+pub(super) struct Link {
     stream: TcpStream,
     limit: Limit,
     first: Vec<u8>,
@@ -95,22 +95,22 @@ const FIRST_BYTES: usize = 64;
 
 impl Link {
     /// A link over a socket that is connected and does not block.
-    pub fn new(stream: TcpStream, limit: Limit) -> Self {
+    pub(super) fn new(stream: TcpStream, limit: Limit) -> Self {
         Self { stream, limit, first: Vec::new(), ended: false }
     }
 
     /// Forgets what came: the next bytes are the first.
-    pub fn mark(&mut self) {
+    pub(super) fn mark(&mut self) {
         self.first.clear();
     }
 
     /// The first bytes since the mark.
-    pub fn first(&self) -> &[u8] {
+    pub(super) fn first(&self) -> &[u8] {
         &self.first
     }
 
     /// Whether the endpoint has closed the connection.
-    pub fn ended(&self) -> bool {
+    pub(super) fn ended(&self) -> bool {
         self.ended
     }
 

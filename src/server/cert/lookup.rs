@@ -14,10 +14,10 @@ use crate::server::cert::fault::{Fault, Kind};
 use crate::server::cert::link::Limit;
 
 /// How a name and a port become addresses; tests put another in its place.
-pub type Look = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
+pub(super) type Look = Arc<dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync>;
 
 /// Looks names up.
-pub struct Lookups {
+pub(super) struct Lookups {
     look: Look,
     /// Look-ups under way, those that were given up on among them.
     running: Arc<AtomicUsize>,
@@ -25,14 +25,14 @@ pub struct Lookups {
 }
 
 /// The system's own way.
-pub fn system() -> Look {
+pub(super) fn system() -> Look {
     Arc::new(|host, port| (host, port).to_socket_addrs().map(Iterator::collect))
 }
 
 impl Lookups {
     /// Look-ups of which `most` run at once: each that hangs is a thread until the system gives
     /// it up.
-    pub fn new(look: Look, most: usize) -> Self {
+    pub(super) fn new(look: Look, most: usize) -> Self {
         Self { look, running: Arc::new(AtomicUsize::new(0)), most }
     }
 
@@ -41,7 +41,7 @@ impl Lookups {
     /// # Errors
     ///
     /// When there are none, or none came in time.
-    pub fn addresses(
+    pub(super) fn addresses(
         &self,
         host: &str,
         port: u16,

@@ -5,7 +5,7 @@ use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 use crate::base::metrics::Group;
 
 /// `oxmon_cert_…`.
-pub struct Metrics {
+pub(super) struct Metrics {
     /// Checks under way.
     pub running: IntGauge,
     /// Checks by how they ended: `valid`, or the kind of the error.
@@ -18,7 +18,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
         Ok(Self {
             running: group.gauge("oxmon_cert_checks_running", "Checks under way.")?,

@@ -31,10 +31,10 @@ mod checker;
 mod fault;
 mod link;
 mod lookup;
-pub mod manage;
+pub(crate) mod manage;
 mod metrics;
-pub mod name;
-pub mod parse;
+pub(crate) mod name;
+pub(crate) mod parse;
 mod probe;
 mod scheduler;
 mod starttls;
@@ -43,19 +43,19 @@ mod tests;
 mod tls;
 
 use board::{Board, Ended};
-pub use checker::{Explain, labels};
+pub(crate) use checker::{Explain, labels};
 
 /// The agent by whose name the results are stored.
-pub const AGENT: &str = "cert-checker";
+pub(crate) const AGENT: &str = "cert-checker";
 /// A certificate that ends within these days ends soon.
-pub const SOON_DAYS: i64 = 30;
+pub(crate) const SOON_DAYS: i64 = 30;
 /// Look-ups that may hang, for each checker.
 const LOOKUPS_PER_CHECKER: usize = 2;
 
 /// What is kept of a certificate besides what it is searched by.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the contract's Certificate documents the fields")]
-pub struct Details {
+pub(crate) struct Details {
     pub leaf: parse::Leaf,
     pub tls_version: Option<String>,
     pub cipher_suite: Option<String>,

@@ -8,7 +8,7 @@ use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 /// A host name, or an IP address, in its one form, and the port where one stood behind it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Named {
+pub(crate) struct Named {
     /// Lower case, internationalised labels as `xn--…`, no dot at the end.
     pub host: String,
     /// The port of `host:port`.
@@ -22,7 +22,7 @@ pub struct Named {
 ///
 /// What is not a valid host name: a URL, a wildcard, a name with other signs than letters, digits
 /// and hyphens, or one that is too long.
-pub fn normalise(text: &str) -> Result<Named, String> {
+pub(crate) fn normalise(text: &str) -> Result<Named, String> {
     let text = text.trim();
     if text.is_empty() {
         return Err("a domain must not be empty".to_owned());

@@ -23,7 +23,7 @@ use crate::base::ids::hex;
 /// says nothing.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[allow(missing_docs, reason = "the contract's Certificate documents the fields")]
-pub struct Leaf {
+pub(crate) struct Leaf {
     pub not_before_ms: i64,
     pub not_after_ms: i64,
     /// The whole name, such as `C=US, O=Example, CN=Example CA`.
@@ -63,7 +63,7 @@ impl Leaf {
     /// # Errors
     ///
     /// When it is none.
-    pub fn from_der(der: &[u8]) -> Result<Self, String> {
+    pub(crate) fn from_der(der: &[u8]) -> Result<Self, String> {
         let (_, certificate) =
             X509Certificate::from_der(der).map_err(|error| format!("no certificate: {error}"))?;
         let (issuer, subject) = (certificate.issuer(), certificate.subject());
@@ -136,7 +136,7 @@ impl Leaf {
     }
 
     /// Whole days until it ends at `now_ms`, rounded down: negative as soon as it has ended.
-    pub fn days_left(&self, now_ms: i64) -> i64 {
+    pub(crate) fn days_left(&self, now_ms: i64) -> i64 {
         self.not_after_ms.saturating_sub(now_ms).div_euclid(DAY_MS)
     }
 }

@@ -17,7 +17,7 @@ use crate::server::cert::tls::{Shown, shake};
 
 /// What is looked at.
 #[derive(Clone, Copy)]
-pub struct Target<'a> {
+pub(super) struct Target<'a> {
     /// A host name or an IP address.
     pub host: &'a str,
     /// The port.
@@ -27,7 +27,7 @@ pub struct Target<'a> {
 }
 
 /// What the checkers share.
-pub struct Prober {
+pub(super) struct Prober {
     /// Whom to trust.
     pub context: Mutex<SslContext>,
     /// How names become addresses.
@@ -40,7 +40,7 @@ pub struct Prober {
 
 /// One address of the name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AtAddress {
+pub(super) struct AtAddress {
     /// The address.
     pub address: IpAddr,
     /// What it showed, or why it showed nothing.
@@ -53,7 +53,7 @@ impl Prober {
     /// # Errors
     ///
     /// When the name has no address.
-    pub fn look(&self, target: Target<'_>, now_ms: i64) -> Result<Vec<AtAddress>, Fault> {
+    pub(super) fn look(&self, target: Target<'_>, now_ms: i64) -> Result<Vec<AtAddress>, Fault> {
         let limit = Limit::new(self.timeout, self.stop.clone());
         let addresses = self.lookups.addresses(target.host, target.port, &limit)?;
         // All connect at once, and who answers first is spoken with first: an address that hangs

@@ -13,7 +13,7 @@ use crate::server::control::Control;
 use crate::server::control::certs;
 
 /// Decides what is checked next.
-pub struct Schedule {
+pub(super) struct Schedule {
     /// Where the domains are.
     pub control: Control,
     /// The time.
@@ -30,7 +30,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The domains whose check begins now, as many as there are checkers free.
-    pub fn next(&self) -> Vec<String> {
+    pub(super) fn next(&self) -> Vec<String> {
         let mut next = Vec::new();
         while self.board.flying() < self.max_concurrent {
             let Some(id) = self.board.take_asked() else { break };
@@ -62,7 +62,7 @@ impl Schedule {
 }
 
 /// The thread that keeps the checkers busy.
-pub struct Scheduler {
+pub(super) struct Scheduler {
     /// What is next.
     pub schedule: Schedule,
     /// Who checks.
@@ -78,7 +78,7 @@ pub struct Scheduler {
 impl Scheduler {
     /// Works until the stop signal. Checks under way are then cut short, and their domains stay
     /// due.
-    pub fn run(self) {
+    pub(super) fn run(self) {
         let stop = self.checker.prober.stop.clone();
         let pool = self.checkers();
         let mut next_tick = Instant::now() + self.tick;

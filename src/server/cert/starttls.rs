@@ -7,7 +7,7 @@ use crate::server::cert::fault::{Fault, Kind};
 use crate::server::cert::link::Link;
 
 /// A protocol whose connections turn to TLS by a command of its own.
-pub struct Protocol {
+pub(super) struct Protocol {
     /// Its name in the API and the database.
     pub name: &'static str,
     /// The port where none is given.
@@ -17,7 +17,7 @@ pub struct Protocol {
 }
 
 /// The protocols.
-pub const PROTOCOLS: &[Protocol] = &[
+pub(super) const PROTOCOLS: &[Protocol] = &[
     Protocol { name: "smtp", port: 25, talk: smtp },
     Protocol { name: "imap", port: 143, talk: imap },
     Protocol { name: "pop3", port: 110, talk: pop3 },
@@ -26,7 +26,7 @@ pub const PROTOCOLS: &[Protocol] = &[
 ];
 
 /// The protocol of this name.
-pub fn find(name: &str) -> Option<&'static Protocol> {
+pub(super) fn find(name: &str) -> Option<&'static Protocol> {
     PROTOCOLS.iter().find(|protocol| protocol.name == name)
 }
 
@@ -45,7 +45,7 @@ impl From<io::Error> for Trouble {
 
 impl Protocol {
     /// Has the endpoint turn to TLS.
-    pub fn begin(&self, link: &mut Link) -> Result<(), Fault> {
+    pub(super) fn begin(&self, link: &mut Link) -> Result<(), Fault> {
         let name = self.name;
         (self.talk)(link).map_err(|trouble| match trouble {
             Trouble::Said(said) => {

@@ -21,7 +21,7 @@ use crate::server::cert::parse::Leaf;
 
 /// What an endpoint showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shown {
+pub(super) struct Shown {
     /// Its certificate.
     pub leaf: Leaf,
     /// What is wrong with the certificate itself.
@@ -47,16 +47,16 @@ struct Finding {
 
 /// OpenSSL's codes (x509_vfy.h) that have a kind of their own; it never renumbers them.
 mod code {
-    pub const UNABLE_TO_GET_ISSUER_CERT: i32 = 2;
-    pub const CERT_NOT_YET_VALID: i32 = 9;
-    pub const CERT_HAS_EXPIRED: i32 = 10;
-    pub const DEPTH_ZERO_SELF_SIGNED_CERT: i32 = 18;
-    pub const SELF_SIGNED_CERT_IN_CHAIN: i32 = 19;
-    pub const UNABLE_TO_GET_ISSUER_CERT_LOCALLY: i32 = 20;
-    pub const UNABLE_TO_VERIFY_LEAF_SIGNATURE: i32 = 21;
-    pub const CERT_UNTRUSTED: i32 = 27;
-    pub const HOSTNAME_MISMATCH: i32 = 62;
-    pub const IP_ADDRESS_MISMATCH: i32 = 64;
+    pub(super) const UNABLE_TO_GET_ISSUER_CERT: i32 = 2;
+    pub(super) const CERT_NOT_YET_VALID: i32 = 9;
+    pub(super) const CERT_HAS_EXPIRED: i32 = 10;
+    pub(super) const DEPTH_ZERO_SELF_SIGNED_CERT: i32 = 18;
+    pub(super) const SELF_SIGNED_CERT_IN_CHAIN: i32 = 19;
+    pub(super) const UNABLE_TO_GET_ISSUER_CERT_LOCALLY: i32 = 20;
+    pub(super) const UNABLE_TO_VERIFY_LEAF_SIGNATURE: i32 = 21;
+    pub(super) const CERT_UNTRUSTED: i32 = 27;
+    pub(super) const HOSTNAME_MISMATCH: i32 = 62;
+    pub(super) const IP_ADDRESS_MISMATCH: i32 = 64;
 }
 
 /// A context that trusts the system's authorities and those of `ca_file`.
@@ -64,7 +64,7 @@ mod code {
 /// # Errors
 ///
 /// When the file can't be read or holds no certificate.
-pub fn context(ca_file: Option<&Path>) -> Result<SslContext, String> {
+pub(super) fn context(ca_file: Option<&Path>) -> Result<SslContext, String> {
     let broken = |error: ErrorStack| format!("OpenSSL can't be set up: {error}");
     let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(broken)?;
     builder.set_verify(SslVerifyMode::PEER);
@@ -113,7 +113,12 @@ fn trust_system(builder: &mut SslContextBuilder) {
 /// # Errors
 ///
 /// When no certificate was shown.
-pub fn shake(context: &SslContext, host: &str, now_ms: i64, link: Link) -> Result<Shown, Fault> {
+pub(super) fn shake(
+    context: &SslContext,
+    host: &str,
+    now_ms: i64,
+    link: Link,
+) -> Result<Shown, Fault> {
     let broken =
         |error: ErrorStack| Fault::new(Kind::HandshakeRefused, format!("OpenSSL: {error}"));
     let found: Arc<Mutex<Vec<Finding>>> = Arc::default();

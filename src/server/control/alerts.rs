@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Result, params};
 
 /// `alert_state` is one row for each (rule, agent, labels) that is not simply ok. `alert_journal`
 /// holds events between the transaction that decided them and their copy in a day file.
-pub const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE alert_rules (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
@@ -45,7 +45,7 @@ CREATE TABLE alert_watermark (
 /// A rule as it is in the table; times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns of alert_rules")]
-pub struct RuleRow {
+pub(crate) struct RuleRow {
     pub id: String,
     pub name: String,
     pub rule_type: String,
@@ -60,7 +60,7 @@ pub struct RuleRow {
 }
 
 /// Every stored rule, oldest first.
-pub fn rules(db: &Connection) -> Result<Vec<RuleRow>> {
+pub(crate) fn rules(db: &Connection) -> Result<Vec<RuleRow>> {
     let mut query = db.prepare_cached(
         "SELECT id, name, rule_type, metric, agent_pattern, severity, enabled, config_json,
                 silence_secs, created_at, updated_at
@@ -89,7 +89,7 @@ pub fn rules(db: &Connection) -> Result<Vec<RuleRow>> {
 /// # Errors
 ///
 /// When the database fails, or another rule has the name.
-pub fn put_rule(tx: &Connection, row: &RuleRow) -> Result<()> {
+pub(crate) fn put_rule(tx: &Connection, row: &RuleRow) -> Result<()> {
     tx.prepare_cached(
         "INSERT INTO alert_rules VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (id) DO UPDATE SET name = ?2, rule_type = ?3, metric = ?4,
@@ -113,19 +113,19 @@ pub fn put_rule(tx: &Connection, row: &RuleRow) -> Result<()> {
 }
 
 /// Removes a rule; true when it was there.
-pub fn drop_rule(tx: &Connection, id: &str) -> Result<bool> {
+pub(crate) fn drop_rule(tx: &Connection, id: &str) -> Result<bool> {
     Ok(tx.execute("DELETE FROM alert_rules WHERE id = ?1", [id])? > 0)
 }
 
 /// Whether a rule of another id has this name.
-pub fn name_taken(db: &Connection, name: &str, by_other_than: &str) -> Result<bool> {
+pub(crate) fn name_taken(db: &Connection, name: &str, by_other_than: &str) -> Result<bool> {
     let sql = "SELECT EXISTS (SELECT 1 FROM alert_rules WHERE name = ?1 AND id <> ?2)";
     db.query_row(sql, [name, by_other_than], |row| row.get(0))
 }
 
 /// The state of one alert; times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StateRow {
+pub(crate) struct StateRow {
     /// The rule, agent, metric and labels (as JSON) that it is about.
     pub key: [String; 4],
     /// `ok`, `pending`, `firing` or `closed`.
@@ -145,7 +145,7 @@ pub struct StateRow {
 }
 
 /// The state of every alert that is not simply ok.
-pub fn states(db: &Connection) -> Result<Vec<StateRow>> {
+pub(crate) fn states(db: &Connection) -> Result<Vec<StateRow>> {
     let mut query = db.prepare_cached(
         "SELECT rule_id, agent_id, metric, labels, state, since_ms, event_id, last_notified_ms,
                 acknowledged, detail, updated_ms FROM alert_state",
@@ -166,7 +166,7 @@ pub fn states(db: &Connection) -> Result<Vec<StateRow>> {
 }
 
 /// Writes the state of an alert.
-pub fn put_state(tx: &Connection, row: &StateRow) -> Result<()> {
+pub(crate) fn put_state(tx: &Connection, row: &StateRow) -> Result<()> {
     let [rule, agent, metric, labels] = &row.key;
     tx.prepare_cached(
         "INSERT OR REPLACE INTO alert_state VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
@@ -188,7 +188,10 @@ pub fn put_state(tx: &Connection, row: &StateRow) -> Result<()> {
 }
 
 /// Forgets an alert that is simply ok.
-pub fn drop_state(tx: &Connection, [rule, agent, metric, labels]: &[String; 4]) -> Result<()> {
+pub(crate) fn drop_state(
+    tx: &Connection,
+    [rule, agent, metric, labels]: &[String; 4],
+) -> Result<()> {
     tx.prepare_cached(
         "DELETE FROM alert_state
          WHERE rule_id = ?1 AND agent_id = ?2 AND metric = ?3 AND labels = ?4",
@@ -198,19 +201,19 @@ pub fn drop_state(tx: &Connection, [rule, agent, metric, labels]: &[String; 4]) 
 }
 
 /// Forgets alerts that have been ok since before `before_ms`.
-pub fn prune_states(tx: &Connection, before_ms: i64) -> Result<usize> {
+pub(crate) fn prune_states(tx: &Connection, before_ms: i64) -> Result<usize> {
     tx.execute("DELETE FROM alert_state WHERE state = 'ok' AND updated_ms < ?1", [before_ms])
 }
 
 /// Notes an event that must be copied to its day file; a newer version replaces an older.
-pub fn put_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
+pub(crate) fn put_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
     tx.prepare_cached("INSERT OR REPLACE INTO alert_journal VALUES (?1, ?2)")?
         .execute([id, event])
         .map(drop)
 }
 
 /// Events that must be copied: id and JSON, `limit` at the most.
-pub fn journal(db: &Connection, limit: usize) -> Result<Vec<(String, String)>> {
+pub(crate) fn journal(db: &Connection, limit: usize) -> Result<Vec<(String, String)>> {
     let mut query =
         db.prepare_cached("SELECT event_id, event FROM alert_journal ORDER BY rowid LIMIT ?1")?;
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -218,24 +221,24 @@ pub fn journal(db: &Connection, limit: usize) -> Result<Vec<(String, String)>> {
 }
 
 /// An event that has not been copied yet, as JSON.
-pub fn journalled(db: &Connection, id: &str) -> Result<Option<String>> {
+pub(crate) fn journalled(db: &Connection, id: &str) -> Result<Option<String>> {
     let sql = "SELECT event FROM alert_journal WHERE event_id = ?1";
     db.query_row(sql, [id], |row| row.get(0)).optional()
 }
 
 /// Removes an event that has been copied, unless it has changed since.
-pub fn drop_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
+pub(crate) fn drop_journal(tx: &Connection, id: &str, event: &str) -> Result<()> {
     tx.prepare_cached("DELETE FROM alert_journal WHERE event_id = ?1 AND event = ?2")?
         .execute([id, event])
         .map(drop)
 }
 
 /// Until when every stored point has been evaluated, Unix milliseconds.
-pub fn watermark(db: &Connection) -> Result<Option<i64>> {
+pub(crate) fn watermark(db: &Connection) -> Result<Option<i64>> {
     db.query_row("SELECT at_ms FROM alert_watermark", [], |row| row.get(0)).optional()
 }
 
 /// Says until when every stored point has been evaluated.
-pub fn put_watermark(tx: &Connection, at_ms: i64) -> Result<()> {
+pub(crate) fn put_watermark(tx: &Connection, at_ms: i64) -> Result<()> {
     tx.execute("INSERT OR REPLACE INTO alert_watermark VALUES (1, ?1)", [at_ms]).map(drop)
 }

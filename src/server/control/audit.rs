@@ -7,7 +7,7 @@ use crate::server::storage::{Listing, Page};
 
 /// One entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AuditRow {
+pub(crate) struct AuditRow {
     /// The id.
     pub id: String,
     /// Unix milliseconds.
@@ -28,7 +28,7 @@ pub struct AuditRow {
 
 /// Which entries a list is about.
 #[derive(Debug, Clone, Default)]
-pub struct AuditFilter {
+pub(crate) struct AuditFilter {
     /// Exactly this user.
     pub username: Option<String>,
     /// This text somewhere in the action.
@@ -41,7 +41,7 @@ pub struct AuditFilter {
 
 /// Adds an entry. Those from before `oldest_ms` go, and of more than [`AUDIT_ROWS_MAX`] a
 /// hundredth: failed logins first, which a stranger can cause, then the oldest.
-pub fn insert(db: &Connection, entry: &AuditRow, oldest_ms: i64) -> rusqlite::Result<()> {
+pub(crate) fn insert(db: &Connection, entry: &AuditRow, oldest_ms: i64) -> rusqlite::Result<()> {
     db.execute("DELETE FROM audit_log WHERE at_ms < ?1", [oldest_ms])?;
     let rows: i64 = db.query_row("SELECT count(*) FROM audit_log", [], |row| row.get(0))?;
     if rows >= AUDIT_ROWS_MAX {
@@ -69,7 +69,7 @@ pub fn insert(db: &Connection, entry: &AuditRow, oldest_ms: i64) -> rusqlite::Re
 }
 
 /// Entries, newest first.
-pub fn list(
+pub(crate) fn list(
     db: &Connection,
     filter: &AuditFilter,
     page: Page,

@@ -5,12 +5,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params, params_from_iter
 
 use crate::server::storage::{Listing, Page};
 
-pub mod checks;
+pub(crate) mod checks;
 
 /// `cert_domains` keeps its columns (docs/compatibility.md), so that SQL by hand goes on working: a
 /// row put in by hand is checked like any other. `state` is the result of the last check: `new`
 /// (none yet of the domain as it is now), `seen` (a certificate was served) or `unseen` (none was).
-pub const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE cert_domains (
   id TEXT PRIMARY KEY,
   domain TEXT NOT NULL UNIQUE,
@@ -59,7 +59,7 @@ CREATE TABLE certificates (
 
 /// What version 3 changes: a domain may be checked on several ports. SQLite drops no constraint, so
 /// the three tables are made again; children first, since dropping a parent deletes their rows.
-pub const SCHEMA_3: &str = "
+pub(crate) const SCHEMA_3: &str = "
 CREATE TABLE cert_domains_3 (
   id TEXT PRIMARY KEY,
   domain TEXT NOT NULL,
@@ -118,9 +118,9 @@ CREATE INDEX cert_checks_domain ON cert_checks (domain_id, checked_at_ms);
 ";
 
 /// The last check saw a certificate.
-pub const SEEN: &str = "seen";
+pub(crate) const SEEN: &str = "seen";
 /// The last check saw none.
-pub const UNSEEN: &str = "unseen";
+pub(crate) const UNSEEN: &str = "unseen";
 
 /// A domain; times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,7 +158,7 @@ fn from_row(row: &Row<'_>) -> rusqlite::Result<DomainRow> {
 
 /// Which domains a list is about. `None` means any.
 #[derive(Debug, Clone, Default)]
-pub struct DomainFilter {
+pub(crate) struct DomainFilter {
     /// Those that are checked, or those that are not.
     pub enabled: Option<bool>,
     /// Those with this in their name.
@@ -166,7 +166,7 @@ pub struct DomainFilter {
 }
 
 /// A page of the domains, by name.
-pub fn list(
+pub(crate) fn list(
     db: &Connection,
     filter: &DomainFilter,
     page: Page,
@@ -194,7 +194,7 @@ pub fn list(
 
 /// The domain with this id, or else that of this name: of several ports 443, or the one that was
 /// added first. `name:port` names one of them.
-pub fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<DomainRow>> {
+pub(crate) fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<DomainRow>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM cert_domains
          WHERE id = ?1 OR domain = ?1 OR domain || ':' || port = ?1
@@ -204,13 +204,13 @@ pub fn get(db: &Connection, key: &str) -> rusqlite::Result<Option<DomainRow>> {
 }
 
 /// How many domains there are.
-pub fn count(db: &Connection) -> rusqlite::Result<u64> {
+pub(crate) fn count(db: &Connection) -> rusqlite::Result<u64> {
     let count: i64 = db.query_row("SELECT COUNT(*) FROM cert_domains", [], |row| row.get(0))?;
     Ok(count.unsigned_abs())
 }
 
 /// Adds a domain; false when its name and port are there already.
-pub fn insert(db: &Connection, row: &DomainRow) -> rusqlite::Result<bool> {
+pub(crate) fn insert(db: &Connection, row: &DomainRow) -> rusqlite::Result<bool> {
     let added = db
         .prepare_cached(
             "INSERT INTO cert_domains (id, domain, port, enabled, check_interval_secs, note,
@@ -233,7 +233,7 @@ pub fn insert(db: &Connection, row: &DomainRow) -> rusqlite::Result<bool> {
 
 /// Writes what of a domain can change. What is asked of another port, or in another protocol, has
 /// not been checked yet.
-pub fn update(db: &Connection, row: &DomainRow) -> rusqlite::Result<()> {
+pub(crate) fn update(db: &Connection, row: &DomainRow) -> rusqlite::Result<()> {
     db.prepare_cached(
         "UPDATE cert_domains SET
            state = CASE WHEN port = ?2 AND starttls IS ?6 THEN state ELSE 'new' END,
@@ -253,18 +253,18 @@ pub fn update(db: &Connection, row: &DomainRow) -> rusqlite::Result<()> {
 }
 
 /// Removes a domain with all that was found of it.
-pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
+pub(crate) fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM cert_domains WHERE id = ?1", [id]).map(drop)
 }
 
 /// Name and port of the domains that are checked.
-pub fn watched(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
+pub(crate) fn watched(db: &Connection) -> rusqlite::Result<Vec<(String, i64)>> {
     let mut query = db.prepare_cached("SELECT domain, port FROM cert_domains WHERE enabled = 1")?;
     query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// Ids of the domains that are checked, by name.
-pub fn enabled(db: &Connection) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn enabled(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut query =
         db.prepare_cached("SELECT id FROM cert_domains WHERE enabled = 1 ORDER BY domain")?;
     query.query_map([], |row| row.get(0))?.collect()
@@ -275,7 +275,7 @@ pub fn enabled(db: &Connection) -> rusqlite::Result<Vec<String>> {
 /// A new domain is due at once. One that served nothing is due again after a 24th of its
 /// interval, a minute at the least, so that a passing fault does not stay for a whole day. A last
 /// check that lies ahead is one from before the clock was set back.
-pub fn due(
+pub(crate) fn due(
     db: &Connection,
     now_secs: i64,
     default_secs: i64,
@@ -297,7 +297,7 @@ pub fn due(
 
 /// Notes that a domain was checked as it is in `row`; false when it has been changed
 /// meanwhile, or removed.
-pub fn set_checked(
+pub(crate) fn set_checked(
     db: &Connection,
     row: &DomainRow,
     state: &str,

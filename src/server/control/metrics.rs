@@ -5,7 +5,7 @@ use prometheus::{Histogram, IntGauge, Registry};
 use crate::base::metrics::Group;
 
 /// `oxmon_control_…`.
-pub struct Metrics {
+pub(super) struct Metrics {
     /// Writes that wait or are under way.
     pub queue_depth: IntGauge,
     /// Time of one write, waiting and committing included.
@@ -14,7 +14,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes them. Tools that open `cert.db` for one task do not show them.
-    pub fn new() -> Result<Self, prometheus::Error> {
+    pub(super) fn new() -> Result<Self, prometheus::Error> {
         let unshown = Registry::new();
         let group = Group(&unshown);
         Ok(Self {
@@ -32,7 +32,7 @@ impl Metrics {
     }
 
     /// Registers them with the registry that `/metrics` shows.
-    pub fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
+    pub(super) fn register(&self, registry: &Registry) -> Result<(), prometheus::Error> {
         registry.register(Box::new(self.queue_depth.clone()))?;
         registry.register(Box::new(self.write_seconds.clone()))
     }

@@ -16,14 +16,14 @@ use crate::server::config;
 use crate::server::control::metrics::Metrics;
 use crate::server::storage::StorageError;
 
-pub mod alerts;
-pub mod audit;
-pub mod certs;
+pub(crate) mod alerts;
+pub(crate) mod audit;
+pub(crate) mod certs;
 mod metrics;
-pub mod notify;
-pub mod tokens;
-pub mod users;
-pub mod whitelist;
+pub(crate) mod notify;
+pub(crate) mod tokens;
+pub(crate) mod users;
+pub(crate) mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.

@@ -11,15 +11,15 @@
 //! each attempt  →  notification_logs, and the outbox row goes or gets a later time
 //! ```
 
-pub mod channels;
-pub mod logs;
-pub mod outbox;
-pub mod pending;
-pub mod sent;
-pub mod silence;
+pub(crate) mod channels;
+pub(crate) mod logs;
+pub(crate) mod outbox;
+pub(crate) mod pending;
+pub(crate) mod sent;
+pub(crate) mod silence;
 
 /// Times named `_ms` are Unix milliseconds, `created_at` and `updated_at` Unix seconds.
-pub const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE notification_channels (
   id TEXT PRIMARY KEY,
   name TEXT NOT NULL UNIQUE,
@@ -131,7 +131,7 @@ CREATE INDEX notification_logs_notification ON notification_logs (notification_i
 ";
 
 /// What version 2 adds: what was really sent of each alert, and which recipients missed a firing.
-pub const SCHEMA_2: &str = "
+pub(crate) const SCHEMA_2: &str = "
 CREATE TABLE notification_sent (
   alert_key TEXT PRIMARY KEY,
   event_id TEXT NOT NULL,

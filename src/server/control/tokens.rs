@@ -6,7 +6,7 @@ use crate::server::storage::{Listing, Page};
 
 /// A token's row. Times are Unix seconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TokenRow {
+pub(crate) struct TokenRow {
     /// The id.
     pub id: String,
     /// The user that it acts for.
@@ -38,13 +38,17 @@ fn token_of(row: &Row<'_>) -> rusqlite::Result<TokenRow> {
 }
 
 /// The token whose text has this SHA-256.
-pub fn by_hash(db: &Connection, hash: &[u8]) -> rusqlite::Result<Option<TokenRow>> {
+pub(crate) fn by_hash(db: &Connection, hash: &[u8]) -> rusqlite::Result<Option<TokenRow>> {
     let sql = format!("SELECT {COLUMNS} FROM api_tokens WHERE token_hash = ?1");
     db.prepare_cached(&sql)?.query_row([hash], token_of).optional()
 }
 
 /// A user's tokens, newest first.
-pub fn list(db: &Connection, user_id: &str, page: Page) -> rusqlite::Result<Listing<TokenRow>> {
+pub(crate) fn list(
+    db: &Connection,
+    user_id: &str,
+    page: Page,
+) -> rusqlite::Result<Listing<TokenRow>> {
     let total = count(db, user_id)?;
     let sql = format!(
         "SELECT {COLUMNS} FROM api_tokens WHERE user_id = ?1 ORDER BY id DESC LIMIT ?2 OFFSET ?3"
@@ -56,7 +60,10 @@ pub fn list(db: &Connection, user_id: &str, page: Page) -> rusqlite::Result<List
 }
 
 /// Tokens of all users, newest first, each with its user's name.
-pub fn list_all(db: &Connection, page: Page) -> rusqlite::Result<Listing<(TokenRow, String)>> {
+pub(crate) fn list_all(
+    db: &Connection,
+    page: Page,
+) -> rusqlite::Result<Listing<(TokenRow, String)>> {
     let total: i64 = db.query_row("SELECT count(*) FROM api_tokens", [], |row| row.get(0))?;
     let sql = "SELECT t.id, t.user_id, t.name, t.read_only, t.expires_at, t.last_used_at,
                  t.created_at, u.username
@@ -70,13 +77,13 @@ pub fn list_all(db: &Connection, page: Page) -> rusqlite::Result<Listing<(TokenR
 }
 
 /// How many tokens a user has.
-pub fn count(db: &Connection, user_id: &str) -> rusqlite::Result<u64> {
+pub(crate) fn count(db: &Connection, user_id: &str) -> rusqlite::Result<u64> {
     let sql = "SELECT count(*) FROM api_tokens WHERE user_id = ?1";
     db.query_row(sql, [user_id], |row| row.get::<_, i64>(0)).map(|number| number.max(0) as u64)
 }
 
 /// Adds a token.
-pub fn insert(db: &Connection, token: &TokenRow, hash: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn insert(db: &Connection, token: &TokenRow, hash: &[u8]) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO api_tokens (id, user_id, name, token_hash, read_only, expires_at, created_at)
          VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -94,24 +101,24 @@ pub fn insert(db: &Connection, token: &TokenRow, hash: &[u8]) -> rusqlite::Resul
 }
 
 /// Notes when a token was used.
-pub fn touch(db: &Connection, id: &str, now_secs: i64) -> rusqlite::Result<()> {
+pub(crate) fn touch(db: &Connection, id: &str, now_secs: i64) -> rusqlite::Result<()> {
     db.execute("UPDATE api_tokens SET last_used_at = ?2 WHERE id = ?1", params![id, now_secs])?;
     Ok(())
 }
 
 /// Removes a user's token; false when the user has none with this id.
-pub fn delete(db: &Connection, user_id: &str, id: &str) -> rusqlite::Result<bool> {
+pub(crate) fn delete(db: &Connection, user_id: &str, id: &str) -> rusqlite::Result<bool> {
     let sql = "DELETE FROM api_tokens WHERE id = ?1 AND user_id = ?2";
     db.execute(sql, [id, user_id]).map(|rows| rows > 0)
 }
 
 /// Removes whoever's token; false when there is none with this id.
-pub fn delete_any(db: &Connection, id: &str) -> rusqlite::Result<bool> {
+pub(crate) fn delete_any(db: &Connection, id: &str) -> rusqlite::Result<bool> {
     db.execute("DELETE FROM api_tokens WHERE id = ?1", [id]).map(|rows| rows > 0)
 }
 
 /// Removes every token of a user.
-pub fn delete_all(db: &Connection, user_id: &str) -> rusqlite::Result<()> {
+pub(crate) fn delete_all(db: &Connection, user_id: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM api_tokens WHERE user_id = ?1", [user_id])?;
     Ok(())
 }

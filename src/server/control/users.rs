@@ -10,7 +10,7 @@ use crate::model::role::Role;
 use crate::server::storage::{Listing, Page};
 
 /// `users.token_epoch` goes up when a password changes: tokens of an older epoch are refused.
-pub const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE users (
   id TEXT PRIMARY KEY,
   username TEXT NOT NULL UNIQUE,
@@ -49,7 +49,7 @@ CREATE INDEX audit_log_at ON audit_log (at_ms);
 ";
 
 /// Logins that were ended by signing out, until they would have expired.
-pub const SCHEMA_ENDED_LOGINS: &str = "
+pub(crate) const SCHEMA_ENDED_LOGINS: &str = "
 CREATE TABLE ended_logins (
   id TEXT PRIMARY KEY,
   expires_at INTEGER NOT NULL
@@ -107,7 +107,7 @@ fn user_of(row: &Row<'_>) -> rusqlite::Result<UserRow> {
 }
 
 /// The user with this id or this name.
-pub fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<UserRow>> {
+pub(crate) fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<UserRow>> {
     let sql = format!(
         "SELECT {USER_COLUMNS} FROM users WHERE id = ?1 OR username = ?1 ORDER BY id = ?1 DESC"
     );
@@ -115,19 +115,19 @@ pub fn find(db: &Connection, key: &str) -> rusqlite::Result<Option<UserRow>> {
 }
 
 /// The user with this name.
-pub fn by_name(db: &Connection, username: &str) -> rusqlite::Result<Option<UserRow>> {
+pub(crate) fn by_name(db: &Connection, username: &str) -> rusqlite::Result<Option<UserRow>> {
     let sql = format!("SELECT {USER_COLUMNS} FROM users WHERE username = ?1");
     db.prepare_cached(&sql)?.query_row([username], user_of).optional()
 }
 
 /// The user with this id.
-pub fn by_id(db: &Connection, id: &str) -> rusqlite::Result<Option<UserRow>> {
+pub(crate) fn by_id(db: &Connection, id: &str) -> rusqlite::Result<Option<UserRow>> {
     let sql = format!("SELECT {USER_COLUMNS} FROM users WHERE id = ?1");
     db.prepare_cached(&sql)?.query_row([id], user_of).optional()
 }
 
 /// Users by name.
-pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<UserRow>> {
+pub(crate) fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<UserRow>> {
     let total = count(db, "SELECT count(*) FROM users")?;
     let sql = format!("SELECT {USER_COLUMNS} FROM users ORDER BY username LIMIT ?1 OFFSET ?2");
     let mut query = db.prepare_cached(&sql)?;
@@ -136,12 +136,12 @@ pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<UserRow>> {
 }
 
 /// How many users have the role `admin`.
-pub fn admins(db: &Connection) -> rusqlite::Result<u64> {
+pub(crate) fn admins(db: &Connection) -> rusqlite::Result<u64> {
     count(db, "SELECT count(*) FROM users WHERE role = 'admin'")
 }
 
 /// How many users there are.
-pub fn users(db: &Connection) -> rusqlite::Result<u64> {
+pub(crate) fn users(db: &Connection) -> rusqlite::Result<u64> {
     count(db, "SELECT count(*) FROM users")
 }
 
@@ -154,7 +154,7 @@ fn count(db: &Connection, sql: &str) -> rusqlite::Result<u64> {
 /// # Errors
 ///
 /// What SQLite says, such as that the name is taken.
-pub fn insert(db: &Connection, user: &UserRow) -> rusqlite::Result<()> {
+pub(crate) fn insert(db: &Connection, user: &UserRow) -> rusqlite::Result<()> {
     db.execute(
         "INSERT INTO users (id, username, password_hash, role, token_epoch, must_change,
            created_at, updated_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
@@ -173,7 +173,12 @@ pub fn insert(db: &Connection, user: &UserRow) -> rusqlite::Result<()> {
 }
 
 /// Sets a password, which ends every login of the user.
-pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rusqlite::Result<()> {
+pub(crate) fn set_password(
+    db: &Connection,
+    id: &str,
+    hash: &str,
+    now_secs: i64,
+) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET password_hash = ?2, token_epoch = token_epoch + 1, must_change = 0,
            updated_at = ?3 WHERE id = ?1",
@@ -183,7 +188,12 @@ pub fn set_password(db: &Connection, id: &str, hash: &str, now_secs: i64) -> rus
 }
 
 /// Replaces the hash of a password that stays the same; no login ends.
-pub fn replace_hash(db: &Connection, id: &str, old: &str, new: &str) -> rusqlite::Result<()> {
+pub(crate) fn replace_hash(
+    db: &Connection,
+    id: &str,
+    old: &str,
+    new: &str,
+) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET password_hash = ?3 WHERE id = ?1 AND password_hash = ?2",
         params![id, old, new],
@@ -192,13 +202,13 @@ pub fn replace_hash(db: &Connection, id: &str, old: &str, new: &str) -> rusqlite
 }
 
 /// Ends every login of a user.
-pub fn end_logins(db: &Connection, id: &str) -> rusqlite::Result<()> {
+pub(crate) fn end_logins(db: &Connection, id: &str) -> rusqlite::Result<()> {
     db.execute("UPDATE users SET token_epoch = token_epoch + 1 WHERE id = ?1", [id])?;
     Ok(())
 }
 
 /// Ends the login with this id, and forgets those that have expired.
-pub fn end_login(
+pub(crate) fn end_login(
     db: &Connection,
     id: &str,
     expires_at: i64,
@@ -211,21 +221,29 @@ pub fn end_login(
 }
 
 /// Ids of logins that were ended, with when they expire, Unix seconds.
-pub fn ended_logins(db: &Connection, now_secs: i64) -> rusqlite::Result<HashMap<String, i64>> {
+pub(crate) fn ended_logins(
+    db: &Connection,
+    now_secs: i64,
+) -> rusqlite::Result<HashMap<String, i64>> {
     let mut query = db.prepare("SELECT id, expires_at FROM ended_logins WHERE expires_at > ?1")?;
     let rows = query.query_map([now_secs], |row| Ok((row.get(0)?, row.get(1)?)))?;
     rows.collect()
 }
 
 /// Names of all users.
-pub fn names(db: &Connection) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn names(db: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut query = db.prepare_cached("SELECT username FROM users")?;
     let rows = query.query_map([], |row| row.get(0))?;
     rows.collect()
 }
 
 /// Gives a user another role; a user that does not exist stays so.
-pub fn set_role(db: &Connection, id: &str, role: Role, now_secs: i64) -> rusqlite::Result<()> {
+pub(crate) fn set_role(
+    db: &Connection,
+    id: &str,
+    role: Role,
+    now_secs: i64,
+) -> rusqlite::Result<()> {
     db.execute(
         "UPDATE users SET role = ?2, updated_at = ?3 WHERE id = ?1",
         params![id, role, now_secs],
@@ -234,18 +252,18 @@ pub fn set_role(db: &Connection, id: &str, role: Role, now_secs: i64) -> rusqlit
 }
 
 /// Removes a user with the API tokens of that user.
-pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
+pub(crate) fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM users WHERE id = ?1", [id])?;
     Ok(())
 }
 
 /// A value of the table `settings`, such as the key that signs logins.
-pub fn setting(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+pub(crate) fn setting(db: &Connection, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
     db.query_row("SELECT value FROM settings WHERE name = ?1", [name], |row| row.get(0)).optional()
 }
 
 /// Keeps a value in the table `settings`.
-pub fn put_setting(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+pub(crate) fn put_setting(db: &Connection, name: &str, value: &[u8]) -> rusqlite::Result<()> {
     db.execute(
         "INSERT OR REPLACE INTO settings (name, value) VALUES (?1, ?2)",
         params![name, value],

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use crate::server::storage::{Listing, Page};
 
 /// A token is stored as the SHA-256 of its text; so is an enrolment code.
-pub const SCHEMA: &str = "
+pub(crate) const SCHEMA: &str = "
 CREATE TABLE agent_whitelist (
   id TEXT PRIMARY KEY,
   agent_id TEXT NOT NULL UNIQUE,
@@ -27,7 +27,7 @@ CREATE TABLE enroll_codes (
 ";
 
 /// SHA-256 of the text of a token or an enrolment code.
-pub type TokenHash = [u8; 32];
+pub(crate) type TokenHash = [u8; 32];
 
 /// A row of `agent_whitelist`: an agent that may report. Times are Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,14 +57,14 @@ fn row(row: &Row<'_>) -> rusqlite::Result<WhitelistRow> {
 }
 
 /// The token hash of every agent.
-pub fn hashes(db: &Connection) -> rusqlite::Result<HashMap<Box<str>, TokenHash>> {
+pub(crate) fn hashes(db: &Connection) -> rusqlite::Result<HashMap<Box<str>, TokenHash>> {
     let mut query = db.prepare_cached("SELECT agent_id, token_hash FROM agent_whitelist")?;
     let rows = query.query_map([], |row| Ok((row.get::<_, Box<str>>(0)?, row.get(1)?)))?;
     rows.collect()
 }
 
 /// A page of the list, newest first.
-pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<WhitelistRow>> {
+pub(crate) fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<WhitelistRow>> {
     let total: i64 = db.query_row("SELECT count(*) FROM agent_whitelist", [], |row| row.get(0))?;
     let sql = format!(
         "SELECT {COLUMNS} FROM agent_whitelist ORDER BY created_at DESC, id DESC LIMIT ?1 OFFSET ?2"
@@ -76,7 +76,7 @@ pub fn list(db: &Connection, page: Page) -> rusqlite::Result<Listing<WhitelistRo
 }
 
 /// The row with this id, or else that of the agent with this id.
-pub fn get(db: &Connection, id: &str) -> rusqlite::Result<Option<WhitelistRow>> {
+pub(crate) fn get(db: &Connection, id: &str) -> rusqlite::Result<Option<WhitelistRow>> {
     let sql = format!(
         "SELECT {COLUMNS} FROM agent_whitelist WHERE id = ?1 OR agent_id = ?1
          ORDER BY id = ?1 DESC LIMIT 1"
@@ -85,7 +85,7 @@ pub fn get(db: &Connection, id: &str) -> rusqlite::Result<Option<WhitelistRow>> 
 }
 
 /// Adds an agent; false when it is there already.
-pub fn insert(
+pub(crate) fn insert(
     db: &Connection,
     id: &str,
     agent_id: &str,
@@ -104,7 +104,7 @@ pub fn insert(
 }
 
 /// Adds an agent with an id and times of its own; false when it is there already.
-pub fn insert_row(
+pub(crate) fn insert_row(
     db: &Connection,
     row: &WhitelistRow,
     token_hash: &TokenHash,
@@ -126,7 +126,7 @@ pub fn insert_row(
 }
 
 /// Changes the description of the row with this id.
-pub fn set_description(
+pub(crate) fn set_description(
     db: &Connection,
     id: &str,
     description: Option<&str>,
@@ -138,7 +138,7 @@ pub fn set_description(
 }
 
 /// Changes the token of the row with this id.
-pub fn set_hash(
+pub(crate) fn set_hash(
     db: &Connection,
     id: &str,
     token_hash: &TokenHash,
@@ -150,13 +150,13 @@ pub fn set_hash(
 }
 
 /// Removes the row with this id.
-pub fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
+pub(crate) fn delete(db: &Connection, id: &str) -> rusqlite::Result<()> {
     db.execute("DELETE FROM agent_whitelist WHERE id = ?1", [id])?;
     Ok(())
 }
 
 /// Adds an enrolment code.
-pub fn insert_code(
+pub(crate) fn insert_code(
     db: &Connection,
     code_hash: &TokenHash,
     agent_id: Option<&str>,
@@ -179,13 +179,13 @@ pub fn insert_code(
 }
 
 /// Removes codes that can no longer be used.
-pub fn drop_old_codes(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
+pub(crate) fn drop_old_codes(db: &Connection, now_ms: i64) -> rusqlite::Result<()> {
     db.execute("DELETE FROM enroll_codes WHERE expires_at <= ?1", [now_ms.div_euclid(1_000)])?;
     Ok(())
 }
 
 /// Removes a code that is still good, and gives the agent that it is for, if it is for one alone.
-pub fn take_code(
+pub(crate) fn take_code(
     db: &Connection,
     code_hash: &TokenHash,
     now_ms: i64,

@@ -13,7 +13,7 @@ const REFUSED_MAX: usize = 20;
 
 /// A series of the catalog: its dense number and that of its agent.
 #[derive(Debug, Clone, Copy)]
-pub struct Known {
+pub(super) struct Known {
     /// Number of the series.
     pub series: u32,
     /// Number of its agent.
@@ -21,7 +21,7 @@ pub struct Known {
 }
 
 /// Every series that was seen, by the text of its row.
-pub struct Catalog<'a> {
+pub(super) struct Catalog<'a> {
     store: &'a dyn Store,
     by_text: HashMap<Box<[u8]>, Result<Known, Reason>>,
     by_number: HashMap<u32, u32>,
@@ -36,7 +36,7 @@ pub struct Catalog<'a> {
 
 impl<'a> Catalog<'a> {
     /// An empty catalog.
-    pub fn new(store: &'a dyn Store) -> Self {
+    pub(super) fn new(store: &'a dyn Store) -> Self {
         Self {
             store,
             by_text: HashMap::new(),
@@ -55,7 +55,7 @@ impl<'a> Catalog<'a> {
     /// # Errors
     ///
     /// When the store fails.
-    pub fn find(
+    pub(super) fn find(
         &mut self,
         agent: &str,
         metric: &str,
@@ -119,12 +119,12 @@ impl<'a> Catalog<'a> {
     }
 
     /// The name of an agent.
-    pub fn agent(&self, number: u32) -> Arc<str> {
+    pub(super) fn agent(&self, number: u32) -> Arc<str> {
         Arc::clone(&self.agents[number as usize])
     }
 
     /// The list of these series, the same for every tick that has them.
-    pub fn list(&mut self, numbers: &[u32]) -> SeriesList {
+    pub(super) fn list(&mut self, numbers: &[u32]) -> SeriesList {
         if let Some(list) = self.lists.get(numbers) {
             return Arc::clone(list);
         }
@@ -135,7 +135,7 @@ impl<'a> Catalog<'a> {
     }
 
     /// Forgets the lists, so that they do not pile up from file to file.
-    pub fn forget_lists(&mut self) {
+    pub(super) fn forget_lists(&mut self) {
         self.lists.clear();
     }
 }

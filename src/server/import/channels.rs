@@ -14,7 +14,7 @@ use crate::server::notify::manage::{self, ChannelInput};
 use crate::server::storage::StorageError;
 
 /// A channel that is to be written.
-pub type OldChannel = ChannelRow;
+pub(super) type OldChannel = ChannelRow;
 
 const CHANNEL: [(&str, &str); 10] = [
     ("id", "name"),
@@ -35,7 +35,7 @@ const CHANNEL: [(&str, &str); 10] = [
 /// # Errors
 ///
 /// When the database can't be read.
-pub fn read(db: &Connection, report: &mut Report) -> Result<Vec<OldChannel>, StorageError> {
+pub(super) fn read(db: &Connection, report: &mut Report) -> Result<Vec<OldChannel>, StorageError> {
     let mut found = Vec::new();
     let senders = folder::rows(db, "system_configs", &[("id", "''"), ("config_json", "''")], pair)?;
     for (mut row, sender) in folder::rows(db, "notification_channels", &CHANNEL, channel)? {
@@ -87,7 +87,7 @@ fn checked(row: &ChannelRow) -> Result<ChannelRow, NotifyError> {
 }
 
 /// Writes a channel; false when its id or its name is there already.
-pub fn write(tx: &Transaction<'_>, row: OldChannel) -> Result<bool, NotifyError> {
+pub(super) fn write(tx: &Transaction<'_>, row: OldChannel) -> Result<bool, NotifyError> {
     if rows::find(tx, &row.id)?.is_some() || rows::name_taken(tx, &row.name, "")? {
         return Ok(false);
     }

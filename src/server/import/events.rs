@@ -36,7 +36,7 @@ const COLUMNS: [(&str, &str); 15] = [
 
 /// What became of events.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Events that are new.
     pub new: u64,
     /// Events that were there already, which stay as they are.
@@ -50,7 +50,7 @@ pub struct Counts {
 /// # Errors
 ///
 /// When the file can't be read or the store fails.
-pub fn run(
+pub(super) fn run(
     store: &dyn Store,
     window: &AcceptedTimes,
     connection: &Connection,

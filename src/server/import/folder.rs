@@ -22,7 +22,7 @@ const HEADER_BYTES: usize = 100;
 
 /// A database of one day of the first oxmon.
 #[derive(Debug)]
-pub struct DayFile {
+pub(crate) struct DayFile {
     /// File name.
     pub name: String,
     /// Whole path.
@@ -33,7 +33,7 @@ pub struct DayFile {
 
 /// The files of the first release in a folder.
 #[derive(Debug)]
-pub struct Folder {
+pub(crate) struct Folder {
     /// The folder.
     pub dir: PathBuf,
     /// `cert.db`, where there is one.
@@ -49,7 +49,7 @@ impl Folder {
     /// # Errors
     ///
     /// When the folder can't be listed.
-    pub fn find(dir: &Path) -> std::io::Result<Self> {
+    pub(crate) fn find(dir: &Path) -> std::io::Result<Self> {
         let mut days = Vec::new();
         for entry in std::fs::read_dir(dir)? {
             let entry = entry?;
@@ -68,19 +68,19 @@ impl Folder {
     }
 
     /// Whether there is no file of the first release.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.control.is_none() && self.days.is_empty()
     }
 
     /// The key of the whitelist's tokens; `None` when there is none, or of another length.
-    pub fn token_key(&self) -> Option<[u8; 32]> {
+    pub(crate) fn token_key(&self) -> Option<[u8; 32]> {
         std::fs::read(self.dir.join(TOKEN_KEY)).ok()?.try_into().ok()
     }
 
     /// Name of a file that a running program has open, as the system's list of locks says. SQLite
     /// keeps a lock on `NAME-shm` for as long as a connection is open. Always `None` where the
     /// system has no `/proc/locks`.
-    pub fn in_use(&self) -> Option<String> {
+    pub(crate) fn in_use(&self) -> Option<String> {
         let locks = std::fs::read_to_string("/proc/locks").unwrap_or_default();
         let files = self.days.iter().map(|day| &day.path).chain(&self.control);
         for file in files {
@@ -97,7 +97,7 @@ impl Folder {
 }
 
 /// Whether `dir` holds data of the first release, under the names that this program would use.
-pub fn is_first_release(dir: &Path) -> bool {
+pub(crate) fn is_first_release(dir: &Path) -> bool {
     if is_control(&dir.join(control::FILE)) {
         return true;
     }
@@ -112,7 +112,7 @@ pub fn is_first_release(dir: &Path) -> bool {
 /// # Errors
 ///
 /// Says how its data comes over.
-pub fn refuse(dir: &Path, config: &Path) -> Result<(), Fatal> {
+pub(crate) fn refuse(dir: &Path, config: &Path) -> Result<(), Fatal> {
     if !is_first_release(dir) {
         return Ok(());
     }
@@ -128,7 +128,7 @@ pub fn refuse(dir: &Path, config: &Path) -> Result<(), Fatal> {
 }
 
 /// Whether a day file is one of the first release.
-pub fn is_day(path: &Path) -> bool {
+pub(crate) fn is_day(path: &Path) -> bool {
     let has = |tables: &[String], name: &str| tables.iter().any(|table| table == name);
     is_unversioned(path) && tables(path).is_some_and(|tables| has(&tables, "metrics"))
 }
@@ -180,7 +180,7 @@ fn immutable(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 /// A folder for copies, removed when it is dropped.
-pub struct Scratch(PathBuf);
+pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     /// Makes the folder in `parent`, for its owner alone.
@@ -188,7 +188,7 @@ impl Scratch {
     /// # Errors
     ///
     /// When it can't be made.
-    pub fn make(parent: &Path) -> std::io::Result<Self> {
+    pub(crate) fn make(parent: &Path) -> std::io::Result<Self> {
         let path = parent.join(format!(".oxmon-import-{}", random_hex(8)));
         std::fs::DirBuilder::new().mode(0o700).create(&path)?;
         Ok(Self(path))
@@ -199,7 +199,7 @@ impl Scratch {
     /// # Errors
     ///
     /// When it can't be opened.
-    pub fn glance(&self, path: &Path) -> Result<Connection, StorageError> {
+    pub(crate) fn glance(&self, path: &Path) -> Result<Connection, StorageError> {
         Ok(immutable(path)?)
     }
 
@@ -209,7 +209,7 @@ impl Scratch {
     /// # Errors
     ///
     /// When it can't be copied or opened.
-    pub fn open(&self, path: &Path) -> Result<Connection, StorageError> {
+    pub(crate) fn open(&self, path: &Path) -> Result<Connection, StorageError> {
         if !has_log(path) {
             return Ok(immutable(path)?);
         }
@@ -232,14 +232,14 @@ impl Drop for Scratch {
 }
 
 /// The columns of a table, empty when there is no such table.
-pub fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+pub(crate) fn columns(connection: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
     let mut query = connection.prepare("SELECT name FROM pragma_table_info(?1)")?;
     query.query_map([table], |row| row.get(0))?.collect()
 }
 
 /// A SELECT over a table whose columns depend on the release: each of `wanted` is a column and
 /// what stands for it where the table lacks it. `None` when there is no such table.
-pub fn select(
+pub(crate) fn select(
     connection: &Connection,
     table: &str,
     wanted: &[(&str, &str)],
@@ -257,7 +257,7 @@ pub fn select(
 }
 
 /// Rows of a table; none when the release has no such table.
-pub fn rows<T>(
+pub(crate) fn rows<T>(
     db: &Connection,
     table: &str,
     columns: &[(&str, &str)],

@@ -10,7 +10,7 @@ use crate::server::storage::StorageError;
 /// A row up to which everything has come over, and its id and time, so that another file under the
 /// same name is not taken for this one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub(super) struct Mark {
     /// The row.
     pub rowid: i64,
     id: Option<String>,
@@ -19,7 +19,7 @@ pub struct Mark {
 
 impl Mark {
     /// The mark of a row.
-    pub fn at(connection: &Connection, rowid: i64) -> Result<Self, StorageError> {
+    pub(super) fn at(connection: &Connection, rowid: i64) -> Result<Self, StorageError> {
         let sql = "SELECT CAST(id AS TEXT), timestamp FROM metrics WHERE rowid = ?1";
         let row = connection.query_row(sql, [rowid], |row| Ok((row.get(0)?, row.get(1)?)));
         let (id, timestamp_ms) = row.optional()?.unwrap_or_default();
@@ -28,7 +28,7 @@ impl Mark {
 }
 
 /// The row after which a file is to be read: 0 for one that was not begun.
-pub fn of(
+pub(super) fn of(
     control: &Control,
     folder: &Folder,
     file: &DayFile,
@@ -42,7 +42,7 @@ pub fn of(
 }
 
 /// Keeps how far a file is.
-pub fn keep(
+pub(super) fn keep(
     control: &Control,
     folder: &Folder,
     file: &DayFile,

@@ -25,13 +25,13 @@ use crate::server::storage::{StorageError, Store, day_of};
 mod catalog;
 mod channels;
 mod events;
-pub mod folder;
+pub(crate) mod folder;
 mod marks;
 mod points;
 mod progress;
 mod report;
 mod settings;
-pub mod shapes;
+pub(crate) mod shapes;
 
 /// How long an import's writer gathers before it commits.
 const COMMIT_MAX_MS: u64 = 200;
@@ -45,7 +45,7 @@ const HEAD_MAX_BYTES: u64 = 64 << 20;
 /// # Errors
 ///
 /// When the folders can't be used; with status 1 when something did not come over.
-pub fn run(old: &Path, config_file: &Path) -> Result<(), Fatal> {
+pub(crate) fn run(old: &Path, config_file: &Path) -> Result<(), Fatal> {
     let mut config = ServerConfig::load(config_file)?;
     logging::init(log::LevelFilter::Warn);
     let folder = checked_folder(old, &config, config_file)?;

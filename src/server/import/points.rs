@@ -30,7 +30,7 @@ const NOTE_EVERY: Duration = Duration::from_secs(1);
 
 /// What became of points.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Counts {
+pub(super) struct Counts {
     /// Rows read.
     pub rows: u64,
     /// Points that are new.
@@ -43,7 +43,7 @@ pub struct Counts {
 
 impl Counts {
     /// Adds the counts of another file.
-    pub fn add(&mut self, other: &Self) {
+    pub(super) fn add(&mut self, other: &Self) {
         self.rows += other.rows;
         self.new += other.new;
         self.duplicates += other.duplicates;
@@ -60,7 +60,7 @@ struct Answers {
 }
 
 /// Brings one day file over.
-pub struct Importer<'a> {
+pub(super) struct Importer<'a> {
     store: &'a dyn Store,
     window: AcceptedTimes,
     /// Its series.
@@ -113,7 +113,7 @@ impl Block {
 
 impl<'a> Importer<'a> {
     /// An importer into `store` of what lies in `window`.
-    pub fn new(store: &'a dyn Store, window: AcceptedTimes) -> Self {
+    pub(super) fn new(store: &'a dyn Store, window: AcceptedTimes) -> Self {
         let catalog = Catalog::new(store);
         Self { store, window, catalog, turns: bounded(WAITING_MAX) }
     }
@@ -124,7 +124,7 @@ impl<'a> Importer<'a> {
     /// # Errors
     ///
     /// When the file can't be read, or the store or `note` fails.
-    pub fn run(
+    pub(super) fn run(
         &mut self,
         (name, connection): (&str, &Connection),
         from: i64,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 const EVERY: Duration = Duration::from_millis(200);
 
 /// Progress over all points.
-pub struct Progress {
+pub(super) struct Progress {
     shown: bool,
     started: Instant,
     last: Instant,
@@ -18,20 +18,20 @@ pub struct Progress {
 
 impl Progress {
     /// `total` points in all.
-    pub fn new(total: u64) -> Self {
+    pub(super) fn new(total: u64) -> Self {
         let now = Instant::now();
         let shown = std::io::stderr().is_terminal();
         Self { shown, started: now, last: now, total, done: 0, begun_with: 0 }
     }
 
     /// Notes points that an earlier run brought over.
-    pub fn skip(&mut self, points: u64) {
+    pub(super) fn skip(&mut self, points: u64) {
         self.done += points;
         self.begun_with += points;
     }
 
     /// Notes `points` that were read of the file `name`.
-    pub fn add(&mut self, name: &str, points: u64) {
+    pub(super) fn add(&mut self, name: &str, points: u64) {
         self.done += points;
         if self.shown && self.last.elapsed() >= EVERY {
             self.last = Instant::now();
@@ -48,18 +48,18 @@ impl Progress {
     }
 
     /// Points a second since the start.
-    pub fn rate(&self) -> u64 {
+    pub(super) fn rate(&self) -> u64 {
         let seconds = self.started.elapsed().as_secs_f64().max(0.001);
         ((self.done - self.begun_with) as f64 / seconds) as u64
     }
 
     /// Seconds since the start.
-    pub fn seconds(&self) -> f64 {
+    pub(super) fn seconds(&self) -> f64 {
         self.started.elapsed().as_secs_f64()
     }
 
     /// Clears the line.
-    pub fn end(&self) {
+    pub(super) fn end(&self) {
         if self.shown {
             eprint!("\r\x1b[K");
         }

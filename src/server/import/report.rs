@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 /// Counts of one kind of thing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Kind {
+pub(super) struct Kind {
     /// Brought over now.
     pub new: u64,
     /// There already, and left as it is.
@@ -15,7 +15,7 @@ pub struct Kind {
 
 /// Counts by kind, and a line for everything that did not come over as it was.
 #[derive(Debug, Default)]
-pub struct Report {
+pub(super) struct Report {
     kinds: Vec<(&'static str, Kind)>,
     /// Things that did not come over.
     pub skipped: Vec<String>,
@@ -25,7 +25,7 @@ pub struct Report {
 
 impl Report {
     /// The counts of a kind, such as `users`.
-    pub fn kind(&mut self, name: &'static str) -> &mut Kind {
+    pub(super) fn kind(&mut self, name: &'static str) -> &mut Kind {
         let place = match self.kinds.iter().position(|(known, _)| *known == name) {
             Some(place) => place,
             None => {
@@ -37,13 +37,13 @@ impl Report {
     }
 
     /// Notes a thing that does not come over.
-    pub fn skip(&mut self, kind: &'static str, what: &str, why: impl std::fmt::Display) {
+    pub(super) fn skip(&mut self, kind: &'static str, what: &str, why: impl std::fmt::Display) {
         self.kind(kind).skipped += 1;
         self.skipped.push(format!("{what}: {why}"));
     }
 
     /// The whole report.
-    pub fn text(&self) -> String {
+    pub(super) fn text(&self) -> String {
         let mut text = String::new();
         for (name, kind) in &self.kinds {
             let Kind { new, existing, skipped } = kind;

@@ -38,7 +38,7 @@ type OldAgent = (WhitelistRow, Option<TokenHash>);
 
 /// Everything of `cert.db`, read and checked.
 #[derive(Default)]
-pub struct Settings {
+pub(super) struct Settings {
     users: Vec<UserRow>,
     agents: Vec<OldAgent>,
     domains: Vec<DomainRow>,
@@ -55,7 +55,7 @@ impl Settings {
     /// # Errors
     ///
     /// When the file can't be read.
-    pub fn read(
+    pub(super) fn read(
         folder: &Folder,
         db: &Connection,
         config: &ServerConfig,
@@ -126,7 +126,11 @@ impl Settings {
     }
 
     /// Writes everything that is not there yet.
-    pub fn write(self, tx: &Transaction<'_>, mut report: Report) -> Result<Report, NotifyError> {
+    pub(super) fn write(
+        self,
+        tx: &Transaction<'_>,
+        mut report: Report,
+    ) -> Result<Report, NotifyError> {
         for user in self.users {
             put_user(tx, &user, &mut report)?;
         }

@@ -9,7 +9,7 @@ const CERT_METRIC: &str = "certificate.days_until_expiry";
 const CERT_AGENT: &str = "cert-checker";
 
 /// A channel's type and configuration as they are now. What is of no known shape stays as it is.
-pub fn channel(kind: &str, config: Map<String, Value>) -> (String, Map<String, Value>) {
+pub(crate) fn channel(kind: &str, config: Map<String, Value>) -> (String, Map<String, Value>) {
     let provider = config.get("provider").and_then(Value::as_str).unwrap_or_default().to_owned();
     let kind = match (kind, provider.as_str()) {
         ("sms", "aliyun") => "sms_aliyun",
@@ -56,7 +56,7 @@ fn credential(headers: &Value) -> Option<String> {
 
 /// A rule as it is now, in place: the first release's certificate rules looked at one metric of
 /// one agent whatever they named. Gives what was changed, for the person who brings it over.
-pub fn rule(map: &mut Map<String, Value>) -> Option<String> {
+pub(crate) fn rule(map: &mut Map<String, Value>) -> Option<String> {
     let kind = map.get("rule_type").or_else(|| map.get("type")).and_then(Value::as_str);
     if kind != Some("cert_expiration") {
         return None;

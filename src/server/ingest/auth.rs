@@ -18,7 +18,7 @@ use crate::server::control::whitelist::{self as table, TokenHash, WhitelistRow};
 use crate::server::storage::{Listing, Page, StorageError};
 
 /// How long an enrolment code can be used.
-pub const CODE_LIFE_MS: i64 = 10 * MINUTE_MS;
+pub(crate) const CODE_LIFE_MS: i64 = 10 * MINUTE_MS;
 /// Random bytes of a token and of a code.
 const SECRET_BYTES: usize = 32;
 
@@ -276,7 +276,7 @@ impl Whitelist {
 }
 
 /// The hash of a token's or a code's text.
-pub fn hash(secret: &str) -> TokenHash {
+pub(crate) fn hash(secret: &str) -> TokenHash {
     Sha256::digest(secret.as_bytes()).into()
 }
 

@@ -34,7 +34,7 @@ const CLOSE_WITHIN: Duration = Duration::from_millis(1_000);
 const TIMER_SLACK: Duration = Duration::from_secs(1);
 
 /// The running gRPC server.
-pub struct GrpcServer {
+pub(crate) struct GrpcServer {
     server: Server,
     env: Arc<Environment>,
     intake: Arc<Intake>,
@@ -50,7 +50,7 @@ impl GrpcServer {
     /// # Errors
     ///
     /// When a port is taken, or no folder takes the socket inside.
-    pub fn start(
+    pub(crate) fn start(
         config: &ServerConfig,
         intake: Arc<Intake>,
         tls: Option<Arc<Acceptor>>,
@@ -100,7 +100,7 @@ impl GrpcServer {
 
     /// Says NOT_SERVING, takes no more calls, waits for the answers of those under way while the
     /// store still writes, and ends the streams.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.intake.stop();
         self.gate.stop_accepting();
         let closed = self.server.shutdown();

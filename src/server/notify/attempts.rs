@@ -12,7 +12,7 @@ use crate::server::notify::client::Attempt;
 use crate::server::notify::message::{Notification, cut};
 
 /// What an attempt gave, by recipient. Nothing in it is a secret any more.
-pub struct Attempts {
+pub(super) struct Attempts {
     /// Each recipient that had a turn.
     pub outcomes: Vec<(String, Attempt)>,
     /// Recipients that had no turn.
@@ -23,34 +23,34 @@ pub struct Attempts {
 
 impl Attempts {
     /// An attempt that ended before any recipient had a turn.
-    pub fn refused(error: &str) -> Self {
+    pub(super) fn refused(error: &str) -> Self {
         let outcomes = vec![(String::new(), Attempt::not_sent(error))];
         Self { outcomes, left: 0, took: Duration::ZERO }
     }
 
     /// Whether everyone who had a turn has the message.
-    pub fn is_success(&self) -> bool {
+    pub(super) fn is_success(&self) -> bool {
         self.outcomes.iter().all(|(_, outcome)| outcome.error.is_none())
     }
 
     /// Whether every failure is one that trying again can't help.
-    pub fn is_permanent(&self) -> bool {
+    pub(super) fn is_permanent(&self) -> bool {
         let mut failed = self.outcomes.iter().filter(|(_, outcome)| outcome.error.is_some());
         failed.all(|(_, outcome)| outcome.permanent)
     }
 
     /// The longest time that an endpoint asks to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(super) fn retry_after(&self) -> Option<Duration> {
         self.outcomes.iter().filter_map(|(_, outcome)| outcome.retry_after).max()
     }
 
     /// Whether no endpoint answered at all.
-    pub fn is_unreachable(&self) -> bool {
+    pub(super) fn is_unreachable(&self) -> bool {
         !self.outcomes.is_empty() && self.outcomes.iter().all(|(_, outcome)| outcome.unreachable)
     }
 
     /// The row of the delivery log.
-    pub fn log_row(
+    pub(super) fn log_row(
         &self,
         channel: &ChannelRow,
         notification: &Notification,

@@ -15,7 +15,7 @@ use crate::server::notify::message::cut;
 use crate::server::notify::timed::Timed;
 
 /// What the senders share. Making one reads the authorities' files once.
-pub struct Client {
+pub(crate) struct Client {
     agent: Agent,
     timeout: Duration,
     authorities: Vec<lettre::transport::smtp::client::Certificate>,
@@ -24,7 +24,7 @@ pub struct Client {
 
 /// What one attempt at one recipient gave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attempt {
+pub(crate) struct Attempt {
     /// Why it failed; `None` when the endpoint took the message.
     pub error: Option<String>,
     /// No answer at all came: trying the next message at once makes no sense.
@@ -51,7 +51,7 @@ pub struct Attempt {
 
 impl Attempt {
     /// A failure before anything was sent.
-    pub fn not_sent(error: impl Into<String>) -> Self {
+    pub(crate) fn not_sent(error: impl Into<String>) -> Self {
         Self { error: Some(error.into()), ..Self::default() }
     }
 
@@ -66,7 +66,7 @@ impl Attempt {
     }
 
     /// A body that has more bytes than the channel's limit.
-    pub fn too_large(bytes: usize, bytes_max: usize) -> Self {
+    pub(crate) fn too_large(bytes: usize, bytes_max: usize) -> Self {
         let error = format!("the body has {bytes} bytes, more than the limit of {bytes_max}");
         Self { too_large: true, permanent: true, ..Self::not_sent(error) }
     }
@@ -82,7 +82,7 @@ impl Client {
     /// # Errors
     ///
     /// When the file can't be read or holds no certificate.
-    pub fn new(timeout: Duration, ca_file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(timeout: Duration, ca_file: Option<&Path>) -> Result<Self, String> {
         let mut roots = RootCerts::PlatformVerifier;
         let mut authorities = Vec::new();
         if let Some(path) = ca_file {
@@ -117,23 +117,23 @@ impl Client {
     }
 
     /// The limit of each mail server's time.
-    pub fn mails(&self) -> &Timed {
+    pub(crate) fn mails(&self) -> &Timed {
         &self.mails
     }
 
     /// Time for an HTTP call, or for one answer of a mail server.
-    pub fn timeout(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         self.timeout
     }
 
     /// Authorities to trust besides the system's, for mail.
-    pub fn authorities(&self) -> &[lettre::transport::smtp::client::Certificate] {
+    pub(crate) fn authorities(&self) -> &[lettre::transport::smtp::client::Certificate] {
         &self.authorities
     }
 
     /// POSTs a body. Any status but 2xx is a failure; a redirect is never followed, since the
     /// secrets in hand are meant for the address that was configured.
-    pub fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
+    pub(crate) fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
         let mut request = self.agent.post(url);
         for (name, value) in headers {
             request = request.header(name, value);

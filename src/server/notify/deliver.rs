@@ -22,7 +22,7 @@ use crate::server::notify::metrics::Metrics;
 use jiff::tz::TimeZone;
 
 /// What the senders share.
-pub struct Deliverer {
+pub(super) struct Deliverer {
     /// `cert.db`.
     pub control: Control,
     /// The time.
@@ -39,7 +39,7 @@ pub struct Deliverer {
 
 /// What has become of a notification so far.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Past<'a> {
+pub(super) struct Past<'a> {
     /// Recipients that have it already.
     pub served: &'a [String],
     /// What comes before it and has not reached everyone.
@@ -88,7 +88,7 @@ const TURNS_MAX: u32 = 3;
 /// The first wait after a failure; each one after it is twice as long.
 const RETRY_FIRST_MS: i64 = SECOND_MS;
 /// The longest wait after a failure, give or take a quarter.
-pub const RETRY_LAST_MS: i64 = 300 * SECOND_MS;
+pub(super) const RETRY_LAST_MS: i64 = 300 * SECOND_MS;
 /// How soon a row is looked at again that waits for another, at the least.
 const AHEAD_AGAIN_MS: i64 = SECOND_MS;
 /// The wait after the database took no result.
@@ -99,7 +99,7 @@ impl Deliverer {
     /// after each who has it. Who has not got what comes before it waits for that. The number of
     /// attempts moves the order, so that a slow first recipient keeps nobody from their turn for
     /// ever.
-    pub fn attempt(
+    pub(super) fn attempt(
         &self,
         channel: &ChannelRow,
         notification: &Notification,
@@ -190,7 +190,7 @@ impl Deliverer {
     }
 
     /// Counts an attempt.
-    pub fn count(&self, channel_type: &str, report: &Attempts) {
+    pub(super) fn count(&self, channel_type: &str, report: &Attempts) {
         let metrics = &self.metrics;
         let outcome = if report.is_success() { &metrics.sent } else { &metrics.failed };
         outcome.with_label_values(&[channel_type]).inc();
@@ -198,7 +198,7 @@ impl Deliverer {
     }
 
     /// Delivers a row of the outbox; gives how long the endpoint took.
-    pub fn deliver(&self, id: i64) -> Duration {
+    pub(super) fn deliver(&self, id: i64) -> Duration {
         match self.try_deliver(id) {
             Ok(took) => took,
             Err(error) => {

@@ -16,7 +16,7 @@ use crate::server::notify::deliver::Deliverer;
 use crate::server::notify::router::Routing;
 
 /// The dispatcher's parts.
-pub struct Dispatcher {
+pub(super) struct Dispatcher {
     /// What the senders share.
     pub deliverer: Arc<Deliverer>,
     /// How notices become notifications.
@@ -84,7 +84,7 @@ impl Flights {
 
 impl Dispatcher {
     /// Works until the stop signal, then lets the senders finish the message they are at.
-    pub fn run(self) {
+    pub(super) fn run(self) {
         let stop = self.deliverer.stop.clone();
         let flights = Arc::new(Mutex::new(Flights::default()));
         // Room for one, as for a waking: it only says "look again".

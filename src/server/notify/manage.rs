@@ -22,7 +22,7 @@ use crate::server::notify::mute::SilenceWindow;
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "docs/channels.md documents the fields")]
-pub struct ChannelInput {
+pub(crate) struct ChannelInput {
     pub name: Option<String>,
     pub channel_type: Option<String>,
     pub description: Option<String>,
@@ -38,7 +38,7 @@ pub struct ChannelInput {
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "server::notify::mute documents the fields")]
-pub struct SilenceInput {
+pub(crate) struct SilenceInput {
     pub start_time: String,
     pub end_time: String,
     /// `daily`, `weekly`, `none`.
@@ -66,7 +66,7 @@ fn invalid(message: impl Into<String>) -> NotifyError {
 /// # Errors
 ///
 /// When there is none, or the database fails.
-pub fn channel(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
+pub(crate) fn channel(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
     let found = control.read(|db| rows::find(db, key))?;
     found.ok_or_else(|| NotifyError::NotFound("channel", key.to_owned()))
 }
@@ -76,7 +76,7 @@ pub fn channel(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> 
 /// # Errors
 ///
 /// Names the field that can't be taken; a conflict when the name is taken.
-pub fn create(
+pub(crate) fn create(
     control: &Control,
     input: ChannelInput,
     now_ms: i64,
@@ -98,7 +98,7 @@ pub fn create(
 /// # Errors
 ///
 /// Names the field that can't be taken.
-pub fn new_channel(input: ChannelInput, now_ms: i64) -> Result<ChannelRow, NotifyError> {
+pub(crate) fn new_channel(input: ChannelInput, now_ms: i64) -> Result<ChannelRow, NotifyError> {
     if input.name.is_none() {
         return Err(invalid("name: is missing"));
     }
@@ -131,7 +131,7 @@ pub fn new_channel(input: ChannelInput, now_ms: i64) -> Result<ChannelRow, Notif
 /// # Errors
 ///
 /// Names the field that can't be taken; a conflict when the name is taken.
-pub fn update(
+pub(crate) fn update(
     control: &Control,
     key: &str,
     input: ChannelInput,
@@ -152,7 +152,7 @@ pub fn update(
 /// # Errors
 ///
 /// When there is none, or the database fails.
-pub fn remove(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
+pub(crate) fn remove(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
     let key = key.to_owned();
     control.write(move |tx| {
         let row = rows::find(tx, &key)?;
@@ -167,7 +167,7 @@ pub fn remove(control: &Control, key: &str) -> Result<ChannelRow, NotifyError> {
 /// # Errors
 ///
 /// A conflict when another channel has its name, or there are too many; when the database fails.
-pub fn put(tx: &Transaction<'_>, row: &ChannelRow) -> Result<(), NotifyError> {
+pub(crate) fn put(tx: &Transaction<'_>, row: &ChannelRow) -> Result<(), NotifyError> {
     if rows::name_taken(tx, &row.name, &row.id)? {
         return Err(NotifyError::Conflict(format!("name: a channel `{}` exists", row.name)));
     }
@@ -326,7 +326,7 @@ fn checked_recipients(spec: &ChannelType, given: Vec<String>) -> Result<Vec<Stri
 }
 
 /// The channel's configuration as it is given out: a JSON string, secrets masked.
-pub fn masked_config(row: &ChannelRow) -> String {
+pub(crate) fn masked_config(row: &ChannelRow) -> String {
     let config: Config = serde_json::from_str(&row.config_json).unwrap_or_default();
     let fields = channels::find(&row.channel_type).map_or(&[][..], |spec| spec.fields);
     Value::Object(config::mask(fields, &config)).to_string()
@@ -334,7 +334,7 @@ pub fn masked_config(row: &ChannelRow) -> String {
 
 /// The channel's recipients as they are given out: of a URL without its tokens, and to someone who
 /// may not see the configuration the host alone, since the rest is often all that a message needs.
-pub fn masked_recipients(row: &ChannelRow, role: Role) -> Vec<String> {
+pub(crate) fn masked_recipients(row: &ChannelRow, role: Role) -> Vec<String> {
     let is_url = channels::find(&row.channel_type)
         .is_none_or(|spec| spec.recipient == channels::RecipientKind::Url);
     let mask = match (is_url, role) {
@@ -350,7 +350,7 @@ pub fn masked_recipients(row: &ChannelRow, role: Role) -> Vec<String> {
 /// # Errors
 ///
 /// Names the field that can't be taken.
-pub fn new_window(
+pub(crate) fn new_window(
     input: SilenceInput,
     zone: &jiff::tz::TimeZone,
     now_ms: i64,
@@ -378,7 +378,7 @@ pub fn new_window(
 /// # Errors
 ///
 /// A conflict when there are too many; when the database fails.
-pub fn add_window(tx: &Transaction<'_>, row: &SilenceRow) -> Result<(), NotifyError> {
+pub(crate) fn add_window(tx: &Transaction<'_>, row: &SilenceRow) -> Result<(), NotifyError> {
     if windows::count(tx)? >= SILENCE_WINDOWS_MAX {
         let message = format!("there are {SILENCE_WINDOWS_MAX} silence windows already");
         return Err(NotifyError::Conflict(message));
@@ -391,7 +391,11 @@ pub fn add_window(tx: &Transaction<'_>, row: &SilenceRow) -> Result<(), NotifyEr
 /// # Errors
 ///
 /// When there is none, or the database fails.
-pub fn remove_window(control: &Control, id: &str, now_ms: i64) -> Result<SilenceRow, NotifyError> {
+pub(crate) fn remove_window(
+    control: &Control,
+    id: &str,
+    now_ms: i64,
+) -> Result<SilenceRow, NotifyError> {
     let id = id.to_owned();
     control.write(move |tx| {
         let row = windows::find(tx, &id)?;

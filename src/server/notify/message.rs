@@ -12,7 +12,7 @@ use crate::server::control::notify::outbox::NotificationRow;
 
 /// What a notification says of its events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub(crate) enum Kind {
     /// They fire.
     Firing,
     /// They have ended.
@@ -23,7 +23,7 @@ pub enum Kind {
 
 impl Kind {
     /// The name in the database, in bodies and for `{{status}}`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Firing => "firing",
             Self::Resolved => "resolved",
@@ -32,7 +32,7 @@ impl Kind {
     }
 
     /// The kind with this name; firing for any other.
-    pub fn from_name(name: &str) -> Self {
+    pub(crate) fn from_name(name: &str) -> Self {
         [Self::Resolved, Self::Test]
             .into_iter()
             .find(|kind| kind.name() == name)
@@ -42,7 +42,7 @@ impl Kind {
 
 /// What one channel is notified at once.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Notification {
+pub(crate) struct Notification {
     /// The same for all channels and all attempts, so that a receiver can tell a repeat.
     pub id: String,
     /// What is said of the events.
@@ -61,7 +61,7 @@ pub struct Notification {
 
 /// How a text is marked up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Markup {
+pub(crate) enum Markup {
     /// Not at all.
     Plain,
     /// The little Markdown that chat robots take.
@@ -70,7 +70,7 @@ pub enum Markup {
 
 impl Notification {
     /// A stored notification; `None` when its events can't be read or there are none.
-    pub fn read(row: &NotificationRow) -> Option<Self> {
+    pub(crate) fn read(row: &NotificationRow) -> Option<Self> {
         let items: Vec<AlertEvent> = serde_json::from_str(&row.events).ok()?;
         (!items.is_empty()).then(|| Self {
             id: row.id.clone(),
@@ -84,7 +84,7 @@ impl Notification {
     }
 
     /// The message that `test` sends.
-    pub fn test(now_ms: i64, channel: &str) -> Self {
+    pub(crate) fn test(now_ms: i64, channel: &str) -> Self {
         let item = AlertEvent {
             id: "test".to_owned(),
             rule_id: "test".to_owned(),
@@ -114,7 +114,7 @@ impl Notification {
     }
 
     /// One line: `[CRITICAL] Disk full: web-1`, or `[CRITICAL] Disk full: 12 alerts`.
-    pub fn title(&self) -> String {
+    pub(crate) fn title(&self) -> String {
         let tag = match self.kind {
             Kind::Firing => self.severity.name().to_uppercase(),
             Kind::Resolved => "RESOLVED".to_owned(),
@@ -129,7 +129,7 @@ impl Notification {
     }
 
     /// So many of its events from one on, as a notification of its own.
-    pub fn part(&self, from: usize, count: usize) -> Self {
+    pub(crate) fn part(&self, from: usize, count: usize) -> Self {
         let items: Vec<AlertEvent> = self.items.iter().skip(from).take(count).cloned().collect();
         // A receiver tells a repeat by the id, so parts have their own.
         let whole = items.len() == self.items.len();
@@ -144,7 +144,7 @@ impl Notification {
     }
 
     /// One sentence: the event's own, or how many there are and of which agents.
-    pub fn summary(&self) -> String {
+    pub(crate) fn summary(&self) -> String {
         if let [one] = self.items.as_slice() {
             return one.message.clone();
         }
@@ -160,7 +160,7 @@ impl Notification {
 
     /// The title's details: a line for each event, as many as fit into `bytes_max` bytes, and then
     /// how many more there are. The whole text never has more bytes than that.
-    pub fn lines(&self, markup: Markup, zone: &TimeZone, bytes_max: usize) -> String {
+    pub(crate) fn lines(&self, markup: Markup, zone: &TimeZone, bytes_max: usize) -> String {
         let mut text = String::new();
         for (index, item) in self.items.iter().enumerate() {
             let mut line = line(item, self.kind, zone);
@@ -224,7 +224,7 @@ fn line(event: &AlertEvent, kind: Kind, zone: &TimeZone) -> String {
 }
 
 /// A time for people, in the server's zone: `2026-02-09 16:30:00 +08:00`.
-pub fn local_time(ms: i64, zone: &TimeZone) -> String {
+pub(crate) fn local_time(ms: i64, zone: &TimeZone) -> String {
     match Timestamp::from_millisecond(ms) {
         Ok(at) => at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S %:z").to_string(),
         Err(_) => crate::base::clock::rfc3339(ms),
@@ -232,7 +232,7 @@ pub fn local_time(ms: i64, zone: &TimeZone) -> String {
 }
 
 /// At most `bytes_max` bytes of `text`, cut between characters.
-pub fn cut(text: &str, bytes_max: usize) -> &str {
+pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     let mut end = bytes_max.min(text.len());
     while !text.is_char_boundary(end) {
         end -= 1;
@@ -241,7 +241,7 @@ pub fn cut(text: &str, bytes_max: usize) -> &str {
 }
 
 /// The text without line breaks or other control characters.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
@@ -252,7 +252,7 @@ fn plain_in_markdown(text: &str) -> String {
 }
 
 /// Text inside HTML.
-pub fn escape_html(text: &str) -> String {
+pub(crate) fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -268,11 +268,11 @@ pub fn escape_html(text: &str) -> String {
 }
 
 #[cfg(test)]
-pub mod tests {
+pub(crate) mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
 
-    pub fn item(agent: &str, message: &str) -> AlertEvent {
+    pub(crate) fn item(agent: &str, message: &str) -> AlertEvent {
         AlertEvent {
             id: format!("event-{agent}"),
             rule_id: "rule-1".to_owned(),
@@ -292,7 +292,7 @@ pub mod tests {
         }
     }
 
-    pub fn notification(items: Vec<AlertEvent>) -> Notification {
+    pub(crate) fn notification(items: Vec<AlertEvent>) -> Notification {
         Notification {
             id: "n-1".to_owned(),
             kind: Kind::Firing,

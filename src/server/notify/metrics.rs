@@ -5,7 +5,7 @@ use prometheus::{HistogramVec, IntCounterVec, IntGauge, Registry};
 use crate::base::metrics::Group;
 
 /// `oxmon_notify_…`.
-pub struct Metrics {
+pub(super) struct Metrics {
     /// Notifications that wait for a channel.
     pub outbox: IntGauge,
     /// Notices that wait for their group or for a silence window's end.
@@ -24,7 +24,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
         let by_type = |name, help| group.counters(name, help, &["channel_type"]);
         Ok(Self {

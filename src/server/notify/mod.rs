@@ -25,17 +25,17 @@ use crate::server::control::Control;
 use crate::server::storage::StorageError;
 
 mod attempts;
-pub mod channels;
-pub mod client;
+pub(crate) mod channels;
+pub(crate) mod client;
 mod deliver;
 mod dispatcher;
-pub mod manage;
-pub mod message;
+pub(crate) mod manage;
+pub(crate) mod message;
 mod metrics;
-pub mod mute;
+pub(crate) mod mute;
 mod router;
-pub mod template;
-pub mod timed;
+pub(crate) mod template;
+pub(crate) mod timed;
 
 use deliver::Deliverer;
 use message::Notification;
@@ -252,7 +252,7 @@ fn millis(secs: u64) -> i64 {
 /// # Errors
 ///
 /// When the system has no zone of that name.
-pub fn time_zone(config: &ServerConfig) -> Result<TimeZone, Fatal> {
+pub(crate) fn time_zone(config: &ServerConfig) -> Result<TimeZone, Fatal> {
     let Some(name) = &config.time_zone else { return Ok(TimeZone::system()) };
     TimeZone::get(name)
         .map_err(|error| Fatal::new(Exit::Config, format!("time_zone: {name}: {error}")))

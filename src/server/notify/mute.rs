@@ -16,7 +16,7 @@ use crate::server::control::notify::silence::SilenceRow;
 
 /// A checked window.
 #[derive(Debug, Clone)]
-pub struct SilenceWindow {
+pub(crate) struct SilenceWindow {
     start: Clock,
     end: Clock,
     when: When,
@@ -95,7 +95,11 @@ impl SilenceWindow {
     /// # Errors
     ///
     /// Names the field that can't be taken.
-    pub fn complete(row: &mut SilenceRow, zone: &TimeZone, now_ms: i64) -> Result<Self, String> {
+    pub(crate) fn complete(
+        row: &mut SilenceRow,
+        zone: &TimeZone,
+        now_ms: i64,
+    ) -> Result<Self, String> {
         let recurrence = row.recurrence.as_deref().unwrap_or("none");
         let (once, weekly) = (recurrence == "none", recurrence == "weekly");
         if (once && row.date.is_none()) || (weekly && row.days.is_none()) {
@@ -122,7 +126,7 @@ impl SilenceWindow {
     /// # Errors
     ///
     /// Names the field that can't be taken.
-    pub fn parse(row: &SilenceRow) -> Result<Self, String> {
+    pub(crate) fn parse(row: &SilenceRow) -> Result<Self, String> {
         let start = Clock::parse("start_time", &row.start_time)?;
         let end = Clock::parse("end_time", &row.end_time)?;
         let when = when(row, start, end)?;
@@ -138,7 +142,7 @@ impl SilenceWindow {
     }
 
     /// Whether the window is about this agent's metric.
-    pub fn is_about(&self, agent: &str, metric: &str) -> bool {
+    pub(crate) fn is_about(&self, agent: &str, metric: &str) -> bool {
         let fits = |glob: &Option<GlobMatcher>, text: &str| {
             glob.as_ref().is_none_or(|glob| glob.is_match(text))
         };
@@ -147,7 +151,7 @@ impl SilenceWindow {
 
     /// When the window that is open at `now_ms` ends, Unix milliseconds; `None` when it is not
     /// open. `zone` is that of windows that name none.
-    pub fn open_until(&self, zone: &TimeZone, now_ms: i64) -> Option<i64> {
+    pub(crate) fn open_until(&self, zone: &TimeZone, now_ms: i64) -> Option<i64> {
         let zone = self.zone.as_ref().unwrap_or(zone);
         let today =
             Timestamp::from_millisecond(now_ms).ok()?.to_zoned_datetime(zone.clone()).date();

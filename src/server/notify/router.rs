@@ -22,7 +22,7 @@ use crate::server::notify::mute::SilenceWindow;
 
 /// What routing needs to know besides the database.
 #[derive(Debug, Clone)]
-pub struct Routing {
+pub(super) struct Routing {
     /// How long the first notice of a group waits for others; 0: none waits, none is merged.
     pub window_ms: i64,
     /// How long a notification is retried.
@@ -33,7 +33,7 @@ pub struct Routing {
 
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Routed {
+pub(super) struct Routed {
     /// Notifications that went to the outbox, over all channels.
     pub queued: usize,
     /// Channel types, one for each channel and notification that a window held back.
@@ -43,7 +43,7 @@ pub struct Routed {
 impl Routing {
     /// Queues the notification of an alert that fires or has escalated, in the transaction of its
     /// state. Whoever was notified of the same and has not got an end gets nothing again.
-    pub fn fire(
+    pub(super) fn fire(
         &self,
         tx: &Transaction<'_>,
         event: &AlertEvent,
@@ -66,7 +66,7 @@ impl Routing {
 
     /// An alert fires within the repeat interval of an earlier notification. It is notified when
     /// the interval since what was really sent has passed, unless it ends before.
-    pub fn hold(
+    pub(super) fn hold(
         &self,
         tx: &Transaction<'_>,
         event: &AlertEvent,
@@ -92,7 +92,7 @@ impl Routing {
 
     /// Queues the notification of a recovery, for those who were notified of the firing or will
     /// be.
-    pub fn recover(
+    pub(super) fn recover(
         &self,
         tx: &Transaction<'_>,
         event: &AlertEvent,
@@ -110,7 +110,7 @@ impl Routing {
 
     /// An alert has ended without a recovery. What is pending is dropped; whoever was notified
     /// hears of the end.
-    pub fn end(
+    pub(super) fn end(
         &self,
         tx: &Transaction<'_>,
         event: &AlertEvent,
@@ -141,14 +141,22 @@ impl Routing {
 
     /// Takes back what was planned with a clock that has been put back since, here or before the
     /// last start: nothing may wait for a time that was wrong.
-    pub fn put_back(&self, tx: &Transaction<'_>, now_ms: i64) -> Result<(), rusqlite::Error> {
+    pub(super) fn put_back(
+        &self,
+        tx: &Transaction<'_>,
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
         pending::put_back(tx, now_ms.saturating_add(self.window_ms), now_ms)?;
         let due_ms_max = now_ms.saturating_add(RETRY_LAST_MS);
         outbox::put_back(tx, due_ms_max, now_ms.saturating_add(self.deliver_within_ms))
     }
 
     /// Routes every group that is due.
-    pub fn route(&self, tx: &Transaction<'_>, now_ms: i64) -> Result<Routed, rusqlite::Error> {
+    pub(super) fn route(
+        &self,
+        tx: &Transaction<'_>,
+        now_ms: i64,
+    ) -> Result<Routed, rusqlite::Error> {
         let mut routed = Routed::default();
         let groups = pending::due_groups(tx, now_ms)?;
         if groups.is_empty() {

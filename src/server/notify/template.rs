@@ -6,7 +6,7 @@ use crate::base::clock::rfc3339;
 use crate::server::notify::message::Notification;
 
 /// What a template may name besides `labels.NAME`.
-pub const NAMES: [&str; 12] = [
+pub(crate) const NAMES: [&str; 12] = [
     "agent_id",
     "labels",
     "metric",
@@ -23,7 +23,7 @@ pub const NAMES: [&str; 12] = [
 
 /// How a value is made safe for the body that it goes into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Escape {
+pub(crate) enum Escape {
     /// Inside a JSON string.
     Json,
     /// Inside an `application/x-www-form-urlencoded` body.
@@ -34,7 +34,7 @@ pub enum Escape {
 
 impl Escape {
     /// The way for a body of this content type.
-    pub fn of_type(content_type: &str) -> Self {
+    pub(crate) fn of_type(content_type: &str) -> Self {
         let kind = content_type.to_ascii_lowercase();
         if kind.contains("json") {
             Self::Json
@@ -46,7 +46,7 @@ impl Escape {
     }
 
     /// The value made safe.
-    pub fn apply(self, value: &str) -> String {
+    pub(crate) fn apply(self, value: &str) -> String {
         match self {
             Self::None => value.to_owned(),
             Self::Json => {
@@ -62,7 +62,7 @@ impl Escape {
 }
 
 /// Values that only some channels have, by name.
-pub type Extra<'a> = &'a [(&'static str, &'a str)];
+pub(crate) type Extra<'a> = &'a [(&'static str, &'a str)];
 
 /// Puts the notification's values into the template. Those of a single event are the first one's;
 /// `message` speaks of all of them.
@@ -70,7 +70,7 @@ pub type Extra<'a> = &'a [(&'static str, &'a str)];
 /// # Errors
 ///
 /// Names the variable that there is not, or the place where a `{{` does not end.
-pub fn render(
+pub(crate) fn render(
     template: &str,
     escape: Escape,
     notification: &Notification,
@@ -100,7 +100,7 @@ pub fn render(
 
 /// Fills in a template whose way of escaping is `declared`, or follows from what the filled
 /// template is: a JSON object or array, or any text. Gives the body and the way.
-pub fn fill(
+pub(crate) fn fill(
     template: &str,
     declared: Option<Escape>,
     notification: &Notification,
@@ -159,7 +159,11 @@ fn number(value: f64) -> String {
 /// # Errors
 ///
 /// What [`render`] says, or that the body would be no JSON although its content type is.
-pub fn check(template: &str, declared: Option<Escape>, extra: Extra<'_>) -> Result<(), String> {
+pub(crate) fn check(
+    template: &str,
+    declared: Option<Escape>,
+    extra: Extra<'_>,
+) -> Result<(), String> {
     let (body, escape) = fill(template, declared, &Notification::test(0, "\"check\""), extra)?;
     if escape == Escape::Json
         && let Err(error) = serde_json::from_str::<serde_json::Value>(&body)

@@ -12,11 +12,11 @@ use crate::rt::thread;
 
 /// Works that are beyond their time, by endpoint.
 #[derive(Default)]
-pub struct Timed(Arc<Mutex<HashMap<String, usize>>>);
+pub(crate) struct Timed(Arc<Mutex<HashMap<String, usize>>>);
 
 /// Why there is no result.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Late {
+pub(crate) enum Late {
     /// The work went on for longer than it may.
     Over,
     /// An earlier work with the same endpoint still goes on, and this one was not begun.
@@ -31,7 +31,7 @@ impl Timed {
     /// # Errors
     ///
     /// When there is no result in time.
-    pub fn run<T: Send + 'static>(
+    pub(crate) fn run<T: Send + 'static>(
         &self,
         endpoint: &str,
         limit: Duration,

@@ -5,12 +5,11 @@ use crate::server::promql::matcher::Matcher;
 
 mod print;
 
-pub use crate::server::promql::value::Type;
-pub use print::duration_text;
+pub(crate) use crate::server::promql::value::Type;
 
 /// An expression and where it stands.
 #[derive(Debug, PartialEq)]
-pub struct Expr {
+pub(crate) struct Expr {
     /// What it is.
     pub node: Node,
     /// Offset of its first byte in the query.
@@ -21,7 +20,7 @@ pub struct Expr {
 
 /// What an expression is.
 #[derive(Debug, PartialEq)]
-pub enum Node {
+pub(crate) enum Node {
     /// `1.5`
     Number(f64),
     /// `"text"`
@@ -46,7 +45,7 @@ pub enum Node {
 
 /// `offset` and `@`.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-pub struct Shift {
+pub(crate) struct Shift {
     /// How far back, in milliseconds; negative is ahead.
     pub offset_ms: i64,
     /// At which time instead of the step's.
@@ -55,7 +54,7 @@ pub struct Shift {
 
 /// The time of an `@`.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum At {
+pub(crate) enum At {
     /// Unix milliseconds.
     Time(i64),
     /// The query's first step.
@@ -66,7 +65,7 @@ pub enum At {
 
 /// Which series are meant, and when.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Selector {
+pub(crate) struct Selector {
     /// Every one must match. The metric's name is one of them, as `__name__`.
     pub matchers: Vec<Matcher>,
     /// When.
@@ -75,7 +74,7 @@ pub struct Selector {
 
 /// An expression evaluated many times.
 #[derive(Debug, PartialEq)]
-pub struct Subquery {
+pub(crate) struct Subquery {
     /// What is evaluated.
     pub expr: Expr,
     /// How far back, in milliseconds.
@@ -89,7 +88,7 @@ pub struct Subquery {
 /// Aggregation operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named as PromQL names them")]
-pub enum AggOp {
+pub(crate) enum AggOp {
     Sum,
     Avg,
     Min,
@@ -105,7 +104,7 @@ pub enum AggOp {
 }
 
 /// Every aggregation operator with its name.
-pub const AGGREGATIONS: [(&str, AggOp); 12] = [
+pub(crate) const AGGREGATIONS: [(&str, AggOp); 12] = [
     ("sum", AggOp::Sum),
     ("avg", AggOp::Avg),
     ("min", AggOp::Min),
@@ -122,12 +121,12 @@ pub const AGGREGATIONS: [(&str, AggOp); 12] = [
 
 impl AggOp {
     /// As PromQL writes it, such as `sum`.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         AGGREGATIONS.iter().find(|(_, op)| *op == self).map_or("", |(name, _)| name)
     }
 
     /// The type of its parameter, where it has one.
-    pub fn param(self) -> Option<Type> {
+    pub(crate) fn param(self) -> Option<Type> {
         match self {
             Self::Quantile | Self::Topk | Self::Bottomk => Some(Type::Scalar),
             Self::CountValues => Some(Type::Text),
@@ -138,7 +137,7 @@ impl AggOp {
 
 /// An aggregation over series.
 #[derive(Debug, PartialEq)]
-pub struct Aggregate {
+pub(crate) struct Aggregate {
     /// Which.
     pub op: AggOp,
     /// Labels of `by` or `without`.
@@ -154,7 +153,7 @@ pub struct Aggregate {
 /// Binary operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the signs are in `BINARY`")]
-pub enum BinOp {
+pub(crate) enum BinOp {
     Or,
     And,
     Unless,
@@ -174,7 +173,7 @@ pub enum BinOp {
 }
 
 /// Every binary operator with its sign and how tightly it binds.
-pub const BINARY: [(&str, BinOp, u8); 16] = [
+pub(crate) const BINARY: [(&str, BinOp, u8); 16] = [
     ("or", BinOp::Or, 1),
     ("and", BinOp::And, 2),
     ("unless", BinOp::Unless, 2),
@@ -195,24 +194,24 @@ pub const BINARY: [(&str, BinOp, u8); 16] = [
 
 impl BinOp {
     /// As PromQL writes it, such as `+` or `and`.
-    pub fn sign(self) -> &'static str {
+    pub(crate) fn sign(self) -> &'static str {
         BINARY.iter().find(|(_, op, _)| *op == self).map_or("", |(sign, ..)| sign)
     }
 
     /// Whether it compares.
-    pub fn compares(self) -> bool {
+    pub(crate) fn compares(self) -> bool {
         matches!(self, Self::Eq | Self::Ne | Self::Le | Self::Lt | Self::Ge | Self::Gt)
     }
 
     /// Whether it is `and`, `or` or `unless`.
-    pub fn is_set(self) -> bool {
+    pub(crate) fn is_set(self) -> bool {
         matches!(self, Self::Or | Self::And | Self::Unless)
     }
 }
 
 /// Which side may have several series for one of the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Card {
+pub(crate) enum Card {
     /// Neither.
     OneToOne,
     /// The left: `group_left`.
@@ -225,7 +224,7 @@ pub enum Card {
 
 /// Which series belong together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Matching {
+pub(crate) struct Matching {
     /// Which side may have several.
     pub card: Card,
     /// Whether `labels` are those that must be equal, not those that may differ.
@@ -238,7 +237,7 @@ pub struct Matching {
 
 /// An operator between two expressions.
 #[derive(Debug, PartialEq)]
-pub struct Binary {
+pub(crate) struct Binary {
     /// Which.
     pub op: BinOp,
     /// Left.
@@ -253,7 +252,7 @@ pub struct Binary {
 
 impl Expr {
     /// What it gives.
-    pub fn kind(&self) -> Type {
+    pub(crate) fn kind(&self) -> Type {
         match &self.node {
             Node::Number(_) => Type::Scalar,
             Node::Text(_) => Type::Text,
@@ -269,7 +268,7 @@ impl Expr {
     }
 
     /// The expression inside of any parentheses.
-    pub fn bare(&self) -> &Self {
+    pub(crate) fn bare(&self) -> &Self {
         match &self.node {
             Node::Paren(inner) => inner.bare(),
             _ => self,
@@ -279,7 +278,7 @@ impl Expr {
 
 impl Selector {
     /// The metric's name, where the selector gives exactly one.
-    pub fn metric(&self) -> Option<&str> {
+    pub(crate) fn metric(&self) -> Option<&str> {
         let is_name = |matcher: &&Matcher| matcher.name == "__name__" && matcher.operator() == "=";
         self.matchers.iter().find(is_name).map(|matcher| matcher.value.as_str())
     }

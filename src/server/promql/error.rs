@@ -6,7 +6,7 @@ use crate::server::storage::StorageError;
 
 /// Why a query has no result.
 #[derive(Debug)]
-pub enum PromError {
+pub(crate) enum PromError {
     /// The text is not PromQL.
     Parse(ParseError),
     /// The query is PromQL, but this data or these parameters do not allow it, or it is over a
@@ -22,7 +22,7 @@ pub enum PromError {
 
 /// What is wrong with a query's text, and where.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ParseError {
+pub(crate) struct ParseError {
     /// Line, from 1.
     pub line: usize,
     /// Character in that line, from 1.
@@ -33,7 +33,7 @@ pub struct ParseError {
 
 impl ParseError {
     /// An error at a byte of `text`.
-    pub fn at(text: &str, byte: usize, message: impl Into<String>) -> Self {
+    pub(crate) fn at(text: &str, byte: usize, message: impl Into<String>) -> Self {
         let before = text.get(..byte).unwrap_or(text);
         let line_start = before.rfind('\n').map_or(0, |at| at + 1);
         Self {
@@ -80,7 +80,7 @@ impl From<StorageError> for PromError {
 
 impl PromError {
     /// An execution error with its message.
-    pub fn execution(message: impl Into<String>) -> Self {
+    pub(crate) fn execution(message: impl Into<String>) -> Self {
         Self::Execution(message.into())
     }
 }

@@ -8,16 +8,16 @@ use std::sync::Arc;
 use crate::server::promql::matcher::{is_plain, label_text, quoted};
 
 /// The label that holds the metric's name.
-pub const NAME: &str = "__name__";
+pub(crate) const NAME: &str = "__name__";
 
 /// Labels sorted by name, each name once, none with an empty value.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LabelSet(Vec<(Arc<str>, Arc<str>)>);
+pub(crate) struct LabelSet(Vec<(Arc<str>, Arc<str>)>);
 
 impl LabelSet {
     /// Labels from pairs in any order. Of a name that comes twice the last value stays; one with
     /// an empty value is left out.
-    pub fn from_pairs(pairs: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) -> Self {
+    pub(crate) fn from_pairs(pairs: impl IntoIterator<Item = (Arc<str>, Arc<str>)>) -> Self {
         let mut pairs: Vec<_> = pairs.into_iter().collect();
         if !pairs.is_sorted_by(|a, b| a.0 < b.0) {
             pairs.reverse();
@@ -29,7 +29,7 @@ impl LabelSet {
     }
 
     /// The value of a label; empty when there is none.
-    pub fn get(&self, name: &str) -> &str {
+    pub(crate) fn get(&self, name: &str) -> &str {
         self.find(name).map_or("", |value| value)
     }
 
@@ -39,7 +39,7 @@ impl LabelSet {
     }
 
     /// Sets a label; an empty value removes it.
-    pub fn set(&mut self, name: &str, value: &str) {
+    pub(crate) fn set(&mut self, name: &str, value: &str) {
         match self.0.binary_search_by(|(key, _)| (**key).cmp(name)) {
             Ok(at) if value.is_empty() => drop(self.0.remove(at)),
             Ok(at) => self.0[at].1 = value.into(),
@@ -49,7 +49,7 @@ impl LabelSet {
     }
 
     /// Takes a label over from another set, or removes it where that has none.
-    pub fn copy(&mut self, name: &str, from: &Self) {
+    pub(crate) fn copy(&mut self, name: &str, from: &Self) {
         match from.find(name) {
             Some(value) => {
                 let value = Arc::clone(value);
@@ -64,43 +64,43 @@ impl LabelSet {
 
     /// Without the metric's name.
     #[must_use]
-    pub fn nameless(mut self) -> Self {
+    pub(crate) fn nameless(mut self) -> Self {
         self.0.retain(|(name, _)| &**name != NAME);
         self
     }
 
     /// Only labels of `names`.
-    pub fn keep(&mut self, names: &[String]) {
+    pub(crate) fn keep(&mut self, names: &[String]) {
         self.0.retain(|(name, _)| names.iter().any(|other| **other == **name));
     }
 
     /// No labels of `names`.
-    pub fn remove(&mut self, names: &[String]) {
+    pub(crate) fn remove(&mut self, names: &[String]) {
         self.0.retain(|(name, _)| !names.iter().any(|other| **other == **name));
     }
 
     /// The labels that [`Self::keep`] (`on`) or [`Self::remove`], without the name, would leave.
     #[must_use]
-    pub fn group(&self, on: bool, names: &[String]) -> Self {
+    pub(crate) fn group(&self, on: bool, names: &[String]) -> Self {
         let listed = |name: &str| names.iter().any(|other| other == name);
         let is_left = |name: &str| if on { listed(name) } else { name != NAME && !listed(name) };
         Self(self.0.iter().filter(|(name, _)| is_left(name)).cloned().collect())
     }
 
     /// Name and value of each label, sorted by name.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
+    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (&**name, &**value))
     }
 
     /// A hash of the whole set.
-    pub fn fingerprint(&self) -> u64 {
+    pub(crate) fn fingerprint(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
         hasher.finish()
     }
 
     /// About how many bytes it takes.
-    pub fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         self.0.iter().map(|(_, value)| 48 + value.len()).sum()
     }
 }
@@ -124,11 +124,11 @@ impl fmt::Display for LabelSet {
 
 /// Refuses a label set that came before.
 #[derive(Debug, Default)]
-pub struct Unique(std::collections::HashSet<u64>);
+pub(crate) struct Unique(std::collections::HashSet<u64>);
 
 impl Unique {
     /// Whether the labels are new.
-    pub fn add(&mut self, labels: &LabelSet) -> bool {
+    pub(crate) fn add(&mut self, labels: &LabelSet) -> bool {
         self.0.insert(labels.fingerprint())
     }
 }

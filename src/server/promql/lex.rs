@@ -4,7 +4,7 @@ use crate::server::promql::error::ParseError;
 
 /// One token.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Tok {
+pub(crate) enum Tok {
     /// A name or a keyword; metric names may hold colons.
     Ident(String),
     /// A quoted text, unescaped.
@@ -21,7 +21,7 @@ pub enum Tok {
 
 /// A token and the byte at which it begins.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Spanned {
+pub(crate) struct Spanned {
     /// The token.
     pub tok: Tok,
     /// Offset of its first byte.
@@ -39,7 +39,7 @@ const SIGNS: [&str; 27] = [
 /// # Errors
 ///
 /// A character that no token begins with, a quote that is not closed, or a number that is none.
-pub fn lex(text: &str) -> Result<Vec<Spanned>, ParseError> {
+pub(crate) fn lex(text: &str) -> Result<Vec<Spanned>, ParseError> {
     let mut lexer = Lexer { text, at: 0, brackets: 0 };
     let mut out = Vec::new();
     loop {
@@ -209,7 +209,7 @@ impl Lexer<'_> {
 }
 
 /// `1h30m` in milliseconds: units from long to short, each once. `None` for anything else.
-pub fn duration_ms(text: &str) -> Option<i64> {
+pub(crate) fn duration_ms(text: &str) -> Option<i64> {
     const UNITS: [(&str, i64); 7] = [
         ("y", 365 * 86_400_000),
         ("w", 7 * 86_400_000),

@@ -16,7 +16,7 @@ const NEST_MAX: u32 = 100;
 
 /// How a label's value is compared.
 #[derive(Debug, Clone)]
-pub enum Test {
+pub(crate) enum Test {
     /// `=`
     Equal,
     /// `!=`
@@ -29,7 +29,7 @@ pub enum Test {
 
 /// One matcher of a selector. A label that a series does not have counts as empty.
 #[derive(Debug, Clone)]
-pub struct Matcher {
+pub(crate) struct Matcher {
     /// The label; `__name__` for the metric's name.
     pub name: String,
     /// How its value is compared.
@@ -40,7 +40,7 @@ pub struct Matcher {
 
 impl Matcher {
     /// `name=value`.
-    pub fn equal(name: &str, value: &str) -> Self {
+    pub(crate) fn equal(name: &str, value: &str) -> Self {
         Self { name: name.to_owned(), test: Test::Equal, value: value.to_owned() }
     }
 
@@ -49,7 +49,7 @@ impl Matcher {
     /// # Errors
     ///
     /// What is wrong with the regular expression.
-    pub fn new(name: &str, operator: &str, value: &str) -> Result<Self, String> {
+    pub(crate) fn new(name: &str, operator: &str, value: &str) -> Result<Self, String> {
         let test = match operator {
             "=" => Test::Equal,
             "!=" => Test::NotEqual,
@@ -60,7 +60,7 @@ impl Matcher {
     }
 
     /// Whether a label with this value is meant.
-    pub fn matches(&self, value: &str) -> bool {
+    pub(crate) fn matches(&self, value: &str) -> bool {
         match &self.test {
             Test::Equal => value == self.value,
             Test::NotEqual => value != self.value,
@@ -70,7 +70,7 @@ impl Matcher {
     }
 
     /// The operator as it is written.
-    pub fn operator(&self) -> &'static str {
+    pub(crate) fn operator(&self) -> &'static str {
         match self.test {
             Test::Equal => "=",
             Test::NotEqual => "!=",
@@ -94,12 +94,12 @@ impl fmt::Display for Matcher {
 }
 
 /// A label's name as it is written in a query: quoted where it is not a plain one.
-pub fn label_text(name: &str) -> String {
+pub(crate) fn label_text(name: &str) -> String {
     if is_plain(name, false) { name.to_owned() } else { quoted(name) }
 }
 
 /// Whether a name needs no quotes: letters, digits and underscores, for a metric colons too.
-pub fn is_plain(name: &str, colons: bool) -> bool {
+pub(crate) fn is_plain(name: &str, colons: bool) -> bool {
     let mut letters = name.chars();
     let fits = |letter: char| letter == '_' || (colons && letter == ':');
     letters.next().is_some_and(|first| first.is_ascii_alphabetic() || fits(first))
@@ -107,7 +107,7 @@ pub fn is_plain(name: &str, colons: bool) -> bool {
 }
 
 /// A text in double quotes.
-pub fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('"', "\\\"");
     format!("\"{}\"", text.replace('\n', "\\n").replace('\t', "\\t").replace('\r', "\\r"))
 }
@@ -117,7 +117,7 @@ pub fn quoted(text: &str) -> String {
 /// # Errors
 ///
 /// What is wrong with it.
-pub fn anchored(pattern: &str) -> Result<Regex, String> {
+pub(crate) fn anchored(pattern: &str) -> Result<Regex, String> {
     let config = Config::new()
         .nfa_size_limit(Some(PROGRAM_BYTES_MAX))
         .hybrid_cache_capacity(CACHE_BYTES_MAX)

@@ -12,33 +12,33 @@
 //! Floats and classic histograms; ranges are open on the left; a series is there until five
 //! minutes after its last sample. There are no native histograms.
 
-pub mod ast;
-pub mod error;
-pub mod eval;
-pub mod functions;
-pub mod labels;
-pub mod lex;
-pub mod matcher;
-pub mod names;
-pub mod parse;
-pub mod store;
+pub(crate) mod ast;
+pub(crate) mod error;
+pub(crate) mod eval;
+pub(crate) mod functions;
+pub(crate) mod labels;
+pub(crate) mod lex;
+pub(crate) mod matcher;
+pub(crate) mod names;
+pub(crate) mod parse;
+pub(crate) mod store;
 #[cfg(test)]
 mod tests;
-pub mod value;
+pub(crate) mod value;
 
-pub use error::{ParseError, PromError};
-pub use eval::{Instant, Limits, Query, Value};
-pub use labels::LabelSet;
-pub use matcher::Matcher;
+pub(crate) use error::PromError;
+pub(crate) use eval::{Instant, Limits, Query};
+pub(crate) use labels::LabelSet;
+pub(crate) use matcher::Matcher;
 
 /// Samples of one series, oldest first: Unix milliseconds and value.
-pub type Samples<'a> = &'a [(i64, f64)];
+pub(crate) type Samples<'a> = &'a [(i64, f64)];
 
 /// Called with each series and its samples.
-pub type Visit<'a> = &'a mut dyn FnMut(LabelSet, Samples<'_>) -> Result<(), PromError>;
+pub(crate) type Visit<'a> = &'a mut dyn FnMut(LabelSet, Samples<'_>) -> Result<(), PromError>;
 
 /// Where series come from.
-pub trait Source {
+pub(crate) trait Source {
     /// Calls `visit` once for each series that satisfies every matcher and has a sample from
     /// `from_ms` to `to_ms`, with those samples. The first error ends it.
     ///
@@ -55,7 +55,7 @@ pub trait Source {
 }
 
 /// A number as Go writes it with the fewest digits and no exponent.
-pub fn number_text(number: f64) -> String {
+pub(crate) fn number_text(number: f64) -> String {
     if number.is_infinite() {
         return if number > 0.0 { "+Inf" } else { "-Inf" }.to_owned();
     }

@@ -15,7 +15,7 @@ use crate::server::storage::Series;
 
 /// What one metric is called.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Named {
+pub(crate) struct Named {
     /// Its name in PromQL.
     pub name: Arc<str>,
     /// Whether labels keep their names.
@@ -28,7 +28,7 @@ pub struct Named {
 
 /// What every metric is called.
 #[derive(Debug)]
-pub struct Names {
+pub(crate) struct Names {
     by_number: HashMap<u32, (Arc<str>, Named)>,
     agent_label: Arc<str>,
     name_label: Arc<str>,
@@ -37,7 +37,11 @@ pub struct Names {
 impl Names {
     /// The names of `metrics`, with their numbers. `taken` are names that the server's own figures
     /// have in `GET /metrics`; `agent_label` is the label that holds the agent.
-    pub fn new(metrics: Vec<(Arc<str>, u32)>, taken: &BTreeSet<String>, agent_label: &str) -> Self {
+    pub(crate) fn new(
+        metrics: Vec<(Arc<str>, u32)>,
+        taken: &BTreeSet<String>,
+        agent_label: &str,
+    ) -> Self {
         let mut uses: HashMap<Arc<str>, u32> = HashMap::new();
         let mut by_number = HashMap::with_capacity(metrics.len());
         for (metric, number) in metrics {
@@ -55,18 +59,18 @@ impl Names {
     }
 
     /// Name and original name of every metric.
-    pub fn iter(&self) -> impl Iterator<Item = (&Named, &str)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&Named, &str)> {
         self.by_number.values().map(|(metric, named)| (named, &**metric))
     }
 
     /// The label that holds the agent.
-    pub fn agent_label(&self) -> &str {
+    pub(crate) fn agent_label(&self) -> &str {
         &self.agent_label
     }
 
     /// The metrics that satisfy the matchers of `__name__`, by number, each under the name that
     /// they give: the original one where a query names that.
-    pub fn matching(&self, matchers: &[Matcher]) -> HashMap<u32, Named> {
+    pub(crate) fn matching(&self, matchers: &[Matcher]) -> HashMap<u32, Named> {
         let all = |name: &str| {
             matchers.iter().filter(|matcher| matcher.name == NAME).all(|one| one.matches(name))
         };
@@ -83,7 +87,7 @@ impl Names {
     }
 
     /// The labels of a series of a metric that is called so.
-    pub fn labels(&self, series: &Series, named: &Named) -> LabelSet {
+    pub(crate) fn labels(&self, series: &Series, named: &Named) -> LabelSet {
         let key = &series.key;
         let mut pairs: Vec<(Arc<str>, Arc<str>)> = Vec::with_capacity(key.labels.len() + 3);
         pairs.push((Arc::clone(&self.name_label), Arc::clone(&named.name)));
@@ -104,7 +108,7 @@ impl Names {
 
     /// Whether a series of a metric that is called so has the labels that are asked for. The
     /// matchers of `__name__` and of the agent are taken as satisfied.
-    pub fn has_labels(&self, series: &Series, named: &Named, matchers: &[Matcher]) -> bool {
+    pub(crate) fn has_labels(&self, series: &Series, named: &Named, matchers: &[Matcher]) -> bool {
         let others = || {
             let is_other = |one: &&Matcher| one.name != NAME && *one.name != *self.agent_label;
             matchers.iter().filter(is_other)

@@ -18,7 +18,7 @@ mod selector;
 /// # Errors
 ///
 /// Where the text is not PromQL, too long or too deep.
-pub fn parse(text: &str) -> Result<Expr, ParseError> {
+pub(crate) fn parse(text: &str) -> Result<Expr, ParseError> {
     let mut parser = Parser::new(text)?;
     if parser.peek() == &Tok::End {
         return parser.fail("no expression found in input");
@@ -33,7 +33,7 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 /// # Errors
 ///
 /// Where the text is not a selector.
-pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
+pub(crate) fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     let mut parser = Parser::new(text)?;
     let expr = parser.primary()?;
     parser.end()?;
@@ -44,7 +44,7 @@ pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
 }
 
 /// Milliseconds of a duration or a number of seconds, as `step` and `timeout` take them.
-pub fn parse_duration(text: &str) -> Option<i64> {
+pub(crate) fn parse_duration(text: &str) -> Option<i64> {
     let secs = text.parse::<f64>().ok().filter(|secs| secs.abs() < 9.2e15);
     secs.map(|secs| (secs * 1_000.0).round() as i64)
         .or_else(|| crate::server::promql::lex::duration_ms(text))

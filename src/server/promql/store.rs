@@ -12,7 +12,7 @@ use crate::server::promql::{Source, Visit};
 use crate::server::storage::{Selection, Series, Store};
 
 /// The store's series, under the names of PromQL.
-pub struct StoreSource<'a> {
+pub(crate) struct StoreSource<'a> {
     /// Where they are.
     pub store: &'a dyn Store,
     /// What they are called.
@@ -41,7 +41,7 @@ impl StoreSource<'_> {
 
     /// Hands the labels of each series that satisfies every matcher to `visit`, without its
     /// samples; until that gives false.
-    pub fn series(
+    pub(crate) fn series(
         &self,
         matchers: &[Matcher],
         times: (i64, i64),

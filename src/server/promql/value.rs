@@ -2,7 +2,7 @@
 
 /// What an expression gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Type {
+pub(crate) enum Type {
     /// A number at each step.
     Scalar,
     /// Series with one value at a step each.
@@ -15,7 +15,7 @@ pub enum Type {
 
 impl Type {
     /// Its name in messages.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Scalar => "scalar",
             Self::Vector => "instant vector",
@@ -27,10 +27,10 @@ impl Type {
 
 /// The value of a step at which a series has none. No arithmetic gives these bits: what a
 /// processor makes of numbers is a quiet NaN, and this one signals.
-pub const ABSENT: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
+pub(crate) const ABSENT: f64 = f64::from_bits(0x7ff0_0000_0000_0002);
 
 /// Whether a step has no value.
 #[inline]
-pub fn is_absent(value: f64) -> bool {
+pub(crate) fn is_absent(value: f64) -> bool {
     value.to_bits() == 0x7ff0_0000_0000_0002
 }

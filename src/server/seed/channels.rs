@@ -49,7 +49,7 @@ type Said = Vec<String>;
 ///
 /// Names the file and every entry that can't be made with its field; the others are made. A file
 /// that is not a seed changes nothing.
-pub fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
+pub(crate) fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
     let config = ServerConfig::load(config_file)?;
     refuse(&config.data_dir, config_file)?;
     let source = Source::read(seed)?;

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::base::exit::{Exit, Fatal};
 
-pub mod channels;
-pub mod rules;
+pub(crate) mod channels;
+pub(crate) mod rules;
 
 /// Ends a command that could not make every entry of a seed.
 ///

@@ -30,7 +30,7 @@ use crate::server::storage::StorageError;
 ///
 /// Names the file and every rule that can't be made with its field; the others are made. A file
 /// that is not a seed changes nothing.
-pub fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
+pub(crate) fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
     let config = load_config(config_file)?;
     refuse(&config.data_dir, config_file)?;
     let source = Source::read(seed)?;

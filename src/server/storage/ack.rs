@@ -40,11 +40,11 @@ pub enum RefusedWhy {
 }
 
 /// A place among the batches that wait; it is free again when this is dropped.
-pub struct Permit(Arc<AtomicUsize>);
+pub(crate) struct Permit(Arc<AtomicUsize>);
 
 impl Permit {
     /// A place, unless `max` batches wait already.
-    pub fn take(waiting: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+    pub(crate) fn take(waiting: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let taken = waiting.fetch_update(Ordering::AcqRel, Ordering::Acquire, |count| {
             (count < max).then_some(count + 1)
         });
@@ -60,7 +60,7 @@ impl Drop for Permit {
 
 /// One day's part of an acknowledgement, which is called once all parts are finished. A part that
 /// is dropped unfinished fails with `Stopping`.
-pub struct PartialAck(Option<Arc<Parts>>);
+pub(crate) struct PartialAck(Option<Arc<Parts>>);
 
 struct Parts {
     state: Mutex<State>,
@@ -75,14 +75,14 @@ struct State {
 
 impl PartialAck {
     /// As many parts as asked for; `stored` counts what is decided already.
-    pub fn split(ack: Ack, permit: Permit, parts: usize, stored: Stored) -> Vec<Self> {
+    pub(crate) fn split(ack: Ack, permit: Permit, parts: usize, stored: Stored) -> Vec<Self> {
         let state = State { left: parts, outcome: Ok(stored), ack: Some(ack) };
         let whole = Arc::new(Parts { state: Mutex::new(state), _permit: permit });
         (0..parts).map(|_| Self(Some(Arc::clone(&whole)))).collect()
     }
 
     /// Notes what became of this part. The last one calls the acknowledgement.
-    pub fn finish(mut self, outcome: Result<Stored, StorageError>) {
+    pub(crate) fn finish(mut self, outcome: Result<Stored, StorageError>) {
         if let Some(parts) = self.0.take() {
             finish_part(parts, outcome);
         }

@@ -13,7 +13,7 @@ use crate::server::storage::day::file;
 use crate::server::storage::{EventFilter, Listing, Page, StorageError};
 
 /// Writes an event, or replaces the one with its id.
-pub fn put(connection: &Connection, event: &AlertEvent) -> Result<(), rusqlite::Error> {
+pub(super) fn put(connection: &Connection, event: &AlertEvent) -> Result<(), rusqlite::Error> {
     let mut put = connection.prepare_cached(
         "INSERT OR REPLACE INTO alert_events
            (id, rule_id, rule_name, agent_id, metric_name, severity, message, labels, value,
@@ -91,7 +91,7 @@ fn select(
 }
 
 /// The event with an id, in whichever day.
-pub fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageError> {
+pub(super) fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageError> {
     for day in days.iter().rev().filter(|day| day.is_created()) {
         let values = [Value::Text(id.to_owned())];
         let found = day.read(|connection| select(connection, day, "WHERE id = ?1", &values))?;
@@ -103,7 +103,7 @@ pub fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, StorageEr
 }
 
 /// A page of events, newest first.
-pub fn list(
+pub(super) fn list(
     days: &[Arc<Day>],
     filter: &EventFilter,
     page: Page,

@@ -5,7 +5,7 @@ use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 use crate::base::metrics::Group;
 
 /// Counters and gauges of the store.
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Transactions.
     pub commits: IntCounter,
     /// Transactions that failed.
@@ -36,7 +36,7 @@ pub struct Metrics {
 
 impl Metrics {
     /// Makes and registers them.
-    pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
+    pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
         Ok(Self {
             commits: group

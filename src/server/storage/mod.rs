@@ -48,13 +48,13 @@ mod day;
 pub mod engine;
 mod error;
 mod events;
-pub mod keep;
+pub(crate) mod keep;
 mod metrics;
 mod query;
 mod read;
 mod series;
 mod shared;
-pub mod sql;
+pub(crate) mod sql;
 #[cfg(test)]
 mod tests;
 mod write;

@@ -21,7 +21,7 @@ const SHARDS: usize = 16;
 type Shard = Mutex<HashMap<Box<str>, Arc<Mutex<AgentSeries>>>>;
 
 /// Every series that the process knows.
-pub struct SeriesCatalog {
+pub(crate) struct SeriesCatalog {
     shards: [Shard; SHARDS],
     metrics: Mutex<HashMap<Arc<str>, u32>>,
     /// Sets of labels: hosts that are alike have the same ones, and keep them once.
@@ -77,7 +77,7 @@ impl Eq for ByKey {}
 
 impl SeriesCatalog {
     /// An catalog for days of the last `retention_days`.
-    pub fn new(retention_days: u32) -> Self {
+    pub(crate) fn new(retention_days: u32) -> Self {
         let days = retention_days as usize + 2;
         Self {
             shards: Default::default(),
@@ -106,7 +106,7 @@ impl SeriesCatalog {
     /// # Errors
     ///
     /// When its agent has too many.
-    pub fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
+    pub(crate) fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
         let agent = self.agent(&key.agent);
         let mut agent = agent.lock();
         if let Some(found) = agent.known.get(&key) {
@@ -161,12 +161,12 @@ impl SeriesCatalog {
     }
 
     /// Above every metric's number so far.
-    pub fn metric_numbers(&self) -> usize {
+    pub(crate) fn metric_numbers(&self) -> usize {
         self.next_metric.load(Ordering::Relaxed) as usize
     }
 
     /// Forgets series, agents, metrics and labels that no day and no stream holds any more.
-    pub fn sweep(&self) {
+    pub(crate) fn sweep(&self) {
         let mut metrics = HashSet::new();
         for shard in &self.shards {
             let agents: Vec<_> = shard

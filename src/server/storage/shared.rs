@@ -18,10 +18,10 @@ use crate::server::storage::{Observer, StorageError};
 
 /// Called with the name of each step that a crash may come after.
 #[cfg(test)]
-pub type Probe = Box<dyn Fn(&str) + Send + Sync>;
+pub(super) type Probe = Box<dyn Fn(&str) + Send + Sync>;
 
 /// The store's common ground.
-pub struct Shared {
+pub(crate) struct Shared {
     /// Where the files are.
     pub data_dir: PathBuf,
     /// Days kept beside the present one.
@@ -61,17 +61,17 @@ pub struct Shared {
 
 impl Shared {
     /// Every day, oldest first.
-    pub fn days(&self) -> Vec<Arc<Day>> {
+    pub(crate) fn days(&self) -> Vec<Arc<Day>> {
         self.days.read().values().cloned().collect()
     }
 
     /// A day that there is.
-    pub fn known_day(&self, number: i64) -> Option<Arc<Day>> {
+    pub(crate) fn known_day(&self, number: i64) -> Option<Arc<Day>> {
         self.days.read().get(&number).cloned()
     }
 
     /// A day, which is made when there is none and it is one that is kept.
-    pub fn day(&self, number: i64) -> Option<Arc<Day>> {
+    pub(crate) fn day(&self, number: i64) -> Option<Arc<Day>> {
         if let Some(day) = self.known_day(number) {
             return Some(day);
         }
@@ -85,14 +85,14 @@ impl Shared {
     }
 
     /// The first and the last day that may have a file now.
-    pub fn window(&self) -> (i64, i64) {
+    pub(crate) fn window(&self) -> (i64, i64) {
         let (earliest, latest) = self.clock.possible_ms();
         let first = day_of(earliest).saturating_sub(self.retention_days);
         (first, day_of(latest.saturating_add(FUTURE_MS_MAX)))
     }
 
     /// Marks a step that a crash may come after, for tests that look at the files then.
-    pub fn at(&self, step: &str) {
+    pub(crate) fn at(&self, step: &str) {
         #[cfg(test)]
         if let Some(probe) = self.probe.get() {
             probe(step);
@@ -102,19 +102,19 @@ impl Shared {
     }
 
     /// Notes bytes that heads have gained or lost.
-    pub fn head_changed(&self, by: i64) {
+    pub(crate) fn head_changed(&self, by: i64) {
         let now = self.head_bytes.fetch_add(by, Ordering::Relaxed) + by;
         self.metrics.head_bytes.set(now);
     }
 
     /// Bytes by which the heads exceed their bound.
-    pub fn head_excess(&self) -> i64 {
+    pub(crate) fn head_excess(&self) -> i64 {
         let max = i64::try_from(self.storage.head_max_bytes).unwrap_or(i64::MAX);
         self.head_bytes.load(Ordering::Relaxed) - max
     }
 
     /// Notes whether a write found room on the disk.
-    pub fn found_room(&self, room: bool) {
+    pub(crate) fn found_room(&self, room: bool) {
         if self.disk_full.swap(!room, Ordering::Relaxed) == room {
             if room {
                 log::info!("there is room on the disk of data_dir again; storing goes on");

@@ -16,7 +16,7 @@ use crate::wire::pb::metrics_grpc::{MetricService, create_metric_service};
 
 /// What the server answers to one call.
 #[derive(Clone, Copy)]
-pub enum Say {
+pub(super) enum Say {
     Ok,
     Refuse,
     Status(RpcStatusCode),
@@ -24,7 +24,7 @@ pub enum Say {
 
 /// A call that came.
 #[derive(Clone)]
-pub struct Seen {
+pub(super) struct Seen {
     pub agent: String,
     pub token: String,
     /// The times of its sample sets.
@@ -46,7 +46,7 @@ struct Inner {
 struct Fake(Arc<Mutex<Inner>>);
 
 /// The running server.
-pub struct FakeServer {
+pub(super) struct FakeServer {
     fake: Fake,
     /// Certificate and key, where it speaks TLS. Clients must show a certificate of the same.
     identity: Option<(String, String)>,
@@ -55,7 +55,7 @@ pub struct FakeServer {
 }
 
 impl FakeServer {
-    pub fn start(script: &[Say]) -> Self {
+    pub(super) fn start(script: &[Say]) -> Self {
         let fake = Fake::default();
         fake.lock().script.extend(script);
         let mut server = Self { fake, identity: None, server: None, port: 0 };
@@ -63,7 +63,7 @@ impl FakeServer {
         server
     }
 
-    pub fn start_tls(cert: &str, key: &str) -> Self {
+    pub(super) fn start_tls(cert: &str, key: &str) -> Self {
         let identity = Some((cert.to_owned(), key.to_owned()));
         let mut server = Self { fake: Fake::default(), identity, server: None, port: 0 };
         server.restart();
@@ -79,7 +79,7 @@ impl FakeServer {
             .build()
     }
 
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         let env = Arc::new(Environment::new(1));
         let mut server = ServerBuilder::new(env)
             .register_service(create_metric_service(self.fake.clone()))
@@ -91,31 +91,31 @@ impl FakeServer {
         self.server = Some(server);
     }
 
-    pub fn stop(&mut self) {
+    pub(super) fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             server.cancel_all_calls();
             futures_executor_wait(server.shutdown());
         }
     }
 
-    pub fn port(&self) -> u16 {
+    pub(super) fn port(&self) -> u16 {
         self.port
     }
 
-    pub fn seen(&self) -> Vec<Seen> {
+    pub(super) fn seen(&self) -> Vec<Seen> {
         self.fake.lock().seen.clone()
     }
 
-    pub fn say(&self, say: Say) {
+    pub(super) fn say(&self, say: Say) {
         self.fake.lock().script.push_back(say);
     }
 
     /// Refuses every call that has a sample set of this time.
-    pub fn refuse(&self, time_ms: i64) {
+    pub(super) fn refuse(&self, time_ms: i64) {
         self.fake.lock().refused_ms = Some(time_ms);
     }
 
-    pub fn offer_packed(&self, is_there: bool) {
+    pub(super) fn offer_packed(&self, is_there: bool) {
         self.fake.lock().packed = Some(is_there);
     }
 }

@@ -8,7 +8,7 @@ use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
 
 /// The type's row in the table.
-pub const RULE_TYPE: RuleType = RuleType {
+pub(crate) const RULE_TYPE: RuleType = RuleType {
     name: "cert_expiration",
     help: "A certificate ends soon; how bad it is follows from the days that are left.",
     fields: &[

@@ -10,11 +10,11 @@ use crate::model::severity::Severity;
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
 
-pub mod cert_expiration;
-pub mod no_data;
-pub mod rate_of_change;
-pub mod threshold;
-pub mod trend_prediction;
+pub(crate) mod cert_expiration;
+pub(crate) mod no_data;
+pub(crate) mod rate_of_change;
+pub(crate) mod threshold;
+pub(crate) mod trend_prediction;
 
 /// What a rule type needs to know of a point.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -145,7 +145,7 @@ pub struct RuleType {
 }
 
 /// Fields of every type's configuration.
-pub const COMMON: &[Field] = &[
+pub(crate) const COMMON: &[Field] = &[
     Field::optional(
         "labels",
         "Globs by label name that a series' labels must match, such as {\"mount\": \"/data*\"}.",
@@ -165,7 +165,7 @@ pub const COMMON: &[Field] = &[
 ];
 
 /// Every rule type: a new one is one file and one row.
-pub const TABLE: &[RuleType] = &[
+pub(crate) const TABLE: &[RuleType] = &[
     threshold::RULE_TYPE,
     rate_of_change::RULE_TYPE,
     trend_prediction::RULE_TYPE,
@@ -178,7 +178,7 @@ pub const TABLE: &[RuleType] = &[
 /// # Errors
 ///
 /// Names the types that there are.
-pub fn rule_type(name: &str) -> Result<&'static RuleType, FieldError> {
+pub(crate) fn rule_type(name: &str) -> Result<&'static RuleType, FieldError> {
     TABLE.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let names: Vec<&str> = TABLE.iter().map(|spec| spec.name).collect();
         FieldError::new("rule_type", format!("must be {}, is `{name}`", names.join(" or ")))
@@ -190,7 +190,7 @@ pub fn rule_type(name: &str) -> Result<&'static RuleType, FieldError> {
 /// # Errors
 ///
 /// Names the first field that can't be.
-pub fn evaluator(
+pub(crate) fn evaluator(
     spec: &RuleType,
     config: &Map<String, Value>,
 ) -> Result<Box<dyn Evaluator>, FieldError> {
@@ -199,12 +199,12 @@ pub fn evaluator(
 }
 
 /// A number as people read it: at most two decimals, more for small ones.
-pub fn number(value: f64) -> String {
+pub(crate) fn number(value: f64) -> String {
     decimals(value, if value.abs() < 1.0 { 4 } else { 2 })
 }
 
 /// Two numbers with as many decimals as show that they differ.
-pub fn numbers(value: f64, other: f64) -> (String, String) {
+pub(crate) fn numbers(value: f64, other: f64) -> (String, String) {
     let (short, other_short) = (number(value), number(other));
     if short != other_short || value == other {
         return (short, other_short);
@@ -228,7 +228,7 @@ fn decimals(value: f64, count: i32) -> String {
 }
 
 /// A time span as people read it: `45s`, `5m`, `1h 30m`, `2d 3h`.
-pub fn span(ms: i64) -> String {
+pub(crate) fn span(ms: i64) -> String {
     let secs = (ms.max(0) + 500) / 1_000;
     let parts = [(secs / 86_400, "d"), (secs / 3_600 % 24, "h"), (secs / 60 % 60, "m")];
     let with_secs = parts.into_iter().chain([(secs % 60, "s")]);

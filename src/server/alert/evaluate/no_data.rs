@@ -10,7 +10,7 @@ use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
 
 /// The type's row in the table.
-pub const RULE_TYPE: RuleType = RuleType {
+pub(crate) const RULE_TYPE: RuleType = RuleType {
     name: "no_data",
     help: "An agent (`metric = \"*\"`), or a metric of it, has not reported for some time.",
     fields: &[Field::required(

@@ -10,7 +10,7 @@ use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
 
 /// The type's row in the table.
-pub const RULE_TYPE: RuleType = RuleType {
+pub(crate) const RULE_TYPE: RuleType = RuleType {
     name: "rate_of_change",
     help: "A value has changed by more than so many percent within a window.",
     fields: &[

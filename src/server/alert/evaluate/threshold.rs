@@ -7,7 +7,7 @@ use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
 
 /// The type's row in the table.
-pub const RULE_TYPE: RuleType = RuleType {
+pub(crate) const RULE_TYPE: RuleType = RuleType {
     name: "threshold",
     help: "Every sample of a time is above, or below, a value.",
     fields: &[

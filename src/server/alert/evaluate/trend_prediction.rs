@@ -11,10 +11,10 @@ use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
 
 /// The least R² that a line must have to fire, where the rule names none.
-pub const MIN_FIT_DEFAULT: f64 = 0.7;
+pub(crate) const MIN_FIT_DEFAULT: f64 = 0.7;
 
 /// The type's row in the table.
-pub const RULE_TYPE: RuleType = RuleType {
+pub(crate) const RULE_TYPE: RuleType = RuleType {
     name: "trend_prediction",
     help: "A straight line through the recent points reaches a value soon.",
     fields: &[

@@ -13,14 +13,14 @@ type Known = (Arc<Series>, BTreeMap<i64, f64>);
 
 /// Points by series, and events by id.
 #[derive(Default)]
-pub struct MemStore {
+pub(super) struct MemStore {
     series: Mutex<BTreeMap<SeriesKey, Known>>,
     events: Mutex<BTreeMap<String, AlertEvent>>,
 }
 
 impl MemStore {
     /// Stores a point and gives what observers are notified of it.
-    pub fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> SampleSet {
+    pub(super) fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> SampleSet {
         let mut all = self.series.lock();
         let number = all.len() as u32;
         let series = || Arc::new(Series { number, metric_number: 0, key: key.clone() });
@@ -35,7 +35,7 @@ impl MemStore {
     }
 
     /// Events, oldest first.
-    pub fn history(&self) -> Vec<AlertEvent> {
+    pub(super) fn history(&self) -> Vec<AlertEvent> {
         let mut events: Vec<AlertEvent> = self.events.lock().values().cloned().collect();
         events.sort_by_key(|event| (event.timestamp_ms, event.resolved_at_ms));
         events

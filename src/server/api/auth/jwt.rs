@@ -12,7 +12,7 @@ use sha2::Sha256;
 
 /// What a token says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// The user's id.
     pub sub: String,
     /// The user's `token_epoch` when it was made.
@@ -28,7 +28,7 @@ pub struct Claims {
 
 /// Why a token was not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// It was valid and has expired.
     Expired,
     /// This server did not issue it.
@@ -36,7 +36,7 @@ pub enum Refusal {
 }
 
 /// Makes and checks tokens with one key.
-pub struct Keys {
+pub(crate) struct Keys {
     encoding: EncodingKey,
     decoding: DecodingKey,
     validation: Validation,
@@ -44,7 +44,7 @@ pub struct Keys {
 
 impl Keys {
     /// Keys from a secret of 32 bytes or more.
-    pub fn new(secret: &[u8]) -> Self {
+    pub(crate) fn new(secret: &[u8]) -> Self {
         // A second call finds the same provider in place.
         let _ = PROVIDER.install_default();
         let mut validation = Validation::new(Algorithm::HS256);
@@ -59,7 +59,7 @@ impl Keys {
     }
 
     /// The token of `claims`; `None` when they can't be written, which plain data always can.
-    pub fn sign(&self, claims: &Claims) -> Option<String> {
+    pub(crate) fn sign(&self, claims: &Claims) -> Option<String> {
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &self.encoding).ok()
     }
 
@@ -68,7 +68,7 @@ impl Keys {
     /// # Errors
     ///
     /// Whether it has expired or is wrong.
-    pub fn verify(&self, token: &str, now_ms: i64) -> Result<Claims, Refusal> {
+    pub(crate) fn verify(&self, token: &str, now_ms: i64) -> Result<Claims, Refusal> {
         let data = jsonwebtoken::decode::<Claims>(token, &self.decoding, &self.validation);
         let claims = data.map_err(|_| Refusal::Wrong)?.claims;
         if claims.exp.saturating_mul(1_000) <= now_ms { Err(Refusal::Expired) } else { Ok(claims) }

@@ -18,15 +18,15 @@ use crate::server::config::{self, ServerConfig};
 use crate::server::control::users::{self, UserRow};
 use crate::server::control::{Control, tokens};
 
-pub mod identity;
-pub mod jwt;
-pub mod names;
-pub mod password;
-pub mod sessions;
-pub mod throttle;
+pub(crate) mod identity;
+pub(crate) mod jwt;
+pub(crate) mod names;
+pub(crate) mod password;
+pub(crate) mod sessions;
+pub(crate) mod throttle;
 
 /// What an API token's text starts with, so that people and secret scanners know it.
-pub const TOKEN_PREFIX: &str = "oxm_";
+pub(crate) const TOKEN_PREFIX: &str = "oxm_";
 /// The row of `settings` with the key that signs logins.
 const SECRET: &str = "jwt_secret";
 
@@ -258,12 +258,12 @@ impl Auth {
 }
 
 /// The SHA-256 of a token's text, which is what is kept of it.
-pub fn token_hash(text: &str) -> Vec<u8> {
+pub(crate) fn token_hash(text: &str) -> Vec<u8> {
     Sha256::digest(text.as_bytes()).to_vec()
 }
 
 /// The text of a new API token: 256 random bits.
-pub fn new_token() -> String {
+pub(crate) fn new_token() -> String {
     format!("{TOKEN_PREFIX}{}", random_hex(32))
 }
 
@@ -283,7 +283,7 @@ fn identity(user: UserRow, read_only: bool, session: Option<Session>) -> Identit
 }
 
 /// Whether a client's address is the machine itself.
-pub fn is_local(client: &str) -> bool {
+pub(crate) fn is_local(client: &str) -> bool {
     client.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
 }
 

@@ -9,7 +9,7 @@ use crate::server::api::reply::ApiError;
 /// # Errors
 ///
 /// 1001 that says what a name must be.
-pub fn check_name(name: &str) -> Result<(), ApiError> {
+pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
     let fits = (1..=USERNAME_BYTES_MAX).contains(&name.len())
         && name.trim() == name
         && !name.contains("  ")
@@ -34,7 +34,7 @@ fn is_plain(letter: char) -> bool {
 
 /// What two names that look alike have in common: lower case, with letters of other scripts and
 /// digits replaced by the Latin letters that they look like.
-pub fn skeleton(name: &str) -> String {
+pub(crate) fn skeleton(name: &str) -> String {
     let mut text = String::with_capacity(name.len());
     for letter in name.chars().flat_map(char::to_lowercase) {
         text.push(match letter {

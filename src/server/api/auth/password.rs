@@ -20,7 +20,7 @@ const AT_ONCE: usize = 2;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Hashes and checks passwords, a few at a time.
-pub struct Hasher {
+pub(crate) struct Hasher {
     pool: Pool<Job>,
     /// Holds one item a caller that is inside.
     places: (Sender<()>, Receiver<()>),
@@ -34,7 +34,7 @@ impl Hasher {
     /// # Errors
     ///
     /// When the system gives no randomness.
-    pub fn new(http_workers: usize) -> Result<Self, ApiError> {
+    pub(crate) fn new(http_workers: usize) -> Result<Self, ApiError> {
         let nobody = hash_now("nobody's password")?;
         let places = (http_workers / 2).max(1);
         let pool = Pool::shared("password", AT_ONCE, places, |_| {
@@ -51,7 +51,7 @@ impl Hasher {
     /// # Errors
     ///
     /// 1006 when too many are being checked.
-    pub fn hash(&self, password: &str) -> Result<String, ApiError> {
+    pub(crate) fn hash(&self, password: &str) -> Result<String, ApiError> {
         let password = password.to_owned();
         self.run(move || hash_now(&password))?
     }
@@ -62,7 +62,7 @@ impl Hasher {
     /// # Errors
     ///
     /// 1006 when too many are being checked.
-    pub fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, ApiError> {
+    pub(crate) fn verify(&self, password: &str, hash: Option<&str>) -> Result<bool, ApiError> {
         let password = password.to_owned();
         let (text, exists) = (hash.unwrap_or(&self.nobody).to_owned(), hash.is_some());
         self.run(move || fits(&password, &text) && exists)
@@ -104,7 +104,7 @@ fn fits(password: &str, hash: &str) -> bool {
 }
 
 /// Whether a hash is one of bcrypt, which the first oxmon used. It is replaced at the next login.
-pub fn is_of_first_release(hash: &str) -> bool {
+pub(crate) fn is_of_first_release(hash: &str) -> bool {
     hash.starts_with("$2")
 }
 
@@ -125,7 +125,12 @@ fn hash_now(password: &str) -> Result<String, ApiError> {
 /// # Errors
 ///
 /// 1001 that says what it must be.
-pub fn check_new(field: &str, password: &str, username: &str, known: &str) -> Result<(), ApiError> {
+pub(crate) fn check_new(
+    field: &str,
+    password: &str,
+    username: &str,
+    known: &str,
+) -> Result<(), ApiError> {
     if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len()) {
         return Err(ApiError::bad(format!(
             "`{field}` must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes"

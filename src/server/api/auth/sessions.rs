@@ -11,7 +11,7 @@ use crate::server::api::reply::ApiError;
 use crate::server::control::{Control, users};
 
 /// Ids of logins that were ended, with when they expire, Unix seconds.
-pub struct Ended {
+pub(crate) struct Ended {
     control: Control,
     logins: RwLock<HashMap<String, i64>>,
 }
@@ -22,13 +22,13 @@ impl Ended {
     /// # Errors
     ///
     /// When `cert.db` can't be read.
-    pub fn open(control: &Control, now_secs: i64) -> Result<Self, ApiError> {
+    pub(crate) fn open(control: &Control, now_secs: i64) -> Result<Self, ApiError> {
         let logins = control.read(|db| users::ended_logins(db, now_secs))?;
         Ok(Self { control: control.clone(), logins: RwLock::new(logins) })
     }
 
     /// Whether the login with this id was ended.
-    pub fn contains(&self, id: &str) -> bool {
+    pub(crate) fn contains(&self, id: &str) -> bool {
         self.logins.read().contains_key(id)
     }
 
@@ -37,7 +37,12 @@ impl Ended {
     /// # Errors
     ///
     /// When `cert.db` can't be written.
-    pub fn end(&self, user_id: &str, session: &Session, now_secs: i64) -> Result<(), ApiError> {
+    pub(crate) fn end(
+        &self,
+        user_id: &str,
+        session: &Session,
+        now_secs: i64,
+    ) -> Result<(), ApiError> {
         let is_full = self.logins.read().len() >= ENDED_LOGINS_MAX;
         let (user_id, kept) = (user_id.to_owned(), session.clone());
         if session.id.is_empty() || is_full {

@@ -49,10 +49,10 @@ struct Tables {
 
 /// Failures of late, by network and by user.
 #[derive(Default)]
-pub struct Throttle(Mutex<Tables>);
+pub(crate) struct Throttle(Mutex<Tables>);
 
 /// A guess that may be compared. It counts as pending until it is dropped.
-pub struct Guess<'a> {
+pub(crate) struct Guess<'a> {
     throttle: &'a Throttle,
     keys: [Who; 2],
     network: String,
@@ -65,7 +65,7 @@ impl Throttle {
     /// # Errors
     ///
     /// How many seconds it must wait.
-    pub fn guess(&self, address: &str, user: &str, now_ms: i64) -> Result<Guess<'_>, u64> {
+    pub(crate) fn guess(&self, address: &str, user: &str, now_ms: i64) -> Result<Guess<'_>, u64> {
         let mut tables = self.0.lock();
         let network = network(address);
         let login = tables.logins.get(&(network.clone(), user.to_owned()));
@@ -98,7 +98,7 @@ impl Throttle {
 
 impl Guess<'_> {
     /// Notes that the password was wrong.
-    pub fn failed(self, now_ms: i64) {
+    pub(crate) fn failed(self, now_ms: i64) {
         let mut tables = self.throttle.0.lock();
         for who in distinct(&self.keys) {
             let Some(record) = tables.records.get_mut(who) else { continue };
@@ -112,7 +112,7 @@ impl Guess<'_> {
     }
 
     /// Notes that the password was right. What others guessed at the user stays counted.
-    pub fn succeeded(self, now_ms: i64) {
+    pub(crate) fn succeeded(self, now_ms: i64) {
         let mut tables = self.throttle.0.lock();
         let key = (self.network.clone(), self.user.clone());
         tables.records.remove(&Who::Known(key.0.clone(), key.1.clone()));

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 /// Makes each `allOf` in `value` one schema. There is one where a field whose type stands inline
 /// has a comment of its own, with an object for the comment, which no text is; and where a struct
 /// is flattened into another, of which each forbids the other's fields.
-pub fn join(value: &mut Value, named: &Map<String, Value>) {
+pub(super) fn join(value: &mut Value, named: &Map<String, Value>) {
     if let Some(items) = value.as_array_mut() {
         items.iter_mut().for_each(|item| join(item, named));
     }

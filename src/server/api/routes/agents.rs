@@ -15,10 +15,10 @@ use crate::server::storage::{LatestRow, Listing};
 
 /// How long after its newest point an agent counts as active: thirty ticks at the default interval.
 /// One that reports less often than this is inactive between its reports.
-pub const AGENT_ACTIVE_MS: i64 = 5 * MINUTE_MS;
+pub(crate) const AGENT_ACTIVE_MS: i64 = 5 * MINUTE_MS;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/agents",
         "Agents that have reported or may report, by when they last reported, newest first. \
@@ -40,7 +40,7 @@ pub const ROUTES: &[Route] = &[
 /// Whether an agent reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
-pub enum AgentStatus {
+pub(crate) enum AgentStatus {
     /// It has a point of the last five minutes.
     Active,
     /// It has older points.
@@ -51,7 +51,7 @@ pub enum AgentStatus {
 
 impl AgentStatus {
     /// The status at `now_ms` of an agent whose newest point is at `last_seen_ms`.
-    pub fn at(now_ms: i64, last_seen_ms: Option<i64>) -> Self {
+    pub(crate) fn at(now_ms: i64, last_seen_ms: Option<i64>) -> Self {
         match last_seen_ms {
             Some(seen) if now_ms.saturating_sub(seen) <= AGENT_ACTIVE_MS => Self::Active,
             Some(_) => Self::Inactive,

@@ -21,7 +21,7 @@ use crate::server::api::schema::{Shape, Time, words};
 use crate::server::storage::Listing;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/alerts/rules",
         "Rules in force, those of the configuration file first.",

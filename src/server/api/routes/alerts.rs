@@ -19,7 +19,7 @@ use crate::server::api::schema::{Shape, Time};
 use crate::server::storage::{EventFilter, Listing};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         query: &[
             Param::new("agent_id__eq", Kind::Text, "Alerts of exactly this agent."),
@@ -84,7 +84,7 @@ const SUMMARY_HOURS_MAX: i64 = 87_600;
 /// An alert, or its end.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AlertEvent)]
-pub struct Event {
+pub(crate) struct Event {
     id: String,
     rule_id: String,
     rule_name: String,

@@ -10,7 +10,7 @@ use crate::server::api::schema::{Shape, Time};
 use crate::server::control::audit::{self, AuditFilter, AuditRow};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[Route {
+pub(crate) const ROUTES: &[Route] = &[Route {
     access: ADMIN,
     query: &[
         Param::new("username__eq", Kind::Text, "Exactly this user."),

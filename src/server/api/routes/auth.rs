@@ -15,7 +15,7 @@ use crate::server::api::schema::{Shape, Time, parse_time};
 use crate::server::control::tokens::{self, TokenRow};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         access: Access::Public,

@@ -12,7 +12,7 @@ use crate::server::cert::{CertError, Details};
 use crate::server::control::certs::checks::{self, CertificateFilter, CertificateRow};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         query: &[
             Param::new("not_after__lte", Kind::TimeOrSecs, "Certificates that end by then."),

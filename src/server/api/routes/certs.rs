@@ -15,7 +15,7 @@ use crate::server::control::certs::checks::{self, AddressRow, CheckRow, Counts};
 use crate::server::control::certs::{self, DomainFilter, DomainRow};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         query: &[
             Param::new("enabled__eq", Kind::Flag, "Domains that are checked, or are not."),
@@ -215,7 +215,7 @@ struct CertAddress {
 
 /// Domains counted by their newest checks.
 #[derive(Serialize, ToSchema)]
-pub struct CertSummary {
+pub(crate) struct CertSummary {
     /// All domains, those that have not been checked yet among them.
     total_domains: u64,
     valid: u64,

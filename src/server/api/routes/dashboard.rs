@@ -17,7 +17,7 @@ use crate::server::api::schema::Shape;
 use crate::server::storage::AgentSeen;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[Route::get(
+pub(crate) const ROUTES: &[Route] = &[Route::get(
     "/v1/dashboard/overview",
     "Agents, alerts, certificates and storage at a glance.",
     Gives::One(Shape::of::<Overview>()),

@@ -16,7 +16,7 @@ const START: Param = Param::new("start_time", Kind::TimeOrSecs, "Not before.");
 const END: Param = Param::new("end_time", Kind::TimeOrSecs, "Not after.");
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         query: &[
             PAGE_PARAMS[0],

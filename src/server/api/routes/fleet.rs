@@ -13,7 +13,7 @@ use crate::server::api::schema::{Shape, Time};
 use crate::server::storage::{LatestRow, Listing};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[Route {
+pub(crate) const ROUTES: &[Route] = &[Route {
     query: &[Param::new("agent_id__contains", Kind::Text, "Agents whose id has this in it.")],
     ..Route::get(
         "/v1/dashboard/agents",

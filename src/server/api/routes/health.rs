@@ -9,14 +9,14 @@ use crate::server::api::router::{Access, Gives, Route};
 use crate::server::api::schema::Shape;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[Route {
+pub(crate) const ROUTES: &[Route] = &[Route {
     access: Access::Public,
     ..Route::get("/v1/health", "How the server is.", Gives::One(Shape::of::<Health>()), health)
 }];
 
 /// How the server is.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Health {
+pub(crate) struct Health {
     /// The server's version.
     version: &'static str,
     /// Seconds since it started.
@@ -49,6 +49,6 @@ fn health(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// Seconds since the server started.
-pub fn uptime_secs(call: &Call<'_>) -> u64 {
+pub(crate) fn uptime_secs(call: &Call<'_>) -> u64 {
     (call.now_ms.saturating_sub(call.app.started_ms).max(0) / 1_000) as u64
 }

@@ -23,7 +23,7 @@ const DAY_GTE: Param =
 const NOW_LTE: Param = Param::new("timestamp__lte", Kind::Time, "Not after. Default: now.");
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         query: &[
             Param::new("agent_id__eq", Kind::Text, "Points of exactly this agent."),
@@ -118,7 +118,7 @@ impl From<PointRow> for Point {
 /// # Errors
 ///
 /// 1001 when the first is after the last.
-pub fn times(call: &Call<'_>, default_ms: i64) -> Result<(i64, i64), ApiError> {
+pub(crate) fn times(call: &Call<'_>, default_ms: i64) -> Result<(i64, i64), ApiError> {
     let to_ms = call.time("timestamp__lte")?.unwrap_or(call.now_ms);
     let default = to_ms.saturating_sub(default_ms);
     let from_ms = call.time("timestamp__gte")?.unwrap_or(default);

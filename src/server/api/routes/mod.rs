@@ -6,27 +6,27 @@ use crate::server::api::reply::{ApiError, Code};
 use crate::server::api::request::Call;
 use crate::server::api::router::Route;
 
-pub mod agents;
-pub mod alert_rules;
-pub mod alerts;
-pub mod audit;
-pub mod auth;
-pub mod certificates;
-pub mod certs;
-pub mod dashboard;
-pub mod deliveries;
-pub mod fleet;
-pub mod health;
-pub mod metrics;
-pub mod notifications;
-pub mod openapi;
-pub mod prom;
-pub mod prometheus;
-pub mod range;
-pub mod system;
-pub mod users;
-pub mod web;
-pub mod whitelist;
+pub(crate) mod agents;
+pub(crate) mod alert_rules;
+pub(crate) mod alerts;
+pub(crate) mod audit;
+pub(crate) mod auth;
+pub(crate) mod certificates;
+pub(crate) mod certs;
+pub(crate) mod dashboard;
+pub(crate) mod deliveries;
+pub(crate) mod fleet;
+pub(crate) mod health;
+pub(crate) mod metrics;
+pub(crate) mod notifications;
+pub(crate) mod openapi;
+pub(crate) mod prom;
+pub(crate) mod prometheus;
+pub(crate) mod range;
+pub(crate) mod system;
+pub(crate) mod users;
+pub(crate) mod web;
+pub(crate) mod whitelist;
 
 /// Every endpoint, by resource.
 const ROUTES: &[&[Route]] = &[

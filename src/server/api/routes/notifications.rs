@@ -17,7 +17,7 @@ use crate::server::notify::{NotifyError, channels};
 use crate::server::storage::Listing;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/notifications/channels",
         "Channels, by name.",

@@ -6,7 +6,7 @@ use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Route};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         access: Access::Public,
         ..Route::get(

@@ -7,7 +7,7 @@ use crate::server::api::routes::health::uptime_secs;
 use crate::server::exposition;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[Route {
+pub(crate) const ROUTES: &[Route] = &[Route {
     errors: &[Code::NotFound],
     ..Route::get(
         "/metrics",
@@ -36,12 +36,12 @@ fn metrics(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 /// What a metric of oxmon's own agents means; a server that is built without them does not know.
 #[cfg(feature = "agent")]
-pub fn help(metric: &str) -> Option<String> {
+pub(crate) fn help(metric: &str) -> Option<String> {
     crate::agent::collectors::metric(metric).map(|metric| metric.help.to_owned())
 }
 
 /// Nothing: the agents are not built in.
 #[cfg(not(feature = "agent"))]
-pub fn help(_: &str) -> Option<String> {
+pub(crate) fn help(_: &str) -> Option<String> {
     None
 }

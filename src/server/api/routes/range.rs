@@ -24,7 +24,7 @@ const STEPS_SECS: [i64; 17] =
     [1, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1_800, 3_600, 7_200, 14_400, 21_600, 43_200, 86_400];
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[Route {
+pub(crate) const ROUTES: &[Route] = &[Route {
     query: &[
         Param::required("agent_id", Kind::Text, "Exactly this agent."),
         Param::required("metric_name", Kind::Text, "Exactly this metric."),

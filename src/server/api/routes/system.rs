@@ -16,7 +16,7 @@ use crate::server::control::notify::channels;
 use crate::server::storage::{self, StorageReport};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         access: ADMIN,
         ..Route::get(
@@ -151,7 +151,7 @@ fn settings(config: &ServerConfig) -> BTreeMap<String, Value> {
 }
 
 /// Bytes of all days.
-pub fn day_bytes(report: &StorageReport) -> u64 {
+pub(crate) fn day_bytes(report: &StorageReport) -> u64 {
     report.partitions.iter().map(|day| day.size_bytes).sum()
 }
 

@@ -17,7 +17,7 @@ use crate::server::control::tokens;
 use crate::server::control::users::{self, UserRow};
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route {
         access: ADMIN,
         ..Route::get("/v1/users", "Users by name.", Gives::List(Shape::of::<User>()), list)

@@ -43,7 +43,7 @@ static ALERTS: File = File::new(JS, include_bytes!("../../web/alerts.js"));
 static CERTS: File = File::new(JS, include_bytes!("../../web/certs.js"));
 
 /// Every file, as rows of the route table.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     row("/", "The dashboard's page.", |_| INDEX.reply()),
     row("/style.css", "Its style, light and dark.", |_| STYLE.reply()),
     row("/icon.svg", "Its icon.", |_| ICON.reply()),

@@ -15,7 +15,7 @@ use crate::server::ingest::auth::WhitelistError;
 use crate::server::storage::Listing;
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/agents/whitelist",
         "Agents that may report, newest first.",

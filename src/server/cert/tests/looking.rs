@@ -16,7 +16,7 @@ use crate::server::cert::probe::{Prober, Target};
 use crate::server::cert::tls::context;
 
 /// A prober for which every name has these addresses.
-pub fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop: Stop) -> Prober {
+pub(super) fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop: Stop) -> Prober {
     let hosts: Vec<IpAddr> = hosts.iter().map(|host| host.parse().unwrap()).collect();
     let look: Look = Arc::new(move |_, port| {
         Ok(hosts.iter().map(|host| SocketAddr::new(*host, port)).collect())

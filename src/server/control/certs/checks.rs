@@ -45,7 +45,7 @@ pub struct CheckRow {
 /// The newest certificate of a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the columns of certificates")]
-pub struct CertificateRow {
+pub(crate) struct CertificateRow {
     pub id: String,
     pub domain_id: String,
     /// Read from the domain.
@@ -117,7 +117,7 @@ fn from_check(row: &Row<'_>) -> rusqlite::Result<CheckRow> {
 
 /// Writes a check, and lets go of the domain's checks from before `oldest_ms` and of those over
 /// their number. This one stays in any case.
-pub fn insert(tx: &Connection, row: &CheckRow, oldest_ms: i64) -> rusqlite::Result<()> {
+pub(crate) fn insert(tx: &Connection, row: &CheckRow, oldest_ms: i64) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "INSERT INTO cert_checks VALUES
            (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
@@ -149,7 +149,7 @@ pub fn insert(tx: &Connection, row: &CheckRow, oldest_ms: i64) -> rusqlite::Resu
 }
 
 /// Writes the certificate that a domain serves; the row's id and the time of its making stay.
-pub fn put_certificate(tx: &Connection, row: &CertificateRow) -> rusqlite::Result<()> {
+pub(crate) fn put_certificate(tx: &Connection, row: &CertificateRow) -> rusqlite::Result<()> {
     tx.prepare_cached(
         "INSERT INTO certificates VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
          ON CONFLICT (domain_id) DO UPDATE SET not_after_ms = ?3, issuer = ?4, ip_addresses = ?5,
@@ -173,7 +173,11 @@ pub fn put_certificate(tx: &Connection, row: &CertificateRow) -> rusqlite::Resul
 }
 
 /// A domain's checks, newest first.
-pub fn history(db: &Connection, domain: &str, page: Page) -> rusqlite::Result<Listing<CheckRow>> {
+pub(crate) fn history(
+    db: &Connection,
+    domain: &str,
+    page: Page,
+) -> rusqlite::Result<Listing<CheckRow>> {
     let sql = "SELECT COUNT(*) FROM cert_checks WHERE domain_id = ?1";
     let total: i64 = db.query_row(sql, [domain], |row| row.get(0))?;
     let sql = format!(
@@ -187,13 +191,13 @@ pub fn history(db: &Connection, domain: &str, page: Page) -> rusqlite::Result<Li
 }
 
 /// A domain's newest check.
-pub fn newest(db: &Connection, domain: &str) -> rusqlite::Result<Option<CheckRow>> {
+pub(crate) fn newest(db: &Connection, domain: &str) -> rusqlite::Result<Option<CheckRow>> {
     let found = history(db, domain, Page { limit: 1, offset: 0 })?;
     Ok(found.items.into_iter().next())
 }
 
 /// The newest check of each domain that has one, by name.
-pub fn status(db: &Connection, page: Page) -> rusqlite::Result<Listing<CheckRow>> {
+pub(crate) fn status(db: &Connection, page: Page) -> rusqlite::Result<Listing<CheckRow>> {
     let sql = format!("SELECT COUNT(DISTINCT c.domain_id) FROM {CHECKS}");
     let total: i64 = db.query_row(&sql, [], |row| row.get(0))?;
     let sql = format!(
@@ -208,7 +212,7 @@ pub fn status(db: &Connection, page: Page) -> rusqlite::Result<Listing<CheckRow>
 
 /// Numbers of domains by their newest checks. One that is valid and ends before `soon_ms`
 /// ends soon; one that has not been checked yet is in the total alone.
-pub fn counts(db: &Connection, soon_ms: i64) -> rusqlite::Result<Counts> {
+pub(crate) fn counts(db: &Connection, soon_ms: i64) -> rusqlite::Result<Counts> {
     let sql = format!(
         "SELECT (SELECT COUNT(*) FROM cert_domains), TOTAL(c.is_valid), TOTAL(NOT c.is_valid),
            TOTAL(c.is_valid AND c.not_after_ms < ?1) FROM {CHECKS} WHERE {NEWEST}"
@@ -248,7 +252,7 @@ fn from_certificate(row: &Row<'_>) -> rusqlite::Result<CertificateRow> {
 
 /// Which certificates a list is about. `None` means any.
 #[derive(Debug, Clone, Default)]
-pub struct CertificateFilter {
+pub(crate) struct CertificateFilter {
     /// Those that end then or before, Unix milliseconds.
     pub ends_by_ms: Option<i64>,
     /// Those served from an address with this in it.
@@ -258,7 +262,7 @@ pub struct CertificateFilter {
 }
 
 /// A page of the certificates, the one that ends first at the head.
-pub fn certificates(
+pub(crate) fn certificates(
     db: &Connection,
     filter: &CertificateFilter,
     page: Page,
@@ -292,7 +296,7 @@ pub fn certificates(
 }
 
 /// The certificate with this id, or else that of the domain with this id or name.
-pub fn certificate(db: &Connection, key: &str) -> rusqlite::Result<Option<CertificateRow>> {
+pub(crate) fn certificate(db: &Connection, key: &str) -> rusqlite::Result<Option<CertificateRow>> {
     let sql = format!(
         "SELECT {CERTIFICATE_COLUMNS} FROM {CERTIFICATES}
          WHERE c.id = ?1 OR d.id = ?1 OR d.domain = ?1 ORDER BY c.id = ?1 DESC, d.port = 443 DESC, d.created_at LIMIT 1"

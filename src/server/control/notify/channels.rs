@@ -7,7 +7,7 @@ use crate::server::storage::{Listing, Page};
 
 /// One channel as it is stored, secrets and all: never given out without masking.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ChannelRow {
+pub(crate) struct ChannelRow {
     /// Unique id.
     pub id: String,
     /// Unique name.
@@ -51,7 +51,10 @@ fn from_row(row: &Row<'_>) -> Result<ChannelRow, rusqlite::Error> {
 }
 
 /// Channels by name; all of them without a page.
-pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<ChannelRow>, rusqlite::Error> {
+pub(crate) fn list(
+    db: &Connection,
+    page: Option<Page>,
+) -> Result<Listing<ChannelRow>, rusqlite::Error> {
     let total = count(db)?;
     let (limit, offset) = page.map_or((-1, 0), |page| (page.limit as i64, page.offset as i64));
     let sql =
@@ -65,19 +68,19 @@ pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<ChannelRow>, 
 }
 
 /// How many channels there are.
-pub fn count(db: &Connection) -> Result<u64, rusqlite::Error> {
+pub(crate) fn count(db: &Connection) -> Result<u64, rusqlite::Error> {
     db.query_row("SELECT COUNT(*) FROM notification_channels", [], |row| row.get(0))
         .map(i64::unsigned_abs)
 }
 
 /// Whether a channel other than `id` has the name.
-pub fn name_taken(db: &Connection, name: &str, id: &str) -> Result<bool, rusqlite::Error> {
+pub(crate) fn name_taken(db: &Connection, name: &str, id: &str) -> Result<bool, rusqlite::Error> {
     let sql = "SELECT EXISTS (SELECT 1 FROM notification_channels WHERE name = ?1 AND id <> ?2)";
     db.query_row(sql, [name, id], |row| row.get(0))
 }
 
 /// The channel with this id or, where no id matches, this name.
-pub fn find(db: &Connection, key: &str) -> Result<Option<ChannelRow>, rusqlite::Error> {
+pub(crate) fn find(db: &Connection, key: &str) -> Result<Option<ChannelRow>, rusqlite::Error> {
     let sql = format!(
         "SELECT {COLUMNS} FROM notification_channels WHERE id = ?1 OR name = ?1
          ORDER BY id = ?1 DESC LIMIT 1"
@@ -100,7 +103,7 @@ fn recipients(db: &Connection, channel_id: &str) -> Result<Vec<String>, rusqlite
 /// # Errors
 ///
 /// When the database fails, or another channel has the name.
-pub fn put(tx: &Transaction<'_>, channel: &ChannelRow) -> Result<(), rusqlite::Error> {
+pub(crate) fn put(tx: &Transaction<'_>, channel: &ChannelRow) -> Result<(), rusqlite::Error> {
     tx.execute(
         "INSERT INTO notification_channels (id, name, channel_type, description, min_severity,
            enabled, config_json, created_at, updated_at)
@@ -130,7 +133,7 @@ pub fn put(tx: &Transaction<'_>, channel: &ChannelRow) -> Result<(), rusqlite::E
 }
 
 /// Removes a channel with its recipients and whatever waits for it in the outbox.
-pub fn remove(tx: &Transaction<'_>, id: &str) -> Result<(), rusqlite::Error> {
+pub(crate) fn remove(tx: &Transaction<'_>, id: &str) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM notification_channels WHERE id = ?1", [id])?;
     Ok(())
 }

@@ -7,7 +7,7 @@ use crate::server::storage::{Listing, Page};
 
 /// What became of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
+pub(crate) enum Status {
     /// Every recipient has it.
     Success,
     /// Somebody has it not.
@@ -18,10 +18,10 @@ pub enum Status {
 
 impl Status {
     /// The names on the wire and in the database.
-    pub const NAMES: [&'static str; 3] = ["success", "failed", "suppressed"];
+    pub(crate) const NAMES: [&'static str; 3] = ["success", "failed", "suppressed"];
 
     /// The name on the wire and in the database.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Success => "success",
             Self::Failed => "failed",
@@ -33,7 +33,7 @@ impl Status {
 /// One row. Texts are cut to their limits and hold no secret.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/api-reference.md documents the fields of Delivery")]
-pub struct LogRow {
+pub(crate) struct LogRow {
     pub id: String,
     pub notification_id: Option<String>,
     pub alert_event_id: String,
@@ -91,7 +91,7 @@ fn from_row(row: &Row<'_>) -> Result<LogRow, rusqlite::Error> {
 }
 
 /// Writes a row.
-pub fn insert(tx: &Transaction<'_>, row: &LogRow) -> Result<(), rusqlite::Error> {
+pub(crate) fn insert(tx: &Transaction<'_>, row: &LogRow) -> Result<(), rusqlite::Error> {
     let marks: Vec<String> = (1..=22).map(|index| format!("?{index}")).collect();
     let sql = format!("INSERT INTO notification_logs ({COLUMNS}) VALUES ({})", marks.join(", "));
     tx.prepare_cached(&sql)?.execute(params![
@@ -125,7 +125,7 @@ pub fn insert(tx: &Transaction<'_>, row: &LogRow) -> Result<(), rusqlite::Error>
 /// or an agent is found in whatever notification lists it.
 #[derive(Debug, Clone, Default)]
 #[allow(missing_docs, reason = "named as the columns that they are held against")]
-pub struct LogFilter {
+pub(crate) struct LogFilter {
     pub channel_id: Option<String>,
     pub channel_type: Option<String>,
     pub status: Option<String>,
@@ -171,7 +171,7 @@ impl LogFilter {
 }
 
 /// Rows, newest first.
-pub fn list(
+pub(crate) fn list(
     db: &Connection,
     filter: &LogFilter,
     page: Page,
@@ -193,7 +193,7 @@ pub fn list(
 /// Number of rows by outcome.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "docs/api-reference.md names them")]
-pub struct LogSummary {
+pub(crate) struct LogSummary {
     pub total: u64,
     pub success: u64,
     pub failed: u64,
@@ -201,7 +201,7 @@ pub struct LogSummary {
 }
 
 /// Rows counted.
-pub fn summary(db: &Connection, filter: &LogFilter) -> Result<LogSummary, rusqlite::Error> {
+pub(crate) fn summary(db: &Connection, filter: &LogFilter) -> Result<LogSummary, rusqlite::Error> {
     let (condition, values) = filter.sql();
     let sql = format!(
         "SELECT COUNT(*), TOTAL(status = 'success'), TOTAL(status = 'failed'),
@@ -220,7 +220,7 @@ pub fn summary(db: &Connection, filter: &LogFilter) -> Result<LogSummary, rusqli
 
 /// Removes rows from before `before_ms`, and notifications that nothing needs any more, a part of
 /// them at a time so that other writers get their turn; gives how many rows went.
-pub fn purge(tx: &Transaction<'_>, before_ms: i64) -> Result<usize, rusqlite::Error> {
+pub(crate) fn purge(tx: &Transaction<'_>, before_ms: i64) -> Result<usize, rusqlite::Error> {
     let logs = tx.execute(
         "DELETE FROM notification_logs WHERE id IN
            (SELECT id FROM notification_logs WHERE created_at_ms < ?1 LIMIT 2000)",

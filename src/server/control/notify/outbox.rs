@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension as _, Transaction, params};
 
 /// A notification as it is stored: what is notified, the same for every channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NotificationRow {
+pub(crate) struct NotificationRow {
     /// Unique id.
     pub id: String,
     /// The rule's id.
@@ -22,7 +22,7 @@ pub struct NotificationRow {
 }
 
 /// Writes a notification and which `(event, agent)` pairs it is about.
-pub fn add_notification<'a>(
+pub(crate) fn add_notification<'a>(
     tx: &Transaction<'_>,
     row: &NotificationRow,
     about: impl Iterator<Item = (&'a str, &'a str)>,
@@ -51,7 +51,7 @@ pub fn add_notification<'a>(
 }
 
 /// Queues a notification for a channel.
-pub fn enqueue(
+pub(crate) fn enqueue(
     tx: &Transaction<'_>,
     channel_id: &str,
     notification: &NotificationRow,
@@ -67,7 +67,11 @@ pub fn enqueue(
 }
 
 /// Notes that a channel is notified of an alert, so that it hears of the recovery.
-pub fn set_told(tx: &Transaction<'_>, key: &str, channel_id: &str) -> Result<(), rusqlite::Error> {
+pub(crate) fn set_told(
+    tx: &Transaction<'_>,
+    key: &str,
+    channel_id: &str,
+) -> Result<(), rusqlite::Error> {
     tx.prepare_cached(
         "INSERT OR IGNORE INTO notification_told (alert_key, channel_id) VALUES (?1, ?2)",
     )?
@@ -76,13 +80,13 @@ pub fn set_told(tx: &Transaction<'_>, key: &str, channel_id: &str) -> Result<(),
 }
 
 /// Channels that were notified of an alert.
-pub fn told(db: &Connection, alert_key: &str) -> Result<Vec<String>, rusqlite::Error> {
+pub(crate) fn told(db: &Connection, alert_key: &str) -> Result<Vec<String>, rusqlite::Error> {
     let sql = "SELECT channel_id FROM notification_told WHERE alert_key = ?1";
     db.prepare_cached(sql)?.query_map([alert_key], |row| row.get(0))?.collect()
 }
 
 /// Forgets who was notified of an alert; of one channel only, where it is named.
-pub fn forget_told(
+pub(crate) fn forget_told(
     tx: &Transaction<'_>,
     alert_key: &str,
     channel_id: Option<&str>,
@@ -95,7 +99,7 @@ pub fn forget_told(
 }
 
 /// Notes which recipients of a channel missed the firing of an alert.
-pub fn set_missed(
+pub(crate) fn set_missed(
     tx: &Transaction<'_>,
     alert_key: &str,
     channel_id: &str,
@@ -107,7 +111,7 @@ pub fn set_missed(
 }
 
 /// Recipients of a channel who missed the firing of an alert.
-pub fn missed(
+pub(crate) fn missed(
     db: &Connection,
     alert_key: &str,
     channel_id: &str,
@@ -117,7 +121,7 @@ pub fn missed(
 }
 
 /// Forgets who missed the firing of an alert: it fires again, or its end was sent.
-pub fn forget_missed(
+pub(crate) fn forget_missed(
     tx: &Transaction<'_>,
     alert_key: &str,
     channel_id: &str,
@@ -129,7 +133,7 @@ pub fn forget_missed(
 
 /// A notification that waits for one channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Waiting {
+pub(crate) struct Waiting {
     /// Row number.
     pub id: i64,
     /// The channel's id.
@@ -148,7 +152,7 @@ pub struct Waiting {
 
 /// A row that comes before another.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ahead {
+pub(crate) struct Ahead {
     /// Recipients that have it already.
     pub served: Vec<String>,
     /// When it is tried next, Unix milliseconds.
@@ -169,7 +173,10 @@ macro_rules! comes_before {
 /// For each channel the oldest row that is due and waits for no other: of one alert a channel
 /// hears in order, and what one alert meets holds up no other. A row that some recipients have
 /// lets those go on who have it; see [`Waiting::ahead`].
-pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusqlite::Error> {
+pub(crate) fn due_rows(
+    db: &Connection,
+    now_ms: i64,
+) -> Result<Vec<(String, i64)>, rusqlite::Error> {
     // The subquery ends at the first row that fits, so a long queue costs no more than a short one.
     let mut query = db.prepare_cached(concat!(
         "SELECT id, row FROM (
@@ -187,7 +194,7 @@ pub fn due_rows(db: &Connection, now_ms: i64) -> Result<Vec<(String, i64)>, rusq
 }
 
 /// A waiting row with its notification.
-pub fn load(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error> {
+pub(crate) fn load(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error> {
     let waiting = load_row(db, id)?;
     let Some(mut waiting) = waiting else { return Ok(None) };
     let mut query = db.prepare_cached(concat!(
@@ -237,14 +244,18 @@ fn load_row(db: &Connection, id: i64) -> Result<Option<Waiting>, rusqlite::Error
 }
 
 /// Notes that one more recipient has a notification, in the middle of an attempt.
-pub fn set_served(tx: &Transaction<'_>, id: i64, served: &[String]) -> Result<(), rusqlite::Error> {
+pub(crate) fn set_served(
+    tx: &Transaction<'_>,
+    id: i64,
+    served: &[String],
+) -> Result<(), rusqlite::Error> {
     let json = serde_json::to_string(served).unwrap_or_else(|_| "[]".to_owned());
     tx.prepare_cached("UPDATE outbox SET served = ?2 WHERE id = ?1")?.execute(params![id, json])?;
     Ok(())
 }
 
 /// Counts an attempt that failed and sets when the next one is due.
-pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
     let sql =
         "UPDATE outbox SET attempts = attempts + 1, due_ms = MIN(?2, deadline_ms) WHERE id = ?1";
     tx.execute(sql, [id, due_ms])?;
@@ -252,14 +263,14 @@ pub fn retry(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite:
 }
 
 /// Says when a row is looked at again, without counting an attempt.
-pub fn put_off(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn put_off(tx: &Transaction<'_>, id: i64, due_ms: i64) -> Result<(), rusqlite::Error> {
     tx.execute("UPDATE outbox SET due_ms = ?2 WHERE id = ?1", [id, due_ms])?;
     Ok(())
 }
 
 /// The clock has been put back: no row is due later than `due_ms_max`, and none has more than
 /// `deadline_ms_max` left.
-pub fn put_back(
+pub(crate) fn put_back(
     tx: &Transaction<'_>,
     due_ms_max: i64,
     deadline_ms_max: i64,
@@ -270,7 +281,7 @@ pub fn put_back(
 }
 
 /// Puts off all that waits for a channel whose endpoint does not answer.
-pub fn hold_channel(
+pub(crate) fn hold_channel(
     tx: &Transaction<'_>,
     channel_id: &str,
     until_ms: i64,
@@ -283,7 +294,7 @@ pub fn hold_channel(
 }
 
 /// Makes due what was only put off because its channel's endpoint did not answer.
-pub fn release_channel(
+pub(crate) fn release_channel(
     tx: &Transaction<'_>,
     channel_id: &str,
     now_ms: i64,
@@ -296,13 +307,13 @@ pub fn release_channel(
 }
 
 /// Removes a row that was sent or given up.
-pub fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM outbox WHERE id = ?1", [id])?;
     Ok(())
 }
 
 /// Rows of the outbox, notices that wait, and when the next of either is due.
-pub fn depth(db: &Connection) -> Result<(i64, i64, Option<i64>), rusqlite::Error> {
+pub(crate) fn depth(db: &Connection) -> Result<(i64, i64, Option<i64>), rusqlite::Error> {
     db.query_row(
         "SELECT (SELECT COUNT(*) FROM outbox), (SELECT COUNT(*) FROM notices),
            (SELECT MIN(due) FROM (SELECT MIN(due_ms) AS due FROM outbox

@@ -4,7 +4,7 @@ use rusqlite::{Connection, Transaction, params};
 
 /// A notice: one event that must be notified, until its group is due or a silence window ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pending {
+pub(crate) struct Pending {
     /// Row number: notices are notified in its order.
     pub id: i64,
     /// The alert: rule, agent, metric and labels, hashed.
@@ -19,7 +19,7 @@ pub struct Pending {
 
 /// What is merged into one notification: same rule, same severity, same kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
+pub(crate) struct Group {
     /// The rule's id.
     pub rule_id: String,
     /// The severity's name.
@@ -29,7 +29,7 @@ pub struct Group {
 }
 
 /// Queues a notice.
-pub fn add(
+pub(crate) fn add(
     tx: &Transaction<'_>,
     group: &Group,
     alert_key: &str,
@@ -46,41 +46,47 @@ pub fn add(
 
 /// Removes what still waits about an alert; gives the earliest time at which a firing of it that
 /// no window holds back was due.
-pub fn remove_of(tx: &Transaction<'_>, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
+pub(crate) fn remove_of(
+    tx: &Transaction<'_>,
+    alert_key: &str,
+) -> Result<Option<i64>, rusqlite::Error> {
     let due = firing_due(tx, alert_key)?;
     tx.prepare_cached("DELETE FROM notices WHERE alert_key = ?1")?.execute([alert_key])?;
     Ok(due)
 }
 
 /// Removes firings of an alert that a silence window holds back.
-pub fn remove_held(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+pub(crate) fn remove_held(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
     let sql = "DELETE FROM notices WHERE alert_key = ?1 AND state <> 'waiting' AND kind = 'firing'";
     tx.prepare_cached(sql)?.execute([alert_key])?;
     Ok(())
 }
 
 /// Removes recoveries of an alert that fires again.
-pub fn remove_recoveries(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+pub(crate) fn remove_recoveries(
+    tx: &Transaction<'_>,
+    alert_key: &str,
+) -> Result<(), rusqlite::Error> {
     let sql = "DELETE FROM notices WHERE alert_key = ?1 AND kind = 'resolved'";
     tx.prepare_cached(sql)?.execute([alert_key])?;
     Ok(())
 }
 
 /// Whether a recovery of the alert is pending.
-pub fn recovers(db: &Connection, alert_key: &str) -> Result<bool, rusqlite::Error> {
+pub(crate) fn recovers(db: &Connection, alert_key: &str) -> Result<bool, rusqlite::Error> {
     let sql = "SELECT EXISTS (SELECT 1 FROM notices WHERE alert_key = ?1 AND kind = 'resolved')";
     db.prepare_cached(sql)?.query_row([alert_key], |row| row.get(0))
 }
 
 /// Marks the firing of an alert as held back by its repeat interval.
-pub fn hold(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
+pub(crate) fn hold(tx: &Transaction<'_>, alert_key: &str) -> Result<(), rusqlite::Error> {
     let sql = "UPDATE notices SET state = 'held' WHERE alert_key = ?1 AND kind = 'firing'";
     tx.prepare_cached(sql)?.execute([alert_key])?;
     Ok(())
 }
 
 /// When a firing of the alert that waits for its group is due.
-pub fn firing_due(db: &Connection, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
+pub(crate) fn firing_due(db: &Connection, alert_key: &str) -> Result<Option<i64>, rusqlite::Error> {
     db.prepare_cached(
         "SELECT MIN(due_ms) FROM notices
          WHERE alert_key = ?1 AND kind = 'firing' AND state = 'waiting'",
@@ -89,7 +95,7 @@ pub fn firing_due(db: &Connection, alert_key: &str) -> Result<Option<i64>, rusql
 }
 
 /// Groups with something due.
-pub fn due_groups(db: &Connection, now_ms: i64) -> Result<Vec<Group>, rusqlite::Error> {
+pub(crate) fn due_groups(db: &Connection, now_ms: i64) -> Result<Vec<Group>, rusqlite::Error> {
     // Firings first: a recovery that is due at the same time is notified after them.
     let mut query = db.prepare_cached(
         "SELECT DISTINCT rule_id, severity, kind FROM notices WHERE due_ms <= ?1
@@ -103,7 +109,7 @@ pub fn due_groups(db: &Connection, now_ms: i64) -> Result<Vec<Group>, rusqlite::
 }
 
 /// The notices of a group, oldest first: those that wait for it, and those whose window has ended.
-pub fn group_notices(
+pub(crate) fn group_notices(
     db: &Connection,
     group: &Group,
     now_ms: i64,
@@ -131,7 +137,7 @@ pub fn group_notices(
 }
 
 /// Puts a notice off, as one that waits (`silenced` false) or that a window holds back.
-pub fn put_off(
+pub(crate) fn put_off(
     tx: &Transaction<'_>,
     id: i64,
     due_ms: i64,
@@ -145,7 +151,11 @@ pub fn put_off(
 
 /// The clock may have been put back: no group waits longer than until `due_ms_max`, and whether a
 /// window holds something back is looked at again.
-pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn put_back(
+    tx: &Transaction<'_>,
+    due_ms_max: i64,
+    now_ms: i64,
+) -> Result<(), rusqlite::Error> {
     let waiting = "UPDATE notices SET due_ms = ?1 WHERE state = 'waiting' AND due_ms > ?1";
     tx.execute(waiting, [due_ms_max])?;
     tx.execute("UPDATE notices SET due_ms = ?1 WHERE state <> 'waiting'", [now_ms])?;
@@ -153,7 +163,7 @@ pub fn put_back(tx: &Transaction<'_>, due_ms_max: i64, now_ms: i64) -> Result<()
 }
 
 /// Removes a notice that has been routed.
-pub fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn remove(tx: &Transaction<'_>, id: i64) -> Result<(), rusqlite::Error> {
     tx.prepare_cached("DELETE FROM notices WHERE id = ?1")?.execute([id])?;
     Ok(())
 }

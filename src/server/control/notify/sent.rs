@@ -7,7 +7,7 @@ use crate::model::severity::Severity;
 
 /// The last firing of an alert that was handed to a channel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Sent {
+pub(crate) struct Sent {
     /// The event's id.
     pub event_id: String,
     /// Its severity.
@@ -19,7 +19,7 @@ pub struct Sent {
 }
 
 /// What was sent of an alert; `None` when nothing was.
-pub fn find(db: &Connection, alert_key: &str) -> Result<Option<Sent>, rusqlite::Error> {
+pub(crate) fn find(db: &Connection, alert_key: &str) -> Result<Option<Sent>, rusqlite::Error> {
     let sql = "SELECT event_id, severity, sent_ms, recovered_ms FROM notification_sent
                WHERE alert_key = ?1";
     db.prepare_cached(sql)?
@@ -36,7 +36,7 @@ pub fn find(db: &Connection, alert_key: &str) -> Result<Option<Sent>, rusqlite::
 }
 
 /// Notes that a firing was sent.
-pub fn put(
+pub(crate) fn put(
     tx: &Transaction<'_>,
     alert_key: &str,
     event: &AlertEvent,
@@ -48,7 +48,7 @@ pub fn put(
 }
 
 /// Notes that the recovery was sent.
-pub fn recovered(
+pub(crate) fn recovered(
     tx: &Transaction<'_>,
     alert_key: &str,
     now_ms: i64,
@@ -59,7 +59,7 @@ pub fn recovered(
 }
 
 /// Removes what was sent before `before_ms` of alerts that have ended.
-pub fn purge(tx: &Transaction<'_>, before_ms: i64) -> Result<usize, rusqlite::Error> {
+pub(crate) fn purge(tx: &Transaction<'_>, before_ms: i64) -> Result<usize, rusqlite::Error> {
     tx.execute(
         "DELETE FROM notification_sent WHERE sent_ms < ?1
            AND alert_key NOT IN (SELECT alert_key FROM notification_told)",

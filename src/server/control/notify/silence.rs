@@ -7,7 +7,7 @@ use crate::server::storage::{Listing, Page};
 /// One window as it is stored. `server::notify::mute` explains the fields.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[allow(missing_docs, reason = "server::notify::mute documents every field")]
-pub struct SilenceRow {
+pub(crate) struct SilenceRow {
     pub id: String,
     pub start_time: String,
     pub end_time: String,
@@ -43,7 +43,10 @@ fn from_row(row: &Row<'_>) -> Result<SilenceRow, rusqlite::Error> {
 }
 
 /// Windows, oldest first; all of them without a page.
-pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<SilenceRow>, rusqlite::Error> {
+pub(crate) fn list(
+    db: &Connection,
+    page: Option<Page>,
+) -> Result<Listing<SilenceRow>, rusqlite::Error> {
     let total = count(db)?;
     let (limit, offset) = page.map_or((-1, 0), |page| (page.limit as i64, page.offset as i64));
     let sql = format!("SELECT {COLUMNS} FROM silence_windows ORDER BY id LIMIT ?1 OFFSET ?2");
@@ -53,19 +56,19 @@ pub fn list(db: &Connection, page: Option<Page>) -> Result<Listing<SilenceRow>, 
 }
 
 /// How many windows there are.
-pub fn count(db: &Connection) -> Result<u64, rusqlite::Error> {
+pub(crate) fn count(db: &Connection) -> Result<u64, rusqlite::Error> {
     db.query_row("SELECT COUNT(*) FROM silence_windows", [], |row| row.get(0))
         .map(i64::unsigned_abs)
 }
 
 /// The window with this id.
-pub fn find(db: &Connection, id: &str) -> Result<Option<SilenceRow>, rusqlite::Error> {
+pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<SilenceRow>, rusqlite::Error> {
     let sql = format!("SELECT {COLUMNS} FROM silence_windows WHERE id = ?1");
     db.query_row(&sql, [id], from_row).optional()
 }
 
 /// Writes a new window.
-pub fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), rusqlite::Error> {
+pub(crate) fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), rusqlite::Error> {
     tx.execute(
         "INSERT INTO silence_windows (id, start_time, end_time, recurrence, days, date, end_date,
            time_zone, agent_pattern, metric_pattern, created_at, updated_at)
@@ -90,7 +93,7 @@ pub fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), rusqlite:
 
 /// Removes a window. What it held back is looked at again at once, since another window may hold
 /// it still.
-pub fn remove(tx: &Transaction<'_>, id: &str, now_ms: i64) -> Result<(), rusqlite::Error> {
+pub(crate) fn remove(tx: &Transaction<'_>, id: &str, now_ms: i64) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM silence_windows WHERE id = ?1", [id])?;
     tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;
     Ok(())

@@ -6,7 +6,7 @@
 /// # Errors
 ///
 /// Says what can't be delivered.
-pub fn check_address(text: &str) -> Result<lettre::Address, String> {
+pub(crate) fn check_address(text: &str) -> Result<lettre::Address, String> {
     let wrong = |why: &str| format!("`{text}` is not a valid mail address{why}");
     let (local, domain) = text.rsplit_once('@').ok_or_else(|| wrong(" such as ops@example.com"))?;
     if !local.is_ascii() {

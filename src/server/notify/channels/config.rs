@@ -8,11 +8,11 @@ use crate::server::notify::channels::{address, literals, url};
 use crate::server::notify::template::Escape;
 
 /// A channel's configuration, a JSON object.
-pub type Config = Map<String, Value>;
+pub(crate) type Config = Map<String, Value>;
 
 /// One field of a configuration.
 #[derive(Debug, Clone, Copy)]
-pub struct Field {
+pub(crate) struct Field {
     /// Its name.
     pub name: &'static str,
     /// What it must be.
@@ -25,12 +25,12 @@ pub struct Field {
 
 impl Field {
     /// A field that must be there.
-    pub const fn required(name: &'static str, kind: FieldKind) -> Self {
+    pub(crate) const fn required(name: &'static str, kind: FieldKind) -> Self {
         Self { name, kind, required: true, is_address: matches!(kind, FieldKind::Url) }
     }
 
     /// A field that may be left out.
-    pub const fn optional(name: &'static str, kind: FieldKind) -> Self {
+    pub(crate) const fn optional(name: &'static str, kind: FieldKind) -> Self {
         Self { name, kind, required: false, is_address: matches!(kind, FieldKind::Url) }
     }
 
@@ -42,7 +42,7 @@ impl Field {
 
 /// What a field must be, and what of it is masked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FieldKind {
+pub(crate) enum FieldKind {
     /// A line of text.
     Text,
     /// A text of any lines. Its literal secrets are never shown.
@@ -78,7 +78,7 @@ fn wrong(field: &str, why: impl std::fmt::Display) -> String {
 /// # Errors
 ///
 /// Names the first field that is missing, unknown or not what it must be.
-pub fn check(fields: &[Field], config: &Config) -> Result<(), String> {
+pub(crate) fn check(fields: &[Field], config: &Config) -> Result<(), String> {
     if Value::Object(config.clone()).to_string().len() > CONFIG_JSON_BYTES_MAX {
         return Err(format!("config_json: must have at most {CONFIG_JSON_BYTES_MAX} bytes"));
     }
@@ -172,7 +172,7 @@ fn check_headers(value: &Value) -> Result<(), String> {
 /// # Errors
 ///
 /// Says what it should look like.
-pub fn check_url(text: &str) -> Result<(), String> {
+pub(crate) fn check_url(text: &str) -> Result<(), String> {
     let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let bad = |c: char| c.is_whitespace() || c.is_control() || !c.is_ascii();
     let Some(rest) = rest.filter(|_| !text.contains(bad) && text.len() <= TEXT_BYTES_MAX) else {
@@ -208,7 +208,7 @@ fn mask_value(kind: FieldKind, value: &Value) -> Value {
 }
 
 /// The configuration as it is given out. Of a field that no spec knows nothing is shown.
-pub fn mask(fields: &[Field], config: &Config) -> Config {
+pub(crate) fn mask(fields: &[Field], config: &Config) -> Config {
     let masked = config.iter().map(|(name, value)| {
         let field = fields.iter().find(|field| field.name == name);
         let kind = field.map_or(FieldKind::Secret, |field| field.kind);
@@ -309,7 +309,7 @@ fn restore(kind: FieldKind, value: &mut Value, old: &Value) -> bool {
 /// Every text that must not stand in a log: each secret as it is, and as it looks inside JSON, in
 /// a form, and behind the scheme of an `Authorization` header. The longest come first, so that
 /// none leaves a part of another behind.
-pub fn secrets(fields: &[Field], config: &Config) -> Vec<String> {
+pub(crate) fn secrets(fields: &[Field], config: &Config) -> Vec<String> {
     let mut found = Vec::new();
     for secret in plain_secrets(fields, config) {
         let last_word = secret.rsplit(' ').next().filter(|word| word.len() >= 8).map(str::to_owned);
@@ -346,7 +346,7 @@ fn plain_secrets(fields: &[Field], config: &Config) -> Vec<String> {
 }
 
 /// The text with every secret masked. Secrets of less than four bytes hide nothing.
-pub fn scrub(text: &str, secrets: &[String]) -> String {
+pub(crate) fn scrub(text: &str, secrets: &[String]) -> String {
     let mut out = text.to_owned();
     for secret in secrets.iter().filter(|secret| secret.len() >= 4) {
         out = out.replace(secret.as_str(), MASK);
@@ -355,17 +355,17 @@ pub fn scrub(text: &str, secrets: &[String]) -> String {
 }
 
 /// A field's text; empty when it is not there.
-pub fn text<'a>(config: &'a Config, name: &str) -> &'a str {
+pub(crate) fn text<'a>(config: &'a Config, name: &str) -> &'a str {
     config.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// A field's text, where it is there and not empty.
-pub fn some_text<'a>(config: &'a Config, name: &str) -> Option<&'a str> {
+pub(crate) fn some_text<'a>(config: &'a Config, name: &str) -> Option<&'a str> {
     Some(text(config, name)).filter(|text| !text.is_empty())
 }
 
 /// The pairs of a field of headers.
-pub fn headers(config: &Config) -> Vec<(String, String)> {
+pub(crate) fn headers(config: &Config) -> Vec<(String, String)> {
     let pairs = config.get("headers").and_then(Value::as_object);
     let pairs = pairs.into_iter().flatten();
     pairs.filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()

@@ -12,7 +12,7 @@ use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot
 use crate::server::notify::client::Attempt;
 
 /// The channel type.
-pub const TYPE: ChannelType = ChannelType {
+pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "dingtalk",
     recipient: RecipientKind::Url,
     fields: &[
@@ -48,7 +48,7 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
 
 /// The URL with the time and its signature: the Base64 of HMAC-SHA256, keyed with the secret, over
 /// the time in milliseconds, a line feed and the secret.
-pub fn signed(url: &str, secret: &str, now_ms: i64) -> String {
+pub(crate) fn signed(url: &str, secret: &str, now_ms: i64) -> String {
     #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key fits");
     mac.update(format!("{now_ms}\n{secret}").as_bytes());

@@ -19,7 +19,7 @@ use crate::server::notify::message::{Markup, escape_html, local_time};
 use crate::server::notify::timed::Late;
 
 /// The channel type.
-pub const TYPE: ChannelType = ChannelType {
+pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "email",
     recipient: RecipientKind::Email,
     fields: &[

@@ -6,21 +6,21 @@ use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::Notification;
 
 pub(crate) mod address;
-pub mod config;
-pub mod dingtalk;
-pub mod email;
+pub(crate) mod config;
+pub(crate) mod dingtalk;
+pub(crate) mod email;
 pub(crate) mod literals;
-pub mod robot;
-pub mod sms;
+pub(crate) mod robot;
+pub(crate) mod sms;
 pub(crate) mod url;
-pub mod webhook;
-pub mod weixin;
+pub(crate) mod webhook;
+pub(crate) mod weixin;
 
 use config::{Config, Field};
 
 /// What a recipient of a channel is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RecipientKind {
+pub(crate) enum RecipientKind {
     /// A mail address.
     Email,
     /// A phone number.
@@ -31,7 +31,7 @@ pub enum RecipientKind {
 
 impl RecipientKind {
     /// The name in answers.
-    pub fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Email => "email",
             Self::Phone => "phone",
@@ -44,7 +44,7 @@ impl RecipientKind {
     /// # Errors
     ///
     /// Says what it should look like.
-    pub fn check(self, recipient: &str) -> Result<(), String> {
+    pub(crate) fn check(self, recipient: &str) -> Result<(), String> {
         match self {
             Self::Email => address::check_address(recipient).map(drop),
             Self::Phone => {
@@ -63,7 +63,7 @@ impl RecipientKind {
 }
 
 /// One message on its way to one recipient.
-pub struct Sending<'a> {
+pub(crate) struct Sending<'a> {
     /// The channel's checked configuration.
     pub config: &'a Config,
     /// What is notified.
@@ -77,7 +77,7 @@ pub struct Sending<'a> {
 }
 
 /// A channel type: its fields, and how it sends.
-pub struct ChannelType {
+pub(crate) struct ChannelType {
     /// The name in `channel_type`.
     pub kind: &'static str,
     /// What its recipients are.
@@ -93,16 +93,16 @@ pub struct ChannelType {
 }
 
 /// Every channel type.
-pub const ALL: &[ChannelType] =
+pub(crate) const ALL: &[ChannelType] =
     &[email::TYPE, webhook::TYPE, sms::TYPE, dingtalk::TYPE, weixin::TYPE];
 
 /// The channel type with this name.
-pub fn find(kind: &str) -> Option<&'static ChannelType> {
+pub(crate) fn find(kind: &str) -> Option<&'static ChannelType> {
     ALL.iter().find(|spec| spec.kind == kind)
 }
 
 /// The names of all channel types, for messages.
-pub fn kinds() -> String {
+pub(crate) fn kinds() -> String {
     ALL.iter().map(|spec| spec.kind).collect::<Vec<_>>().join(", ")
 }
 

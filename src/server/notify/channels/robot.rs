@@ -8,7 +8,7 @@ use crate::server::notify::client::Attempt;
 use crate::server::notify::message::Markup;
 
 /// The recipients; `webhook_url` where there are none.
-pub fn targets(config: &Config, recipients: &[String]) -> Vec<String> {
+pub(crate) fn targets(config: &Config, recipients: &[String]) -> Vec<String> {
     if recipients.is_empty() {
         return vec![text(config, "webhook_url").to_owned()];
     }
@@ -20,7 +20,7 @@ pub fn targets(config: &Config, recipients: &[String]) -> Vec<String> {
 const PASSING: [i64; 7] = [-1, 130_101, 130_102, 410_100, 45_009, 45_033, 90_018];
 
 /// A heading and a line for each event, `bytes_max` bytes at the most.
-pub fn markdown(sending: &Sending<'_>, bytes_max: usize) -> String {
+pub(crate) fn markdown(sending: &Sending<'_>, bytes_max: usize) -> String {
     let heading = format!("### {}\n\n", sending.notification.title());
     let room = bytes_max.saturating_sub(heading.len());
     let lines = sending.notification.lines(Markup::Markdown, sending.zone, room);
@@ -29,7 +29,7 @@ pub fn markdown(sending: &Sending<'_>, bytes_max: usize) -> String {
 
 /// The message that `make` makes of the Markdown, whose JSON has `body_bytes_max` bytes at the
 /// most: quotes and line ends grow in JSON, so that the text is cut until it fits.
-pub fn fitting(
+pub(crate) fn fitting(
     sending: &Sending<'_>,
     (text_bytes_max, body_bytes_max): (usize, usize),
     make: impl Fn(String) -> Value,
@@ -46,7 +46,7 @@ pub fn fitting(
 }
 
 /// Posts a message, and takes the robot's own code for the truth.
-pub fn post(sending: &Sending<'_>, url: &str, message: &Value) -> Attempt {
+pub(crate) fn post(sending: &Sending<'_>, url: &str, message: &Value) -> Attempt {
     if let Err(why) = check_url(url) {
         return Attempt::not_sent(why);
     }

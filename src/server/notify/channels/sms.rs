@@ -10,7 +10,7 @@ use crate::server::notify::message::{Notification, cut, one_line};
 use crate::server::notify::template::{self, Escape};
 
 /// The channel type.
-pub const TYPE: ChannelType = ChannelType {
+pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "sms",
     recipient: RecipientKind::Phone,
     fields: &[

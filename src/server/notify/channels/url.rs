@@ -1,7 +1,7 @@
 //! What of a URL is secret: the values of its query, and parts of its path that look like tokens.
 
 /// What is shown in place of a secret in answers, and means the stored one in requests.
-pub const MASK: &str = "***";
+pub(crate) const MASK: &str = "***";
 
 /// Letters from which on a part of a path, or a word of a template, may be a token.
 const TOKEN_CHARS_MIN: usize = 20;

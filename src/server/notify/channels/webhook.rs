@@ -13,7 +13,7 @@ use crate::server::notify::message::Notification;
 use crate::server::notify::template::{self, Escape};
 
 /// The channel type.
-pub const TYPE: ChannelType = ChannelType {
+pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "webhook",
     recipient: RecipientKind::Url,
     fields: &[
@@ -76,13 +76,13 @@ fn escape(config: &Config) -> Option<Escape> {
 }
 
 /// The content type among the headers.
-pub fn content_type(headers: &[(String, String)]) -> Option<&str> {
+pub(crate) fn content_type(headers: &[(String, String)]) -> Option<&str> {
     let found = headers.iter().find(|(name, _)| name.eq_ignore_ascii_case("content-type"));
     found.map(|(_, value)| value.as_str())
 }
 
 /// The body without a template; `docs/channels.md` shows it.
-pub fn default_body(notification: &Notification) -> Value {
+pub(crate) fn default_body(notification: &Notification) -> Value {
     let status = notification.kind.name();
     let first = notification.items.first();
     json!({

@@ -7,7 +7,7 @@ use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot
 use crate::server::notify::client::Attempt;
 
 /// The channel type.
-pub const TYPE: ChannelType = ChannelType {
+pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "weixin",
     recipient: RecipientKind::Url,
     fields: &[Field::required("webhook_url", FieldKind::Url)],

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Request {
+pub(crate) struct Request {
     /// Request line and headers.
     pub head: String,
     pub body: String,
@@ -17,12 +17,12 @@ pub struct Request {
 
 impl Request {
     /// The target of the request line.
-    pub fn target(&self) -> &str {
+    pub(crate) fn target(&self) -> &str {
         self.head.split(' ').nth(1).unwrap()
     }
 
     /// A header's value; the empty text when it is not there.
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         let found = self.head.lines().find_map(|line| {
             let (key, value) = line.split_once(':')?;
             key.eq_ignore_ascii_case(name).then(|| value.trim())
@@ -30,14 +30,14 @@ impl Request {
         found.unwrap_or_default()
     }
 
-    pub fn json(&self) -> serde_json::Value {
+    pub(crate) fn json(&self) -> serde_json::Value {
         serde_json::from_str(&self.body).unwrap()
     }
 }
 
 /// What to do with a request.
 #[derive(Debug, Clone)]
-pub enum Act {
+pub(crate) enum Act {
     /// Answer with this status and body.
     Answer(u16, String),
     /// Answer with this status and this header.
@@ -53,24 +53,24 @@ pub enum Act {
 }
 
 impl Act {
-    pub fn ok() -> Self {
+    pub(crate) fn ok() -> Self {
         Self::Answer(200, "thanks".to_owned())
     }
 }
 
 /// A listening endpoint. Its threads end with the test's process.
-pub struct Endpoint {
+pub(crate) struct Endpoint {
     pub port: u16,
     requests: Arc<Mutex<Vec<Request>>>,
 }
 
 impl Endpoint {
     /// `act` is called with each request and its number from 0.
-    pub fn start(act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static) -> Self {
         Self::start_on(TcpListener::bind("127.0.0.1:0").unwrap(), None, act)
     }
 
-    pub fn start_on(
+    pub(crate) fn start_on(
         listener: TcpListener,
         tls: Option<native_tls::TlsAcceptor>,
         act: impl Fn(&Request, usize) -> Act + Send + Sync + 'static,
@@ -97,16 +97,16 @@ impl Endpoint {
         Self { port, requests }
     }
 
-    pub fn url(&self, path: &str) -> String {
+    pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    pub fn requests(&self) -> Vec<Request> {
+    pub(crate) fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
 
     /// Waits for so many requests.
-    pub fn wait(&self, count: usize) -> Vec<Request> {
+    pub(crate) fn wait(&self, count: usize) -> Vec<Request> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let requests = self.requests();
@@ -120,7 +120,7 @@ impl Endpoint {
 }
 
 /// A port that nobody listens on.
-pub fn closed_port() -> u16 {
+pub(crate) fn closed_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The mail server of `tests/fixtures`.
-pub struct MailServer {
+pub(crate) struct MailServer {
     child: Child,
     pub port: u16,
     mails: Arc<Mutex<Vec<Value>>>,
@@ -17,7 +17,7 @@ pub struct MailServer {
 
 impl MailServer {
     /// Starts one with these arguments; `tests/fixtures/smtp_server.py` says which there are.
-    pub fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let mut child = Command::new(python())
             .arg(root.join("tests/fixtures/smtp_server.py"))
@@ -39,12 +39,12 @@ impl MailServer {
     }
 
     /// The mails so client, oldest first.
-    pub fn mails(&self) -> Vec<Value> {
+    pub(crate) fn mails(&self) -> Vec<Value> {
         self.mails.lock().unwrap().clone()
     }
 
     /// Waits for so many mails.
-    pub fn wait(&self, count: usize) -> Vec<Value> {
+    pub(crate) fn wait(&self, count: usize) -> Vec<Value> {
         let deadline = Instant::now() + Duration::from_secs(20);
         loop {
             let mails = self.mails();

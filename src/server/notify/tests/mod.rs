@@ -30,10 +30,10 @@ use crate::server::notify::{Notifier, NotifyError};
 use crate::server::storage::Page;
 
 /// 2026-02-09 is a Monday.
-pub const START: &str = "2026-02-09T08:30:00Z";
+pub(super) const START: &str = "2026-02-09T08:30:00Z";
 
 /// A notifier with its database.
-pub struct Rig {
+pub(super) struct Rig {
     pub control: Control,
     pub clock: Arc<ManualClock>,
     pub notifier: Arc<Notifier>,
@@ -42,7 +42,7 @@ pub struct Rig {
 }
 
 impl Rig {
-    pub fn new(change: impl FnOnce(&mut ServerConfig)) -> Self {
+    pub(super) fn new(change: impl FnOnce(&mut ServerConfig)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let mut config = ServerConfig::default();
         config.notify.timeout_secs = 2;
@@ -55,16 +55,16 @@ impl Rig {
     }
 
     /// Stops the notifier and starts another on the same database.
-    pub fn restart(&mut self) {
+    pub(super) fn restart(&mut self) {
         self.notifier.stop();
         self.notifier = start(&self.control, &self.clock, &self.config);
     }
 
-    pub fn channel(&self, kind: &str, config: serde_json::Value, to: &[&str]) -> ChannelRow {
+    pub(super) fn channel(&self, kind: &str, config: serde_json::Value, to: &[&str]) -> ChannelRow {
         self.channel_with(kind, config, to, Severity::Info)
     }
 
-    pub fn channel_with(
+    pub(super) fn channel_with(
         &self,
         kind: &str,
         config: serde_json::Value,
@@ -82,7 +82,7 @@ impl Rig {
         manage::create(&self.control, input, 0).unwrap()
     }
 
-    pub fn tell(&self, events: Vec<AlertEvent>, recovered: bool) {
+    pub(super) fn tell(&self, events: Vec<AlertEvent>, recovered: bool) {
         let notifier = Arc::clone(&self.notifier);
         self.control
             .write(move |tx| -> Result<(), NotifyError> {
@@ -100,22 +100,22 @@ impl Rig {
         self.notifier.look_now();
     }
 
-    pub fn fire(&self, agent: &str) {
+    pub(super) fn fire(&self, agent: &str) {
         self.tell(vec![event(agent, Severity::Critical)], false);
     }
 
-    pub fn recover(&self, agent: &str) {
+    pub(super) fn recover(&self, agent: &str) {
         self.tell(vec![recovery(agent, Severity::Critical)], true);
     }
 
     /// Moves the clock and has the dispatcher look.
-    pub fn advance_secs(&self, secs: i64) {
+    pub(super) fn advance_secs(&self, secs: i64) {
         self.clock.advance(secs * 1_000);
         self.notifier.look_now();
     }
 
     /// Rows of the delivery log, oldest first.
-    pub fn logs(&self) -> Vec<LogRow> {
+    pub(super) fn logs(&self) -> Vec<LogRow> {
         let page = Page { limit: 1_000, offset: 0 };
         let found = self.control.read(|db| logs::list(db, &LogFilter::default(), page));
         let mut items = found.unwrap().items;
@@ -124,19 +124,19 @@ impl Rig {
     }
 
     /// Waits for so many rows of the delivery log.
-    pub fn wait_logs(&self, count: usize) -> Vec<LogRow> {
+    pub(super) fn wait_logs(&self, count: usize) -> Vec<LogRow> {
         wait_for(&format!("{count} log rows"), || {
             Some(self.logs()).filter(|rows| rows.len() >= count)
         })
     }
 
     /// Rows of the outbox, and notices that wait.
-    pub fn waiting(&self) -> (i64, i64) {
+    pub(super) fn waiting(&self) -> (i64, i64) {
         let (rows, notices, _) = self.control.read(outbox::depth).unwrap();
         (rows, notices)
     }
 
-    pub fn wait_empty(&self) {
+    pub(super) fn wait_empty(&self) {
         wait_for("an empty outbox", || (self.waiting() == (0, 0)).then_some(()));
     }
 }
@@ -147,7 +147,7 @@ fn start(control: &Control, clock: &Arc<ManualClock>, config: &ServerConfig) -> 
     Notifier::start(control.clone(), clock, config, &registry).unwrap()
 }
 
-pub fn event(agent: &str, severity: Severity) -> AlertEvent {
+pub(super) fn event(agent: &str, severity: Severity) -> AlertEvent {
     AlertEvent {
         id: format!("event-{agent}"),
         rule_id: "rule-1".to_owned(),
@@ -167,7 +167,7 @@ pub fn event(agent: &str, severity: Severity) -> AlertEvent {
     }
 }
 
-pub fn recovery(agent: &str, severity: Severity) -> AlertEvent {
+pub(super) fn recovery(agent: &str, severity: Severity) -> AlertEvent {
     let fired = event(agent, severity);
     AlertEvent {
         id: format!("{}-over", fired.id),
@@ -180,7 +180,7 @@ pub fn recovery(agent: &str, severity: Severity) -> AlertEvent {
 }
 
 /// Waits until `ready` gives a value; fails after 20 s.
-pub fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+pub(super) fn wait_for<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + Duration::from_secs(20);
     loop {
         if let Some(value) = ready() {

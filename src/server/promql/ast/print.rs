@@ -7,7 +7,7 @@ use crate::server::promql::matcher::{Matcher, is_plain, label_text, quoted};
 use crate::server::promql::number_text;
 
 /// Milliseconds as PromQL writes them: `1h30m`.
-pub fn duration_text(ms: i64) -> String {
+pub(crate) fn duration_text(ms: i64) -> String {
     if ms == 0 {
         return "0s".to_owned();
     }

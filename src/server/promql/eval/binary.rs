@@ -8,7 +8,7 @@ use crate::server::promql::error::PromError;
 use crate::server::promql::labels::LabelSet;
 
 /// What an operator makes of two numbers; comparisons give 1 or 0.
-pub fn apply(op: BinOp, left: f64, right: f64) -> f64 {
+pub(super) fn apply(op: BinOp, left: f64, right: f64) -> f64 {
     let truth = |holds: bool| f64::from(u8::from(holds));
     match op {
         BinOp::Add => left + right,

@@ -20,11 +20,11 @@ mod label;
 mod query;
 mod window;
 
-pub use query::{Instant, LOOKBACK_MS, Query, Value};
+pub(crate) use query::{Instant, LOOKBACK_MS, Query};
 
 /// What one query may cost.
 #[derive(Debug, Clone, Copy)]
-pub struct Limits {
+pub(crate) struct Limits {
     /// Samples that it may read or make.
     pub samples: u64,
     /// Series that it may read.
@@ -39,7 +39,7 @@ pub struct Limits {
 
 /// The times at which an expression is evaluated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Steps {
+pub(crate) struct Steps {
     /// The first, Unix milliseconds.
     pub start_ms: i64,
     /// Between two.
@@ -50,19 +50,14 @@ pub struct Steps {
 
 impl Steps {
     /// The time of a step.
-    pub fn time(&self, index: usize) -> i64 {
+    pub(crate) fn time(&self, index: usize) -> i64 {
         self.start_ms + self.step_ms * index as i64
-    }
-
-    /// The last.
-    pub fn end_ms(&self) -> i64 {
-        self.time(self.count.saturating_sub(1))
     }
 }
 
 /// A series with a value at each step, [`ABSENT`] where it has none.
 #[derive(Debug, Clone)]
-pub struct Row {
+pub(crate) struct Row {
     /// Its labels.
     pub labels: LabelSet,
     /// A value at each step.
@@ -75,7 +70,7 @@ type Sink<'a> = &'a mut dyn FnMut(LabelSet, &mut Vec<f64>) -> Result<(), PromErr
 type Outcome<T = ()> = Result<T, PromError>;
 
 /// One query under way.
-pub struct Eval<'a> {
+pub(crate) struct Eval<'a> {
     source: &'a dyn Source,
     limits: Limits,
     lookback_ms: i64,
@@ -322,7 +317,7 @@ impl<'a> Eval<'a> {
 
 /// When the steps of an outer expression are, as an `offset` or an `@` moves them.
 #[derive(Debug, Clone, Copy)]
-pub struct Shifted {
+pub(crate) struct Shifted {
     steps: Steps,
     offset_ms: i64,
     fixed_ms: Option<i64>,

@@ -11,12 +11,12 @@ use crate::server::promql::functions::Does;
 use crate::server::promql::labels::LabelSet;
 
 /// How old a sample may be that a selector still gives.
-pub const LOOKBACK_MS: i64 = 300_000;
+pub(crate) const LOOKBACK_MS: i64 = 300_000;
 /// The step of a subquery that names none: Prometheus' default `evaluation_interval`.
-pub const SUBQUERY_STEP_MS: i64 = 60_000;
+pub(super) const SUBQUERY_STEP_MS: i64 = 60_000;
 
 /// What a query is evaluated over, and what it may cost.
-pub struct Query<'a> {
+pub(crate) struct Query<'a> {
     /// Where series come from.
     pub source: &'a dyn Source,
     /// What it may cost.
@@ -28,11 +28,11 @@ pub struct Query<'a> {
 }
 
 /// A series with its samples: Unix milliseconds and value.
-pub type Series = (LabelSet, Vec<(i64, f64)>);
+pub(super) type Series = (LabelSet, Vec<(i64, f64)>);
 
 /// The result of an instant query.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Instant {
+pub(crate) enum Instant {
     /// A number.
     Scalar(f64),
     /// A text.
@@ -46,9 +46,7 @@ pub enum Instant {
 /// The result of a range query: series sorted by their labels, each with the steps at which it
 /// has a value.
 #[derive(Debug)]
-pub struct Value {
-    /// The steps.
-    pub steps: Steps,
+pub(crate) struct Value {
     /// A value at each step, or the mark of none.
     pub rows: Vec<Row>,
 }
@@ -73,7 +71,7 @@ impl Query<'_> {
     /// # Errors
     ///
     /// What the data does not allow, a limit, or the store's.
-    pub fn instant(&self, expr: &Expr, at_ms: i64) -> Result<Instant, PromError> {
+    pub(crate) fn instant(&self, expr: &Expr, at_ms: i64) -> Result<Instant, PromError> {
         let eval = self.eval(at_ms, at_ms);
         let steps = Steps { start_ms: at_ms, step_ms: 1, count: 1 };
         match expr.kind() {
@@ -106,7 +104,7 @@ impl Query<'_> {
     /// # Errors
     ///
     /// As [`Self::instant`], or that the expression gives no series.
-    pub fn range(&self, expr: &Expr, steps: Steps, end_ms: i64) -> Result<Value, PromError> {
+    pub(crate) fn range(&self, expr: &Expr, steps: Steps, end_ms: i64) -> Result<Value, PromError> {
         let eval = self.eval(steps.start_ms, end_ms);
         let rows = match expr.kind() {
             Type::Scalar => {
@@ -128,7 +126,7 @@ impl Query<'_> {
                 )));
             }
         };
-        Ok(Value { steps, rows })
+        Ok(Value { rows })
     }
 }
 

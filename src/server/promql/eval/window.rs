@@ -6,7 +6,7 @@ use crate::server::promql::functions::Window;
 
 /// Pushes, for each step, the newest sample that is less than `lookback_ms` old: its value, or
 /// its time in seconds. Gives whether there was any.
-pub fn newest(
+pub(super) fn newest(
     samples: Samples<'_>,
     at: &Shifted,
     lookback_ms: i64,
@@ -34,7 +34,7 @@ pub fn newest(
 
 /// Pushes, for each step, what `apply` makes of the samples of its window; nothing where it has
 /// none. `args` are further numbers, one a step. Gives whether there was any value.
-pub fn apply(
+pub(super) fn apply(
     samples: Samples<'_>,
     at: &Shifted,
     args: &[Vec<f64>],
@@ -71,7 +71,7 @@ pub fn apply(
 }
 
 /// Whether a step's window holds a sample, added to `seen`.
-pub fn present(samples: Samples<'_>, at: &Shifted, seen: &mut [bool]) {
+pub(super) fn present(samples: Samples<'_>, at: &Shifted, seen: &mut [bool]) {
     for (index, seen) in seen.iter_mut().enumerate() {
         let end_ms = at.time(index);
         let to = samples.partition_point(|sample| sample.0 <= end_ms);

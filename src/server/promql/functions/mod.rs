@@ -2,14 +2,14 @@
 
 use crate::server::promql::value::{ABSENT, Type};
 
-pub mod calendar;
-pub mod over;
+pub(crate) mod calendar;
+pub(crate) mod over;
 
-pub use over::Window;
+pub(crate) use over::Window;
 
 /// A function of PromQL.
 #[derive(Debug)]
-pub struct Function {
+pub(crate) struct Function {
     /// Its name.
     pub name: &'static str,
     /// Types of its arguments.
@@ -26,7 +26,7 @@ pub struct Function {
 
 /// What a function does.
 #[derive(Debug, Clone, Copy)]
-pub enum Does {
+pub(crate) enum Does {
     /// A value from the samples of a window, with up to two numbers as further arguments.
     Over(fn(&Window<'_>) -> Option<f64>),
     /// As `Over`, and the metric keeps its name.
@@ -63,7 +63,7 @@ pub enum Does {
 
 /// Which way `sort` goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub(crate) enum Order {
     /// Smallest first.
     Up,
     /// Largest first.
@@ -106,7 +106,7 @@ const V_T3: &[Type] = &[Type::Vector, Type::Text, Type::Text, Type::Text];
 const V_T4: &[Type] = &[Type::Vector, Type::Text, Type::Text, Type::Text, Type::Text];
 
 /// Every function.
-pub const FUNCTIONS: &[Function] = &[
+pub(crate) const FUNCTIONS: &[Function] = &[
     over("rate", over::rate),
     over("irate", over::irate),
     over("increase", over::increase),
@@ -202,7 +202,7 @@ pub const FUNCTIONS: &[Function] = &[
 ];
 
 /// The function with this name.
-pub fn find(name: &str) -> Option<&'static Function> {
+pub(crate) fn find(name: &str) -> Option<&'static Function> {
     FUNCTIONS.iter().find(|function| function.name == name)
 }
 

@@ -3,7 +3,7 @@
 
 /// What a function over a window is given.
 #[derive(Debug, Clone, Copy)]
-pub struct Window<'a> {
+pub(crate) struct Window<'a> {
     /// The samples after `start_ms` up to `end_ms`, oldest first; never empty.
     pub samples: &'a [(i64, f64)],
     /// The window's start, which is not in it.
@@ -18,7 +18,7 @@ pub struct Window<'a> {
 
 /// A sum that keeps what additions lose.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Kahan {
+pub(crate) struct Kahan {
     sum: f64,
     lost: f64,
 }
@@ -26,7 +26,7 @@ pub struct Kahan {
 impl Kahan {
     /// Adds a value.
     #[inline]
-    pub fn add(&mut self, value: f64) {
+    pub(crate) fn add(&mut self, value: f64) {
         let sum = self.sum + value;
         if sum.is_infinite() {
             self.lost = 0.0;
@@ -39,17 +39,17 @@ impl Kahan {
     }
 
     /// The sum.
-    pub fn total(self) -> f64 {
+    pub(crate) fn total(self) -> f64 {
         self.sum + self.lost
     }
 
     /// The sum divided by `count`.
-    pub fn mean(self, count: f64) -> f64 {
+    pub(crate) fn mean(self, count: f64) -> f64 {
         self.sum / count + self.lost / count
     }
 
     /// Whether the sum exceeds what a number can be.
-    pub fn overflowed(self) -> bool {
+    pub(crate) fn overflowed(self) -> bool {
         self.sum.is_infinite()
     }
 }
@@ -63,17 +63,17 @@ fn secs(ms: i64) -> f64 {
 }
 
 /// Per second, of a counter.
-pub fn rate(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn rate(window: &Window<'_>) -> Option<f64> {
     extrapolated(window, true).map(|sum| sum / secs(window.end_ms - window.start_ms))
 }
 
 /// Over the window, of a counter.
-pub fn increase(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn increase(window: &Window<'_>) -> Option<f64> {
     extrapolated(window, true)
 }
 
 /// Over the window, of a gauge.
-pub fn delta(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn delta(window: &Window<'_>) -> Option<f64> {
     extrapolated(window, false)
 }
 
@@ -112,14 +112,14 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<f64> {
 }
 
 /// Per second between the last two samples, of a counter.
-pub fn irate(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn irate(window: &Window<'_>) -> Option<f64> {
     let [.., (before_ms, before), (ms, value)] = window.samples else { return None };
     let change = if value < before { *value } else { value - before };
     Some(change / secs(ms - before_ms))
 }
 
 /// Between the last two samples.
-pub fn idelta(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn idelta(window: &Window<'_>) -> Option<f64> {
     let [.., (_, before), (_, value)] = window.samples else { return None };
     Some(value - before)
 }
@@ -148,13 +148,13 @@ fn regression(samples: &[(i64, f64)], at_ms: i64) -> (f64, f64) {
 }
 
 /// Slope per second.
-pub fn deriv(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn deriv(window: &Window<'_>) -> Option<f64> {
     let [(first_ms, _), _, ..] = window.samples else { return None };
     Some(regression(window.samples, *first_ms).0)
 }
 
 /// Value so many seconds ahead on the least-squares line.
-pub fn predict_linear(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn predict_linear(window: &Window<'_>) -> Option<f64> {
     if window.samples.len() < 2 {
         return None;
     }
@@ -163,7 +163,7 @@ pub fn predict_linear(window: &Window<'_>) -> Option<f64> {
 }
 
 /// Changes of the value.
-pub fn changes(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn changes(window: &Window<'_>) -> Option<f64> {
     let changed = |pair: &&[(i64, f64)]| {
         let (before, value) = (pair[0].1, pair[1].1);
         before != value && !(before.is_nan() && value.is_nan())
@@ -172,17 +172,17 @@ pub fn changes(window: &Window<'_>) -> Option<f64> {
 }
 
 /// Falls of the value.
-pub fn resets(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn resets(window: &Window<'_>) -> Option<f64> {
     Some(window.samples.windows(2).filter(|pair| pair[1].1 < pair[0].1).count() as f64)
 }
 
 /// Mean.
-pub fn avg(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn avg(window: &Window<'_>) -> Option<f64> {
     Some(mean(values(window)))
 }
 
 /// The mean, also where the sum is more than a number can be.
-pub fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
+pub(crate) fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
     let (mut sum, mut count) = (Kahan::default(), 0.0);
     for value in values.clone() {
         sum.add(value);
@@ -204,7 +204,7 @@ pub fn mean(values: impl Iterator<Item = f64> + Clone) -> f64 {
 }
 
 /// Least value; NaN only where there is nothing else.
-pub fn min(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn min(window: &Window<'_>) -> Option<f64> {
     values(window).reduce(
         |least, value| {
             if value < least || least.is_nan() { value } else { least }
@@ -213,29 +213,29 @@ pub fn min(window: &Window<'_>) -> Option<f64> {
 }
 
 /// Greatest value; NaN only where there is nothing else.
-pub fn max(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn max(window: &Window<'_>) -> Option<f64> {
     values(window).reduce(|most, value| if value > most || most.is_nan() { value } else { most })
 }
 
 /// `sum_over_time`: compensated, so that small values are not lost.
-pub fn sum(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn sum(window: &Window<'_>) -> Option<f64> {
     let mut sum = Kahan::default();
     values(window).for_each(|value| sum.add(value));
     Some(sum.total())
 }
 
 /// Number of samples.
-pub fn count(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn count(window: &Window<'_>) -> Option<f64> {
     Some(window.samples.len() as f64)
 }
 
 /// Population variance.
-pub fn stdvar(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn stdvar(window: &Window<'_>) -> Option<f64> {
     Some(variance(values(window)))
 }
 
 /// Population standard deviation.
-pub fn stddev(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn stddev(window: &Window<'_>) -> Option<f64> {
     Some(variance(values(window)).sqrt())
 }
 
@@ -251,28 +251,28 @@ fn variance(values: impl Iterator<Item = f64>) -> f64 {
 }
 
 /// 1.
-pub fn present(_: &Window<'_>) -> Option<f64> {
+pub(crate) fn present(_: &Window<'_>) -> Option<f64> {
     Some(1.0)
 }
 
 /// Newest value.
-pub fn last(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn last(window: &Window<'_>) -> Option<f64> {
     window.samples.last().map(|&(_, value)| value)
 }
 
 /// Oldest value.
-pub fn first(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn first(window: &Window<'_>) -> Option<f64> {
     window.samples.first().map(|&(_, value)| value)
 }
 
 /// The quantile of the first argument.
-pub fn quantile(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn quantile(window: &Window<'_>) -> Option<f64> {
     let mut sorted: Vec<f64> = values(window).collect();
     Some(quantile_of(window.args[0], &mut sorted))
 }
 
 /// Median absolute deviation.
-pub fn mad(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn mad(window: &Window<'_>) -> Option<f64> {
     let mut sorted: Vec<f64> = values(window).collect();
     let median = quantile_of(0.5, &mut sorted);
     sorted.iter_mut().for_each(|value| *value = (*value - median).abs());
@@ -281,7 +281,7 @@ pub fn mad(window: &Window<'_>) -> Option<f64> {
 
 /// A quantile of values, between two of them where it falls there. Changes their order. NaN counts
 /// as less than everything.
-pub fn quantile_of(quantile: f64, values: &mut [f64]) -> f64 {
+pub(crate) fn quantile_of(quantile: f64, values: &mut [f64]) -> f64 {
     if values.is_empty() || quantile.is_nan() {
         return f64::NAN;
     }
@@ -304,7 +304,7 @@ pub fn quantile_of(quantile: f64, values: &mut [f64]) -> f64 {
 }
 
 /// Double exponential smoothing with the factors of level and trend.
-pub fn smooth(window: &Window<'_>) -> Option<f64> {
+pub(crate) fn smooth(window: &Window<'_>) -> Option<f64> {
     let [(_, first), (_, second), ..] = window.samples else { return None };
     let [level_factor, trend_factor] = window.args;
     let (mut before, mut level, mut trend) = (0.0, *first, second - first);

@@ -11,7 +11,7 @@ mod ranges;
 
 /// Series in memory.
 #[derive(Default)]
-pub struct Memory(Vec<(LabelSet, Vec<(i64, f64)>)>);
+pub(super) struct Memory(Vec<(LabelSet, Vec<(i64, f64)>)>);
 
 impl Memory {
     /// Adds a series `name{a="b",…}` with a value every ten seconds from 0 on; `_` is a gap.
@@ -52,7 +52,7 @@ impl Source for Memory {
     }
 }
 
-pub const LIMITS: Limits = Limits {
+pub(super) const LIMITS: Limits = Limits {
     samples: 100_000,
     series: 1_000,
     bytes: 10_000_000,
@@ -60,12 +60,12 @@ pub const LIMITS: Limits = Limits {
     time: Duration::from_secs(30),
 };
 
-pub fn query(memory: &Memory, limits: Limits) -> Query<'_> {
+pub(super) fn query(memory: &Memory, limits: Limits) -> Query<'_> {
     Query { source: memory, limits, lookback_ms: 300_000, canceled: &|| false }
 }
 
 /// The answer to an instant query as text: one series a line, or the error.
-pub fn ask(memory: &Memory, text: &str, at_secs: i64) -> String {
+pub(super) fn ask(memory: &Memory, text: &str, at_secs: i64) -> String {
     let expr = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     match query(memory, LIMITS).instant(&expr, at_secs * 1_000) {
         Ok(Instant::Scalar(value)) => value.to_string(),

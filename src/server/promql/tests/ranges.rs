@@ -7,7 +7,7 @@ use crate::server::promql::value::is_absent;
 fn ask(memory: &Memory, text: &str, step_secs: i64, count: usize) -> String {
     let expr = parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
     let steps = Steps { start_ms: 0, step_ms: step_secs * 1_000, count };
-    let found = match query(memory, LIMITS).range(&expr, steps, steps.end_ms()) {
+    let found = match query(memory, LIMITS).range(&expr, steps, steps.time(steps.count - 1)) {
         Ok(found) => found,
         Err(error) => return format!("error: {error}"),
     };

@@ -22,11 +22,11 @@ use crate::server::storage::write::wal;
 /// Values of fewer points are kept as they are: pco's header would be larger than what it saves.
 const RAW_POINTS_MAX: usize = 3;
 /// Points that one chunk may hold; what claims more is damaged.
-pub const CHUNK_POINTS_MAX: usize = 1 << 24;
+pub(crate) const CHUNK_POINTS_MAX: usize = 1 << 24;
 
 /// How hard pco tries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effort {
+pub(crate) enum Effort {
     /// Quickly, while the day runs. Differences between neighbours serve most hosts' series, and
     /// trying the other ways on each would be a quarter of the processor time that ingest takes.
     Quick,
@@ -48,7 +48,7 @@ impl Effort {
 
 /// The summary of a chunk, readable without unpacking it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Meta {
+pub(crate) struct Meta {
     /// Id of the series in the day file.
     pub series: u32,
     /// Time of the first point.
@@ -73,7 +73,7 @@ pub struct Meta {
 
 impl Meta {
     /// The checksum of the row's numbers, as SQLite keeps it.
-    pub fn checksum(&self) -> i32 {
+    pub(crate) fn checksum(&self) -> i32 {
         // No chunk has a count beyond an i64.
         let count = i64::try_from(self.count).unwrap_or(-1);
         // SQLite gives a minus zero back as a zero.
@@ -88,7 +88,7 @@ impl Meta {
 
 /// A chunk as its row has it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Chunk {
+pub(crate) struct Chunk {
     /// The summary.
     pub meta: Meta,
     /// The times, unless they are evenly spaced.
@@ -100,10 +100,16 @@ pub struct Chunk {
 /// Why a chunk can't be unpacked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a chunk of series {0} can't be unpacked")]
-pub struct BadChunk(pub u32);
+pub(crate) struct BadChunk(pub u32);
 
 /// Packs points, which are sorted by time and not empty.
-pub fn encode(series: u32, times: &[i64], values: &[f64], lag: i64, effort: Effort) -> Chunk {
+pub(crate) fn encode(
+    series: u32,
+    times: &[i64],
+    values: &[f64],
+    lag: i64,
+    effort: Effort,
+) -> Chunk {
     debug_assert_eq!(times.len(), values.len(), "a value for each time");
     debug_assert!(times.is_sorted_by(|a, b| a < b), "each time once, in order");
     let mut meta = Meta {
@@ -176,7 +182,7 @@ fn unseal(bytes: &[u8]) -> Option<&[u8]> {
 /// # Errors
 ///
 /// When the bytes are not what [`encode`] made.
-pub fn decode_times(meta: &Meta, times: Option<&[u8]>) -> Result<Vec<i64>, BadChunk> {
+pub(crate) fn decode_times(meta: &Meta, times: Option<&[u8]>) -> Result<Vec<i64>, BadChunk> {
     let bad = BadChunk(meta.series);
     if meta.count == 0 || meta.count > CHUNK_POINTS_MAX || meta.end < meta.start {
         return Err(bad);
@@ -200,7 +206,7 @@ pub fn decode_times(meta: &Meta, times: Option<&[u8]>) -> Result<Vec<i64>, BadCh
 /// # Errors
 ///
 /// When the bytes are not what [`encode`] made.
-pub fn decode_values(meta: &Meta, data: &[u8]) -> Result<Vec<f64>, BadChunk> {
+pub(crate) fn decode_values(meta: &Meta, data: &[u8]) -> Result<Vec<f64>, BadChunk> {
     let bad = BadChunk(meta.series);
     if meta.count == 0 || meta.count > CHUNK_POINTS_MAX {
         return Err(bad);

@@ -22,7 +22,7 @@ const STEP_PAGES: usize = 1_000;
 
 /// The compaction of a finished day, step by step.
 #[derive(Default)]
-pub struct Compaction {
+pub(crate) struct Compaction {
     series: Option<VecDeque<u32>>,
     truncated: bool,
     /// Whether something changed that it may have passed already.
@@ -30,7 +30,7 @@ pub struct Compaction {
 }
 
 /// Whether there is more to do.
-pub enum Progress {
+pub(crate) enum Progress {
     /// Call again.
     More,
     /// Every series has one chunk and the file no free pages.
@@ -43,7 +43,7 @@ impl Compaction {
     /// # Errors
     ///
     /// SQLite's; what was done before it stays done.
-    pub fn step(
+    pub(crate) fn step(
         &mut self,
         day: &Day,
         connection: &mut Connection,

@@ -1,5 +1,5 @@
 //! Packed samples: a chunk's format, from the head to chunks, one chunk a series at the end.
 
-pub mod codec;
-pub mod compact;
-pub mod pack;
+pub(crate) mod codec;
+pub(crate) mod compact;
+pub(crate) mod pack;

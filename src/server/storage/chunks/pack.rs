@@ -12,7 +12,7 @@ use crate::server::storage::day::AgentCell;
 use crate::server::storage::day::head::{AgentDay, HeadRecord};
 
 /// An agent's head, packed, to be written with the next transaction.
-pub struct Packed {
+pub(crate) struct Packed {
     cell: AgentCell,
     agent: u32,
     newest_record: i64,
@@ -30,7 +30,7 @@ struct Column {
 
 /// Ticks after which an agent is packed: around `points`, but not the same for every agent, so
 /// that they don't all come at once.
-pub fn threshold(name: &str, points: usize) -> usize {
+pub(crate) fn threshold(name: &str, points: usize) -> usize {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);
     let spread = (points / 2).max(1) as u64;
@@ -38,7 +38,7 @@ pub fn threshold(name: &str, points: usize) -> usize {
 }
 
 /// Packs what an agent has in the head; `None` when that is nothing.
-pub fn pack(cell: &AgentCell, effort: Effort) -> Option<Packed> {
+pub(crate) fn pack(cell: &AgentCell, effort: Effort) -> Option<Packed> {
     let agent = cell.lock();
     let (first, last) = (agent.records.first()?, agent.records.last()?);
     let span = (first.ts, last.ts);
@@ -100,22 +100,22 @@ fn append(columns: &mut [Column], places: &[usize], record: &HeadRecord) {
 
 impl Packed {
     /// Points in all of its chunks.
-    pub fn points(&self) -> usize {
+    pub(crate) fn points(&self) -> usize {
         self.chunks.iter().map(|(_, chunk)| chunk.meta.count).sum()
     }
 
     /// Whether it is of this agent.
-    pub fn is_of(&self, cell: &AgentCell) -> bool {
+    pub(crate) fn is_of(&self, cell: &AgentCell) -> bool {
         Arc::ptr_eq(&self.cell, cell)
     }
 
     /// Number of its chunks.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.chunks.len()
     }
 
     /// Writes the chunks, and the id up to which the agent's records are packed.
-    pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+    pub(crate) fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         for (_, chunk) in &self.chunks {
             insert(connection, chunk)?;
         }
@@ -125,7 +125,7 @@ impl Packed {
     }
 
     /// Takes the packed points out of the head, after the commit. Gives the bytes freed.
-    pub fn apply(self) -> usize {
+    pub(crate) fn apply(self) -> usize {
         let mut agent = self.cell.lock();
         for (place, chunk) in &self.chunks {
             if let Some(entry) = agent.entries.get_mut(*place as usize) {
@@ -138,7 +138,7 @@ impl Packed {
 }
 
 /// Writes one chunk.
-pub fn insert(connection: &Connection, chunk: &Chunk) -> Result<(), rusqlite::Error> {
+pub(crate) fn insert(connection: &Connection, chunk: &Chunk) -> Result<(), rusqlite::Error> {
     let mut insert = connection.prepare_cached(
         "INSERT INTO chunks
            (series, start, end, count, min, max, sum, first, last, lag, crc, times, data)

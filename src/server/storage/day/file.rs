@@ -9,13 +9,13 @@ use crate::base::clock::{DAY_MS, parse_utc_day, utc_day};
 use crate::server::storage::StorageError;
 
 /// `PRAGMA user_version` of a day file.
-pub const SCHEMA_VERSION: u32 = 1;
+pub(crate) const SCHEMA_VERSION: u32 = 1;
 
 /// No program will ever have written a higher version: the header is damaged.
 const VERSION_BELIEVED_MAX: u32 = 10_000;
 
 /// The tables and views of a day file. `wal.rs` and `codec.rs` draw `samples` and `chunks`.
-pub const SCHEMA: &str = r"
+pub(crate) const SCHEMA: &str = r"
 CREATE TABLE agents (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -118,7 +118,7 @@ pub fn day_of(timestamp_ms: i64) -> i64 {
 }
 
 /// `YYYY-MM-DD` of a day.
-pub fn date_of(day: i64) -> String {
+pub(crate) fn date_of(day: i64) -> String {
     utc_day(day.saturating_mul(DAY_MS))
 }
 
@@ -128,7 +128,7 @@ pub fn day_of_file(name: &str) -> Option<i64> {
 }
 
 /// Path of a day's file.
-pub fn path_of(data_dir: &Path, day: i64) -> PathBuf {
+pub(crate) fn path_of(data_dir: &Path, day: i64) -> PathBuf {
     data_dir.join(format!("{}.db", date_of(day)))
 }
 
@@ -143,7 +143,7 @@ pub fn companions(path: &Path) -> [PathBuf; 3] {
 }
 
 /// Bytes of a day's file and its log; 0 where there is none.
-pub fn size_of(path: &Path) -> u64 {
+pub(crate) fn size_of(path: &Path) -> u64 {
     let length = |path: &PathBuf| std::fs::metadata(path).map(|meta| meta.len()).unwrap_or(0);
     companions(path).iter().filter(|path| !path.ends_with("-shm")).map(length).sum()
 }
@@ -153,7 +153,7 @@ pub fn size_of(path: &Path) -> u64 {
 /// # Errors
 ///
 /// When it can't be opened or made, or comes from a newer program.
-pub fn open_writer(path: &Path) -> Result<Connection, StorageError> {
+pub(crate) fn open_writer(path: &Path) -> Result<Connection, StorageError> {
     let connection = Connection::open(path).map_err(|error| classify(error, path))?;
     prepare(&connection).map_err(|error| classify(error, path))?;
     let version: u32 = connection
@@ -203,7 +203,7 @@ const BUSY: Duration = Duration::from_secs(10);
 
 /// Checkpoints SQLite's WAL and truncates it, unless a reader still needs it: a writer does not
 /// wait for who reads.
-pub fn checkpoint(connection: &Connection) -> Result<(), rusqlite::Error> {
+pub(crate) fn checkpoint(connection: &Connection) -> Result<(), rusqlite::Error> {
     connection.busy_timeout(Duration::ZERO)?;
     let outcome = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()));
     connection.busy_timeout(BUSY)?;
@@ -215,7 +215,7 @@ pub fn checkpoint(connection: &Connection) -> Result<(), rusqlite::Error> {
 /// # Errors
 ///
 /// When it can't be opened.
-pub fn open_reader(path: &Path) -> Result<Connection, StorageError> {
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, StorageError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let open = || -> Result<Connection, rusqlite::Error> {
         let connection = Connection::open_with_flags(path, flags)?;
@@ -233,7 +233,7 @@ pub fn open_reader(path: &Path) -> Result<Connection, StorageError> {
 /// # Errors
 ///
 /// [`StorageError::DiskFull`] when SQLite's WAL is not empty: it can't be read without.
-pub fn open_at_rest(path: &Path) -> Result<Connection, StorageError> {
+pub(crate) fn open_at_rest(path: &Path) -> Result<Connection, StorageError> {
     let [log, ..] = companions(path);
     if std::fs::metadata(log).is_ok_and(|log| log.len() > 0) {
         return Err(StorageError::DiskFull);
@@ -263,7 +263,7 @@ fn name_of(path: &Path) -> String {
 }
 
 /// SQLite's error as a [`StorageError`]: a full disk and a damaged file have their own variants.
-pub fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
+pub(crate) fn classify(error: rusqlite::Error, path: &Path) -> StorageError {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => StorageError::DiskFull,
         // A shared index that can't grow, a file that can't be made.
@@ -298,13 +298,13 @@ fn is_full(path: &Path) -> bool {
 
 /// Bytes that the file system of a folder has left: none when it can't make a file more. `None`
 /// when it does not say.
-pub fn room(folder: &Path) -> Option<u64> {
+pub(crate) fn room(folder: &Path) -> Option<u64> {
     let disk = rustix::fs::statvfs(folder).ok()?;
     let no_inode = disk.f_files > 0 && disk.f_favail == 0;
     Some(if no_inode { 0 } else { disk.f_bavail.saturating_mul(disk.f_frsize) })
 }
 
 /// The error of a file whose content makes no sense.
-pub fn damaged(path: &Path, what: impl Into<String>) -> StorageError {
+pub(crate) fn damaged(path: &Path, what: impl Into<String>) -> StorageError {
     StorageError::Damaged { file: name_of(path), what: what.into() }
 }

@@ -11,7 +11,7 @@ use crate::server::storage::{Series, SeriesList};
 
 /// One series in one day.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// The series.
     pub series: Arc<Series>,
     /// Number of its metric, here so that names are found without following `series`.
@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// A series list as the day knows it, shared by the records that have it.
 #[derive(Debug)]
-pub struct DaySeriesList {
+pub(crate) struct DaySeriesList {
     /// The list that callers hand in.
     pub source: SeriesList,
     /// Places in [`AgentDay::entries`], in the same order, each once.
@@ -43,14 +43,14 @@ pub struct DaySeriesList {
 
 impl DaySeriesList {
     /// The position of an entry's values in a record.
-    pub fn position(&self, entry: u32) -> Option<usize> {
+    pub(crate) fn position(&self, entry: u32) -> Option<usize> {
         self.entries.iter().position(|&other| other == entry)
     }
 }
 
 /// The points of one agent at one time.
 #[derive(Debug)]
-pub struct HeadRecord {
+pub(crate) struct HeadRecord {
     /// Unix milliseconds.
     pub ts: i64,
     /// When it arrived, Unix milliseconds.
@@ -68,22 +68,22 @@ const RECORD_BYTES: usize = size_of::<HeadRecord>() + 16;
 
 impl HeadRecord {
     /// Bytes of memory that it takes.
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         RECORD_BYTES + self.values.size_bytes()
     }
 
     /// Number of its points.
-    pub fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.series_list.entries.len()
     }
 
     /// The value at a position of its series list.
-    pub fn value(&self, position: usize) -> Option<f64> {
+    pub(crate) fn value(&self, position: usize) -> Option<f64> {
         self.values.get(position, self.len())
     }
 
     /// Its values in the order of its series list.
-    pub fn values(&self) -> impl Iterator<Item = f64> {
+    pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
         self.values.iter(self.len())
     }
 }
@@ -93,7 +93,7 @@ const LISTS_MAX: usize = 8;
 
 /// One agent in one day. The day's writer alone changes it; readers lock it while they copy.
 #[derive(Debug)]
-pub struct AgentDay {
+pub(crate) struct AgentDay {
     /// Its id in the day file.
     pub id: u32,
     /// Its name.
@@ -121,7 +121,7 @@ pub struct AgentDay {
 
 impl AgentDay {
     /// An agent without points.
-    pub fn new(id: u32, name: Arc<str>) -> Self {
+    pub(crate) fn new(id: u32, name: Arc<str>) -> Self {
         Self {
             id,
             name,
@@ -140,7 +140,7 @@ impl AgentDay {
     }
 
     /// Adds a series that has `id` in the file, and gives its place in `entries`.
-    pub fn add_entry(&mut self, series: Arc<Series>, id: u32) -> u32 {
+    pub(crate) fn add_entry(&mut self, series: Arc<Series>, id: u32) -> u32 {
         let place = self.entries.len() as u32;
         self.by_number.insert(series.number, place);
         self.entries.push(Entry {
@@ -157,14 +157,14 @@ impl AgentDay {
     }
 
     /// The place of a series.
-    pub fn place_of(&self, number: u32) -> Option<u32> {
+    pub(crate) fn place_of(&self, number: u32) -> Option<u32> {
         self.by_number.get(&number).copied()
     }
 
     /// The remembered list that equals this one; `None` when there is none. The usual case compares
     /// one pointer; an equal list of another origin, such as a stream that the agent has opened
     /// again, is compared in full.
-    pub fn known_list(&mut self, list: &SeriesList) -> Option<Arc<DaySeriesList>> {
+    pub(crate) fn known_list(&mut self, list: &SeriesList) -> Option<Arc<DaySeriesList>> {
         let is_same = |series_list: &Arc<DaySeriesList>| Arc::ptr_eq(&series_list.source, list);
         let at = self.lists.iter().position(is_same).or_else(|| {
             self.lists.iter().position(|series_list| {
@@ -177,47 +177,47 @@ impl AgentDay {
     }
 
     /// Remembers a list; the one that was not used for longest goes.
-    pub fn remember(&mut self, series_list: &Arc<DaySeriesList>) {
+    pub(crate) fn remember(&mut self, series_list: &Arc<DaySeriesList>) {
         self.lists.truncate(LISTS_MAX - 1);
         self.lists.insert(0, Arc::clone(series_list));
     }
 
     /// Id of the oldest record that is not packed, committed or pending; `i64::MAX` without any.
-    pub fn first_needed(&self) -> i64 {
+    pub(crate) fn first_needed(&self) -> i64 {
         self.pending
             .first()
             .map_or(self.oldest_record, |record| record.record_id.min(self.oldest_record))
     }
 
     /// Memory that the samples take, without their series.
-    pub fn head_bytes(&self) -> usize {
+    pub(crate) fn head_bytes(&self) -> usize {
         self.records.iter().map(HeadRecord::size_bytes).sum()
     }
 
     /// Whether it may have one more series.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.entries.len() < SERIES_PER_AGENT_MAX
     }
 
     /// Whether a record at `ts` is newer than all, so that no point of it can be a duplicate.
-    pub fn is_newest(&self, ts: i64) -> bool {
+    pub(crate) fn is_newest(&self, ts: i64) -> bool {
         ts > self.max_ts && ts > self.pending_max
     }
 
     /// Whether chunks cover `ts`.
-    pub fn is_covered(&self, ts: i64) -> bool {
+    pub(crate) fn is_covered(&self, ts: i64) -> bool {
         self.is_span_covered(ts, ts)
     }
 
     /// Whether one span that chunks cover holds all from `from` to `to`. Two that hold an end each
     /// leave a gap between them.
-    pub fn is_span_covered(&self, from: i64, to: i64) -> bool {
+    pub(crate) fn is_span_covered(&self, from: i64, to: i64) -> bool {
         let at = self.spans.partition_point(|&(start, _)| start <= from);
         at.checked_sub(1).and_then(|at| self.spans.get(at)).is_some_and(|&(_, end)| to <= end)
     }
 
     /// Notes that chunks cover a time.
-    pub fn cover(&mut self, start: i64, end: i64) {
+    pub(crate) fn cover(&mut self, start: i64, end: i64) {
         if self.spans.last().is_some_and(|&(_, last)| last >= start) || self.spans.is_empty() {
             self.spans.push((start, end));
             self.spans.sort_unstable();
@@ -234,7 +234,7 @@ impl AgentDay {
     }
 
     /// Which of `places` have a point at `ts` in the head or in the transaction under way.
-    pub fn duplicates_at(&self, ts: i64, places: &[u32]) -> Vec<bool> {
+    pub(crate) fn duplicates_at(&self, ts: i64, places: &[u32]) -> Vec<bool> {
         let mut known = vec![false; places.len()];
         let from = self.records.partition_point(|record| record.ts < ts);
         let committed = self.records[from..].iter().take_while(|record| record.ts == ts);
@@ -248,19 +248,19 @@ impl AgentDay {
     }
 
     /// Adds a record to the transaction under way.
-    pub fn prepare(&mut self, record: HeadRecord) {
+    pub(crate) fn prepare(&mut self, record: HeadRecord) {
         self.pending_max = self.pending_max.max(record.ts);
         self.pending.push(record);
     }
 
     /// Forgets the transaction under way.
-    pub fn roll_back(&mut self) {
+    pub(crate) fn roll_back(&mut self) {
         self.pending.clear();
         self.pending_max = i64::MIN;
     }
 
     /// Makes the transaction's records readable, and gives the bytes that they take.
-    pub fn publish(&mut self) -> usize {
+    pub(crate) fn publish(&mut self) -> usize {
         let mut bytes = 0;
         let pending = std::mem::take(&mut self.pending);
         self.pending_max = i64::MIN;
@@ -272,7 +272,7 @@ impl AgentDay {
     }
 
     /// Takes a committed record into the head.
-    pub fn take(&mut self, record: HeadRecord) {
+    pub(crate) fn take(&mut self, record: HeadRecord) {
         for (&place, value) in record.series_list.entries.iter().zip(record.values()) {
             let Some(entry) = self.entries.get_mut(place as usize) else { continue };
             entry.count = entry.count.saturating_add(1);
@@ -291,7 +291,7 @@ impl AgentDay {
     }
 
     /// Drops the head's records up to an id, which are packed now, and gives the bytes freed.
-    pub fn drop_packed(&mut self, newest_record: i64) -> usize {
+    pub(crate) fn drop_packed(&mut self, newest_record: i64) -> usize {
         let mut bytes = 0;
         let mut points = 0;
         self.records.retain(|record| {

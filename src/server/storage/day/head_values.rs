@@ -36,11 +36,11 @@ const fn sizes_of_four() -> [u8; 256] {
 
 /// Values in their order. Callers know how many there are.
 #[derive(Debug)]
-pub struct Values(Box<[u8]>);
+pub(crate) struct Values(Box<[u8]>);
 
 impl Values {
     /// Keeps these values.
-    pub fn new(values: &[f64]) -> Self {
+    pub(crate) fn new(values: &[f64]) -> Self {
         let tags = values.len().div_ceil(4);
         let mut bytes = Vec::with_capacity(tags + values.len() * 4 + 16);
         bytes.resize(tags, 0);
@@ -57,12 +57,12 @@ impl Values {
     }
 
     /// Bytes of memory beside the struct.
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.0.len()
     }
 
     /// The first `count` values, which are all of them.
-    pub fn iter(&self, count: usize) -> impl Iterator<Item = f64> {
+    pub(crate) fn iter(&self, count: usize) -> impl Iterator<Item = f64> {
         let (tags, mut rest) = self.0.split_at_checked(count.div_ceil(4)).unwrap_or_default();
         (0..count).map_while(move |index| {
             let tag = tags.get(index / 4)? >> (index % 4 * 2) & 3;
@@ -73,7 +73,7 @@ impl Values {
     }
 
     /// Value `index` of `count`.
-    pub fn get(&self, index: usize, count: usize) -> Option<f64> {
+    pub(crate) fn get(&self, index: usize, count: usize) -> Option<f64> {
         let (tags, rest) = self.0.split_at_checked(count.div_ceil(4))?;
         let size = |tags: u8| usize::from(SIZES_OF_FOUR[usize::from(tags)]);
         let four = *tags.get(index / 4)?;

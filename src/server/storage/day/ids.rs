@@ -11,7 +11,7 @@ use crate::server::storage::{Series, StorageError};
 
 /// What the writer must know to name rows, kept while no writer runs.
 #[derive(Debug, Default)]
-pub struct IdAllocator {
+pub(crate) struct IdAllocator {
     /// Id of the next row of `agents`.
     pub next_agent: u32,
     /// Id of the next row of `series`.
@@ -28,7 +28,7 @@ pub struct IdAllocator {
 
 impl IdAllocator {
     /// The allocator of an empty file.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             next_agent: 1,
             next_series: 1,
@@ -42,7 +42,7 @@ impl IdAllocator {
 
 /// A row that gives an id its meaning.
 #[derive(Debug)]
-pub enum IdRow {
+pub(crate) enum IdRow {
     /// Of `agents`.
     Agent(u32, Arc<str>),
     /// Of `series`, with its agent's id.
@@ -53,7 +53,7 @@ pub enum IdRow {
 
 impl IdRow {
     /// Writes it.
-    pub fn save(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+    pub(crate) fn save(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         match self {
             Self::Agent(id, name) => connection
                 .prepare_cached("INSERT INTO agents (id, name, crc) VALUES (?1, ?2, ?3)")?
@@ -84,7 +84,7 @@ impl IdRow {
 }
 
 /// A row of `agents` as it was read.
-pub struct AgentRow {
+pub(crate) struct AgentRow {
     /// Its id in the file.
     pub id: u32,
     /// The agent.
@@ -98,7 +98,7 @@ pub struct AgentRow {
 /// # Errors
 ///
 /// When the file can't be read, a row is not what was written, or `take` fails.
-pub fn agents(
+pub(crate) fn agents(
     connection: &Connection,
     path: &Path,
     name: Option<&str>,
@@ -114,7 +114,7 @@ pub fn agents(
 }
 
 /// A row of `series` as it was read.
-pub struct SeriesRow {
+pub(crate) struct SeriesRow {
     /// Its id in the file.
     pub id: u32,
     /// Its agent's id.
@@ -130,7 +130,7 @@ pub struct SeriesRow {
 /// # Errors
 ///
 /// When the file can't be read, a row is not what was written, or `take` fails.
-pub fn series(
+pub(crate) fn series(
     connection: &Connection,
     path: &Path,
     metric: Option<&str>,
@@ -151,7 +151,7 @@ pub fn series(
 /// # Errors
 ///
 /// When the file can't be read, a row is not what was written, or `take` fails.
-pub fn series_lists(
+pub(crate) fn series_lists(
     connection: &Connection,
     path: &Path,
     mut take: impl FnMut(i64, u32, &str) -> Result<(), StorageError>,

@@ -17,22 +17,22 @@ use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::ids::IdAllocator;
 use crate::server::storage::{AgentSamples, StorageError};
 
-pub mod file;
-pub mod head;
-pub mod head_values;
-pub mod ids;
+pub(crate) mod file;
+pub(crate) mod head;
+pub(crate) mod head_values;
+pub(crate) mod ids;
 
 /// Connections kept for a day's readers; more readers than that open one for the call.
 const READERS_KEPT: usize = 2;
 
 /// How long after a day's end its points are expected, and how long late ones wait for others.
-pub const GRACE_MS: i64 = 10 * MINUTE_MS;
+pub(super) const GRACE_MS: i64 = 10 * MINUTE_MS;
 
 /// An agent of a day.
-pub type AgentCell = Arc<Mutex<AgentDay>>;
+pub(super) type AgentCell = Arc<Mutex<AgentDay>>;
 
 /// What a writer is asked to do.
-pub enum Job {
+pub(crate) enum Job {
     /// Store samples.
     Write(Write),
     /// Store alert events, and say when they are committed.
@@ -45,7 +45,7 @@ pub enum Job {
 
 impl Job {
     /// Tells whoever waits for it that it can't be done.
-    pub fn refuse(self, error: &StorageError) {
+    pub(crate) fn refuse(self, error: &StorageError) {
         match self {
             Self::Write(write) => write.ack.finish(Err(error.repeat())),
             Self::Events(_, reply) => {
@@ -57,7 +57,7 @@ impl Job {
 }
 
 /// Samples that wait for their transaction.
-pub struct Write {
+pub(crate) struct Write {
     /// The samples, all of this day.
     pub samples: Vec<AgentSamples>,
     /// When they arrived, Unix milliseconds.
@@ -67,7 +67,7 @@ pub struct Write {
 }
 
 /// A UTC day: its file, its series and the samples that are not packed yet.
-pub struct Day {
+pub(crate) struct Day {
     /// Days since 1970.
     pub number: i64,
     /// Its file.
@@ -87,7 +87,7 @@ pub struct Day {
 
 /// Where the day's writer is, if one runs.
 #[derive(Default)]
-pub struct Slot {
+pub(crate) struct Slot {
     /// Its queue; `None` when it ends once it has done what was queued.
     pub sender: Option<Sender<Job>>,
     /// Its thread.
@@ -98,7 +98,7 @@ pub struct Slot {
 
 impl Day {
     /// A day without points.
-    pub fn new(number: i64, path: PathBuf) -> Self {
+    pub(crate) fn new(number: i64, path: PathBuf) -> Self {
         Self {
             number,
             path,
@@ -113,27 +113,27 @@ impl Day {
     }
 
     /// First millisecond of the day.
-    pub fn start_ms(&self) -> i64 {
+    pub(crate) fn start_ms(&self) -> i64 {
         self.number.saturating_mul(DAY_MS)
     }
 
     /// Last millisecond of the day.
-    pub fn end_ms(&self) -> i64 {
+    pub(crate) fn end_ms(&self) -> i64 {
         self.start_ms().saturating_add(DAY_MS - 1)
     }
 
     /// An agent of this day.
-    pub fn agent(&self, name: &str) -> Option<AgentCell> {
+    pub(crate) fn agent(&self, name: &str) -> Option<AgentCell> {
         self.agents.read().get(name).cloned()
     }
 
     /// Every agent of this day, in no order.
-    pub fn agents(&self) -> Vec<AgentCell> {
+    pub(crate) fn agents(&self) -> Vec<AgentCell> {
         self.agents.read().values().cloned().collect()
     }
 
     /// Puts an agent that the file knows into memory; the cell is for the caller to fill.
-    pub fn add_agent(&self, agent: AgentDay) -> AgentCell {
+    pub(crate) fn add_agent(&self, agent: AgentDay) -> AgentCell {
         let name = Arc::clone(&agent.name);
         let cell: AgentCell = Arc::new(Mutex::new(agent));
         let mut agents = self.agents.write();
@@ -146,7 +146,7 @@ impl Day {
     /// # Errors
     ///
     /// What `body` gives, or why the file can't be read; [`StorageError::Moved`] when it is gone.
-    pub fn read<T>(
+    pub(crate) fn read<T>(
         &self,
         body: impl FnOnce(&Connection) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
@@ -190,32 +190,32 @@ impl Day {
     }
 
     /// Whether the file is there and has its tables.
-    pub fn is_created(&self) -> bool {
+    pub(crate) fn is_created(&self) -> bool {
         self.created.load(Ordering::Acquire)
     }
 
     /// Notes that the file has its tables.
-    pub fn mark_created(&self) {
+    pub(crate) fn mark_created(&self) {
         self.created.store(true, Ordering::Release);
     }
 
     /// Notes that the file is about to go: whoever opens it from now on gets `Moved`.
-    pub fn mark_gone(&self) {
+    pub(crate) fn mark_gone(&self) {
         self.gone.store(true, Ordering::SeqCst);
     }
 
     /// The slot of the day's writer. While it is held, no writer starts.
-    pub fn slot(&self) -> MutexGuard<'_, Slot> {
+    pub(crate) fn slot(&self) -> MutexGuard<'_, Slot> {
         self.slot.lock()
     }
 
     /// Lets the writer end once it has done what was queued. The next job starts another.
-    pub fn release_writer(&self) {
+    pub(crate) fn release_writer(&self) {
         self.slot.lock().sender = None;
     }
 
     /// Ends the writer for good and waits for it.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let thread = {
             let mut slot = self.slot.lock();
             slot.closed = true;
@@ -229,14 +229,14 @@ impl Day {
     }
 
     /// Lets no new jobs in; for the writer itself, which can't wait for its own end.
-    pub fn refuse_jobs(&self) {
+    pub(crate) fn refuse_jobs(&self) {
         let mut slot = self.slot.lock();
         slot.closed = true;
         slot.sender = None;
     }
 
     /// Whether age makes something due at `now`: an agent's head, or the day's last packing.
-    pub fn needs_maintenance(&self, now: i64, pack_age_secs: u64) -> bool {
+    pub(crate) fn needs_maintenance(&self, now: i64, pack_age_secs: u64) -> bool {
         let over = self.is_finished(now);
         let limit = self.head_age_ms(now, pack_age_secs);
         over && !self.compacted.load(Ordering::Relaxed)
@@ -247,18 +247,18 @@ impl Day {
     }
 
     /// Whether no more points of this day are expected.
-    pub fn is_finished(&self, now: i64) -> bool {
+    pub(crate) fn is_finished(&self, now: i64) -> bool {
         now > self.end_ms().saturating_add(GRACE_MS)
     }
 
     /// Age in milliseconds at which a head is packed, however small.
-    pub fn head_age_ms(&self, now: i64, pack_age_secs: u64) -> i64 {
+    pub(crate) fn head_age_ms(&self, now: i64, pack_age_secs: u64) -> i64 {
         let age = i64::try_from(pack_age_secs).unwrap_or(i64::MAX).saturating_mul(SECOND_MS);
         if self.is_finished(now) { age.min(GRACE_MS) } else { age }
     }
 
     /// Notes that something changed that packing has not seen.
-    pub fn mark_changed(&self) {
+    pub(crate) fn mark_changed(&self) {
         self.compacted.store(false, Ordering::Relaxed);
     }
 }

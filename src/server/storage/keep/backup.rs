@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(2);
 /// # Errors
 ///
 /// When a file can't be read or written; nothing is left of the copies then.
-pub fn backup(config: &Path, dest: &Path) -> Result<(), Fatal> {
+pub(crate) fn backup(config: &Path, dest: &Path) -> Result<(), Fatal> {
     let source = ServerConfig::load(config)?.data_dir;
     copy_all(&source, dest)
 }
@@ -39,7 +39,7 @@ pub fn backup(config: &Path, dest: &Path) -> Result<(), Fatal> {
 /// # Errors
 ///
 /// When a file is damaged, or `data_dir` is in use or not empty; nothing is changed then.
-pub fn restore(config: &Path, source: &Path) -> Result<(), Fatal> {
+pub(crate) fn restore(config: &Path, source: &Path) -> Result<(), Fatal> {
     let dest = ServerConfig::load(config)?.data_dir;
     let files = databases(source)?;
     // Held until the end, so that no server starts on half of it.

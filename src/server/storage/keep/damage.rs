@@ -19,12 +19,12 @@ const MARK: &str = ".db.damaged-";
 const OWN_TABLES: [&str; 5] = ["agents", "series", "layouts", "samples", "chunks"];
 
 /// Whether a file was set aside.
-pub fn is_set_aside(name: &str) -> bool {
+pub(crate) fn is_set_aside(name: &str) -> bool {
     name.contains(MARK) && !name.ends_with("-wal") && !name.ends_with("-shm")
 }
 
 /// Names of the files in `data_dir` that were set aside, sorted.
-pub fn names(data_dir: &Path) -> Vec<String> {
+pub(crate) fn names(data_dir: &Path) -> Vec<String> {
     let Ok(entries) = std::fs::read_dir(data_dir) else { return Vec::new() };
     let mut names: Vec<String> = entries
         .flatten()
@@ -37,7 +37,7 @@ pub fn names(data_dir: &Path) -> Vec<String> {
 
 /// What an error while a file is read back says about damage; `None` when it is another error. A
 /// statement that makes no sense to SQLite then means that a table is not what it was.
-pub fn found_in(error: &StorageError) -> Option<String> {
+pub(crate) fn found_in(error: &StorageError) -> Option<String> {
     match error {
         StorageError::Damaged { what, .. } => Some(what.clone()),
         StorageError::Sqlite(inner @ rusqlite::Error::SqlInputError { .. }) => {
@@ -52,7 +52,7 @@ pub fn found_in(error: &StorageError) -> Option<String> {
 
 /// Whether a day file may be one of this program: SQLite can't read what tables it has, or they
 /// are those of a day. A file of another program is never set aside.
-pub fn is_ours(path: &Path) -> bool {
+pub(crate) fn is_ours(path: &Path) -> bool {
     let tables = || -> rusqlite::Result<Vec<String>> {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI;
         let connection = Connection::open_with_flags(file::uri(path, "immutable=1"), flags)?;
@@ -64,7 +64,7 @@ pub fn is_ours(path: &Path) -> bool {
 }
 
 /// Notes a file that was set aside.
-pub fn note(shared: &Shared, name: Option<String>) {
+pub(crate) fn note(shared: &Shared, name: Option<String>) {
     if let Some(name) = name {
         shared.metrics.damaged.inc();
         shared.set_aside.lock().push(name);
@@ -73,7 +73,7 @@ pub fn note(shared: &Shared, name: Option<String>) {
 
 /// Gives a day's file a new name, with what SQLite keeps beside it, and logs it. No connection to
 /// it may be open for writing.
-pub fn rename(path: &Path, why: &str) -> Option<String> {
+pub(crate) fn rename(path: &Path, why: &str) -> Option<String> {
     let target = (1..).map(|number| path.with_extension(format!("db.damaged-{number}")));
     let target = target.into_iter().find(|target| !target.exists())?;
     // The file itself goes last: a crash before that leaves its name to be found damaged again.
@@ -93,7 +93,7 @@ pub fn rename(path: &Path, why: &str) -> Option<String> {
 
 /// Sets the file of a day aside while the server runs, on the thread of the day's writer, which
 /// has closed it. Gives the fresh day that takes its place; `None` when the file kept its name.
-pub fn set_aside(shared: &Shared, day: &Arc<Day>, why: &str) -> Option<Arc<Day>> {
+pub(crate) fn set_aside(shared: &Shared, day: &Arc<Day>, why: &str) -> Option<Arc<Day>> {
     let fresh = Arc::new(Day::new(day.number, day.path.clone()));
     day.refuse_jobs();
     // No writer of the fresh day opens the file before it has its new name, and no reader of the
@@ -116,7 +116,7 @@ fn replace(shared: &Shared, day: &Arc<Day>, fresh: &Arc<Day>) {
 
 /// Takes what the head of an agent holds, to be written into the fresh file, and the bytes that
 /// it took in memory.
-pub fn salvage(cell: &AgentCell) -> (Option<Write>, usize) {
+pub(crate) fn salvage(cell: &AgentCell) -> (Option<Write>, usize) {
     let mut agent = cell.lock();
     let write = write_of(&agent);
     (write, agent.drop_packed(i64::MAX))

@@ -1,7 +1,7 @@
 //! What keeps the data folder in order: opening, recovery, damage, retention, backup.
 
-pub mod backup;
-pub mod damage;
-pub mod open;
-pub mod recover;
-pub mod retention;
+pub(crate) mod backup;
+pub(crate) mod damage;
+pub(crate) mod open;
+pub(crate) mod recover;
+pub(crate) mod retention;

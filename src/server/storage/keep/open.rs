@@ -20,7 +20,7 @@ const LOCK_FILE: &str = ".lock";
 /// # Errors
 ///
 /// [`StorageError::Locked`] when somebody has it, or why the folder can't be written.
-pub fn lock_folder(folder: &Path) -> Result<File, StorageError> {
+pub(crate) fn lock_folder(folder: &Path) -> Result<File, StorageError> {
     let named = |error: std::io::Error| {
         let shown = folder.display();
         std::io::Error::new(
@@ -49,7 +49,7 @@ pub fn lock_folder(folder: &Path) -> Result<File, StorageError> {
 /// # Errors
 ///
 /// When it can't be listed.
-pub fn folder_bytes(folder: &Path) -> Result<u64, StorageError> {
+pub(crate) fn folder_bytes(folder: &Path) -> Result<u64, StorageError> {
     let mut sum = 0;
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -68,7 +68,7 @@ pub fn folder_bytes(folder: &Path) -> Result<u64, StorageError> {
 /// # Errors
 ///
 /// When a file can't be read for another reason.
-pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
+pub(crate) fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
     let mut numbers: Vec<i64> = std::fs::read_dir(&shared.data_dir)?
         .flatten()
         .filter_map(|entry| file::day_of_file(&entry.file_name().to_string_lossy()))
@@ -99,7 +99,7 @@ pub fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
 }
 
 /// Its name in `data_dir`.
-pub const RESERVE_FILE: &str = ".reserve";
+pub(crate) const RESERVE_FILE: &str = ".reserve";
 
 /// Its size: an index of 32 KB for every file that is open at a time, and a few commits.
 const RESERVE_BYTES: u64 = 1 << 20;
@@ -110,7 +110,7 @@ const PLENTY_BYTES: u64 = 8 << 20;
 
 /// Makes the file when it is not there and the disk has room. Without it a start on a full disk
 /// fails, which does not matter now.
-pub fn keep_reserve(data_dir: &Path) {
+pub(crate) fn keep_reserve(data_dir: &Path) {
     let path = data_dir.join(RESERVE_FILE);
     if path.exists() || file::room(data_dir).is_none_or(|room| room < PLENTY_BYTES) {
         return;
@@ -136,7 +136,7 @@ fn make_reserve(path: &PathBuf) -> std::io::Result<()> {
 }
 
 /// Gives the room back when there is too little to start.
-pub fn spend_reserve_if_needed(data_dir: &Path) {
+pub(crate) fn spend_reserve_if_needed(data_dir: &Path) {
     if file::room(data_dir).is_none_or(|room| room >= NEEDED_BYTES) {
         return;
     }

@@ -29,7 +29,7 @@ struct Loaded {
 /// # Errors
 ///
 /// When the file is damaged or can't be read.
-pub fn load(day: &Day, catalog: &SeriesCatalog) -> Result<usize, StorageError> {
+pub(crate) fn load(day: &Day, catalog: &SeriesCatalog) -> Result<usize, StorageError> {
     let connection = file::open_writer(&day.path)?;
     day.mark_created();
     let sql = |error| file::classify(error, &day.path);

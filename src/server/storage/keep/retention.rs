@@ -13,7 +13,7 @@ use crate::server::storage::{Cleanup, Partition, StorageError};
 
 /// What to drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub(crate) enum What {
     /// Days past the retention, and what is over the bound in bytes.
     All,
     /// What is over the bound in bytes.
@@ -26,7 +26,7 @@ pub enum What {
 /// # Errors
 ///
 /// When a file can't be removed.
-pub fn clean_up(shared: &Shared, what: What) -> Result<Cleanup, StorageError> {
+pub(crate) fn clean_up(shared: &Shared, what: What) -> Result<Cleanup, StorageError> {
     let _one_at_a_time = shared.cleaning.lock();
     let mut out = Cleanup::default();
     let (first, _) = shared.window();
@@ -90,7 +90,7 @@ const SIZE_EVERY: Duration = Duration::from_secs(60);
 const AGE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Runs the maintenance of the days until `stop`.
-pub fn run(shared: &Arc<Shared>, stop: &Stop) {
+pub(crate) fn run(shared: &Arc<Shared>, stop: &Stop) {
     let mut aged = Instant::now();
     let mut sized: Option<Instant> = None;
     loop {
@@ -113,7 +113,7 @@ pub fn run(shared: &Arc<Shared>, stop: &Stop) {
 }
 
 /// Wakes the writers of days in which something is due.
-pub fn wake_writers(shared: &Arc<Shared>) {
+pub(crate) fn wake_writers(shared: &Arc<Shared>) {
     let now = shared.clock.now_ms();
     for day in shared.days() {
         if day.needs_maintenance(now, shared.storage.pack_age_secs)

@@ -9,7 +9,7 @@ use crate::server::storage::day::file;
 
 /// A chunk's row.
 #[derive(Debug)]
-pub struct StoredChunk {
+pub(crate) struct StoredChunk {
     /// Its id.
     pub id: i64,
     /// The summary.
@@ -24,7 +24,7 @@ pub struct StoredChunk {
 /// # Errors
 ///
 /// SQLite's, or that the numbers of one are damaged.
-pub fn load(
+pub(crate) fn load(
     connection: &Connection,
     day: &Day,
     series: u32,
@@ -67,13 +67,13 @@ fn stored(series: u32, row: &Row<'_>) -> Result<StoredChunk, rusqlite::Error> {
 
 impl StoredChunk {
     /// Timestamps of the chunk's points in order, Unix milliseconds.
-    pub fn times(&self, day: &Day) -> Result<Vec<i64>, StorageError> {
+    pub(crate) fn times(&self, day: &Day) -> Result<Vec<i64>, StorageError> {
         codec::decode_times(&self.meta, self.times.as_deref())
             .map_err(|error| file::damaged(&day.path, error.to_string()))
     }
 
     /// The points, oldest first.
-    pub fn points(&self, day: &Day) -> Result<Vec<(i64, f64)>, StorageError> {
+    pub(crate) fn points(&self, day: &Day) -> Result<Vec<(i64, f64)>, StorageError> {
         let times = self.times(day)?;
         let values = codec::decode_values(&self.meta, &self.data)
             .map_err(|error| file::damaged(&day.path, error.to_string()))?;

@@ -40,7 +40,7 @@ fn look(
 }
 
 /// Names of metrics with a point in the time.
-pub fn metrics(
+pub(crate) fn metrics(
     days: &[Arc<Day>],
     numbers: usize,
     (from, to): (i64, i64),
@@ -80,7 +80,10 @@ pub fn metrics(
 }
 
 /// Agents with a point in the time.
-pub fn agents(days: &[Arc<Day>], (from, to): (i64, i64)) -> Result<BTreeSet<String>, StorageError> {
+pub(crate) fn agents(
+    days: &[Arc<Day>],
+    (from, to): (i64, i64),
+) -> Result<BTreeSet<String>, StorageError> {
     let mut names = BTreeSet::new();
     for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
         for cell in day.agents() {
@@ -112,12 +115,12 @@ pub fn agents(days: &[Arc<Day>], (from, to): (i64, i64)) -> Result<BTreeSet<Stri
 }
 
 /// A page of a sorted set.
-pub fn page(names: BTreeSet<String>, page: Page) -> Listing<String> {
+pub(crate) fn page(names: BTreeSet<String>, page: Page) -> Listing<String> {
     Listing::slice(names.into_iter(), page)
 }
 
 /// Every agent with a point, newest first; equals by name.
-pub fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
+pub(crate) fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
     let mut newest: HashMap<Arc<str>, i64> = HashMap::new();
     for day in days {
         for cell in day.agents() {
@@ -140,7 +143,7 @@ pub fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
 }
 
 /// The newest value of every series of `agent`, or of all agents, by key.
-pub fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
+pub(crate) fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
     let mut newest: HashMap<u32, (Arc<Series>, i64, f64)> = HashMap::new();
     // Newest day first: what an older day has of a series that was found is older.
     for day in days.iter().rev() {

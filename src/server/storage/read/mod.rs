@@ -11,15 +11,15 @@ use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::{AgentCell, Day};
 use crate::server::storage::{Series, StorageError};
 
-pub mod chunks;
-pub mod index;
-pub mod points;
-pub mod range;
-pub mod select;
+pub(crate) mod chunks;
+pub(crate) mod index;
+pub(crate) mod points;
+pub(crate) mod range;
+pub(crate) mod select;
 
 /// A series of a day, with what the head has of it.
 #[derive(Debug)]
-pub struct SeriesView {
+pub(super) struct SeriesView {
     /// The series.
     pub series: Arc<Series>,
     /// Its id in the day file.
@@ -37,7 +37,7 @@ pub struct SeriesView {
 }
 
 /// The agents of a day that a query is about.
-pub fn agent_cells(day: &Day, agent: Option<&str>) -> Vec<AgentCell> {
+pub(super) fn agent_cells(day: &Day, agent: Option<&str>) -> Vec<AgentCell> {
     match agent {
         Some(name) => day.agent(name).into_iter().collect(),
         None => day.agents(),
@@ -46,7 +46,7 @@ pub fn agent_cells(day: &Day, agent: Option<&str>) -> Vec<AgentCell> {
 
 /// Series of an agent that `is_wanted`, with a point from `from` to `to` as far as their bounds
 /// tell, and the head's points in that time.
-pub fn views_of(
+pub(super) fn views_of(
     cell: &AgentCell,
     is_wanted: &dyn Fn(&Series) -> bool,
     from: i64,
@@ -56,7 +56,7 @@ pub fn views_of(
 }
 
 /// As [`views_of`], with the head's points only of series whose bounds `need_points`.
-pub fn views_of_some(
+pub(super) fn views_of_some(
     cell: &AgentCell,
     is_wanted: &dyn Fn(&Series) -> bool,
     from: i64,
@@ -103,7 +103,7 @@ fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f6
 }
 
 /// Every point of a series from `from` to `to`, oldest first.
-pub fn points_of(
+pub(super) fn points_of(
     connection: Option<&Connection>,
     day: &Day,
     view: &SeriesView,
@@ -126,7 +126,7 @@ pub fn points_of(
 }
 
 /// Runs `body` with a connection to the day's file, or without one when nothing in it is needed.
-pub fn with_file<T>(
+pub(super) fn with_file<T>(
     day: &Day,
     needed: bool,
     body: impl FnOnce(Option<&Connection>) -> Result<T, StorageError>,
@@ -137,6 +137,6 @@ pub fn with_file<T>(
 /// Whether any of the series has chunks at or after `from`. Asked before the heads are copied it
 /// could say no too early; the heads are copied first, and a point that is packed after that is
 /// in the copy.
-pub fn needs_file(view: &[SeriesView], from: i64) -> bool {
+pub(super) fn needs_file(view: &[SeriesView], from: i64) -> bool {
     view.iter().any(|view| view.packed_last >= from && view.packed_last > i64::MIN)
 }

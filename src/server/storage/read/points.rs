@@ -48,7 +48,7 @@ impl Newest {
 }
 
 /// A page of points, newest first; points of the same time by series.
-pub fn list(
+pub(crate) fn list(
     days: &[Arc<Day>],
     filter: &PointFilter,
     page: Page,

@@ -104,7 +104,10 @@ fn has_labels(labels: &Labels, asked: &Labels) -> bool {
 }
 
 /// Points of one agent's metric in buckets, by series.
-pub fn range(days: &[Arc<Day>], query: &RangeQuery) -> Result<Vec<RangeSeries>, StorageError> {
+pub(crate) fn range(
+    days: &[Arc<Day>],
+    query: &RangeQuery,
+) -> Result<Vec<RangeSeries>, StorageError> {
     let step = query.step_ms.max(1);
     let number = |ts: i64| ts.div_euclid(step);
     let is_wanted = |series: &Series| {
@@ -145,7 +148,7 @@ fn too_many_rows() -> StorageError {
 }
 
 /// All points of one agent's metric, summed up.
-pub fn summary(
+pub(crate) fn summary(
     days: &[Arc<Day>],
     agent: &str,
     metric: &str,
@@ -197,7 +200,7 @@ fn for_each_series(
 const SCAN_POINTS: usize = 10_000;
 
 /// The raw points of every view series, one series after the other, oldest first.
-pub fn scan(
+pub(crate) fn scan(
     days: &[Arc<Day>],
     metric: &str,
     is_wanted: &dyn Fn(&SeriesKey) -> bool,

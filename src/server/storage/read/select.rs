@@ -17,7 +17,7 @@ const POINTS_AT_ONCE: u64 = 500_000;
 type Found = (Arc<Series>, Vec<(usize, SeriesView)>);
 
 /// Hands each series with its points, oldest first, to `take`, until that breaks.
-pub fn select(
+pub(crate) fn select(
     days: &[Arc<Day>],
     selection: &Selection<'_>,
     take: TakePoints<'_>,
@@ -106,7 +106,7 @@ fn hand_on(
 
 /// Hands each series that has points in the time, as far as the bounds of its days tell, to
 /// `take`, once and without its points, until that breaks.
-pub fn series(days: &[Arc<Day>], selection: &Selection<'_>, take: TakeSeries<'_>) {
+pub(crate) fn series(days: &[Arc<Day>], selection: &Selection<'_>, take: TakeSeries<'_>) {
     let (from, to) = (selection.from_ms, selection.to_ms);
     for (_, cells) in by_agent(days, selection) {
         let mut seen: HashSet<u32> = HashSet::new();
@@ -121,7 +121,7 @@ pub fn series(days: &[Arc<Day>], selection: &Selection<'_>, take: TakeSeries<'_>
 }
 
 /// Every metric of any day, with its number, which is below `numbers`.
-pub fn metrics(days: &[Arc<Day>], numbers: usize) -> Vec<(Arc<str>, u32)> {
+pub(crate) fn metrics(days: &[Arc<Day>], numbers: usize) -> Vec<(Arc<str>, u32)> {
     let mut names: Vec<Option<Arc<str>>> = vec![None; numbers];
     for day in days {
         for cell in day.agents() {

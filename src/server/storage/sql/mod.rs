@@ -23,7 +23,7 @@ mod vtab;
 const PROGRAM: &str = "oxmon-server";
 
 /// The command's arguments, as the help shows them.
-pub const ARGUMENTS: &str = "CONFIG \"SELECT …\" [--format table|csv|json]";
+pub(crate) const ARGUMENTS: &str = "CONFIG \"SELECT …\" [--format table|csv|json]";
 
 /// Runs the command: the first argument is a configuration, or its `data_dir`. `help` is what
 /// `--help` prints.
@@ -31,7 +31,7 @@ pub const ARGUMENTS: &str = "CONFIG \"SELECT …\" [--format table|csv|json]";
 /// # Errors
 ///
 /// When the command line is wrong, the folder has no databases of a server, or the SQL fails.
-pub fn main(args: &mut Parser, help: &str) -> Result<(), Fatal> {
+pub(crate) fn main(args: &mut Parser, help: &str) -> Result<(), Fatal> {
     let wrong = |error: lexopt::Error| usage(PROGRAM, error);
     let mut words: Vec<OsString> = Vec::new();
     let mut format = render::Format::Table;
@@ -68,7 +68,7 @@ pub fn main(args: &mut Parser, help: &str) -> Result<(), Fatal> {
 /// # Errors
 ///
 /// When the folder can't be read.
-pub fn open(data_dir: &Path) -> Result<Connection, Fatal> {
+pub(crate) fn open(data_dir: &Path) -> Result<Connection, Fatal> {
     let fail = |why: String| {
         Fatal::new(Exit::DataDir, format!("cannot read {}: {why}", data_dir.display()))
     };

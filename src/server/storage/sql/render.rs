@@ -7,7 +7,7 @@ use crate::base::ids::hex;
 
 /// How rows are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(super) enum Format {
     /// Columns of equal width.
     Table,
     /// RFC 4180, with a header.
@@ -18,7 +18,7 @@ pub enum Format {
 
 impl Format {
     /// The format of this name.
-    pub fn named(name: &str) -> Option<Self> {
+    pub(super) fn named(name: &str) -> Option<Self> {
         match name {
             "table" => Some(Self::Table),
             "csv" => Some(Self::Csv),
@@ -33,7 +33,7 @@ impl Format {
 const TABLE_ROWS_LOOKED_AT: usize = 200;
 
 /// What is written, piece by piece.
-pub struct Output {
+pub(super) struct Output {
     format: Format,
     names: Vec<String>,
     /// Columns of the terminal, to which a table's lines are cut; `None`: as long as they are.
@@ -45,12 +45,12 @@ pub struct Output {
 
 impl Output {
     /// Output with these columns; a table is at most `terminal` characters wide.
-    pub fn new(format: Format, names: Vec<String>, terminal: Option<usize>) -> Self {
+    pub(super) fn new(format: Format, names: Vec<String>, terminal: Option<usize>) -> Self {
         Self { format, names, terminal, rows: 0, waiting: Vec::new(), widths: None }
     }
 
     /// The text of one more row, as far as it can be written yet.
-    pub fn row(&mut self, values: &[ValueRef<'_>]) -> String {
+    pub(super) fn row(&mut self, values: &[ValueRef<'_>]) -> String {
         self.rows += 1;
         match self.format {
             Format::Csv => {
@@ -76,7 +76,7 @@ impl Output {
     }
 
     /// The text after the last row.
-    pub fn end(&mut self) -> String {
+    pub(super) fn end(&mut self) -> String {
         match self.format {
             Format::Csv if self.rows == 0 => csv(&self.names),
             Format::Csv => String::new(),

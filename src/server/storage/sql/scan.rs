@@ -19,7 +19,7 @@ use crate::server::storage::write::wal;
 
 /// Which points are wanted. Times are inclusive Unix milliseconds.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Want {
+pub(super) struct Want {
     /// Exactly this agent.
     pub agent: Option<String>,
     /// Exactly this metric.
@@ -32,7 +32,7 @@ pub struct Want {
 
 /// Who a point belongs to.
 #[derive(Debug)]
-pub struct Owner {
+pub(super) struct Owner {
     /// The series' id in its day file.
     pub id: u32,
     /// The agent.
@@ -44,7 +44,7 @@ pub struct Owner {
 }
 
 /// A sample with what `metrics` shows of its series.
-pub struct PointOf {
+pub(super) struct PointOf {
     /// Its series.
     pub owner: Arc<Owner>,
     /// Unix milliseconds.
@@ -56,7 +56,7 @@ pub struct PointOf {
 }
 
 /// The rest of a scan: days, then the series and the agents of the day that is open.
-pub struct Scan {
+pub(super) struct Scan {
     data_dir: PathBuf,
     want: Want,
     days: VecDeque<i64>,
@@ -78,7 +78,7 @@ struct OpenDay {
 
 impl Scan {
     /// A scan of the days that can have a wanted point.
-    pub fn new(data_dir: &Path, days: &[i64], want: Want) -> Self {
+    pub(super) fn new(data_dir: &Path, days: &[i64], want: Want) -> Self {
         let inside = |day: &&i64| {
             let start = day.saturating_mul(DAY_MS);
             start <= want.to && start.saturating_add(DAY_MS) > want.from
@@ -88,7 +88,7 @@ impl Scan {
     }
 
     /// The next point.
-    pub fn next(&mut self) -> Result<Option<PointOf>, StorageError> {
+    pub(super) fn next(&mut self) -> Result<Option<PointOf>, StorageError> {
         loop {
             if let Some(point) = self.ready.pop_front() {
                 return Ok(Some(point));

@@ -26,13 +26,17 @@ const AGENT: c_int = 2;
 const METRIC: c_int = 3;
 
 /// What the table reads.
-pub struct Source {
+pub(super) struct Source {
     data_dir: PathBuf,
     days: Vec<i64>,
 }
 
 /// Makes the table known to a connection.
-pub fn register(connection: &Connection, data_dir: &Path, days: &[i64]) -> rusqlite::Result<()> {
+pub(super) fn register(
+    connection: &Connection,
+    data_dir: &Path,
+    days: &[i64],
+) -> rusqlite::Result<()> {
     const MODULE: Module<'_, Table> = Module::eponymous_only_module();
     let source = Source { data_dir: data_dir.to_owned(), days: days.to_vec() };
     connection.create_module(NAME, &MODULE, Some(source))

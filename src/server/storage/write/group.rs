@@ -18,7 +18,7 @@ use crate::server::storage::write::wal;
 use crate::server::storage::{AgentSamples, SampleSet, SeriesList, StorageError, Stored};
 
 /// Batches that share a transaction, with the rows that it will write.
-pub struct Group {
+pub(crate) struct Group {
     /// The records' texts, one after the other.
     text: Vec<u8>,
     records: Vec<Record>,
@@ -50,7 +50,7 @@ enum SeriesRef {
 
 impl Group {
     /// An empty group.
-    pub fn new(is_observed: bool) -> Self {
+    pub(crate) fn new(is_observed: bool) -> Self {
         Self {
             text: Vec::new(),
             records: Vec::new(),
@@ -64,27 +64,27 @@ impl Group {
     }
 
     /// Whether it has nothing to write.
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
     }
 
     /// New points so far.
-    pub fn points(&self) -> usize {
+    pub(crate) fn points(&self) -> usize {
         self.points
     }
 
     /// Bytes of the records so far.
-    pub fn size_bytes(&self) -> usize {
+    pub(crate) fn size_bytes(&self) -> usize {
         self.text.len()
     }
 
     /// Since when it gathers.
-    pub fn started(&self) -> Instant {
+    pub(crate) fn started(&self) -> Instant {
         self.started
     }
 
     /// Takes a batch into the group. A failure is acknowledged at once.
-    pub fn add(
+    pub(crate) fn add(
         &mut self,
         day: &Day,
         allocator: &mut IdAllocator,
@@ -185,7 +185,7 @@ impl Group {
     }
 
     /// Writes the records.
-    pub fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
+    pub(crate) fn write(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         let mut insert = connection.prepare_cached(
             "INSERT INTO samples (id, agent, timestamp, received, series, data, crc)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
@@ -207,20 +207,20 @@ impl Group {
 
     /// After the commit: makes the points readable. Gives the bytes that they take in memory, the
     /// agents that got some, the acknowledgements, and what to show the observer.
-    pub fn publish(self) -> Published {
+    pub(crate) fn publish(self) -> Published {
         let bytes = self.touched.iter().map(|cell| cell.lock().publish()).sum();
         Published { bytes, touched: self.touched, acks: self.acks, observed: self.observed }
     }
 
     /// After a failure: forgets everything, and gives the acknowledgements.
-    pub fn roll_back(self) -> Vec<PartialAck> {
+    pub(crate) fn roll_back(self) -> Vec<PartialAck> {
         self.touched.iter().for_each(|cell| cell.lock().roll_back());
         self.acks.into_iter().map(|(ack, _)| ack).collect()
     }
 }
 
 /// What a committed group leaves to do.
-pub struct Published {
+pub(crate) struct Published {
     /// Bytes that the heads have gained.
     pub bytes: usize,
     /// Agents that got points.
@@ -361,7 +361,7 @@ fn bare_meta(series: u32, start: i64, end: i64, count: i64) -> Meta {
 
 /// Times of chunks that were searched for duplicates.
 #[derive(Default)]
-pub struct ChunkTimes {
+pub(crate) struct ChunkTimes {
     by_chunk: HashMap<i64, Arc<[i64]>>,
     times: usize,
 }
@@ -371,7 +371,7 @@ const CHUNK_TIMES_MAX: usize = 256 * 1_024;
 
 impl ChunkTimes {
     /// The times of a chunk.
-    pub fn of_chunk(
+    pub(crate) fn of_chunk(
         &mut self,
         day: &Day,
         connection: &Connection,
@@ -397,7 +397,7 @@ impl ChunkTimes {
     }
 
     /// Forgets all: chunks are about to be replaced, and ids may be reused.
-    pub fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.by_chunk.clear();
         self.times = 0;
     }

@@ -1,5 +1,5 @@
 //! How samples reach a day file: the writer thread, its transactions, the WAL records.
 
-pub mod group;
-pub mod wal;
-pub mod writer;
+pub(crate) mod group;
+pub(crate) mod wal;
+pub(crate) mod writer;

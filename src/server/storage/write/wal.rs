@@ -23,7 +23,7 @@ use rusqlite::types::ValueRef;
 
 /// The checksum of a row: over its numbers, then its texts. It has the bits of a CRC-32, as the
 /// signed number that SQLite keeps in four bytes.
-pub fn checksum(numbers: &[i64], texts: &[&[u8]]) -> i32 {
+pub(crate) fn checksum(numbers: &[i64], texts: &[&[u8]]) -> i32 {
     let mut hasher = crc32fast::Hasher::new();
     numbers.iter().for_each(|number| hasher.update(&number.to_le_bytes()));
     for text in texts {
@@ -35,7 +35,7 @@ pub fn checksum(numbers: &[i64], texts: &[&[u8]]) -> i32 {
 
 /// `samples.crc` of a row: of its id, agent, timestamp and arrival, of `series` as the row has it,
 /// and of `data`.
-pub fn row_sum(numbers: [i64; 4], series: ValueRef<'_>, data: &[u8]) -> i32 {
+pub(crate) fn row_sum(numbers: [i64; 4], series: ValueRef<'_>, data: &[u8]) -> i32 {
     let [id, agent, timestamp, received] = numbers;
     match series {
         ValueRef::Integer(row) => checksum(&[id, agent, timestamp, received, row], &[data]),
@@ -45,7 +45,7 @@ pub fn row_sum(numbers: [i64; 4], series: ValueRef<'_>, data: &[u8]) -> i32 {
 }
 
 /// A row of `samples` that is what was written.
-pub struct WalRecord<'r> {
+pub(crate) struct WalRecord<'r> {
     /// Time of its points, Unix milliseconds.
     pub timestamp: i64,
     /// When they came, Unix milliseconds.
@@ -57,7 +57,7 @@ pub struct WalRecord<'r> {
 }
 
 /// The columns of [`WalRecord::read`], in its order.
-pub const COLUMNS: &str = "samples.id, samples.agent, samples.timestamp, samples.received, \
+pub(crate) const COLUMNS: &str = "samples.id, samples.agent, samples.timestamp, samples.received, \
                            samples.series, samples.data, samples.crc";
 
 impl<'r> WalRecord<'r> {
@@ -66,7 +66,7 @@ impl<'r> WalRecord<'r> {
     /// # Errors
     ///
     /// When a column has a value of another kind.
-    pub fn read(row: &'r Row<'_>) -> Result<Option<Self>, rusqlite::Error> {
+    pub(crate) fn read(row: &'r Row<'_>) -> Result<Option<Self>, rusqlite::Error> {
         let (id, agent): (i64, u32) = (row.get(0)?, row.get(1)?);
         let (timestamp, received) = (row.get(2)?, row.get(3)?);
         let series = row.get_ref(4)?;
@@ -80,7 +80,7 @@ impl<'r> WalRecord<'r> {
 }
 
 /// Appends the text of one record's values to `out`. Every value is finite.
-pub fn encode_values(out: &mut Vec<u8>, values: &[f64]) {
+pub(crate) fn encode_values(out: &mut Vec<u8>, values: &[f64]) {
     let mut integer = itoa::Buffer::new();
     let mut float = zmij::Buffer::new();
     out.push(b'[');
@@ -107,12 +107,12 @@ fn is_minus_zero(value: f64) -> bool {
 }
 
 /// The values of a record, every bit as it was; `None` when the text is not an array of numbers.
-pub fn decode_values(text: &str) -> Option<Vec<f64>> {
+pub(crate) fn decode_values(text: &str) -> Option<Vec<f64>> {
     numbers(text)?.map(|item| item.parse().ok().filter(|value: &f64| value.is_finite())).collect()
 }
 
 /// The text of a list of series ids.
-pub fn encode_ids(ids: impl IntoIterator<Item = u32>) -> String {
+pub(crate) fn encode_ids(ids: impl IntoIterator<Item = u32>) -> String {
     let mut text = String::from("[");
     let mut integer = itoa::Buffer::new();
     for (index, id) in ids.into_iter().enumerate() {
@@ -126,7 +126,7 @@ pub fn encode_ids(ids: impl IntoIterator<Item = u32>) -> String {
 }
 
 /// The ids of a list; `None` when the text is not one.
-pub fn decode_ids(text: &str) -> Option<Vec<u32>> {
+pub(crate) fn decode_ids(text: &str) -> Option<Vec<u32>> {
     numbers(text)?.map(|item| item.parse().ok()).collect()
 }
 

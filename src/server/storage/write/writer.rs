@@ -36,7 +36,7 @@ const DELETE_RECORDS_MAX: i64 = 2_000;
 const FLOOR_EVERY: usize = 16;
 
 /// The writer's own state.
-pub struct Writer<'a> {
+pub(crate) struct Writer<'a> {
     shared: &'a Arc<Shared>,
     day: &'a Arc<Day>,
     connection: Option<Connection>,
@@ -56,7 +56,7 @@ pub struct Writer<'a> {
 /// # Errors
 ///
 /// [`StorageError::Stopping`] when the day is being dropped or the server stops.
-pub fn queue_of(shared: &Arc<Shared>, day: &Arc<Day>) -> Result<Sender<Job>, StorageError> {
+pub(crate) fn queue_of(shared: &Arc<Shared>, day: &Arc<Day>) -> Result<Sender<Job>, StorageError> {
     let mut slot = day.slot();
     if slot.closed {
         return Err(StorageError::Stopping);
@@ -448,4 +448,4 @@ impl Writer<'_> {
 }
 
 /// What became of events.
-pub type EventsResult = Result<(), StorageError>;
+pub(crate) type EventsResult = Result<(), StorageError>;

@@ -12,10 +12,10 @@ use crate::server::promql::Matcher;
 use crate::server::promql::parse::{parse_duration, parse_selector};
 
 /// Times before and after which no query looks: 100,000 years on both sides of 1970.
-pub const TIME_MS_MAX: i64 = 3_155_760_000_000_000;
+pub(super) const TIME_MS_MAX: i64 = 3_155_760_000_000_000;
 
 /// The parameters of a call.
-pub struct Form(Vec<(String, String)>);
+pub(super) struct Form(Vec<(String, String)>);
 
 impl Form {
     /// Reads them.
@@ -23,7 +23,7 @@ impl Form {
     /// # Errors
     ///
     /// A name or value that is not UTF-8.
-    pub fn of(call: &Call<'_>) -> Result<Self, Failure> {
+    pub(super) fn of(call: &Call<'_>) -> Result<Self, Failure> {
         let mut found = Vec::new();
         // The body's come first, as in Go.
         if call.content_type.trim_start().starts_with("application/x-www-form-urlencoded") {
@@ -36,18 +36,18 @@ impl Form {
     }
 
     /// The first value of a parameter that is not empty.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
         let mut named = self.0.iter().filter(|(other, _)| other == name);
         named.find(|(_, value)| !value.is_empty()).map(|(_, value)| value.as_str())
     }
 
     /// Every value of a parameter.
-    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(super) fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(other, _)| other == name).map(|(_, value)| value.as_str())
     }
 
     /// A time: Unix seconds or RFC 3339, as Unix milliseconds.
-    pub fn time(&self, name: &str) -> Result<Option<i64>, Failure> {
+    pub(super) fn time(&self, name: &str) -> Result<Option<i64>, Failure> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let secs = text.parse::<f64>().ok().filter(|secs| secs.is_finite());
         let ms = match secs {
@@ -61,7 +61,7 @@ impl Form {
     }
 
     /// A duration or a number of seconds, as milliseconds.
-    pub fn duration(&self, name: &str) -> Result<Option<i64>, Failure> {
+    pub(super) fn duration(&self, name: &str) -> Result<Option<i64>, Failure> {
         let Some(text) = self.get(name) else { return Ok(None) };
         let ms = parse_duration(text).filter(|ms| ms.abs() <= TIME_MS_MAX);
         ms.map(Some).ok_or_else(|| {
@@ -70,7 +70,7 @@ impl Form {
     }
 
     /// `limit`: 0 or none means no limit.
-    pub fn limit(&self, name: &str) -> Result<usize, Failure> {
+    pub(super) fn limit(&self, name: &str) -> Result<usize, Failure> {
         let Some(text) = self.get(name) else { return Ok(usize::MAX) };
         match text.parse::<usize>() {
             Ok(0) => Ok(usize::MAX),
@@ -80,13 +80,13 @@ impl Form {
     }
 
     /// The selectors of `match[]`.
-    pub fn selectors(&self) -> Result<Vec<Vec<Matcher>>, Failure> {
+    pub(super) fn selectors(&self) -> Result<Vec<Vec<Matcher>>, Failure> {
         let one = |text| parse_selector(text).map_err(|error| Failure::parameter("match[]", error));
         self.all("match[]").map(one).collect()
     }
 
     /// `start` and `end`; everything where they are left out.
-    pub fn times(&self) -> Result<(i64, i64), Failure> {
+    pub(super) fn times(&self) -> Result<(i64, i64), Failure> {
         let from = self.time("start")?.unwrap_or(-TIME_MS_MAX);
         let to = self.time("end")?.unwrap_or(TIME_MS_MAX);
         if to < from {

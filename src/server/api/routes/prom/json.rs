@@ -5,13 +5,13 @@ use std::io::Write as _;
 use crate::server::promql::LabelSet;
 
 /// A JSON string.
-pub fn text(out: &mut Vec<u8>, text: &str) {
+pub(super) fn text(out: &mut Vec<u8>, text: &str) {
     // Writing into memory does not fail.
     let _ = serde_json::to_writer(out, text);
 }
 
 /// `{"__name__":"up","agent":"a"}`
-pub fn labels(out: &mut Vec<u8>, labels: &LabelSet) {
+pub(super) fn labels(out: &mut Vec<u8>, labels: &LabelSet) {
     out.push(b'{');
     for (index, (name, value)) in labels.iter().enumerate() {
         if index > 0 {
@@ -25,7 +25,7 @@ pub fn labels(out: &mut Vec<u8>, labels: &LabelSet) {
 }
 
 /// `[1435781430.781,"1"]`
-pub fn sample(out: &mut Vec<u8>, ms: i64, value: f64) {
+pub(super) fn sample(out: &mut Vec<u8>, ms: i64, value: f64) {
     out.push(b'[');
     time(out, ms);
     out.extend_from_slice(b",\"");

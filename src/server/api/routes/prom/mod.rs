@@ -30,7 +30,7 @@ const fn post(path: &'static str, handler: Handler) -> Route {
 }
 
 /// The endpoints.
-pub const ROUTES: &[Route] = &[
+pub(crate) const ROUTES: &[Route] = &[
     get("/api/v1/query", query::instant),
     post("/api/v1/query", query::instant),
     get("/api/v1/query_range", query::range),

@@ -18,7 +18,7 @@ use crate::server::promql::value::is_absent;
 use crate::server::promql::{Instant, Limits, PromError, Query};
 
 /// The result at one time.
-pub fn instant(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn instant(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     reply(at_once(call, &source))
 }
@@ -72,7 +72,7 @@ fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure
 }
 
 /// The result at each step.
-pub fn range(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn range(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     reply(over_time(call, &source))
 }
@@ -144,7 +144,7 @@ fn check_length(out: &[u8]) -> Result<(), Failure> {
 }
 
 /// The parameter `query` as a tree.
-pub fn expression(form: &Form) -> Result<Expr, Failure> {
+pub(super) fn expression(form: &Form) -> Result<Expr, Failure> {
     let text = form.get("query").unwrap_or_default();
     parse(text).map_err(|error| Failure::parameter("query", error))
 }

@@ -17,7 +17,7 @@ use crate::server::receive::remote_write::unpack;
 const PROTOBUF: &str = "application/x-protobuf";
 
 /// Answers with samples, packed with Snappy.
-pub fn remote_read(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn remote_read(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     match read(call, &source) {
         Ok(bytes) => {

@@ -10,7 +10,7 @@ use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 
 /// Every rule that is in force, in one group for each place that rules come from.
-pub fn rules(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn rules(call: &Call<'_>) -> Result<Reply, ApiError> {
     let rules = call.app.alerts.rules();
     let active = call.app.alerts.active();
     let group = |origin: &str| {
@@ -43,7 +43,7 @@ fn one_rule(rule: &Rule, active: &[AlertEvent]) -> Value {
 }
 
 /// The alerts that fire.
-pub fn alerts(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn alerts(call: &Call<'_>) -> Result<Reply, ApiError> {
     let alerts: Vec<Value> = call.app.alerts.active().iter().map(one_alert).collect();
     reply(Ok(text(&json!({ "alerts": alerts }))))
 }

@@ -12,7 +12,7 @@ use crate::server::promql::store::StoreSource;
 use crate::server::promql::{LabelSet, PromError};
 
 /// Series that a selector gives, by their labels.
-pub fn series(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn series(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     reply(all_series(call, &source))
 }
@@ -39,7 +39,7 @@ fn all_series(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Fail
 }
 
 /// Names of labels.
-pub fn labels(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn labels(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;
@@ -57,7 +57,7 @@ pub fn labels(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// Values of one label.
-pub fn values(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn values(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;
@@ -130,7 +130,7 @@ fn list(found: &BTreeSet<String>, limit: usize) -> Vec<u8> {
 }
 
 /// Type and meaning of metrics.
-pub fn metadata(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn metadata(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;

@@ -14,12 +14,12 @@ use crate::server::promql::number_text;
 const VERSION: &str = "3.0.0";
 
 /// oxmon keeps no exemplars.
-pub fn exemplars(_: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn exemplars(_: &Call<'_>) -> Result<Reply, ApiError> {
     reply(Ok(b"[]".to_vec()))
 }
 
 /// What Grafana asks to know what it may send.
-pub fn buildinfo(_: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn buildinfo(_: &Call<'_>) -> Result<Reply, ApiError> {
     let about = json!({
         "version": VERSION, "revision": concat!("oxmon-", env!("CARGO_PKG_VERSION")),
         "branch": "", "buildUser": "", "buildDate": "", "goVersion": "",
@@ -28,7 +28,7 @@ pub fn buildinfo(_: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// A query's text as it would be written.
-pub fn format_query(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn format_query(call: &Call<'_>) -> Result<Reply, ApiError> {
     let text = || -> Result<Vec<u8>, Failure> {
         let expr = expression(&Form::of(call)?)?;
         Ok(Value::String(expr.to_string()).to_string().into_bytes())
@@ -37,7 +37,7 @@ pub fn format_query(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// A query's tree.
-pub fn parse_query(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn parse_query(call: &Call<'_>) -> Result<Reply, ApiError> {
     let tree = || -> Result<Vec<u8>, Failure> {
         Ok(tree(&expression(&Form::of(call)?)?).to_string().into_bytes())
     };

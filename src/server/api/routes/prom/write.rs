@@ -20,7 +20,7 @@ use crate::server::receive::{Refusal, Writer, Written};
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Takes a request; 204 once all of it that can be stored is on the disk.
-pub fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
     let receiver = &call.app.receiver;
     let writer = writer(call)?;
     let written = Version::of(call.content_type).and_then(|version| {
@@ -34,7 +34,7 @@ pub fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// Takes an export of OpenTelemetry's metrics, in protobuf or JSON, as it is or in gzip.
-pub fn otlp(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn otlp(call: &Call<'_>) -> Result<Reply, ApiError> {
     let writer = writer(call)?;
     let json = call.content_type.trim_start().starts_with("application/json");
     if !json && !call.content_type.trim_start().starts_with("application/x-protobuf") {
@@ -46,7 +46,7 @@ pub fn otlp(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// Takes lines of InfluxDB's line protocol, as they are or in gzip.
-pub fn lines(call: &Call<'_>) -> Result<Reply, ApiError> {
+pub(super) fn lines(call: &Call<'_>) -> Result<Reply, ApiError> {
     let writer = writer(call)?;
     let pairs = || call.query_text.split('&').filter_map(|pair| pair.split_once('='));
     let precision = pairs().find(|(name, _)| *name == "precision").map_or("", |(_, unit)| unit);
@@ -139,7 +139,7 @@ fn accepted(version: Version, written: &Written) -> Reply {
 }
 
 /// The error of a request that was not taken: 5xx has its sender keep it and send it again.
-pub fn refused(refusal: Refusal) -> ApiError {
+pub(super) fn refused(refusal: Refusal) -> ApiError {
     match refusal {
         Refusal::Malformed(message) if message.starts_with("unsupported content type") => {
             ApiError::new(Code::NotJson, message)
@@ -159,7 +159,7 @@ pub fn refused(refusal: Refusal) -> ApiError {
 /// # Errors
 ///
 /// 1002 without a token, 1007 for one that only reads.
-pub fn writer(call: &Call<'_>) -> Result<Writer, ApiError> {
+pub(super) fn writer(call: &Call<'_>) -> Result<Writer, ApiError> {
     let header = call.authorization.unwrap_or("");
     if let Some((agent, token)) = basic(header).filter(|(_, it)| !it.starts_with(TOKEN_PREFIX)) {
         if call.app.whitelist.allows(&agent, &token) {

@@ -217,7 +217,7 @@ fn tick_of(series: &[(Arc<Series>, Motion)], at_ms: i64, tick: i64) -> SampleSet
     }
 }
 
-/// How long batches waited from stored to judged and written, by the server's own histogram.
+/// How long batches waited from stored to evaluated and written, by the server's own histogram.
 fn report_lag(registry: &prometheus::Registry) {
     let families = registry.gather();
     let lag = families.iter().find(|one| one.name() == "oxmon_alert_evaluation_lag_seconds");
@@ -225,7 +225,7 @@ fn report_lag(registry: &prometheus::Registry) {
     let total = lag.get_sample_count();
     let bucket = lag.get_bucket().iter().find(|bucket| bucket.upper_bound() == 1.0);
     let within = bucket.expect("a bucket of one second").cumulative_count();
-    println!("batches judged and written within 1 s of being stored: {within} of {total}");
+    println!("batches evaluated and written within 1 s of being stored: {within} of {total}");
 }
 
 fn report(spent: Duration, slowest: Duration, active: usize) {
@@ -236,6 +236,6 @@ fn report(spent: Duration, slowest: Duration, active: usize) {
     println!("processor time for a tick of all agents: {tick_ms:.1} ms");
     println!("processor time for a point: {:.0} ns", tick_ms * 1e6 / points);
     println!("share of one core at a tick every 10 s: {:.2} %", tick_ms / TICK_MS as f64 * 100.0);
-    println!("slowest tick, from stored to judged and written: {} ms", slowest.as_millis());
+    println!("slowest tick, from stored to evaluated and written: {} ms", slowest.as_millis());
     println!("alerts that fire at the end: {active}");
 }

@@ -234,7 +234,7 @@ fn the_api_is_documented_in_chinese_with_the_same_endpoints() {
         let known = operations(&document)
             .iter()
             .any(|(method, path, _)| *endpoint == format!("{method} {path}"));
-        assert!(known, "tests/docs/api.zh-CN.json names {endpoint}, which is no endpoint");
+        assert!(known, "tests/docs/api.zh-CN.json names {endpoint}, which is not an endpoint");
     }
     let fresh = render(&document, &CHINESE, |endpoint, _| {
         summaries[endpoint].as_str().unwrap_or_default().to_owned()

@@ -52,7 +52,7 @@ fn table(out: &mut String, title: &str, keys: &[Key], defaults: &Value) {
 }
 
 fn agent_defaults() -> Value {
-    // What is this machine's own is no default.
+    // What is this machine's own is not a default.
     let config =
         AgentConfig { agent_id: String::new(), buffer_dir: None, ..AgentConfig::default() };
     let mut defaults = serde_json::to_value(config).expect("defaults serialise");

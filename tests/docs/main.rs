@@ -1,5 +1,5 @@
 //! The reference documents that are made from the code. A test fails when one is stale;
-//! `make docs` writes them anew.
+//! `make docs` writes them again.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod api;

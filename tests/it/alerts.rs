@@ -1,4 +1,4 @@
-//! Alerts from a point on the wire to a message at the far side, through restarts and kills.
+//! Alerts from a point on the wire to a message at the receiver, through restarts and kills.
 
 use std::time::Duration;
 
@@ -105,7 +105,7 @@ fn a_threshold_goes_from_pending_to_firing_to_recovery_and_is_told_once_each() {
     assert_eq!(server.get("/v1/notifications/logs?status=failed")["total"], 0);
 }
 
-/// Waits until so many messages stand in the log as delivered: the far side has them sooner.
+/// Waits until so many messages are in the log as delivered: the receiver has them sooner.
 fn delivered(server: &mut Server, count: u64) {
     wait_for("the delivery log", SOON, || {
         let logs = server.get("/v1/notifications/logs?status=success&limit=1");
@@ -194,7 +194,7 @@ fn an_agent_that_falls_silent_is_told_of_and_so_is_its_return() {
     told("web-01", "firing");
     speak(&server, "web-01");
     told("web-01", "resolved");
-    // One that is heard of before a kill and never after it.
+    // One that reports before a kill and never after it.
     speak(&server, "web-02");
     server.kill_and_restart();
     speak(&server, "web-01");

@@ -21,7 +21,7 @@ fn said(out: &Output) -> String {
     String::from_utf8_lossy(&out.stderr).into_owned()
 }
 
-/// Reports until it is told to stop; `next` counts what is acknowledged.
+/// Reports until it is asked to stop; `next` counts what is acknowledged.
 fn report(port: u16, base_ms: i64, next: &AtomicI64, stop: &AtomicBool) {
     let client = Client::to(port);
     while !stop.load(Ordering::SeqCst) {
@@ -33,7 +33,7 @@ fn report(port: u16, base_ms: i64, next: &AtomicI64, stop: &AtomicBool) {
     }
 }
 
-/// What a rule says is no matter of a copy: both commands run whatever stands in `[[alert.rules]]`.
+/// A copy does not depend on rules: both commands run whatever `[[alert.rules]]` says.
 #[test]
 fn a_rule_that_can_not_work_stops_neither_a_copy_nor_its_return() {
     let mut server = Server::start(CONFIG);
@@ -92,7 +92,7 @@ fn a_copy_under_load_holds_all_that_was_acknowledged_before_it() {
     let query = "SELECT count(*), count(DISTINCT timestamp) FROM metrics WHERE metric_name = 'x'";
     let counts = sql::csv(&data, query);
     let (all, different) = counts.trim_end().split_once('\n').unwrap().1.split_once(',').unwrap();
-    assert_eq!(all, different, "a point stands there twice");
+    assert_eq!(all, different, "a point is stored twice");
     let all: i64 = all.parse().unwrap();
     assert!((before..=next.load(Ordering::SeqCst)).contains(&all), "{before} <= {all}");
     let wrong = "SELECT count(*) FROM metrics WHERE metric_name = 'y' AND value <> 7.0";

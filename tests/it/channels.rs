@@ -1,5 +1,5 @@
-//! Every channel type from a point on the wire to the message as its far side received it, and
-//! far sides that fail in the middle.
+//! Every channel type from a point on the wire to the message as its receiver got it, and
+//! receivers that fail in the middle.
 
 use std::time::Duration;
 
@@ -237,7 +237,7 @@ fn a_kill_in_the_middle_of_a_delivery_loses_nothing_and_repeats_only_what_was_no
     report(&server, "web-1", some_time(), 95.0);
     done.wait(1);
     cut.wait(1);
-    // The far side has the message and is silent; what was noted is that the other took it.
+    // The receiver has the message and does not answer; what was noted is that the other took it.
     server.kill_and_restart();
     let sent = cut.wait(2);
     let id = |number: usize| sent[number].json()["notification_id"].clone();
@@ -247,7 +247,7 @@ fn a_kill_in_the_middle_of_a_delivery_loses_nothing_and_repeats_only_what_was_no
     report(&server, "web-2", some_time(), 95.0);
     assert_eq!(cut.wait(3)[2].json()["alerts"][0]["agent_id"], "web-2");
     let told = done.wait(2);
-    assert_eq!(told[1].json()["alerts"][0]["agent_id"], "web-2", "nobody was told twice");
+    assert_eq!(told[1].json()["alerts"][0]["agent_id"], "web-2", "nobody was notified twice");
 }
 
 #[test]

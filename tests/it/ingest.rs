@@ -129,7 +129,7 @@ fn garbage_on_either_port_stops_nobody() {
                 .collect();
             let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
             socket.set_read_timeout(Some(Duration::from_millis(50))).unwrap();
-            // The far side may close while it is written to.
+            // The server may close while it is written to.
             let _ = socket.write_all(&bytes);
             let _ = socket.read(&mut [0; 512]);
         }

@@ -185,7 +185,7 @@ fn load_and_uptime_are_what_the_kernel_says() {
     let mut loads = loads.split_whitespace().map(|word| word.parse::<f64>().unwrap_or(0.0));
     for name in ["load.load_1", "load.load_5", "load.load_15"] {
         let ours = rows[&(name.to_owned(), String::new())];
-        // The kernel averages anew every 5 s, which may fall between the two looks.
+        // The kernel averages every 5 s, which may fall between the two looks.
         near(name, ours, loads.next().unwrap(), 1.0);
     }
 }

@@ -190,7 +190,7 @@ fn an_alert_whose_endpoint_is_down_survives_sigkill() {
     server.kill_and_restart();
     report(&server, "web-2", 95.0);
     let third = &endpoint.wait(3)[2].json();
-    assert_eq!(third["alerts"][0]["agent_id"], "web-2", "what was told is not told again");
+    assert_eq!(third["alerts"][0]["agent_id"], "web-2", "what was sent is not sent again");
 }
 
 #[test]

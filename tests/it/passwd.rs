@@ -79,7 +79,7 @@ fn at_a_terminal_it_is_typed_twice_and_not_shown() {
     let server = Server::start("");
     let config = server.dir.path().join("server.toml");
     let call = format!("{PROGRAM} passwd {} admin", config.display());
-    // `script` gives the command a terminal; it echoes what is typed unless it is told not to.
+    // `script` gives the command a terminal; it echoes what is typed unless it is asked not to.
     let mut child = Command::new("script")
         .args(["-qec", &call, "/dev/null"])
         .stdin(Stdio::piped())

@@ -205,7 +205,7 @@ fn sighup_keeps_the_alerts_of_rules_that_judge_as_before() {
         .filter(|body| body["rule_name"] == "high-cpu")
         .map(|body| body["status"].as_str().unwrap().to_owned())
         .collect();
-    assert_eq!(told, ["firing", "resolved"], "it was told once, and so was its end");
+    assert_eq!(told, ["firing", "resolved"], "it was sent once, and so was its end");
 }
 
 #[test]

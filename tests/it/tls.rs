@@ -114,7 +114,7 @@ fn silent_handshakes_stop_nobody() {
     for socket in &mut silent[..100] {
         socket.write_all(&[22, 3, 1, 2, 0, 1, 0, 1, 252, 3, 3]).unwrap();
     }
-    // What is no greeting ends at once.
+    // What is not a greeting ends at once.
     let mut plain = connect();
     plain.write_all(b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     plain.set_read_timeout(Some(Duration::from_secs(10))).unwrap();

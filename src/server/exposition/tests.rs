@@ -44,7 +44,7 @@ fn names_are_made_to_fit_and_none_is_lost() {
     assert_eq!(name("net.kilobytes"), "oxmon_netkilobytes");
     assert_eq!(name("net.bytes"), "oxmon_net_bytes");
     assert_eq!(name("é"), "oxmon");
-    // Two names that become one are told apart by a label.
+    // Two names that become one differ by a label.
     let text = shown(&[row("x.y", &[], 1.0), row("x_y", &[], 2.0)], &[]);
     let wanted = [
         "oxmon_x_y{agent=\"web-01\",metric=\"x.y\"} 1 1700000000000",

@@ -66,7 +66,7 @@ fn a_viewer_reads_changes_nothing_and_sees_no_configuration() {
         Some(json!({"name": "reader", "read_only": true})),
     );
     let reader = made.data()["token"].as_str().unwrap().to_owned();
-    // What a viewer may send that is no GET concerns the viewer's own account, or stores nothing.
+    // What a viewer may send other than GET concerns the viewer's own account, or stores nothing.
     let own = [
         "/v1/auth/password",
         "/v1/auth/logout",
@@ -191,7 +191,7 @@ fn every_get_answers_what_its_schema_says() {
     unknown.retain(|path| !path.starts_with("/v1/certificates/"));
     assert!(unknown.is_empty(), "not there: {unknown:?}");
     empty.retain(|path| !path.starts_with("/v1/certificates"));
-    // The window holds nothing back, and the one channel is told after its group's time.
+    // The window holds nothing back, and the one channel is notified after its group's time.
     empty.retain(|path| !path.ends_with("/recipients") && *path != "/v1/notifications/logs");
     assert!(empty.is_empty(), "nothing was seen of {empty:?}");
 }

@@ -1,4 +1,4 @@
-//! Other people's judges: schemathesis over the OpenAPI document, promtool and a real Prometheus
+//! Other people's checkers: schemathesis over the OpenAPI document, promtool and a real Prometheus
 //! over the exposition.
 
 use std::path::{Path, PathBuf};
@@ -28,9 +28,9 @@ fn tool(name: &str) -> Option<PathBuf> {
     found
 }
 
-/// Operations that are judged on servers of their own. The fuzzer finds its own user's id, and
+/// Operations that are checked on servers of their own. The fuzzer finds its own user's id, and
 /// would remove or demote that user as soon as it has made another administrator; and one call is
-/// judged on a server without domains, so that it calls nobody. The document itself is left out by
+/// checked on a server without domains, so that it calls nobody. The document itself is left out by
 /// the fuzzer unless it is named.
 const APART: [[&str; 2]; 4] = [
     ["operation-id", "put_v1_users_id"],
@@ -118,7 +118,7 @@ fn schemathesis_finds_no_fault_and_no_answer_outside_its_schema() {
         judged += judge(&program, &mut Server::start(quiet), &filter("include", operations));
     }
     let wanted = routes().filter(|route| route.is_endpoint()).count();
-    assert_eq!(judged, wanted, "every operation is judged");
+    assert_eq!(judged, wanted, "every operation is checked");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn labelled(
     sent
 }
 
-/// The last whole hour that is over, so that a whole hour lies between it and now.
+/// The last whole hour that has ended, so that a whole hour lies between it and now.
 fn whole_hour() -> i64 {
     now_ms().div_euclid(HOUR_MS) * HOUR_MS - HOUR_MS
 }

@@ -1,4 +1,4 @@
-//! Everything that can be wrong with a far side, each on an address of its own.
+//! Everything that can be wrong with a TLS server, each on an address of its own.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use crate::support::pki::Pki;
 use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
-/// A far side that does `act` with each connection, until the test ends.
+/// A server that does `act` with each connection, until the test ends.
 fn endpoint(act: impl Fn(std::net::TcpStream) + Send + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();

@@ -21,7 +21,7 @@ fn check(server: &mut Server, protocol: &str, port: u16) -> Value {
     seen
 }
 
-/// A far side that talks in plain, and then serves a certificate.
+/// A server that talks in plain text, and then serves a certificate.
 fn endpoint(
     identity: &(PathBuf, PathBuf),
     talk: impl Fn(&mut TcpStream) -> bool + Send + 'static,
@@ -102,7 +102,7 @@ fn a_real_mail_server_is_asked_to_turn_to_tls() {
     let body = json!({"domain": "localhost", "port": plain.1});
     server.post("/v1/certs/domains", body);
     let seen = server.post("/v1/certs/domains/localhost/check", json!({}));
-    assert_eq!(seen["error_kind"], "not_tls", "a greeting in plain is no TLS: {seen}");
+    assert_eq!(seen["error_kind"], "not_tls", "a greeting in plain text is not TLS: {seen}");
 }
 
 #[test]

@@ -64,7 +64,7 @@ fn cases() -> Vec<Case> {
             gone: "f",
         },
         Case {
-            name: "without refire_secs the next outage is heard of at once",
+            name: "without refire_secs the next outage is sent at once",
             silence_secs: 86_400,
             config: json!({"operator": "greater_than", "value": 90, "refire_secs": 0}),
             steps: vec![(Bad, "f"), (Good, "fr"), (Bad, "frf"), (Good, "frfr")],

@@ -21,7 +21,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts a browser; `None`, said loudly, where there is none and this is no CI run.
+    /// Starts a browser; `None`, said loudly, where there is none outside of CI.
     pub fn start() -> Option<Self> {
         let port = free_port();
         let driver = Command::new("chromedriver")
@@ -82,7 +82,7 @@ impl Browser {
         self.send("POST", &format!("/element/{}/click", self.find(css)), Some(json!({})));
     }
 
-    /// Types into a field after what stands there.
+    /// Types into a field after what is in it.
     pub fn type_into(&self, css: &str, text: &str) {
         let path = format!("/element/{}/value", self.find(css));
         self.send("POST", &path, Some(json!({ "text": text })));

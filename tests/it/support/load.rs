@@ -1,4 +1,4 @@
-//! Load whose every point follows from a number, so that whatever is read back can be judged.
+//! Load whose every point follows from a number, so that whatever is read back can be checked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,12 +18,12 @@ use super::sql;
 pub const CONFIG: &str = "[storage]\npack_points = 16\npack_age_secs = 60\n\
                       [cert_check]\nenabled = false\n";
 pub const WRITERS: u64 = 4;
-/// Days that points are spread over: those before today are over, and merged.
+/// Days that points are spread over: those before today have ended, and are merged.
 pub const DAYS: u64 = 4;
 const METRICS: usize = 6;
 
 /// Number `number` of a writer's batches. All of it follows from the number, so that whatever is
-/// read back can be judged.
+/// read back can be checked.
 fn sent(writer: u64, number: u64, base_ms: i64) -> Batch {
     let agent_id = format!("crash-{writer}");
     // Every eighth batch is late: it fills the gap that the others left.
@@ -139,7 +139,7 @@ pub fn seconds() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs_f64()
 }
 
-/// Every stored point of the writers, read beside the running server; one that stands there twice
+/// Every stored point of the writers, read beside the running server; one that is stored twice
 /// fails the test.
 pub fn stored(server: &Server) -> Rows {
     let mut rows = Rows::new();

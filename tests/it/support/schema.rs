@@ -97,7 +97,7 @@ impl Check<'_> {
         let fits = says != "date-time"
             || (text.ends_with('Z') && oxmon::base::clock::parse_rfc3339(text).is_some());
         if !fits {
-            self.fault(at, format!("{text} is no RFC 3339 time in UTC"));
+            self.fault(at, format!("{text} is not an RFC 3339 time in UTC"));
         }
     }
 

@@ -1,4 +1,4 @@
-//! A real HTTP server that keeps what it is sent: the far side of webhooks and robots.
+//! A real HTTP server that keeps what it is sent: the receiver of webhooks and robots.
 
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};

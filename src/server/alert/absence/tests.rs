@@ -91,7 +91,7 @@ fn a_silence_that_fires_is_restored_and_ends() {
     second.start(&[("web".to_owned(), 0)], &Warm::default(), 100_000);
     second.restore(&row, 100_000);
     second.tick(400_000);
-    assert!(happened(&mut second).is_empty(), "it is not told again");
+    assert!(happened(&mut second).is_empty(), "it is not sent again");
     second.points("web", each(&[cpu(0, 400_500)]), 401_000);
     assert_eq!(happened(&mut second), [("web".to_owned(), TransitionKind::Resolved)]);
     // Seen after the row was written, and never evaluated: the recovery is notified now.

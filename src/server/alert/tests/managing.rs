@@ -35,7 +35,7 @@ fn a_rule_of_the_api_is_in_force_at_once_and_outlives_the_process() {
     let reason = "cpu.usage on web ended: the rule was deleted (rule low-disk)";
     assert_eq!(*world.notifier.ended.lock(), [reason]);
     assert!(process.alerts.active().is_empty(), "its alert ends with it");
-    assert_eq!(world.notified().len(), 1, "it is no recovery");
+    assert_eq!(world.notified().len(), 1, "it is not a recovery");
     assert!(matches!(process.alerts.rule("low-disk"), Err(AlertError::NotFound(..))));
 }
 

@@ -80,7 +80,7 @@ fn a_late_point_never_takes_a_newer_state_back() {
     feed(&mut tracked, 200, 10.0).unwrap();
     let late = feed(&mut tracked, 150, 99.0).unwrap();
     assert_eq!(late.kind, TransitionKind::Late);
-    assert!(late.notification.is_none(), "nobody is woken for what is over");
+    assert!(late.notification.is_none(), "nobody is woken for what has ended");
     let event = &late.events[0];
     assert_eq!((event.timestamp_ms, event.status), (START + 150_000, AlertStatus::Resolved));
     assert_eq!(event.resolved_at_ms, Some(START + 200_000));
@@ -130,7 +130,7 @@ fn a_certificate_becomes_critical_as_a_new_notice() {
     assert_eq!((critical.severity, kind), (Severity::Critical, NotifyKind::Firing));
     assert_eq!(graver.events[0].id, warned.id);
     assert_eq!(graver.events[0].status, AlertStatus::Resolved);
-    assert!(feed(30, 10.0).is_none(), "it does not become milder before it is over");
+    assert!(feed(30, 10.0).is_none(), "it does not become milder before it has ended");
     let over = feed(40, 89.0).unwrap();
     let (recovery, _) = over.notification.unwrap();
     assert_eq!(

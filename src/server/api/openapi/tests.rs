@@ -9,14 +9,14 @@ fn every_route_is_in_the_document_and_nothing_else() {
     let mut wanted = BTreeSet::new();
     for route in routes::all() {
         if route.path.starts_with("/v1/") {
-            assert!(route.is_endpoint(), "{} stands under /v1 and is no endpoint", route.path);
+            assert!(route.is_endpoint(), "{} is under /v1 and is not an endpoint", route.path);
         } else if !route.is_endpoint() {
             assert!(paths.get(route.path).is_none(), "{} is a file of the dashboard", route.path);
             continue;
         }
         let method = route.method.name().to_lowercase();
         assert!(paths[route.path][&method].is_object(), "{method} {} is missing", route.path);
-        assert!(wanted.insert((route.path, method)), "{} stands there twice", route.path);
+        assert!(wanted.insert((route.path, method)), "{} is listed twice", route.path);
         assert!(!route.summary.is_empty(), "{} has no summary", route.path);
     }
     let listed: usize = paths.values().map(|item| item.as_object().unwrap().len()).sum();

@@ -94,7 +94,7 @@ fn keys_of_each_kind_have_their_bits() {
         );
         assert_eq!(leaf.signature_algorithm, signature, "{name}");
         assert!(leaf.subject_alt_names.is_empty() && leaf.ocsp_urls.is_empty());
-        assert!(leaf.is_ca && !leaf.is_wildcard, "openssl makes authorities unless told otherwise");
+        assert!(leaf.is_ca && !leaf.is_wildcard, "openssl makes authorities by default");
     }
 }
 

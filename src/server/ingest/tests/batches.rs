@@ -1,4 +1,4 @@
-//! What is taken of a report, and what its sender is told.
+//! What is stored of a report, and the answer to its sender.
 
 use grpcio::RpcStatusCode;
 

@@ -84,7 +84,7 @@ fn a_window_without_recurrence_comes_once() {
     assert!(until(&window, &utc, "2026-02-10T23:00:00Z").is_none());
     let mut once = row("02:00", "04:00", Some("none"));
     SilenceWindow::complete(&mut once, &utc, ms("2026-02-09T05:00:00Z")).unwrap();
-    assert_eq!(once.date.as_deref(), Some("2026-02-10"), "today's is over");
+    assert_eq!(once.date.as_deref(), Some("2026-02-10"), "today's has ended");
     let mut range = row("18:00", "08:00", None);
     range.date = Some("2026-12-24".to_owned());
     range.end_date = Some("2027-01-02".to_owned());

@@ -146,7 +146,7 @@ proptest! {
                 Op::Advance(secs) => bench.advance(secs),
             }
         }
-        // Every window and every group is over after this.
+        // Every window and every group has ended after this.
         for _ in 0..30 {
             bench.advance(3_600);
         }
@@ -158,7 +158,7 @@ proptest! {
             if firing.contains_key(&alert) {
                 prop_assert_eq!(last, Some(&Kind::Firing), "{} fires: {:?}", alert, told);
             } else {
-                prop_assert_ne!(last, Some(&Kind::Firing), "{} is over: {:?}", alert, told);
+                prop_assert_ne!(last, Some(&Kind::Firing), "{} has ended: {:?}", alert, told);
             }
             prop_assert_ne!(told.first(), Some(&Kind::Resolved), "a recovery of nothing");
             let twice = told.windows(2).any(|two| two == [Kind::Resolved, Kind::Resolved]);

@@ -31,7 +31,7 @@ fn a_recovery_goes_to_whoever_was_told_of_the_firing() {
     endpoint.wait(2);
     rig.wait_empty();
     assert_eq!(statuses(&endpoint), ["firing \"web-1\"", "resolved \"web-1\""]);
-    assert!(late.requests().is_empty(), "it was not told of the firing");
+    assert!(late.requests().is_empty(), "the firing was not sent to it");
     assert!(mild.requests().is_empty(), "a warning is below its severity");
     // A second recovery of the same alert finds nobody who waits for it.
     rig.tell(vec![recovery("web-1", Severity::Warning)], true);

@@ -111,7 +111,7 @@ fn a_mail_goes_to_each_recipient_over_starttls_with_a_login() {
     assert_eq!((rows[0].status.as_str(), rows[0].recipient_count), ("success", 2), "{rows:?}");
     assert_eq!(rows[0].response_body.as_deref(), Some("250 2.0.0 OK: queued as TEST1"));
     for (mail, to) in mails.iter().zip(["a@example.com", "b@example.com"]) {
-        assert_eq!(mail["to"], json!([to]), "nobody sees who else is told");
+        assert_eq!(mail["to"], json!([to]), "nobody sees the other recipients");
         assert_eq!((&mail["tls"], &mail["user"]), (&json!(true), &json!("oxmon")));
         assert_eq!(mail["from"], "alerts@example.com");
         let data = mail["data"].as_str().unwrap();

@@ -171,7 +171,7 @@ pub(super) fn recovery(agent: &str, severity: Severity) -> AlertEvent {
     let fired = event(agent, severity);
     AlertEvent {
         id: format!("{}-over", fired.id),
-        message: "it is over".to_owned(),
+        message: "it has ended".to_owned(),
         status: AlertStatus::Resolved,
         resolved_at_ms: Some(fired.timestamp_ms + 600_000),
         timestamp_ms: fired.timestamp_ms + 600_000,

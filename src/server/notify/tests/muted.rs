@@ -39,7 +39,7 @@ fn what_still_fires_when_the_window_ends_is_told_then() {
     rig.advance_secs(60);
     let requests = endpoint.wait(1);
     rig.wait_empty();
-    assert_eq!(endpoint.requests().len(), 1, "what recovered in the window is not told");
+    assert_eq!(endpoint.requests().len(), 1, "what recovered in the window is not sent");
     assert_eq!(requests[0].json()["alerts"][0]["agent_id"], "web-2");
     rig.recover("web-2");
     endpoint.wait(2);
@@ -94,7 +94,7 @@ fn removing_a_window_tells_at_once_what_it_held_back() {
     assert_eq!(endpoint.wait(1)[0].json()["alerts"][0]["agent_id"], "db-1");
     let logs = rig.wait_logs(2);
     let suppressed = logs.iter().filter(|row| row.status == "suppressed").count();
-    assert_eq!(suppressed, 1, "that the other window holds it still is no news: {logs:?}");
+    assert_eq!(suppressed, 1, "the other window holding it still is not logged again: {logs:?}");
     manage::remove_window(&rig.control, &other.id, now_ms).unwrap();
     rig.notifier.look_now();
     assert_eq!(endpoint.wait(2)[1].json()["alerts"][0]["agent_id"], "web-1");

@@ -49,7 +49,7 @@ fn a_recipient_who_is_ill_keeps_no_other_from_later_messages_and_hears_all_in_or
         rig.advance_secs(10);
         (rig.waiting() == (0, 0)).then_some(())
     });
-    assert_eq!(well.requests().len(), 3, "nobody is told twice");
+    assert_eq!(well.requests().len(), 3, "nobody is notified twice");
     let told = taken(&ill)[before..].to_vec();
     assert_eq!(told.len(), 3, "{told:?}");
     let at = |text: &str| told.iter().position(|one| one == text);

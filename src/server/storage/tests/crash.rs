@@ -59,7 +59,7 @@ fn read(engine: &Engine) -> Points {
         .iter()
         .map(|row| ((row.timestamp_ms, row.key.metric.to_string()), row.value))
         .collect();
-    assert_eq!(points.len(), list.items.len(), "nothing stands there twice");
+    assert_eq!(points.len(), list.items.len(), "no point is stored twice");
     points
 }
 

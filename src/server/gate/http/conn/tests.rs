@@ -57,7 +57,7 @@ impl Pair {
         self.client.answer(Response { client: 0, status: 200, bytes }, &self.cx);
     }
 
-    /// What the far side reads until it is `end`, or until the connection's end.
+    /// What the peer reads until it is `end`, or until the connection's end.
     fn read(&mut self, end: &str) -> String {
         let mut said = Vec::new();
         let mut byte = [0];

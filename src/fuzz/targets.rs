@@ -21,6 +21,7 @@ use crate::server::ingest::decode_packed::Packed;
 use crate::server::ingest::intake::{Caller, Intake};
 use crate::server::ingest::outcome::Decision;
 use crate::server::ingest::packed::Stream;
+use crate::server::ingest::senders::Senders;
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::template;
 use crate::server::promql;
@@ -89,7 +90,8 @@ impl Bench {
         let control = Control::open(&config.data_dir).unwrap();
         let whitelist = Arc::new(Whitelist::open(control, Arc::clone(&clock)).unwrap());
         let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let intake = Intake::new(&config, whitelist, shared, clock, &registry).unwrap();
+        let senders = Arc::new(Senders::new(false, Box::new(|_, _| {})));
+        let intake = Intake::new(&config, whitelist, senders, shared, clock, &registry).unwrap();
         Self { intake, store, _dir: dir }
     }
 }

@@ -11,6 +11,7 @@ use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::ingest::auth::Whitelist;
+use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
 use crate::server::receive::Receiver;
 use crate::server::storage::Store;
@@ -32,6 +33,8 @@ pub struct App {
     pub auth: Arc<Auth>,
     /// Agents that may report, and their tokens.
     pub whitelist: Arc<Whitelist>,
+    /// Who reports, and what is odd about it.
+    pub(crate) senders: Arc<Senders>,
     /// Rules and their state.
     pub alerts: Arc<Alerts>,
     /// Channels, silence windows and the outbox.

@@ -27,13 +27,14 @@ use crate::server::api::server::HttpServer;
 use crate::server::app::App;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
-use crate::server::control::Control;
+use crate::server::control::{Control, removed};
 use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::gate::tls::{Acceptor, Port};
 use crate::server::import;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::intake::Intake;
+use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
 use crate::server::receive;
 use crate::server::storage::engine::Engine;
@@ -100,6 +101,7 @@ impl Server {
         let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
         control.register(&registry)?;
+        hide_removed(&store, &control).map_err(unusable)?;
         let auth = Arc::new(Auth::open(&config, &control, started_ms)?);
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
@@ -114,6 +116,9 @@ impl Server {
         )?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
         let explain = Arc::clone(&alerts);
+        let skewed = Arc::clone(&alerts);
+        let on_skew = Box::new(move |agent: &str, ahead_ms| skewed.note_skew(agent, ahead_ms));
+        let senders = Arc::new(Senders::new(config.ingest.refuse_twins, on_skew));
         let certs = Certs::start(
             Arc::clone(&store) as Arc<dyn Store>,
             control.clone(),
@@ -137,6 +142,7 @@ impl Server {
             control,
             auth,
             whitelist,
+            senders,
             alerts,
             notifier,
             receiver,
@@ -163,6 +169,7 @@ impl Server {
                 Err(_) => {
                     next = Instant::now() + HOUSEKEEPING;
                     self.intake.sweep();
+                    forget_returned(&self.app);
                     memory::give_back();
                 }
             }
@@ -204,6 +211,44 @@ impl Server {
     }
 }
 
+/// Leaves agents that were removed, and have not reported since, out of the lists.
+fn hide_removed(store: &Engine, control: &Control) -> Result<(), StorageError> {
+    let agents = control.read(|db| -> Result<_, StorageError> { Ok(removed::all(db)?) })?;
+    if agents.is_empty() {
+        return Ok(());
+    }
+    let seen = store.agents_seen()?;
+    for (agent, removed_ms) in agents {
+        let mut reports = seen.iter().filter(|seen| seen.agent_id == agent);
+        if !reports.any(|seen| seen.last_seen_ms > removed_ms) {
+            store.hide_agent(&agent);
+        }
+    }
+    Ok(())
+}
+
+/// Forgets the removal of agents that have reported since.
+fn forget_returned(app: &App) {
+    let forget = || -> Result<(), StorageError> {
+        let agents = app.control.read(|db| -> Result<_, StorageError> { Ok(removed::all(db)?) })?;
+        if agents.is_empty() {
+            return Ok(());
+        }
+        let seen = app.store.agents_seen()?;
+        for (agent, _) in agents {
+            if seen.iter().any(|seen| seen.agent_id == agent) {
+                app.control.write(move |tx| -> Result<(), StorageError> {
+                    Ok(removed::delete(tx, &agent)?)
+                })?;
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = forget() {
+        log::warn!("failed to update the removed agents: {error}");
+    }
+}
+
 fn data_dir_error(dir: &str, error: StorageError) -> Fatal {
     match error {
         StorageError::Locked(_) => Fatal::new(Exit::Locked, error.to_string()),
@@ -223,6 +268,7 @@ fn intake_of(app: &App) -> Result<Intake, prometheus::Error> {
     Intake::new(
         &app.config,
         Arc::clone(&app.whitelist),
+        Arc::clone(&app.senders),
         Arc::clone(&app.store),
         Arc::clone(&app.clock),
         &app.registry,

@@ -39,6 +39,8 @@ mod ingest;
 mod lifecycle;
 // What the agent measures, beside what the system's own programs report.
 mod measured;
+// Clocks that are off, two agents with one id, agents that are removed or have no points left.
+mod liveness;
 // The mock scenarios: `scripts/mock-*.sh`.
 mod mock;
 // Aggregation, silence windows, retries, the delivery log.

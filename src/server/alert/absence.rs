@@ -7,15 +7,20 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
+
 use crate::base::clock::Now;
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::alert::evaluate::{Condition, Sample};
+use crate::server::alert::evaluate::{Condition, Sample, span};
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::state::Phase;
-use crate::server::alert::tracked::{Change, Tracked, end, subject};
+use crate::server::alert::tracked::{Change, Tracked, Transition, TransitionKind, end, subject};
 use crate::server::alert::window::Window;
+
+/// How far the clocks of agents are ahead of the server's, milliseconds, where they differ.
+pub(crate) type Skews = Arc<Mutex<HashMap<Box<str>, i64>>>;
 
 /// How long after a start nobody is missed: agents need their time to come back.
 pub(crate) const GRACE_MS_MAX: i64 = 120_000;
@@ -44,6 +49,7 @@ pub(crate) struct Absences {
     agents: HashMap<Box<str>, Agent>,
     /// When the process began, steady milliseconds.
     started_ms: i64,
+    skews: Skews,
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +62,11 @@ impl Absences {
     /// The rules, of which those are taken that are about absence.
     pub(crate) fn set_rules<'r>(&mut self, rules: impl Iterator<Item = &'r Arc<Rule>>) {
         self.rules = rules.filter(|rule| rule.evaluator.absent_ms().is_some()).cloned().collect();
+    }
+
+    /// Gives it the clocks that differ from the server's, which messages name.
+    pub(crate) fn set_skews(&mut self, skews: Skews) {
+        self.skews = skews;
     }
 
     /// Says who has been seen, and when (Unix milliseconds), before this process: they are
@@ -143,7 +154,7 @@ impl Absences {
         known.seen_ms = now.steady_ms;
         for index in &known.absences {
             if let Some(absence) = self.list.get_mut(*index) {
-                absence.seen(now, changes);
+                absence.seen(now, &self.skews, changes);
             }
         }
     }
@@ -151,7 +162,7 @@ impl Absences {
     /// A point of a metric has come whose place `of_series` gave.
     pub(crate) fn seen_metric(&mut self, index: usize, now: Now, changes: &mut Vec<Change>) {
         if let Some(absence) = self.list.get_mut(index) {
-            absence.seen(now, changes);
+            absence.seen(now, &self.skews, changes);
         }
     }
 
@@ -169,7 +180,7 @@ impl Absences {
     /// Evaluates every absence: some begin now.
     pub(crate) fn tick(&mut self, now: Now, changes: &mut Vec<Change>) {
         for absence in &mut self.list {
-            absence.evaluate(now, changes);
+            absence.evaluate(now, &self.skews, changes);
         }
     }
 
@@ -257,14 +268,14 @@ impl Absence {
         end(&mut self.tracked, &self.key, now.wall_ms, &why)
     }
 
-    fn seen(&mut self, now: Now, changes: &mut Vec<Change>) {
+    fn seen(&mut self, now: Now, skews: &Skews, changes: &mut Vec<Change>) {
         (self.seen_ms, self.gone) = (now.steady_ms, false);
         if self.tracked.state.phase != Phase::Ok {
-            self.evaluate(now, changes);
+            self.evaluate(now, skews, changes);
         }
     }
 
-    fn evaluate(&mut self, now: Now, changes: &mut Vec<Change>) {
+    fn evaluate(&mut self, now: Now, skews: &Skews, changes: &mut Vec<Change>) {
         if self.gone {
             return;
         }
@@ -278,10 +289,28 @@ impl Absence {
             return;
         }
         let since_ms = Some(now.wall_ms.saturating_sub(silent_ms));
-        if let Some(transition) = self.tracked.apply(&self.key, now.wall_ms, &evaluation, since_ms)
-        {
+        let transition = self.tracked.apply(&self.key, now.wall_ms, &evaluation, since_ms);
+        if let Some(mut transition) = transition {
+            name_skew(skews, &self.key.agent, &mut self.tracked, &mut transition);
             changes.push(Change::of(&self.tracked, &self.key, transition));
         }
+    }
+}
+
+/// Adds to the message of an absence that begins what is known of the agent's clock: points of one
+/// that is far ahead are rejected.
+fn name_skew(skews: &Skews, agent: &str, tracked: &mut Tracked, transition: &mut Transition) {
+    if transition.kind != TransitionKind::Fired {
+        return;
+    }
+    let Some(ahead_ms) = skews.lock().get(agent).copied() else { return };
+    let way = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    let text = format!("; its clock is {} {way} the server's", span(ahead_ms.saturating_abs()));
+    let notified = transition.notification.iter_mut().map(|(event, _)| event);
+    let events = transition.events.iter_mut().chain(notified);
+    for event in events.chain(tracked.active.as_deref_mut()) {
+        let end = event.message.rfind(" (rule ").unwrap_or(event.message.len());
+        event.message.insert_str(end, &text);
     }
 }
 

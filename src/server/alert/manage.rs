@@ -294,6 +294,16 @@ impl Alerts {
         Ok(event)
     }
 
+    /// Takes how far an agent's clock is ahead of the server's, milliseconds, for the messages of
+    /// its absence; `None`: they agree.
+    pub(crate) fn note_skew(&self, agent: &str, ahead_ms: Option<i64>) {
+        let mut skews = self.shared.skews.lock();
+        match ahead_ms {
+            Some(ahead_ms) => drop(skews.insert(agent.into(), ahead_ms)),
+            None => drop(skews.remove(agent)),
+        }
+    }
+
     /// Takes what the newest check of a certificate found wrong, for the messages of its alerts;
     /// `None`: nothing.
     pub fn explain(&self, labels: &Labels, reason: Option<&str>) {

@@ -58,7 +58,7 @@ const TICKS_PER_WATERMARK: u32 = 30;
 /// Ticks between two looks for alerts of domains that are no longer checked.
 const TICKS_PER_DOMAINS: u32 = 5;
 /// Ticks between two looks for alerts of agents of which nothing is stored.
-const TICKS_PER_AGENTS: u32 = 600;
+const TICKS_PER_AGENTS: u32 = 15;
 /// How often events that could not be copied are tried again.
 const COPY_AGAIN_AFTER: Duration = Duration::from_secs(5);
 /// How long a stop waits for changes that can't be written.

@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use crate::base::clock::Now;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::alert::absence::Absences;
+use crate::server::alert::absence::{Absences, Skews};
 use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::{CERT_AGENT, Rule};
@@ -123,6 +123,11 @@ impl Shard {
     /// Gives it the reasons of what certificate checks find wrong.
     pub(crate) fn set_reasons(&mut self, reasons: Reasons) {
         self.reasons = reasons;
+    }
+
+    /// Gives it the clocks that differ from the server's.
+    pub(crate) fn set_skews(&mut self, skews: Skews) {
+        self.absences.set_skews(skews);
     }
 
     /// Points that were evaluated by a rule since the last call.

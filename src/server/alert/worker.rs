@@ -14,6 +14,7 @@ use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
+use crate::server::alert::absence::Skews;
 use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
 use crate::server::alert::journal;
@@ -101,6 +102,8 @@ pub(crate) struct Shared {
     pub busy: AtomicBool,
     /// Why series of certificate checks read as they do.
     pub reasons: Reasons,
+    /// Clocks that differ.
+    pub(crate) skews: Skews,
     rules: Mutex<Arc<RuleSet>>,
     active: Mutex<HashMap<[String; 4], AlertEvent>>,
 }
@@ -133,6 +136,7 @@ impl Shared {
             evaluated_ms,
             busy,
             reasons: Reasons::default(),
+            skews: Skews::default(),
             rules,
             active,
         }
@@ -230,6 +234,7 @@ pub(crate) fn work(
     jobs: &Receiver<Job>,
 ) -> Outcome {
     shard.set_reasons(Arc::clone(&shared.reasons));
+    shard.set_skews(Arc::clone(&shared.skews));
     let mut round = Round::default();
     while let Ok(first) = jobs.recv() {
         let _timer = shared.metrics.turn.start_timer();

@@ -71,6 +71,11 @@ pub const KEYS: &[Key] = &[
         (1, 4_096),
         "Requests that wait for them; then 503 is answered.",
     ),
+    text(
+        "ingest.refuse_twins",
+        "Refuse the second of two agents that report with one agent_id. Off: both are stored, and \
+         the log and the API name them.",
+    ),
     number(
         "storage.commit_max_bytes",
         "bytes",

@@ -34,6 +34,7 @@ pub struct ServerConfig {
     pub tls: Option<Tls>,
     pub auth: Auth,
     pub pools: Pools,
+    pub ingest: Ingest,
     pub storage: Storage,
     pub cert_check: CertCheck,
     pub notify: Notify,
@@ -151,6 +152,14 @@ pub struct Prometheus {
     pub agent_label: String,
 }
 
+/// Reports of agents.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "keys::KEYS documents every key")]
+pub struct Ingest {
+    pub refuse_twins: bool,
+}
+
 /// Cross-origin requests.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -183,6 +192,7 @@ impl Default for ServerConfig {
             tls: None,
             auth: Auth::default(),
             pools: Pools::default(),
+            ingest: Ingest::default(),
             storage: Storage::default(),
             cert_check: CertCheck::default(),
             notify: Notify::default(),

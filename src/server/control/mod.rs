@@ -21,17 +21,19 @@ pub(crate) mod audit;
 pub(crate) mod certs;
 mod metrics;
 pub(crate) mod notify;
+pub(crate) mod removed;
 pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 4] = [
+const STEPS: [&[&str]; 5] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
     &[certs::SCHEMA_3],
     &[users::SCHEMA_ENDED_LOGINS],
+    &[removed::SCHEMA],
 ];
 
 /// The file's name in `data_dir`.

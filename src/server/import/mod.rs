@@ -64,6 +64,7 @@ pub(crate) fn run(old: &Path, config_file: &Path) -> Result<(), Fatal> {
     };
     let store = Engine::open(&config, Arc::new(SystemClock), &prometheus::Registry::new())
         .map_err(failed)?;
+    store.take_history();
     let mut job = Job::new(&folder, &config, store.as_ref()).map_err(failed)?;
     let outcome = job.run();
     job.progress.end();

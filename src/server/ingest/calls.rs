@@ -23,7 +23,7 @@ use super::decode_packed::Packed;
 use super::intake::{Caller, Intake};
 use super::outcome::{Decision, Outcome};
 use super::packed::Stream;
-use super::senders::Identity;
+use super::senders::{Identity, Times};
 use parking_lot::Mutex;
 use protobuf::Message as _;
 
@@ -191,14 +191,17 @@ impl Handler {
             }
             let Some(Ok(bytes)) = messages.next().await else { return };
             let _entered = under_way.enter();
-            let (decision, sent_at_ms) = match Report::parse(bytes) {
-                Err(_) => (Decision::Now(undecodable(&intake)), 0),
-                Ok(_) if !intake.is_serving() => (Decision::Now(Outcome::stopping()), 0),
-                Ok(report) => (intake.report(&caller, &report), report.sent_at_ms()),
+            let (decision, from) = match Report::parse(bytes) {
+                Err(_) => (Decision::Now(undecodable(&intake)), None),
+                Ok(_) if !intake.is_serving() => (Decision::Now(Outcome::stopping()), None),
+                Ok(report) => {
+                    let from = (report.agent().to_owned(), times_of(&report));
+                    (intake.report(&caller, &report), Some(from))
+                }
             };
             let outcome = decided(decision).await;
-            if matches!(outcome, Outcome::Stored(_)) {
-                intake.note(&caller, sent_at_ms);
+            if let (Outcome::Stored(_), Some((agent, times))) = (&outcome, from) {
+                intake.note(&caller, &agent, times);
             }
             let _ = match response(outcome) {
                 Ok(response) => sink.success(response).await,
@@ -247,7 +250,8 @@ impl Handler {
                     }
                 };
                 if matches!(outcome, Outcome::Stored(_)) {
-                    intake.note(&caller, sent_at_ms);
+                    let times = Times { sent_at_ms, newest_ms: None };
+                    intake.note(&caller, stream.agent_id(), times);
                 }
                 let ack = ack(sequence, outcome);
                 // A lone answer must not wait for others to fill a packet.
@@ -316,6 +320,14 @@ impl Handler {
             };
         });
     }
+}
+
+/// What a report says of times. Its points are looked through where it does not say when it was
+/// sent.
+fn times_of(report: &Report) -> Times {
+    let sent_at_ms = report.sent_at_ms();
+    let newest = || report.points().map(|point| point.timestamp_ms()).max();
+    Times { sent_at_ms, newest_ms: if sent_at_ms == 0 { newest() } else { None } }
 }
 
 fn caller(ctx: &RpcContext<'_>) -> Caller {

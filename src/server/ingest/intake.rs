@@ -12,7 +12,7 @@ use super::auth::{Whitelist, hash};
 use super::decode::{RawPoint, Report};
 use super::metrics::Metrics;
 use super::outcome::{Decision, Outcome};
-use super::senders::{Identity, Senders};
+use super::senders::{Identity, Senders, Times};
 use super::series_lists::{self, SeriesLists};
 use crate::base::clock::{Clock, DAY_MS};
 use crate::model::agent_id::check_agent_id;
@@ -51,7 +51,7 @@ pub(crate) struct Intake {
     /// The metrics of ingest.
     pub(crate) metrics: Arc<Metrics>,
     series_lists: SeriesLists,
-    senders: Senders,
+    senders: Arc<Senders>,
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     require_auth: bool,
@@ -64,6 +64,7 @@ impl Intake {
     pub(crate) fn new(
         config: &ServerConfig,
         whitelist: Arc<Whitelist>,
+        senders: Arc<Senders>,
         store: Arc<dyn Store>,
         clock: Arc<dyn Clock>,
         registry: &prometheus::Registry,
@@ -72,7 +73,7 @@ impl Intake {
             whitelist,
             metrics: Arc::new(Metrics::register(registry)?),
             series_lists: SeriesLists::default(),
-            senders: Senders::default(),
+            senders,
             store,
             clock,
             require_auth: config.require_agent_auth,
@@ -81,12 +82,20 @@ impl Intake {
         })
     }
 
-    /// Notes which process a stored report came from, and when it says that it sent it.
-    pub(crate) fn note(&self, caller: &Caller, sent_at_ms: i64) {
-        if !caller.agent_id.is_empty() {
-            let now_ms = self.clock.now_ms();
-            self.senders.note(&caller.agent_id, &caller.identity, sent_at_ms, now_ms);
+    /// Notes which process a stored report of `agent` came from, and what it says of times.
+    pub(crate) fn note(&self, caller: &Caller, agent: &str, times: Times) {
+        if !agent.is_empty() {
+            self.senders.note(agent, &caller.identity, times, self.clock.now_ms());
         }
+    }
+
+    /// Refuses the second of two processes that report with one id, where that is configured.
+    ///
+    /// # Errors
+    ///
+    /// `Denied`, with the message for the caller.
+    pub(crate) fn check_twin(&self, caller: &Caller, agent: &str) -> Result<(), Outcome> {
+        self.senders.admit(agent, &caller.identity).map_err(Outcome::Denied)
     }
 
     /// Refuses every report from now on.
@@ -158,6 +167,7 @@ impl Intake {
         self.authenticate(caller)?;
         check_batch(report.agent(), report.len()).map_err(Outcome::Refused)?;
         self.authorize(caller, report.agent())?;
+        self.check_twin(caller, report.agent())?;
         if !report.is_of_one_agent() {
             return self.decide_relayed(caller, report);
         }

@@ -10,7 +10,7 @@ pub(crate) mod intake;
 mod metrics;
 pub(crate) mod outcome;
 pub(crate) mod packed;
-mod senders;
+pub(crate) mod senders;
 mod series_lists;
 
 #[cfg(test)]

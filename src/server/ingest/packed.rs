@@ -43,6 +43,7 @@ impl Stream {
         intake.authenticate(caller)?;
         let agent = self.agent(&message.agent_id)?;
         intake.authorize(caller, &agent)?;
+        intake.check_twin(caller, &agent)?;
         let is_over = message.is_over();
         self.define(intake, &agent, message.new_series)?;
         if is_over {
@@ -107,6 +108,11 @@ impl Stream {
         }
         let any = !series.is_empty();
         Ok(any.then(|| SampleSet { timestamp_ms, series: series.into(), values }))
+    }
+
+    /// The agent of the stream; empty before its first message.
+    pub(crate) fn agent_id(&self) -> &str {
+        self.agent_id.as_deref().unwrap_or_default()
     }
 
     /// The stream's agent, set by its first message.

@@ -75,6 +75,7 @@ impl Engine {
             disk_full: AtomicBool::new(false),
             set_aside: Mutex::new(damage::names(&config.data_dir)),
             cleaning: Mutex::new(()),
+            is_history: AtomicBool::new(false),
             #[cfg(test)]
             probe: OnceLock::new(),
         });
@@ -103,6 +104,12 @@ impl Engine {
     #[cfg(test)]
     pub fn maintain_now(&self) {
         retention::wake_writers(&self.shared);
+    }
+
+    /// From now on samples count as having arrived at their own times: they are brought over from
+    /// another server.
+    pub(crate) fn take_history(&self) {
+        self.shared.is_history.store(true, Ordering::Relaxed);
     }
 
     /// Reads, and begins again when a day went meanwhile.
@@ -160,7 +167,8 @@ impl Store for Engine {
             ack(Ok(stored));
             return Ok(());
         }
-        let received_ms = shared.clock.now_ms();
+        let is_history = shared.is_history.load(Ordering::Relaxed);
+        let received_ms = (!is_history).then(|| shared.clock.now_ms());
         let parts = PartialAck::split(ack, permit, days.len(), stored);
         for ((day, samples), ack) in days.into_iter().zip(parts) {
             if let Ok(queue) = queue_of(shared, &day) {
@@ -305,6 +313,37 @@ impl Store for Engine {
 
     fn cleanup(&self) -> Result<Cleanup, StorageError> {
         retention::clean_up(&self.shared, What::All)
+    }
+
+    fn hide_agent(&self, agent: &str) {
+        for day in self.shared.days() {
+            if let Some(cell) = day.agent(agent) {
+                cell.lock().hidden = true;
+            }
+        }
+    }
+
+    fn forget_agent(&self, agent: &str) -> Result<u64, StorageError> {
+        let mut answers = Vec::new();
+        for day in self.shared.days() {
+            if day.agent(agent).is_none() {
+                continue;
+            }
+            let (reply, answer) = bounded(1);
+            match queue_of(&self.shared, &day) {
+                Ok(queue) => drop(queue.send(Job::Forget(agent.to_owned(), reply))),
+                // The day is being dropped, with all that is in it.
+                Err(StorageError::Stopping) => continue,
+                Err(error) => return Err(error),
+            }
+            answers.push(answer);
+        }
+        let mut points = 0;
+        for answer in answers {
+            points += answer.recv().unwrap_or(Err(StorageError::Stopping))?;
+        }
+        self.shared.catalog.sweep();
+        Ok(points)
     }
 
     fn observe(&self, observer: Arc<dyn Observer>) {

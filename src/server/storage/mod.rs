@@ -166,7 +166,8 @@ pub trait Store: Send + Sync {
     fn agents(&self, from_ms: i64, to_ms: i64, page: Page)
     -> Result<Listing<String>, StorageError>;
 
-    /// Every agent with points on the disk, newest first.
+    /// Every agent with points on the disk, by when the last one arrived, newest first. Removed
+    /// agents are left out.
     fn agents_seen(&self) -> Result<Vec<AgentSeen>, StorageError>;
 
     /// Calls `visit` with the raw points, oldest first, of each series of `metric` whose agent
@@ -212,6 +213,17 @@ pub trait Store: Send + Sync {
 
     /// Drops what is past the retention now.
     fn cleanup(&self) -> Result<Cleanup, StorageError>;
+
+    /// Leaves an agent out of [`Store::agents_seen`], [`Store::latest`] and [`Store::latest_all`]
+    /// until a point of it is stored again. Its points stay.
+    fn hide_agent(&self, agent: &str);
+
+    /// Deletes every stored point of an agent; gives their number. Its alert events stay.
+    ///
+    /// # Errors
+    ///
+    /// When a day file can't be written; points of other days may be gone then.
+    fn forget_agent(&self, agent: &str) -> Result<u64, StorageError>;
 
     /// Sets the observer of stored samples. Called once, before the first batch.
     fn observe(&self, observer: Arc<dyn Observer>);

@@ -135,8 +135,10 @@ pub struct RangeSeries {
 pub struct AgentSeen {
     /// The agent.
     pub agent_id: String,
-    /// Timestamp of its newest point, Unix milliseconds.
+    /// When the last of its points arrived, Unix milliseconds.
     pub last_seen_ms: i64,
+    /// Timestamp of its newest point, Unix milliseconds by its own clock.
+    pub newest_ms: i64,
 }
 
 /// Which alert events a list is about.

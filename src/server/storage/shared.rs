@@ -54,6 +54,8 @@ pub(crate) struct Shared {
     pub set_aside: Mutex<Vec<String>>,
     /// Held while days are dropped, so that no day is dropped twice.
     pub cleaning: Mutex<()>,
+    /// Whether samples arrived at their own times, not now.
+    pub is_history: AtomicBool,
     /// Called at each step that a crash may come after, on the thread that writes.
     #[cfg(test)]
     pub probe: OnceLock<Probe>,

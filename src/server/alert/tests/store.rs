@@ -101,7 +101,13 @@ impl Store for MemStore {
             *newest = (*newest).max(row.timestamp_ms);
         }
         let seen = seen.into_iter();
-        Ok(seen.map(|(agent_id, last_seen_ms)| AgentSeen { agent_id, last_seen_ms }).collect())
+        Ok(seen
+            .map(|(agent_id, last_seen_ms)| AgentSeen {
+                agent_id,
+                last_seen_ms,
+                newest_ms: last_seen_ms,
+            })
+            .collect())
     }
 
     fn scan(
@@ -164,6 +170,15 @@ impl Store for MemStore {
 
     fn cleanup(&self) -> Result<Cleanup, StorageError> {
         Ok(Cleanup::default())
+    }
+
+    fn hide_agent(&self, _: &str) {}
+
+    fn forget_agent(&self, agent: &str) -> Result<u64, StorageError> {
+        let mut all = self.series.lock();
+        let before = all.len();
+        all.retain(|key, _| &*key.agent != agent);
+        Ok((before - all.len()) as u64)
     }
 
     fn observe(&self, _observer: Arc<dyn Observer>) {}

@@ -1,5 +1,5 @@
-//! Agents: who reports, when each last reported, and its newest values. Who may report is in
-//! `whitelist`.
+//! Agents: who reports, when each last reported, its newest values, and how one is removed. Who may
+//! report is in `whitelist`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -9,12 +9,16 @@ use utoipa::ToSchema;
 use crate::base::clock::MINUTE_MS;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
-use crate::server::api::router::{Gives, Route};
+use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
 use crate::server::api::schema::{Shape, Time};
-use crate::server::storage::{LatestRow, Listing};
+use crate::server::app::App;
+use crate::server::control::removed;
+use crate::server::ingest::auth::WhitelistError;
+use crate::server::ingest::senders::Sender;
+use crate::server::storage::{LatestRow, Listing, StorageError};
 
-/// How long after its newest point an agent counts as active: thirty ticks at the default interval.
-/// One that reports less often than this is inactive between its reports.
+/// How long after its last report an agent counts as active: thirty of them at the default
+/// interval. One that reports less often than this is inactive between its reports.
 pub(crate) const AGENT_ACTIVE_MS: i64 = 5 * MINUTE_MS;
 
 /// The endpoints.
@@ -22,10 +26,28 @@ pub(crate) const ROUTES: &[Route] = &[
     Route::get(
         "/v1/agents",
         "Agents that have reported or may report, by when they last reported, newest first. \
-         One is active for five minutes after its newest point.",
+         One is active for five minutes after its last report, whatever its clock says.",
         Gives::List(Shape::of::<Agent>()),
         list,
     ),
+    Route {
+        method: Method::Delete,
+        access: ADMIN,
+        query: &[Param::new(
+            "points",
+            Kind::Flag,
+            "Whether its stored points are deleted as well. Default: false.",
+        )],
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/agents/{id}",
+            "Remove an agent: its token, its alerts and its place in every list. Its points stay \
+             until the retention drops them, or are deleted with `points=true`. An agent that \
+             still reports, and may, appears again.",
+            Gives::One(Shape::of::<RemovedAgent>()),
+            remove,
+        )
+    },
     Route {
         errors: &[Code::NotFound],
         ..Route::get(
@@ -41,16 +63,16 @@ pub(crate) const ROUTES: &[Route] = &[
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum AgentStatus {
-    /// It has a point of the last five minutes.
+    /// It has reported within the last five minutes.
     Active,
-    /// It has older points.
+    /// It has reported before that.
     Inactive,
-    /// It is on the whitelist, and has no points.
+    /// It is on the whitelist, and has not reported.
     Unknown,
 }
 
 impl AgentStatus {
-    /// The status at `now_ms` of an agent whose newest point is at `last_seen_ms`.
+    /// The status at `now_ms` of an agent whose last report arrived at `last_seen_ms`.
     pub(crate) fn at(now_ms: i64, last_seen_ms: Option<i64>) -> Self {
         match last_seen_ms {
             Some(seen) if now_ms.saturating_sub(seen) <= AGENT_ACTIVE_MS => Self::Active,
@@ -64,19 +86,95 @@ impl AgentStatus {
 #[derive(Serialize, ToSchema)]
 struct Agent {
     agent_id: String,
-    /// Time of its newest point.
+    /// When its last report arrived.
     last_seen: Option<Time>,
     active: bool,
     #[schema(inline)]
     status: AgentStatus,
+    #[serde(flatten)]
+    oddities: Oddities,
 }
 
-impl Agent {
-    fn new(agent_id: String, last_seen_ms: Option<i64>, now_ms: i64) -> Self {
-        let status = AgentStatus::at(now_ms, last_seen_ms);
-        let active = status == AgentStatus::Active;
-        Self { agent_id, last_seen: last_seen_ms.map(Time), active, status }
+/// What is odd about an agent's reports since the server started.
+#[derive(Clone, Serialize, ToSchema)]
+pub(crate) struct Oddities {
+    /// How many seconds its clock is ahead of the server's, negative when it is behind; null while
+    /// that is not known.
+    clock_skew_secs: Option<f64>,
+    /// Whether two processes have reported with its id in turns within the last ten minutes.
+    twins: bool,
+    /// What should be looked after, each a sentence.
+    warnings: Vec<String>,
+}
+
+impl From<Option<Sender>> for Oddities {
+    fn from(sender: Option<Sender>) -> Self {
+        let Sender { skew_ms, twins, warnings, .. } = sender.unwrap_or_default();
+        let clock_skew_secs = skew_ms.map(|skew_ms| (skew_ms as f64 / 100.0).round() / 10.0);
+        Self { clock_skew_secs, twins: twins.is_some(), warnings }
     }
+}
+
+/// An agent as all lists of agents begin with it.
+pub(crate) struct KnownAgent {
+    /// The agent.
+    pub(crate) agent_id: String,
+    /// When its last report arrived, Unix milliseconds; `None` when there was none.
+    pub(crate) last_seen_ms: Option<i64>,
+    /// What is odd about its reports.
+    pub(crate) oddities: Oddities,
+}
+
+/// Every agent that has reported or may report, by when it last reported, newest first.
+///
+/// # Errors
+///
+/// When the store can't be read.
+pub(crate) fn known_agents(app: &App) -> Result<Vec<KnownAgent>, StorageError> {
+    let mut senders = app.senders.all();
+    let mut agents: Vec<KnownAgent> = Vec::new();
+    for seen in app.store.agents_seen()? {
+        let sender = senders.remove(&seen.agent_id);
+        let arrived_ms = sender.as_ref().map_or(i64::MIN, |sender| sender.arrived_ms);
+        agents.push(KnownAgent {
+            agent_id: seen.agent_id,
+            last_seen_ms: Some(arrived_ms.max(seen.last_seen_ms)),
+            oddities: sender.into(),
+        });
+    }
+    // Those whose points were all rejected.
+    agents.extend(senders.into_iter().map(|(agent_id, sender)| KnownAgent {
+        agent_id,
+        last_seen_ms: Some(sender.arrived_ms),
+        oddities: Some(sender).into(),
+    }));
+    agents.sort_by(|a, b| {
+        b.last_seen_ms.cmp(&a.last_seen_ms).then_with(|| a.agent_id.cmp(&b.agent_id))
+    });
+    let silent = {
+        let known: HashSet<&str> = agents.iter().map(|agent| agent.agent_id.as_str()).collect();
+        app.whitelist.agent_ids_without(&known)
+    };
+    agents.extend(silent.into_iter().map(|agent_id| KnownAgent {
+        agent_id,
+        last_seen_ms: None,
+        oddities: None.into(),
+    }));
+    Ok(agents)
+}
+
+/// What was removed of an agent.
+#[derive(Serialize, ToSchema)]
+struct RemovedAgent {
+    agent_id: String,
+    /// Always true.
+    deleted: bool,
+    /// Whether it was on the whitelist.
+    whitelisted: bool,
+    /// Alerts that ended with it.
+    alerts_ended: u64,
+    /// Stored points that were deleted.
+    points_deleted: u64,
 }
 
 /// The newest value of a series.
@@ -101,15 +199,13 @@ impl From<LatestRow> for Latest {
 
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
-    let seen = call.app.store.agents_seen()?;
-    let silent = {
-        let known: HashSet<&str> = seen.iter().map(|agent| agent.agent_id.as_str()).collect();
-        call.app.whitelist.agent_ids_without(&known)
-    };
-    let seen = seen.into_iter().map(|agent| (agent.agent_id, Some(agent.last_seen_ms)));
-    let all: Vec<_> = seen.chain(silent.into_iter().map(|agent_id| (agent_id, None))).collect();
-    let found = Listing::slice(all.into_iter(), page);
-    Ok(Reply::list(&found.map(|(id, last_seen_ms)| Agent::new(id, last_seen_ms, call.now_ms))))
+    let found = Listing::slice(known_agents(call.app)?.into_iter(), page);
+    Ok(Reply::list(&found.map(|known| {
+        let KnownAgent { agent_id, last_seen_ms, oddities } = known;
+        let status = AgentStatus::at(call.now_ms, last_seen_ms);
+        let active = status == AgentStatus::Active;
+        Agent { agent_id, last_seen: last_seen_ms.map(Time), active, status, oddities }
+    })))
 }
 
 fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -120,6 +216,50 @@ fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {
     }
     let rows: Vec<Latest> = rows.into_iter().map(Latest::from).collect();
     Ok(Reply::ok(&rows))
+}
+
+/// The agent that a path names: by its id, or by the id of its row on the whitelist.
+fn named(call: &Call<'_>, id: &str) -> Result<String, ApiError> {
+    if known_agents(call.app)?.iter().any(|known| known.agent_id == id) {
+        return Ok(id.to_owned());
+    }
+    match call.app.whitelist.get(id) {
+        Ok(row) => Ok(row.agent_id),
+        Err(WhitelistError::NotFound(_)) => Err(ApiError::not_found("agent", id)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let app = call.app;
+    let agent_id = named(call, call.param("id"))?;
+    let with_points = call.parsed("points")?.unwrap_or(false);
+    // The token first: what it still sends must not make it appear again.
+    let whitelisted = match app.whitelist.delete(&agent_id) {
+        Ok(()) => true,
+        Err(WhitelistError::NotFound(_)) => false,
+        Err(error) => return Err(error.into()),
+    };
+    let (agent, now_ms) = (agent_id.clone(), call.now_ms);
+    app.control.write(move |tx| -> Result<(), StorageError> {
+        Ok(if with_points {
+            removed::delete(tx, &agent)
+        } else {
+            removed::put(tx, &agent, now_ms)
+        }?)
+    })?;
+    app.store.hide_agent(&agent_id);
+    let points_deleted = if with_points { app.store.forget_agent(&agent_id)? } else { 0 };
+    let alerts_ended = app.alerts.end_agent(&agent_id, "the agent was removed") as u64;
+    app.senders.forget(&agent_id);
+    log::info!("removed agent `{agent_id}`: {alerts_ended} alerts, {points_deleted} points");
+    Ok(Reply::ok(&RemovedAgent {
+        agent_id,
+        deleted: true,
+        whitelisted,
+        alerts_ended,
+        points_deleted,
+    }))
 }
 
 #[cfg(test)]

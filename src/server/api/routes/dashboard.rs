@@ -9,12 +9,11 @@ use crate::base::clock::DAY_MS;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Route};
-use crate::server::api::routes::agents::AgentStatus;
+use crate::server::api::routes::agents::{AgentStatus, KnownAgent, known_agents};
 use crate::server::api::routes::certs::CertSummary;
 use crate::server::api::routes::health::uptime_secs;
 use crate::server::api::routes::system::day_bytes;
 use crate::server::api::schema::Shape;
-use crate::server::storage::AgentSeen;
 
 /// The endpoints.
 pub(crate) const ROUTES: &[Route] = &[Route::get(
@@ -26,7 +25,7 @@ pub(crate) const ROUTES: &[Route] = &[Route::get(
 
 #[derive(Serialize, ToSchema)]
 struct Overview {
-    /// Agents with a point of the last five minutes.
+    /// Agents that reported within the last five minutes.
     active_agents: u64,
     /// Agents that have reported, as far back as points are kept, or may report.
     total_agents: u64,
@@ -45,17 +44,15 @@ struct Overview {
 
 fn overview(call: &Call<'_>) -> Result<Reply, ApiError> {
     let app = call.app;
-    let seen = app.store.agents_seen()?;
-    let is_active = |agent: &&AgentSeen| {
-        AgentStatus::at(call.now_ms, Some(agent.last_seen_ms)) == AgentStatus::Active
+    let agents = known_agents(app)?;
+    let is_active = |agent: &&KnownAgent| {
+        AgentStatus::at(call.now_ms, agent.last_seen_ms) == AgentStatus::Active
     };
-    let known = seen.iter().map(|agent| agent.agent_id.as_str()).collect();
-    let silent = app.whitelist.agent_ids_without(&known).len();
     let alerts = app.alerts.count_since(call.now_ms.saturating_sub(DAY_MS))?;
     let report = app.store.report()?;
     Ok(Reply::ok(&Overview {
-        active_agents: seen.iter().filter(is_active).count() as u64,
-        total_agents: (seen.len() + silent) as u64,
+        active_agents: agents.iter().filter(is_active).count() as u64,
+        total_agents: agents.len() as u64,
         alerts_24h: alerts.iter().map(|(_, count)| count).sum(),
         alerts_by_severity: alerts.iter().map(|(name, count)| (name.name(), *count)).collect(),
         cert_summary: app.certs.counts()?.into(),

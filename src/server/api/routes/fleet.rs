@@ -8,7 +8,9 @@ use utoipa::ToSchema;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Kind, Param, Route};
-use crate::server::api::routes::agents::{AGENT_ACTIVE_MS, AgentStatus};
+use crate::server::api::routes::agents::{
+    AGENT_ACTIVE_MS, AgentStatus, KnownAgent, Oddities, known_agents,
+};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::storage::{LatestRow, Listing};
 
@@ -27,7 +29,7 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 #[derive(Serialize, ToSchema)]
 struct FleetAgent {
     agent_id: String,
-    /// Time of its newest point.
+    /// When its last report arrived.
     last_seen: Option<Time>,
     /// `unknown` is on the whitelist and has not reported.
     #[schema(inline)]
@@ -42,10 +44,16 @@ struct FleetAgent {
     disk_mount: Option<String>,
     /// `load.load_1`.
     load_1: Option<f64>,
+    #[serde(flatten)]
+    oddities: Oddities,
+    /// Timestamp of its newest point.
+    #[serde(skip)]
+    newest_ms: i64,
 }
 
 impl FleetAgent {
-    fn new(agent_id: String, last_seen_ms: Option<i64>, now_ms: i64) -> Self {
+    fn new(known: KnownAgent, now_ms: i64) -> Self {
+        let KnownAgent { agent_id, last_seen_ms, oddities } = known;
         Self {
             agent_id,
             last_seen: last_seen_ms.map(Time),
@@ -55,14 +63,15 @@ impl FleetAgent {
             disk_percent: None,
             disk_mount: None,
             load_1: None,
+            oddities,
+            newest_ms: i64::MIN,
         }
     }
 
     /// Takes a newest value, if it is one that is shown. A series that ended long before the agent
     /// last reported is passed over: a file system that is gone is not the fullest one.
     fn take(&mut self, row: &LatestRow) {
-        let seen_ms = self.last_seen.map_or(i64::MIN, |time| time.0);
-        if row.timestamp_ms < seen_ms.saturating_sub(AGENT_ACTIVE_MS) {
+        if row.timestamp_ms < self.newest_ms.saturating_sub(AGENT_ACTIVE_MS) {
             return;
         }
         let value = Some(row.value);
@@ -82,18 +91,18 @@ impl FleetAgent {
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let part = call.text("agent_id__contains").unwrap_or_default();
-    let seen = call.app.store.agents_seen()?;
-    let silent = {
-        let known = seen.iter().map(|agent| agent.agent_id.as_str()).collect();
-        call.app.whitelist.agent_ids_without(&known)
-    };
-    let seen = seen.into_iter().map(|agent| (agent.agent_id, Some(agent.last_seen_ms)));
-    let mut agents: BTreeMap<String, FleetAgent> = seen
-        .chain(silent.into_iter().map(|agent_id| (agent_id, None)))
-        .filter(|(agent_id, _)| agent_id.contains(part))
-        .map(|(id, last_seen_ms)| (id.clone(), FleetAgent::new(id, last_seen_ms, call.now_ms)))
+    let mut agents: BTreeMap<String, FleetAgent> = known_agents(call.app)?
+        .into_iter()
+        .filter(|known| known.agent_id.contains(part))
+        .map(|known| (known.agent_id.clone(), FleetAgent::new(known, call.now_ms)))
         .collect();
-    for row in &call.app.store.latest_all()? {
+    let rows = call.app.store.latest_all()?;
+    for row in &rows {
+        if let Some(agent) = agents.get_mut(&*row.key.agent) {
+            agent.newest_ms = agent.newest_ms.max(row.timestamp_ms);
+        }
+    }
+    for row in &rows {
         if let Some(agent) = agents.get_mut(&*row.key.agent) {
             agent.take(row);
         }
@@ -110,7 +119,13 @@ mod tests {
     #[test]
     fn the_fullest_file_system_that_is_still_there_is_shown() {
         let now = 1_770_625_800_000;
-        let mut agent = FleetAgent::new("web-01".into(), Some(now), now);
+        let known = KnownAgent {
+            agent_id: "web-01".into(),
+            last_seen_ms: Some(now),
+            oddities: None.into(),
+        };
+        let mut agent = FleetAgent::new(known, now);
+        agent.newest_ms = now;
         let row = |mount: &str, value, timestamp_ms| LatestRow {
             key: SeriesKey {
                 agent: "web-01".into(),

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
-use crate::server::api::routes::agents::AgentStatus;
+use crate::server::api::routes::agents::{AgentStatus, known_agents};
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::whitelist::WhitelistRow as Row;
 use crate::server::ingest::auth::WhitelistError;
@@ -93,7 +93,7 @@ struct Whitelisted {
     description: Option<String>,
     /// Always null: a token is shown only where it is made.
     token: Option<String>,
-    /// Time of its newest point.
+    /// When its last report arrived.
     last_seen: Option<Time>,
     #[schema(inline)]
     status: AgentStatus,
@@ -188,11 +188,11 @@ impl From<WhitelistError> for ApiError {
 
 /// The rows with what the store knows of their agents.
 fn shown(call: &Call<'_>, rows: Vec<Row>) -> Result<Vec<Whitelisted>, ApiError> {
-    let seen = call.app.store.agents_seen()?;
-    let seen: HashMap<&str, i64> =
-        seen.iter().map(|agent| (agent.agent_id.as_str(), agent.last_seen_ms)).collect();
+    let known = known_agents(call.app)?;
+    let seen: HashMap<&str, Option<i64>> =
+        known.iter().map(|agent| (agent.agent_id.as_str(), agent.last_seen_ms)).collect();
     let show = |row: Row| {
-        let last_seen_ms = seen.get(row.agent_id.as_str()).copied();
+        let last_seen_ms = seen.get(row.agent_id.as_str()).copied().flatten();
         Whitelisted::new(row, last_seen_ms, call.now_ms)
     };
     Ok(rows.into_iter().map(show).collect())

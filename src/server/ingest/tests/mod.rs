@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::auth::Whitelist;
 use super::grpc::GrpcServer;
 use super::intake::Intake;
+use super::senders::Senders;
 use crate::base::clock::{Clock, ManualClock};
 use crate::model::point::{Batch, Point};
 use crate::server::config::ServerConfig;
@@ -60,6 +61,7 @@ impl Bench {
         let intake = Intake::new(
             &config,
             Arc::clone(&whitelist),
+            Arc::new(Senders::new(config.ingest.refuse_twins, Box::new(|_, _| {}))),
             Arc::clone(&store) as Arc<dyn Store>,
             clock,
             &registry,

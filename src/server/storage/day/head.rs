@@ -109,6 +109,10 @@ pub(crate) struct AgentDay {
     pending_max: i64,
     /// Newest time of any point.
     pub max_ts: i64,
+    /// When the newest of its records arrived, Unix milliseconds; `i64::MIN` without points.
+    pub arrived_ms: i64,
+    /// The agent was removed, and nothing of it has come since.
+    pub hidden: bool,
     /// Id of the oldest record in the head; `i64::MAX` when it is empty.
     pub oldest_record: i64,
     /// Arrival of the oldest record in the head, Unix milliseconds.
@@ -132,6 +136,8 @@ impl AgentDay {
             pending: Vec::new(),
             pending_max: i64::MIN,
             max_ts: i64::MIN,
+            arrived_ms: i64::MIN,
+            hidden: false,
             oldest_record: i64::MAX,
             oldest_received: i64::MAX,
             head_points: 0,
@@ -283,6 +289,8 @@ impl AgentDay {
             }
         }
         self.max_ts = self.max_ts.max(record.ts);
+        self.arrived_ms = self.arrived_ms.max(record.received);
+        self.hidden = false;
         self.oldest_record = self.oldest_record.min(record.record_id);
         self.oldest_received = self.oldest_received.min(record.received);
         self.head_points += record.len();

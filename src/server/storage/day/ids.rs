@@ -52,6 +52,13 @@ pub(crate) enum IdRow {
 }
 
 impl IdRow {
+    /// Whether it belongs to the agent with this id.
+    pub(crate) fn is_of(&self, agent_id: u32) -> bool {
+        match self {
+            Self::Agent(id, _) | Self::Series(_, id, _) | Self::List(_, id, _) => *id == agent_id,
+        }
+    }
+
     /// Writes it.
     pub(crate) fn save(&self, connection: &Connection) -> Result<(), rusqlite::Error> {
         match self {
@@ -81,6 +88,21 @@ impl IdRow {
         }?;
         Ok(())
     }
+}
+
+/// Deletes an agent with its series, records and chunks, in one transaction.
+pub(crate) fn delete_agent(connection: &mut Connection, id: u32) -> Result<(), rusqlite::Error> {
+    let transaction = connection.transaction()?;
+    for sql in [
+        "DELETE FROM chunks WHERE series IN (SELECT id FROM series WHERE agent = ?1)",
+        "DELETE FROM samples WHERE agent = ?1",
+        "DELETE FROM layouts WHERE agent = ?1",
+        "DELETE FROM series WHERE agent = ?1",
+        "DELETE FROM agents WHERE id = ?1",
+    ] {
+        transaction.execute(sql, [id])?;
+    }
+    transaction.commit()
 }
 
 /// A row of `agents` as it was read.

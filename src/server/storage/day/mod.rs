@@ -41,6 +41,8 @@ pub(crate) enum Job {
     Maintain,
     /// The file was found to be damaged: set it aside.
     SetAside(String),
+    /// Delete everything of an agent, and say how many points that were.
+    Forget(String, Sender<Result<u64, StorageError>>),
 }
 
 impl Job {
@@ -49,6 +51,9 @@ impl Job {
         match self {
             Self::Write(write) => write.ack.finish(Err(error.repeat())),
             Self::Events(_, reply) => {
+                let _ = reply.send(Err(error.repeat()));
+            }
+            Self::Forget(_, reply) => {
                 let _ = reply.send(Err(error.repeat()));
             }
             Self::Maintain | Self::SetAside(_) => {}
@@ -60,8 +65,9 @@ impl Job {
 pub(crate) struct Write {
     /// The samples, all of this day.
     pub samples: Vec<AgentSamples>,
-    /// When they arrived, Unix milliseconds.
-    pub received_ms: i64,
+    /// When they arrived, Unix milliseconds; `None` for samples that are brought over from another
+    /// server: each arrived at its own time.
+    pub received_ms: Option<i64>,
     /// Called once they are committed.
     pub ack: PartialAck,
 }
@@ -139,6 +145,11 @@ impl Day {
         let mut agents = self.agents.write();
         agents.insert(name, Arc::clone(&cell));
         cell
+    }
+
+    /// Takes an agent out of memory.
+    pub(crate) fn remove_agent(&self, name: &str) -> Option<AgentCell> {
+        self.agents.write().remove(name)
     }
 
     /// Runs `body` on a connection of the caller's own, in one read transaction.

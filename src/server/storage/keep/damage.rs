@@ -123,7 +123,7 @@ pub(crate) fn salvage(cell: &AgentCell) -> (Option<Write>, usize) {
 }
 
 fn write_of(agent: &AgentDay) -> Option<Write> {
-    let received_ms = agent.records.last()?.received;
+    let received_ms = Some(agent.records.last()?.received);
     let sets = agent
         .records
         .iter()

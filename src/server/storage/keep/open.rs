@@ -74,6 +74,7 @@ pub(crate) fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
         .filter_map(|entry| file::day_of_file(&entry.file_name().to_string_lossy()))
         .collect();
     numbers.sort_unstable();
+    let now_ms = shared.clock.now_ms();
     for number in numbers {
         let path = file::path_of(&shared.data_dir, number);
         if !damage::is_ours(&path) {
@@ -85,6 +86,11 @@ pub(crate) fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
         let day = Arc::new(Day::new(number, path));
         match recover::load(&day, &shared.catalog) {
             Ok(bytes) => {
+                // A clock that was ahead makes nobody active.
+                for cell in day.agents() {
+                    let mut agent = cell.lock();
+                    agent.arrived_ms = agent.arrived_ms.min(now_ms);
+                }
                 shared.head_changed(i64::try_from(bytes).unwrap_or(i64::MAX));
                 let mut days = shared.days.write();
                 days.insert(number, day);

@@ -119,21 +119,23 @@ pub(crate) fn page(names: BTreeSet<String>, page: Page) -> Listing<String> {
     Listing::slice(names.into_iter(), page)
 }
 
-/// Every agent with a point, newest first; equals by name.
+/// Every agent with a point, by when the last one arrived, newest first; equals by name. Removed
+/// agents are left out.
 pub(crate) fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
-    let mut newest: HashMap<Arc<str>, i64> = HashMap::new();
+    let mut newest: HashMap<Arc<str>, (i64, i64)> = HashMap::new();
     for day in days {
         for cell in day.agents() {
             let agent = cell.lock();
-            if agent.max_ts > i64::MIN {
-                let seen = newest.entry(Arc::clone(&agent.name)).or_insert(i64::MIN);
-                *seen = agent.max_ts.max(*seen);
+            if agent.max_ts > i64::MIN && !agent.hidden {
+                let seen = newest.entry(Arc::clone(&agent.name)).or_insert((i64::MIN, i64::MIN));
+                *seen = (agent.arrived_ms.max(seen.0), agent.max_ts.max(seen.1));
             }
         }
     }
-    let seen = |(agent, last_seen_ms): (Arc<str>, i64)| AgentSeen {
+    let seen = |(agent, (last_seen_ms, newest_ms)): (Arc<str>, (i64, i64))| AgentSeen {
         agent_id: agent.to_string(),
         last_seen_ms,
+        newest_ms,
     };
     let mut out: Vec<AgentSeen> = newest.into_iter().map(seen).collect();
     out.sort_by(|a, b| {
@@ -142,13 +144,16 @@ pub(crate) fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
     out
 }
 
-/// The newest value of every series of `agent`, or of all agents, by key.
+/// The newest value of every series of `agent`, or of all agents, by key. Removed agents are left
+/// out.
 pub(crate) fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
     let mut newest: HashMap<u32, (Arc<Series>, i64, f64)> = HashMap::new();
     // Newest day first: what an older day has of a series that was found is older.
     for day in days.iter().rev() {
         for cell in super::agent_cells(day, agent) {
-            for entry in cell.lock().entries.iter().filter(|entry| entry.count > 0) {
+            let agent = cell.lock();
+            let entries = if agent.hidden { &[] } else { agent.entries.as_slice() };
+            for entry in entries.iter().filter(|entry| entry.count > 0) {
                 newest
                     .entry(entry.series.number)
                     .or_insert_with(|| (Arc::clone(&entry.series), entry.last, entry.last_value));

@@ -33,7 +33,7 @@ fn what_is_acknowledged_is_read_and_survives_a_restart() {
         let names = engine.names(NOON, NOON, ALL).unwrap();
         assert_eq!(names.items, ["cpu.usage", "disk.total"]);
         assert_eq!(engine.agents(0, NOON - 1, ALL).unwrap().total, 0);
-        assert_eq!(engine.agents_seen().unwrap()[0].last_seen_ms, NOON + 40_000);
+        assert_eq!(engine.agents_seen().unwrap()[0].newest_ms, NOON + 40_000);
     };
     check(&engine);
     engine.stop();

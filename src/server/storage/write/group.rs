@@ -173,7 +173,7 @@ impl Group {
             None => SeriesRef::Inline(wal::encode_ids(ids_of(&agent, &series_list))),
         };
         let text = from..self.text.len();
-        let received = context.received_ms;
+        let received = context.received_ms.unwrap_or(ts);
         self.records.push(Record { id, agent: agent.id, ts, received, series, text });
         let kept = Values::new(&values);
         if self.is_observed {
@@ -235,7 +235,7 @@ struct Context<'a> {
     day: &'a Day,
     cell: &'a AgentCell,
     connection: &'a Connection,
-    received_ms: i64,
+    received_ms: Option<i64>,
 }
 
 fn ids_of(agent: &AgentDay, series_list: &DaySeriesList) -> Vec<u32> {

@@ -15,7 +15,7 @@ use crate::server::storage::chunks::codec;
 use crate::server::storage::chunks::compact;
 use crate::server::storage::chunks::pack::{self, Packed};
 use crate::server::storage::day::file;
-use crate::server::storage::day::ids::IdAllocator;
+use crate::server::storage::day::ids::{self, IdAllocator};
 use crate::server::storage::day::{AgentCell, Day, Job, Write};
 use crate::server::storage::events;
 use crate::server::storage::keep::damage;
@@ -130,6 +130,7 @@ impl Writer<'_> {
         }
         let mut group = Group::new(self.shared.observer.get().is_some());
         let mut pending_events = Vec::new();
+        let mut forget = None;
         let mut next = Some(first);
         let max_bytes = usize::try_from(self.shared.storage.commit_max_bytes).unwrap_or(usize::MAX);
         let max_time = Duration::from_millis(self.shared.storage.commit_max_ms.max(1));
@@ -140,8 +141,10 @@ impl Writer<'_> {
                 Job::Events(events, reply) => pending_events.push((events, reply)),
                 Job::Maintain => self.maintain(),
                 Job::SetAside(what) => failed = Some(file::damaged(&self.day.path, what)),
+                Job::Forget(agent, reply) => forget = Some((agent, reply)),
             }
             if failed.is_some()
+                || forget.is_some()
                 || group.size_bytes() >= max_bytes
                 || group.started().elapsed() >= max_time
             {
@@ -153,6 +156,34 @@ impl Writer<'_> {
             Some(error) => self.fail(group, pending_events, &error),
             None => self.commit(group, pending_events),
         }
+        if let Some((agent, reply)) = forget {
+            // After the commit of what came before: that goes as well.
+            let _ = reply.send(self.forget(&agent));
+        }
+    }
+
+    /// Deletes everything of an agent; gives the number of its points.
+    fn forget(&mut self, agent: &str) -> Result<u64, StorageError> {
+        self.open()?;
+        let Some(cell) = self.day.agent(agent) else { return Ok(0) };
+        let Some(connection) = &mut self.connection else { return Err(StorageError::Stopping) };
+        let id = cell.lock().id;
+        ids::delete_agent(connection, id).map_err(|error| file::classify(error, &self.day.path))?;
+        self.allocator.unsaved.retain(|row| !row.is_of(id));
+        self.due.retain(|other| !Arc::ptr_eq(other, &cell));
+        // Ids of chunks may be given again.
+        self.known.clear();
+        self.day.remove_agent(agent);
+        let (points, bytes) = {
+            let mut gone = cell.lock();
+            let points = gone.entries.iter().map(|entry| u64::from(entry.count)).sum();
+            gone.entries.clear();
+            (points, gone.drop_packed(i64::MAX))
+        };
+        self.shared.head_changed(-i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.mark_changed();
+        self.find_wal_floor();
+        Ok(points)
     }
 
     /// Whether there is work that waits for no job.

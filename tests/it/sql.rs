@@ -84,6 +84,81 @@ fn sql_changes_nothing_and_says_what_is_wrong() {
 }
 
 #[test]
+fn sql_refuses_everything_but_reading() {
+    let server = Server::start(CONFIG);
+    let data = server.data();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let copy = elsewhere.path().join("copy.db");
+    let path = copy.display();
+    let listing = || {
+        let mut names: Vec<_> =
+            std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listing();
+    for (statement, word) in [
+        (format!("VACUUM INTO '{path}'"), "VACUUM"),
+        (format!("VACUUM control INTO '{path}'"), "VACUUM"),
+        (format!("/* a */ vacuum into '{path}'"), "VACUUM"),
+        (format!("ATTACH '{path}' AS x"), "ATTACH"),
+        (format!("ATTACH 'file:{path}?mode=rwc' AS x"), "ATTACH"),
+        ("DETACH control".to_owned(), "DETACH"),
+        ("PRAGMA query_only = OFF".to_owned(), "PRAGMA query_only"),
+        ("PRAGMA journal_mode = DELETE".to_owned(), "PRAGMA journal_mode"),
+        ("PRAGMA control.user_version = 7".to_owned(), "PRAGMA user_version"),
+        ("PRAGMA wal_checkpoint(TRUNCATE)".to_owned(), "PRAGMA wal_checkpoint"),
+        ("PRAGMA writable_schema = ON".to_owned(), "PRAGMA writable_schema"),
+        ("PRAGMA temp_store_directory = '/tmp'".to_owned(), "PRAGMA temp_store_directory"),
+        ("PRAGMA mmap_size = 0".to_owned(), "PRAGMA mmap_size"),
+        ("SELECT load_extension('/tmp/x.so')".to_owned(), "load_extension"),
+        ("CREATE TEMP TABLE t (a)".to_owned(), "schema"),
+        ("CREATE TABLE t AS SELECT 1".to_owned(), "schema"),
+        ("UPDATE users SET role = 'admin'".to_owned(), "change of a table"),
+        ("WITH a AS (SELECT 1) DELETE FROM users".to_owned(), "change of a table"),
+        ("INSERT INTO users SELECT * FROM users".to_owned(), "change of a table"),
+        ("REINDEX".to_owned(), "REINDEX"),
+        ("ANALYZE".to_owned(), "refused"),
+        ("BEGIN".to_owned(), "transaction"),
+    ] {
+        let out = sql::run(&data, &[&statement]);
+        let said = String::from_utf8_lossy(&out.stderr);
+        assert_eq!(out.status.code(), Some(1), "{statement}: {said}");
+        assert!(said.contains(word) && said.contains("only reads"), "{statement}: {said}");
+        assert!(out.stdout.is_empty(), "{statement}");
+    }
+    assert!(!copy.exists());
+    assert_eq!(listing(), before);
+    for reading in [
+        "PRAGMA table_info(users)",
+        "SELECT name FROM pragma_table_info('users')",
+        "PRAGMA control.user_version",
+        "PRAGMA database_list",
+        "EXPLAIN QUERY PLAN SELECT * FROM metrics",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 3) SELECT * FROM n",
+        "SELECT json_extract(labels, '$.mount'), count(*) FROM metrics GROUP BY 1",
+    ] {
+        let out = sql::run(&data, &[reading]);
+        assert!(out.status.success(), "{reading}: {}", String::from_utf8_lossy(&out.stderr));
+    }
+}
+
+#[test]
+fn sql_prints_nothing_that_a_terminal_or_a_spreadsheet_obeys() {
+    let server = Server::start(CONFIG);
+    let data = server.data();
+    let query = "SELECT char(27) || '[31mred' || char(10) || char(155) || char(8238) AS a, -1 AS b";
+    let table = sql::run(&data, &[query]);
+    let table = String::from_utf8_lossy(&table.stdout).into_owned();
+    assert_eq!(table.lines().count(), 3, "{table:?}");
+    assert!(table.contains(r"\u{1b}[31mred\n\u{9b}\u{202e}"), "{table:?}");
+    let head = sql::run(&data, &["SELECT 1 AS \"a\u{1b}[2J\""]);
+    assert!(!head.stdout.contains(&27), "{head:?}");
+    let csv = sql::csv(&data, "SELECT '=1+1' AS a, '@x' AS b, '-5' AS c, -5 AS d, '-5a' AS e");
+    assert_eq!(csv, "a,b,c,d,e\n\"'=1+1\",\"'@x\",-5,-5,\"'-5a\"\n");
+}
+
+#[test]
 fn sql_takes_the_configuration_as_its_sister_commands_do() {
     let server = Server::start(CONFIG);
     let config = server.data().with_file_name("server.toml");

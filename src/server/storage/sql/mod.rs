@@ -16,6 +16,7 @@ use crate::base::exit::{Exit, Fatal};
 use crate::server::config::{self, ServerConfig};
 use crate::server::storage::day::file;
 
+mod readonly;
 mod render;
 mod scan;
 mod vtab;
@@ -60,7 +61,7 @@ pub(crate) fn main(args: &mut Parser, help: &str) -> Result<(), Fatal> {
     let config = if place.is_dir() { None } else { Some(ServerConfig::load(place)?) };
     let data_dir = config.as_ref().map_or(place, |config| &config.data_dir);
     let connection = open(data_dir)?;
-    run(&connection, sql, format)
+    run(connection, sql, format)
 }
 
 /// A connection that sees everything in `data_dir` and can change nothing of it.
@@ -130,9 +131,12 @@ fn terminal_width() -> Option<usize> {
     Some(usize::from(size.ws_col)).filter(|columns| *columns > 0)
 }
 
-fn run(connection: &Connection, sql: &str, format: render::Format) -> Result<(), Fatal> {
-    let fail = |error: rusqlite::Error| Fatal::new(Exit::Failed, format!("sql: {error}"));
+fn run(mut connection: Connection, sql: &str, format: render::Format) -> Result<(), Fatal> {
+    let failed = |why: String| Fatal::new(Exit::Failed, format!("sql: {why}"));
+    let guard = readonly::ReadOnly::set(&mut connection).map_err(|why| failed(why.to_string()))?;
+    let fail = |error: rusqlite::Error| failed(guard.explain(error));
     let mut statement = connection.prepare(sql).map_err(fail)?;
+    guard.check(sql, &statement).map_err(failed)?;
     let names: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut out = render::Output::new(format, names, terminal_width());
     let mut rows = statement.query([]).map_err(fail)?;

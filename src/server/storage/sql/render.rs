@@ -10,7 +10,8 @@ use crate::base::ids::hex;
 pub(super) enum Format {
     /// Columns of equal width.
     Table,
-    /// RFC 4180, with a header.
+    /// RFC 4180, with a header. A text that a spreadsheet would take for a formula has a `'` before
+    /// it.
     Csv,
     /// An array of objects.
     Json,
@@ -46,6 +47,10 @@ pub(super) struct Output {
 impl Output {
     /// Output with these columns; a table is at most `terminal` characters wide.
     pub(super) fn new(format: Format, names: Vec<String>, terminal: Option<usize>) -> Self {
+        let names = match format {
+            Format::Table => names.iter().map(|name| line(name)).collect(),
+            Format::Csv | Format::Json => names,
+        };
         Self { format, names, terminal, rows: 0, waiting: Vec::new(), widths: None }
     }
 
@@ -54,14 +59,20 @@ impl Output {
         self.rows += 1;
         match self.format {
             Format::Csv => {
-                let head = if self.rows == 1 { csv(&self.names) } else { String::new() };
-                head + &csv(&values.iter().map(|value| text(*value)).collect::<Vec<_>>())
+                let head = if self.rows == 1 { self.csv_head() } else { String::new() };
+                let cells = values.iter().map(|value| match value {
+                    ValueRef::Text(_) => harmless(text(*value)),
+                    other => text(*other),
+                });
+                head + &csv(&cells.collect::<Vec<_>>())
             }
             Format::Json => {
                 let before = if self.rows == 1 { "[\n" } else { ",\n" };
                 // By hand, because a map of serde_json sorts its keys: columns stay as selected.
                 let cells = self.names.iter().zip(values).map(|(name, value)| {
-                    format!("{}:{}", Value::from(name.as_str()), json(*value))
+                    let cell = format!("{}:{}", Value::from(name.as_str()), json(*value));
+                    // What JSON may hold as it is, and a terminal obeys.
+                    if cell.contains(is_obeyed) { escaped(&cell) } else { cell }
                 });
                 format!("{before}{{{}}}", cells.collect::<Vec<_>>().join(","))
             }
@@ -78,12 +89,16 @@ impl Output {
     /// The text after the last row.
     pub(super) fn end(&mut self) -> String {
         match self.format {
-            Format::Csv if self.rows == 0 => csv(&self.names),
+            Format::Csv if self.rows == 0 => self.csv_head(),
             Format::Csv => String::new(),
             Format::Json if self.rows == 0 => "[]\n".to_owned(),
             Format::Json => "\n]\n".to_owned(),
             Format::Table => self.flush(),
         }
+    }
+
+    fn csv_head(&self) -> String {
+        csv(&self.names.iter().cloned().map(harmless).collect::<Vec<_>>())
     }
 
     fn flush(&mut self) -> String {
@@ -146,11 +161,18 @@ fn cut(cell: &str, width: usize) -> String {
     cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-/// A cell on one line: line ends and other control characters are written as escapes.
+/// Control characters, and those that turn the direction of text or end a line.
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}')
+        || matches!(c, '\u{2066}'..='\u{2069}')
+}
+
+/// A cell on one line: line ends and other characters that a terminal obeys are escapes.
 fn line(cell: &str) -> String {
     let mut out = String::with_capacity(cell.len());
     for c in cell.chars() {
-        match c.is_control() {
+        match is_obeyed(c) {
             true => out.extend(c.escape_default()),
             false => out.push(c),
         }
@@ -158,11 +180,31 @@ fn line(cell: &str) -> String {
     out
 }
 
+/// JSON whose strings name such characters by their numbers.
+fn escaped(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        match is_obeyed(c) {
+            true => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            false => out.push(c),
+        }
+    }
+    out
+}
+
+/// A text that no spreadsheet runs: what begins as a formula does has a `'` before it. Numbers stay
+/// as they are.
+fn harmless(cell: String) -> String {
+    let formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠']);
+    let number = cell.parse::<f64>().is_ok_and(f64::is_finite);
+    if formula && !number { format!("'{cell}") } else { cell }
+}
+
 fn csv(cells: &[String]) -> String {
     let quoted: Vec<String> = cells
         .iter()
         .map(|cell| {
-            if cell.contains([',', '"', '\n', '\r']) {
+            if cell.contains([',', '"', '\n', '\r']) || cell.starts_with('\'') {
                 format!("\"{}\"", cell.replace('"', "\"\""))
             } else {
                 cell.clone()
@@ -217,6 +259,29 @@ mod tests {
         assert_eq!(all(Format::Json, &[]), "[]\n");
         assert_eq!(all(Format::Table, &rows), "a  b\n-  -----\n1  x,\"y\"\n   2.5\n");
         assert_eq!(all(Format::Table, &[]), "a  b\n-  -\n");
+    }
+
+    #[test]
+    fn csv_holds_no_formula_and_json_nothing_that_a_terminal_obeys() {
+        for (cell, written) in [
+            ("=1+1", "\"'=1+1\""),
+            ("+cmd|' /C calc'!A0", "\"'+cmd|' /C calc'!A0\""),
+            ("-2+3", "\"'-2+3\""),
+            ("@SUM(1)", "\"'@SUM(1)\""),
+            ("\t=1", "\"'\t=1\""),
+            ("\r=1", "\"'\r=1\""),
+            ("-2.5e3", "-2.5e3"),
+            ("+1", "+1"),
+            ("web-1", "web-1"),
+        ] {
+            let rows = [[ValueRef::Text(cell.as_bytes()), ValueRef::Real(-2.5)]];
+            assert_eq!(all(Format::Csv, &rows), format!("a,b\r\n{written},-2.5\r\n"));
+        }
+        let rows = [[ValueRef::Text("a\u{9b}31m\u{202e}".as_bytes()), ValueRef::Null]];
+        let json = all(Format::Json, &rows);
+        assert!(json.contains(r#""a\u009b31m\u202e""#), "{json}");
+        let parsed: Value = serde_json::from_str(&json).unwrap_or_default();
+        assert_eq!(parsed[0]["a"], "a\u{9b}31m\u{202e}");
     }
 
     #[test]

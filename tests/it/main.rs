@@ -23,6 +23,8 @@ mod backup;
 mod certs;
 // Each channel type against an endpoint that checks what it receives.
 mod channels;
+// Hostile names in messages: Markdown, mentions, XML, forms.
+mod chat_text;
 // Configuration files: mistakes are named by file, line and key.
 mod config;
 // The dashboard in a real Chromium.

@@ -128,6 +128,11 @@ impl Notification {
         cut(&title, TITLE_BYTES_MAX).to_owned()
     }
 
+    /// The title in a chat's Markdown: what hosts, labels and rules are called is plain text.
+    pub(crate) fn chat_title(&self) -> String {
+        plain_in_markdown(&self.title())
+    }
+
     /// So many of its events from one on, as a notification of its own.
     pub(crate) fn part(&self, from: usize, count: usize) -> Self {
         let items: Vec<AlertEvent> = self.items.iter().skip(from).take(count).cloned().collect();
@@ -165,7 +170,7 @@ impl Notification {
         for (index, item) in self.items.iter().enumerate() {
             let mut line = line(item, self.kind, zone);
             if markup == Markup::Markdown {
-                line = plain_in_markdown(&line);
+                line = plain_at_start(&plain_in_markdown(&line));
             }
             line = if self.items.len() > 1 { format!("- {line}\n") } else { format!("{line}\n") };
             let rest = self.items.len() - index - 1;
@@ -209,6 +214,16 @@ fn about(event: &AlertEvent) -> String {
     one_line(&format!("{}{}", event.agent_id, labels.collect::<String>()))
 }
 
+/// What of the beginning of a line is Markdown: `- ` of a list, `---` of a rule, `1. `.
+fn plain_at_start(line: &str) -> String {
+    match line.chars().next() {
+        Some('-') => format!("－{}", &line[1..]),
+        Some('+') => format!("＋{}", &line[1..]),
+        Some('=') => format!("＝{}", &line[1..]),
+        _ => line.to_owned(),
+    }
+}
+
 /// Labels that a title shows, and bytes of each.
 const TITLE_LABELS: usize = 3;
 const TITLE_LABEL_BYTES: usize = 64;
@@ -240,15 +255,46 @@ pub(crate) fn cut(text: &str, bytes_max: usize) -> &str {
     &text[..end]
 }
 
-/// The text without line breaks or other control characters.
+/// The text without line breaks, other control characters, and those that turn its direction.
 pub(crate) fn one_line(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+    let plain = |c: char| match c {
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' => ' ',
+        '\u{2066}'..='\u{2069}' => ' ',
+        c if c.is_control() => ' ',
+        c => c,
+    };
+    text.chars().map(plain).collect()
 }
 
-/// What comes from hosts must not become links, images or tags of a chat's Markdown. Robots know
-/// no escapes, so the sequences are broken up.
-fn plain_in_markdown(text: &str) -> String {
-    text.replace("](", "] (").replace('<', "‹").replace('>', "›").replace('`', "'")
+/// What comes from hosts must not become links, images, mentions, headings or tags of a chat's
+/// Markdown. Robots know no escapes, so that what would be markup is replaced by letters that look
+/// alike, and sequences are broken up.
+pub(crate) fn plain_in_markdown(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut before = ' ';
+    let mut letters = text.chars().peekable();
+    while let Some(c) = letters.next() {
+        let after = letters.peek().copied().unwrap_or(' ');
+        match c {
+            '<' => out.push('‹'),
+            '>' => out.push('›'),
+            '`' => out.push('\''),
+            '@' => out.push('＠'),
+            '#' => out.push('＃'),
+            '*' => out.push('＊'),
+            '~' => out.push('～'),
+            // Within a word it is none: `used_percent`.
+            '_' if !before.is_alphanumeric() || !after.is_alphanumeric() => out.push('＿'),
+            // Of a link, a reference or an image: `](`, `][`, `]:`, `![`.
+            '(' | '[' | ':' if before == ']' => out.extend([' ', c]),
+            '[' if before == '!' => out.extend([' ', c]),
+            // An address that a chat would make a link.
+            '/' if before == ':' && after == '/' => out.extend([' ', c]),
+            c => out.push(c),
+        }
+        before = c;
+    }
+    out
 }
 
 /// Text inside HTML.
@@ -343,7 +389,18 @@ pub(crate) mod tests {
         let mut bad = item("web-1", "see [here](http://evil) <font>\nnext");
         bad.labels = Labels::none();
         let text = notification(vec![bad]).lines(Markup::Markdown, &TimeZone::UTC, 1_000);
-        assert!(text.contains("[here] (http://evil) ‹font› next"), "{text}");
+        assert!(text.contains("[here] (http: //evil) ‹font› next"), "{text}");
+        for (sent, shown) in [
+            ("@all <@everyone>", "＠all ‹＠everyone›"),
+            ("![x](https://evil/x.png)", "! [x] (https: //evil/x.png)"),
+            ("[x][1] [1]: //evil", "[x] [1] [1] : //evil"),
+            ("# big **bold** _slanted_ ~~gone~~", "＃ big ＊＊bold＊＊ ＿slanted＿ ～～gone～～"),
+            ("disk.used_percent{mount=\"/\"}", "disk.used_percent{mount=\"/\"}"),
+        ] {
+            assert_eq!(plain_in_markdown(sent), shown);
+        }
+        assert_eq!(plain_at_start("- a"), "－ a");
+        assert_eq!(one_line("a\u{202e}b\u{2028}c\td"), "a b c d");
         assert_eq!(escape_html("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::base::clock::rfc3339;
-use crate::server::notify::message::Notification;
+use crate::server::notify::message::{Notification, escape_html};
 
 /// What a template may name besides `labels.NAME`.
 pub(crate) const NAMES: [&str; 12] = [
@@ -28,6 +28,8 @@ pub(crate) enum Escape {
     Json,
     /// Inside an `application/x-www-form-urlencoded` body.
     Form,
+    /// Inside XML or HTML, in text or in an attribute's value.
+    Xml,
     /// As it is.
     None,
 }
@@ -40,8 +42,20 @@ impl Escape {
             Self::Json
         } else if kind.contains("x-www-form-urlencoded") {
             Self::Form
+        } else if kind.contains("xml") || kind.contains("html") {
+            Self::Xml
         } else {
             Self::None
+        }
+    }
+
+    /// The type of a body whose channel declares none.
+    pub(crate) fn content_type(self) -> &'static str {
+        match self {
+            Self::Json => "application/json",
+            Self::Form => "application/x-www-form-urlencoded",
+            Self::Xml => "application/xml; charset=utf-8",
+            Self::None => "text/plain; charset=utf-8",
         }
     }
 
@@ -49,6 +63,11 @@ impl Escape {
     pub(crate) fn apply(self, value: &str) -> String {
         match self {
             Self::None => value.to_owned(),
+            // XML 1.0 has no way to write most control characters.
+            Self::Xml => escape_html(value)
+                .chars()
+                .map(|c| if is_xml(c) { c } else { char::REPLACEMENT_CHARACTER })
+                .collect(),
             Self::Json => {
                 let quoted = json!(value).to_string();
                 quoted[1..quoted.len() - 1].to_owned()
@@ -59,6 +78,18 @@ impl Escape {
             }
         }
     }
+}
+
+/// Whether XML 1.0 can hold the character (section 2.2).
+fn is_xml(c: char) -> bool {
+    matches!(c, '\t' | '\n' | '\r' | ' '..='\u{d7ff}' | '\u{e000}'..='\u{fffd}' | '\u{10000}'..)
+}
+
+/// Whether a template without a declared type is XML.
+fn looks_like_xml(template: &str) -> bool {
+    let text = template.trim();
+    let start = text.strip_prefix('<').and_then(|rest| rest.chars().next());
+    text.ends_with('>') && start.is_some_and(|c| c.is_ascii_alphabetic() || c == '?')
 }
 
 /// Values that only some channels have, by name.
@@ -99,7 +130,7 @@ pub(crate) fn render(
 }
 
 /// Fills in a template whose way of escaping is `declared`, or follows from what the filled
-/// template is: a JSON object or array, or any text. Gives the body and the way.
+/// template is: a JSON object or array, XML, or any text. Gives the body and the way.
 pub(crate) fn fill(
     template: &str,
     declared: Option<Escape>,
@@ -114,7 +145,8 @@ pub(crate) fn fill(
     if value.is_ok_and(|value| value.is_object() || value.is_array()) {
         return Ok((body, Escape::Json));
     }
-    Ok((render(template, Escape::None, notification, extra)?, Escape::None))
+    let escape = if looks_like_xml(template) { Escape::Xml } else { Escape::None };
+    Ok((render(template, escape, notification, extra)?, escape))
 }
 
 fn known(extra: Extra<'_>) -> String {
@@ -192,6 +224,15 @@ mod tests {
         let body =
             render("a={{agent_id}}&m={{message}}", Escape::Form, &notification, &[]).unwrap();
         assert_eq!(body, "a=web%20%221%22&m=line%0Anext%20%26%20%3Cmore%3E");
+        let xml = "<m a='{{agent_id}}'>{{message}}</m>";
+        let body = render(xml, Escape::Xml, &notification, &[]).unwrap();
+        assert_eq!(body, "<m a='web &quot;1&quot;'>line\nnext &amp; &lt;more&gt;</m>");
+        assert_eq!(Escape::Xml.apply("a\u{1b}b\u{ffff}c"), "a\u{fffd}b\u{fffd}c");
+        for kind in
+            ["application/xml", "text/xml; charset=utf-8", "application/soap+xml", "text/html"]
+        {
+            assert_eq!(Escape::of_type(kind), Escape::Xml, "{kind}");
+        }
         let all = "{{metric}} {{severity}} {{rule_name}} {{status}} {{threshold}} {{timestamp}}";
         assert_eq!(
             render(all, Escape::None, &notification, &[]).unwrap(),
@@ -223,5 +264,7 @@ mod tests {
         let text = "{\"mount\":\"/\"}";
         assert_eq!(parsed, json!({"a": "web \"1\"", "l": {"mount": "/"}, "t": text}));
         assert_eq!(fill("{\"a\": 1}", Some(Escape::None)).1, Escape::None);
+        assert_eq!(fill("<?xml version='1.0'?><a>{{agent_id}}</a>", None).1, Escape::Xml);
+        assert_eq!(fill("<{{severity}}> {{agent_id}}", None).1, Escape::None);
     }
 }

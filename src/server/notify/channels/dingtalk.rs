@@ -33,7 +33,7 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
     let body = robot::fitting(sending, BYTES_MAX, |text| {
         json!({
             "msgtype": "markdown",
-            "markdown": {"title": sending.notification.title(), "text": text},
+            "markdown": {"title": sending.notification.chat_title(), "text": text},
         })
     });
     match some_text(sending.config, "secret") {

@@ -21,7 +21,7 @@ const PASSING: [i64; 7] = [-1, 130_101, 130_102, 410_100, 45_009, 45_033, 90_018
 
 /// A heading and a line for each event, `bytes_max` bytes at the most.
 pub(crate) fn markdown(sending: &Sending<'_>, bytes_max: usize) -> String {
-    let heading = format!("### {}\n\n", sending.notification.title());
+    let heading = format!("### {}\n\n", sending.notification.chat_title());
     let room = bytes_max.saturating_sub(heading.len());
     let lines = sending.notification.lines(Markup::Markdown, sending.zone, room);
     format!("{heading}{}", lines.trim_end())

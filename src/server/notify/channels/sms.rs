@@ -55,9 +55,8 @@ fn send(sending: &Sending<'_>, phone: &str) -> Attempt {
         Some(template) => {
             let extra = [("phone", phone), ("to", phone), ("text", &message), ("api_key", key)];
             match template::fill(template, escape(sending.config), sending.notification, &extra) {
-                Ok((body, Escape::Json)) => body,
-                Ok((body, _)) => {
-                    default_type = "text/plain; charset=utf-8";
+                Ok((body, escape)) => {
+                    default_type = escape.content_type();
                     body
                 }
                 Err(why) => return Attempt::not_sent(format!("body_template: {why}")),

@@ -54,8 +54,7 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
             let declared = escape(sending.config);
             match template::fill(template, declared, sending.notification, &[]) {
                 Err(why) => return Attempt::not_sent(format!("body_template: {why}")),
-                Ok((body, Escape::Json)) => (body, "application/json"),
-                Ok((body, _)) => (body, "text/plain; charset=utf-8"),
+                Ok((body, escape)) => (body, escape.content_type()),
             }
         }
     };

@@ -121,10 +121,14 @@ if [ "$what" = test ]; then
     "$venv/bin/pip" install --quiet --requirement tests/requirements.txt
     cp tests/requirements.txt "$venv/requirements.txt"
   fi
-  # The install script's PM2 paths are tested with a real one, where npm is there to bring it.
+  # The install script's PM2 paths are tested with a real one, and the dashboard's pages by axe,
+  # where npm is there to bring them.
   npm=$(dirname "$venv")/npm
-  if command -v npm >/dev/null && [ ! -x "$npm/node_modules/.bin/pm2" ]; then
-    say "installing into $npm: pm2"
-    npm install --silent --no-fund --no-audit --prefix "$npm" pm2 >/dev/null
+  if command -v npm >/dev/null; then
+    for package in pm2 axe-core; do
+      [ -d "$npm/node_modules/$package" ] && continue
+      say "installing into $npm: $package"
+      npm install --silent --no-fund --no-audit --prefix "$npm" "$package" >/dev/null
+    done
   fi
 fi

@@ -10,6 +10,8 @@ use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
+mod pages;
+
 const SOON: Duration = Duration::from_secs(20);
 /// An agent's name that would run as a script if it ever became markup.
 const HOSTILE: &str = "<img src=x onerror=window.pwned=1>";
@@ -140,13 +142,25 @@ fn log_in(browser: &Browser, name: &str, password: &str) {
     browser.eval("document.querySelector('form').reset()");
     browser.type_into("input[name=username]", name);
     browser.type_into("input[name=password]", password);
-    browser.click("form button");
+    browser.click("form button[type=submit]");
 }
 
 /// Expressions of the page.
 const ROW: &str = "[...document.querySelectorAll('tbody tr')].find((row) => \
     row.querySelector('.dot ~ a')?.textContent === 'web-01')";
 const DRAWN: &str = "document.querySelectorAll('.series .line, .series circle').length";
+
+fn range_is_in_the_address(browser: &Browser) {
+    browser.click(".ranges button:nth-child(4)");
+    browser.wait("location.hash === '#/agents/web-01?range=7d'");
+    browser.wait(&format!("{DRAWN} >= 8"));
+    // A reload keeps the range, and Back returns to the one before.
+    browser.reload();
+    browser.wait("document.querySelector('.ranges [aria-pressed=true]')?.innerText === '7 d'");
+    browser.back();
+    browser.wait("document.querySelector('.ranges [aria-pressed=true]')?.innerText === '1 h'");
+    browser.wait(&format!("{DRAWN} >= 8"));
+}
 
 #[test]
 fn a_person_logs_in_finds_an_agent_looks_at_its_charts_and_acknowledges_its_alert() {
@@ -195,10 +209,11 @@ fn a_person_logs_in_finds_an_agent_looks_at_its_charts_and_acknowledges_its_aler
         assert!(chart[1].as_u64() > Some(0), "no series in {chart}");
         assert!(chart[2].as_str().unwrap().contains("newest"), "{chart}");
     }
-    browser.click(".ranges button:nth-child(4)");
-    browser.wait(&format!("{DRAWN} >= 8"));
+    range_is_in_the_address(&browser);
 
     browser.click("td.act button");
+    browser.wait("document.querySelector('dialog[open] textarea')");
+    browser.click("dialog button[type=submit]");
     browser.wait("document.querySelector('main').innerText.includes('acknowledged')");
     let active = server.get("/v1/alerts/active");
     let mine = active.as_array().unwrap().iter().find(|event| event["agent_id"] == "web-01");
@@ -236,26 +251,37 @@ fn what_goes_wrong_is_said_in_words_and_a_session_that_is_over_asks_for_a_login(
     assert_eq!(browser.eval("return document.querySelectorAll('.act button').length"), 0);
 
     browser.eval("location.hash = '#/password'");
-    browser.wait("document.querySelector('[name=current-password]')");
-    browser.type_into("[name=current-password]", "only looking");
-    browser.type_into("label:nth-of-type(2) input", "a longer look");
-    browser.type_into("label:nth-of-type(3) input", "another");
-    browser.click("form button");
+    browser.wait("document.querySelector('[name=current_password]')");
+    browser.type_into("[name=current_password]", "not this one");
+    browser.type_into("[name=new_password]", "a longer look");
+    browser.type_into("[name=again]", "another");
+    browser.click("form button[type=submit]");
     browser.wait("document.querySelector('form .notice').innerText.includes('differ')");
-    browser.eval("document.querySelector('label:nth-of-type(3) input').value = ''");
-    browser.type_into("label:nth-of-type(3) input", "a longer look");
-    browser.click("form button");
-    browser.wait("document.querySelector('form')?.innerText.includes('is changed')");
+    browser.eval("document.querySelector('[name=again]').value = ''");
+    browser.type_into("[name=again]", "a longer look");
+    // A wrong current password says so, and signs nobody out.
+    browser.click("form button[type=submit]");
+    browser.wait("document.querySelector('form .notice').innerText.includes('password is wrong')");
+    browser.eval("document.querySelector('[name=current_password]').value = ''");
+    browser.type_into("[name=current_password]", "only looking");
+    browser.click("form button[type=submit]");
+    browser.wait("document.querySelector('main')?.innerText.includes('is changed')");
     log_in(&browser, "eve", "a longer look");
-    browser.wait(&format!("{ROW} && sessionStorage.length === 1"));
+    browser.wait(ROW);
+    // The session's token is where no script can read it.
+    let kept = browser.eval("return document.cookie + JSON.stringify({...sessionStorage})");
+    assert_eq!(kept, "{}");
 
     // The login ends while the page is open; the page comes back after a new one.
     browser.eval("location.hash = '#/agents/web-01'");
     browser.wait("document.querySelector('h1')?.textContent === 'web-01'");
-    browser.eval("sessionStorage.setItem('oxmon.session', '{\"token\": \"stale\"}')");
+    let users = server.get("/v1/users");
+    let eve = users.as_array().unwrap().iter().find(|user| user["username"] == "eve").unwrap();
+    let path = format!("/v1/users/{}/password", eve["id"].as_str().unwrap());
+    server.post(&path, json!({"new_password": "an even longer look"}));
     browser.click(".ranges button");
-    browser.wait("document.querySelector('form')?.innerText.includes('session has expired')");
-    log_in(&browser, "eve", "a longer look");
+    browser.wait("document.querySelector('main')?.innerText.includes('session has expired')");
+    log_in(&browser, "eve", "an even longer look");
     browser.wait("document.querySelector('h1')?.textContent === 'web-01'");
 
     assert_eq!(server.stop().code(), Some(0));
@@ -286,4 +312,97 @@ fn certificates_are_listed_with_what_is_wrong() {
     assert!(row.contains(error), "{row} does not say: {error}");
     browser.click("nav a");
     browser.wait("document.querySelector('main').innerText.includes('valid; 1 invalid')");
+}
+
+#[test]
+fn a_session_is_kept_by_new_tabs_and_ended_at_the_server() {
+    let mut server = Server::start("");
+    let Some(browser) = Browser::start() else { return };
+    server
+        .post("/v1/users", json!({"username": "ann", "password": "a good look", "role": "admin"}));
+    browser.open(&server.url());
+    log_in(&browser, "ann", "a good look");
+    browser.wait("document.querySelector('.tile strong')?.innerText === '0 of 0'");
+    // Another tab is logged in as well, on whichever page its bookmark names.
+    browser.open_tab(&format!("{}/#/alerts?severity=critical", server.url()));
+    browser.wait("document.querySelector('h1')?.innerText === 'Alerts'");
+    assert_eq!(browser.eval("return document.querySelector('[name=severity]').value"), "critical");
+    let cookies = browser.cookies();
+    let cookie = cookies.as_array().unwrap().first().expect("a session's cookie").clone();
+    assert_eq!((&cookie["httpOnly"], &cookie["sameSite"]), (&json!(true), &json!("Strict")));
+    let value =
+        format!("{}={}", cookie["name"].as_str().unwrap(), cookie["value"].as_str().unwrap());
+
+    let url = format!("{}/v1/agents", server.url());
+    let status = |headers: &[(&str, &str)]| request("GET", &url, headers).status().as_u16();
+    let page = ("X-Oxmon-Page", "http");
+    assert_eq!(status(&[("Cookie", &value), page]), 200);
+    assert_eq!(status(&[("Cookie", &value), page, ("Sec-Fetch-Site", "same-origin")]), 200);
+    // What another site's page could have a browser send.
+    assert_eq!(status(&[("Cookie", &value)]), 401);
+    assert_eq!(status(&[("Cookie", &value), page, ("Sec-Fetch-Site", "cross-site")]), 401);
+    assert_eq!(status(&[("Cookie", "oxmon_session_1=x"), page]), 401);
+
+    browser.click("#logout");
+    browser.wait("document.querySelector('main').innerText.includes('signed out')");
+    assert_eq!(status(&[("Cookie", &value), page]), 401, "the session has ended at the server");
+    browser.reload();
+    browser.wait("document.querySelector('input[name=username]')");
+}
+
+#[test]
+fn a_wall_display_needs_no_password_and_can_change_nothing() {
+    let mut server = Server::start(ANY_CPU);
+    let Some(browser) = Browser::start() else { return };
+    let _agent = Agent::start("web-01", server.grpc_port, "");
+    let body = json!({"name": "wall", "read_only": true});
+    let token = server.post("/v1/auth/tokens", body)["token"].as_str().unwrap().to_owned();
+    browser.open(&format!("{}/#/?token={token}", server.url()));
+    browser.wait(ROW);
+    browser.wait("document.querySelector('main').innerText.includes('any-cpu')");
+    assert_eq!(browser.eval("return location.href.includes('token')"), false);
+    assert_eq!(browser.eval("return document.querySelectorAll('.act button').length"), 0);
+    browser.reload();
+    browser.wait(ROW);
+    assert_eq!(browser.console_errors(), Vec::<String>::new());
+}
+
+#[test]
+fn the_page_speaks_the_readers_language() {
+    let server = Server::start("");
+    let Some(browser) = Browser::start() else { return };
+    browser.open(&server.url());
+    browser.wait("document.querySelector('h1')?.innerText === 'Log in'");
+    browser.click("#who button:last-child");
+    browser.wait("document.querySelector('h1')?.innerText === '登录'");
+    assert_eq!(browser.eval("return document.documentElement.lang"), "zh-CN");
+    log_in(&browser, "admin", "changeme");
+    browser.wait("document.querySelector('h1')?.innerText === '修改密码'");
+    browser.reload();
+    browser.wait("document.querySelector('h1')?.innerText === '修改密码'");
+    browser.click("#who button:last-child");
+    browser.wait("document.querySelector('h1')?.innerText === 'Change password'");
+}
+
+#[test]
+fn a_login_from_elsewhere_with_the_default_password_leads_to_its_change_alone() {
+    // By the machine's other address the browser is not local to the server.
+    let Some(browser) = Browser::start() else { return };
+    let Some(address) = crate::support::other_address() else { return };
+    let server = Server::start_on(&["127.0.0.1", &address.to_string()]);
+    browser.open(&format!("http://{address}:{}/#/alerts", server.http_port));
+    log_in(&browser, "admin", "changeme");
+    browser.wait("document.querySelector('[name=new_password]')");
+    assert_eq!(browser.eval("return document.querySelector('nav').hidden"), true);
+    browser.eval("location.hash = '#/alerts'");
+    browser.wait("location.hash === '#/alerts'");
+    browser.wait("document.querySelector('[name=new_password]')");
+    browser.type_into("[name=current_password]", "changeme");
+    browser.type_into("[name=new_password]", "a good look");
+    browser.type_into("[name=again]", "a good look");
+    browser.click("form button[type=submit]");
+    browser.wait("document.querySelector('main').innerText.includes('is changed')");
+    log_in(&browser, "admin", "a good look");
+    browser.wait("document.querySelector('.tile strong')");
+    assert_eq!(browser.eval("return document.querySelector('nav').hidden"), false);
 }

@@ -94,6 +94,7 @@ impl Answer {
                 if let Some(total) = reply.total {
                     answer.headers.push(("X-Total-Count", total.to_string()));
                 }
+                answer.headers.extend(reply.headers);
                 return answer;
             }
             Body::Raw { content_type, bytes, etag } => (content_type, bytes, etag),

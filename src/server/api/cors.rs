@@ -1,7 +1,8 @@
 //! Cross-origin requests (the Fetch standard, "CORS protocol"): which other sites' pages may read
 //! answers. The OpenAPI documents are public, and any page may; the rest is for the origins that
-//! `cors.allowed_origins` names. Logins travel in a header that the page itself sets, never in a
-//! cookie, so a page gets nothing without a token of its own.
+//! `cors.allowed_origins` names. No answer allows credentials, and a session's cookie counts only
+//! beside a header that no preflight allows, so another site's page gets nothing without a token
+//! of its own.
 
 use crate::server::api::answer::Answer;
 use crate::server::api::request::Incoming;

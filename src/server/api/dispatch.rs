@@ -14,7 +14,7 @@ use crate::base::logging;
 use crate::model::role::Role;
 use crate::server::api::answer::Answer;
 use crate::server::api::auth::identity::Identity;
-use crate::server::api::auth::{TOKEN_PREFIX, is_local};
+use crate::server::api::auth::{TOKEN_PREFIX, cookie, is_local};
 use crate::server::api::cors;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Incoming};
@@ -67,6 +67,7 @@ fn run(
         query_text: query,
         content_type: incoming.content_type.as_deref().unwrap_or(""),
         authorization: incoming.authorization.as_deref(),
+        page: incoming.page.as_deref(),
         body: &incoming.body,
         client: incoming.client.clone(),
         trace_id,
@@ -175,7 +176,10 @@ fn admit(
         return Ok(None);
     }
     let header = incoming.authorization.as_deref();
-    let identity = authenticate(app, header, route.is_prometheus(), now_ms)?;
+    let identity = match cookie::token(incoming, app.config.http_port) {
+        Some(token) if header.is_none() => app.auth.identify(token, now_ms)?,
+        _ => authenticate(app, header, route.is_prometheus(), now_ms)?,
+    };
     if !route.with_default_password {
         check_password_changed(&identity, &incoming.client)?;
     }

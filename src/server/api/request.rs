@@ -29,6 +29,12 @@ pub(crate) struct Incoming {
     pub if_none_match: Option<String>,
     /// The value of `Origin`.
     pub origin: Option<String>,
+    /// The value of `Cookie`.
+    pub cookie: Option<String>,
+    /// The value of `X-Oxmon-Page`, which the dashboard sends with each call.
+    pub page: Option<String>,
+    /// The value of `Sec-Fetch-Site`.
+    pub fetch_site: Option<String>,
     /// The body.
     pub body: Vec<u8>,
     /// The client's address, without its port.
@@ -53,6 +59,8 @@ pub struct Call<'a> {
     pub authorization: Option<&'a str>,
     /// The body.
     pub body: &'a [u8],
+    /// The value of `X-Oxmon-Page`, which the dashboard sends with each call.
+    pub page: Option<&'a str>,
     /// The client's address, without its port.
     pub client: String,
     /// Unique for the request; in the answer and in every log line about it.

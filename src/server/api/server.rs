@@ -15,6 +15,7 @@ use tiny_http::Request;
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::thread;
 use crate::server::api::answer::takes_gzip;
+use crate::server::api::auth::cookie::PAGE_HEADER;
 use crate::server::api::dispatch;
 use crate::server::api::refusal;
 use crate::server::api::request::Incoming;
@@ -142,6 +143,9 @@ fn answer(app: &App, mut request: Request) {
         gzip: header("Accept-Encoding").is_some_and(|value| takes_gzip(&value)),
         if_none_match: header("If-None-Match"),
         origin: header("Origin"),
+        cookie: header("Cookie"),
+        page: header(PAGE_HEADER),
+        fetch_site: header("Sec-Fetch-Site"),
         client: header(CLIENT).unwrap_or_default(),
         body,
     };

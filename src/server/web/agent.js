@@ -1,168 +1,312 @@
-// The page of one agent: charts, alerts, and the newest value of every series.
+// The page of one host: charts, alerts, and the newest value of every series.
 
-import { AlertTable } from "./alerts.js";
-import { all, call, now } from "./api.js";
-import { Chart } from "./chart.js";
+import { AlertTable } from "./alerttable.js";
+import { all, call, idPath, now, withQuery } from "./api.js";
+import { Chart, Crosshair } from "./chart.js";
 import { Table, h, setText } from "./dom.js";
-import { ago, duration, labels, number, percent, rate, when } from "./format.js";
+import { ago, duration, formatOf, labels, when } from "./format.js";
+import { t, word } from "./i18n.js";
+import { Field } from "./kit.js";
+import { current, rangeButtons } from "./range.js";
+import { href, route, setQuery } from "./route.js";
 
-/** How far back, the length of a bucket, and after how long a chart is fetched again: seconds. */
-const RANGES = [
-  { name: "1 h", secs: 3_600, step: 30, again: 10 },
-  { name: "6 h", secs: 21_600, step: 120, again: 60 },
-  { name: "24 h", secs: 86_400, step: 600, again: 60 },
-  { name: "7 d", secs: 604_800, step: 3_600, again: 300 },
-];
+/** How far a young host's first samples are spread over the chart, at the least. */
+const FIRST_MS = 600_000;
+const MARKS = 200;
+const COMPARED_MAX = 5;
 
 const CHARTS = [
-  { title: "CPU", metrics: ["cpu.usage"], format: percent, max: 100 },
-  { title: "Memory", metrics: ["memory.used_percent"], format: percent, max: 100 },
-  { title: "Disks", metrics: ["disk.used_percent"], format: percent, max: 100 },
+  { title: "chart.cpu", metrics: ["cpu.usage"], max: 100 },
+  { title: "chart.memory", metrics: ["memory.used_percent"], max: 100 },
+  { title: "chart.disks", metrics: ["disk.used_percent"], max: 100 },
   {
-    title: "Load",
+    title: "chart.load",
     metrics: ["load.load_1", "load.load_5", "load.load_15"],
     names: ["1 min", "5 min", "15 min"],
-    format: number,
   },
-  { title: "Network, received", metrics: ["network.bytes_recv"], format: rate, least: 1000 },
-  { title: "Network, sent", metrics: ["network.bytes_sent"], format: rate, least: 1000 },
+  { title: "chart.received", metrics: ["network.bytes_recv"], least: 1024, binary: true },
+  { title: "chart.sent", metrics: ["network.bytes_sent"], least: 1024, binary: true },
+  { title: "chart.read", metrics: ["diskio.read_bytes"], least: 1024, binary: true },
+  { title: "chart.written", metrics: ["diskio.write_bytes"], least: 1024, binary: true },
+  {
+    title: "chart.pressure",
+    metrics: ["pressure.cpu_some", "pressure.memory_some", "pressure.io_some"],
+    names: ["CPU", "RAM", "I/O"],
+  },
+  { title: "chart.temperature", metrics: ["sensors.temperature"], least: 50 },
 ];
 
-// Kept while a person goes from agent to agent.
-const kept = { range: RANGES[0] };
-
-/** Fetches what a chart shows. */
-async function fetchSeries(id, chart, from, step, signal) {
-  const answers = await Promise.all(chart.metrics.map((metric) => {
-    const query = new URLSearchParams({
-      agent_id: id,
+/** Fetches what a chart shows, of one host or several. */
+async function fetchSeries(agents, about, { from, to, step }, signal) {
+  const wanted = agents.flatMap((agent) => about.metrics.map((metric, at) => [agent, metric, at]));
+  const answers = await Promise.all(wanted.map(([agent, metric]) => {
+    const query = {
+      agent_id: agent,
       metric_name: metric,
       timestamp__gte: new Date(from).toISOString(),
+      timestamp__lte: new Date(to).toISOString(),
       step,
-    });
-    return call(`/v1/metrics/range?${query}`, { signal });
+    };
+    return call(withQuery("/v1/metrics/range", query), { signal });
   }));
-  return answers.flatMap(({ data }, index) => data.map((series) => ({
-    name: chart.names?.[index] ?? Object.values(series.labels).join(" "),
-    buckets: series.buckets.map((bucket) => ({ ...bucket, at: Date.parse(bucket.start) })),
-  })));
+  const found = answers.flatMap(({ data }, index) => data.map((series) => {
+    const [agent, metric, at] = wanted[index];
+    const parts = [about.names?.[at] ?? (about.metrics.length > 1 ? metric : "")];
+    if (agents.length > 1) parts.unshift(agent);
+    parts.push(Object.values(series.labels).join(" "));
+    const buckets = series.buckets.map((bucket) => ({ ...bucket, at: Date.parse(bucket.start) }));
+    return { name: parts.filter(Boolean).join(" ") || metric, buckets };
+  }));
+  const series = found.filter((one) => one.buckets.length);
+  if (about.names) return series;
+  // The fullest first: of twelve disks it is the one that matters.
+  return series.sort((a, b) => b.buckets.at(-1).last - a.buckets.at(-1).last);
+}
+
+/** The time of the axis: a host that is new fills it from the left, as an hour that begins. */
+export function axis(range, first, isYoung) {
+  if (!range.live || !isYoung || first === null) return range;
+  const span = Math.max(FIRST_MS, (range.to - first) * 1.25);
+  return { ...range, from: first, to: first + Math.min(span, range.to - range.from) };
 }
 
 class Panel {
-  constructor(id, about) {
-    Object.assign(this, { id, about, chart: new Chart(about), fetchedMs: 0 });
+  constructor(agents, about, shared) {
+    const format = formatOf(about.metrics[0]);
+    const title = about.name ?? t(about.title);
+    this.chart = new Chart({ ...about, title, format, ...shared });
+    Object.assign(this, { agents, about, fetchedMs: 0, key: null });
   }
 
-  async load(range, signal) {
-    if (this.range === range && Date.now() - this.fetchedMs < range.again * 1000 - 1000) return;
-    const to = now();
-    const from = to - range.secs * 1000;
-    const found = await fetchSeries(this.id, this.about, from, range.step, signal);
-    this.chart.show(found.filter((one) => one.buckets.length), from, to, range.step * 1000);
-    Object.assign(this, { range, fetchedMs: Date.now() });
+  isFresh(range, agents) {
+    const same = this.key === `${range.key} ${agents.join("\n")}`;
+    return same && Date.now() - this.fetchedMs < range.again * 1000 - 1000;
+  }
+
+  async fetch(range, agents, signal) {
+    if (this.isFresh(range, agents)) return;
+    this.found = await fetchSeries(agents, this.about, range, signal);
+    const key = `${range.key} ${agents.join("\n")}`;
+    Object.assign(this, { fetchedMs: Date.now(), key });
+  }
+
+  get first() {
+    const starts = (this.found ?? []).map(({ buckets }) => buckets[0].at);
+    return starts.reduce((least, at) => Math.min(least, at), Infinity);
+  }
+
+  draw(range, marks) {
+    const { metrics } = this.about;
+    const mine = marks.filter(({ metric }) => metric === "*" || metrics.includes(metric));
+    this.chart.show(this.found ?? [], range.from, range.to, range.step * 1000, mine);
   }
 }
 
-function rangeButtons(choose) {
-  const buttons = RANGES.map((range) => {
-    const button = h("button", { type: "button" }, range.name);
-    button.addEventListener("click", () => {
-      kept.range = range;
-      mark();
-      choose();
-    });
-    return button;
-  });
-  const mark = () => buttons.forEach((button, index) => {
-    button.setAttribute("aria-pressed", String(RANGES[index] === kept.range));
-  });
-  mark();
-  return h("div", { class: "ranges", role: "group", "aria-label": "Time shown" }, ...buttons);
-}
-
-const LATEST = [
-  { title: "Metric", class: "name", value: (row) => row.metric_name },
-  { title: "Labels", class: "wide", value: (row) => labels(row.labels) },
-  { title: "Value", class: "num", value: (row) => row.value, show: (cell, row) =>
-    setText(cell, number(row.value)) },
-  { title: "When", value: (row) => Date.parse(row.timestamp), show(cell, row) {
-    setText(cell, ago(row.timestamp, now()));
-    cell.title = when(row.timestamp);
-  } },
+const LATEST = () => [
+  { title: t("metric"), class: "name", value: (row) => row.metric_name },
+  { title: t("labels"), class: "wide", value: (row) => labels(row.labels) },
+  {
+    title: t("value"),
+    class: "num",
+    value: (row) => row.value,
+    show: (cell, row) => setText(cell, formatOf(row.metric_name)(row.value)),
+  },
+  {
+    title: t("when"),
+    value: (row) => Date.parse(row.timestamp),
+    show(cell, row) {
+      setText(cell, ago(row.timestamp, now()));
+      cell.title = when(row.timestamp);
+    },
+  },
 ];
 
 /** A choice of one more metric to chart, for what the charts above do not show. */
-function chooser(id, grid, shell) {
-  const shown = new Set(CHARTS.flatMap((chart) => chart.metrics));
-  const select = h("select", {}, h("option", { value: "" }, "none"));
-  const node = h("label", { class: "more" }, h("span", {}, "Also chart"), select);
-  const extra = { node, panel: null };
-  select.addEventListener("change", () => {
-    extra.panel?.chart.node.remove();
+function chooser(page, shell) {
+  const shown = new Set(CHARTS.flatMap((about) => about.metrics));
+  const select = h("select", {}, h("option", { value: "" }, t("none")));
+  const node = h("label", { class: "more" }, h("span", {}, t("host.also")), select);
+  const pick = () => {
+    page.extra?.chart.node.remove();
     const metric = select.value;
-    extra.panel = metric && new Panel(id, { title: metric, metrics: [metric], format: number });
-    if (extra.panel) grid.append(extra.panel.chart.node);
+    page.extra = metric ? page.panel({ name: metric, metrics: [metric] }) : null;
+    if (page.extra) page.grid.append(page.extra.chart.node);
+  };
+  select.addEventListener("change", () => {
+    setQuery({ metric: select.value });
+    pick();
     shell.refresh();
   });
-  extra.offer = (latest) => {
+  const offer = (latest) => {
     const known = new Set([...select.options].map((option) => option.value));
     for (const { metric_name: name } of latest) {
       if (shown.has(name) || known.has(name)) continue;
       known.add(name);
       select.append(h("option", { value: name }, name));
     }
+    const wanted = route().query.get("metric") ?? "";
+    if (wanted !== select.value && known.has(wanted)) {
+      select.value = wanted;
+      pick();
+    }
   };
-  return extra;
+  return { node, offer };
 }
 
-export function agentPage(shell, id) {
-  const panels = CHARTS.map((about) => new Panel(id, about));
-  const grid = h("div", { class: "charts" }, ...panels.map((panel) => panel.chart.node));
-  const extra = chooser(id, grid, shell);
-  const state = h("p", { class: "state" });
-  const firing = new AlertTable(shell, { caption: "Active alerts", empty: "", agent: false });
-  const alerts = h("section", { hidden: true }, h("h2", {}, "Active alerts"), firing.node);
-  const latest = new Table({
-    caption: "Newest values",
-    columns: LATEST,
-    key: (row) => JSON.stringify([row.metric_name, row.labels]),
-    sort: { index: 0, down: false },
-    empty: "No value yet.",
+/** Hosts to compare with: their names are in the address. */
+function comparer(id, shell) {
+  const others = () => (route().query.get("compare") ?? "").split("\n").filter(Boolean);
+  const field = new Field({ name: "compare", label: t("host.compare") });
+  const chips = h("span", { class: "chips" });
+  const set = (names) => {
+    setQuery({ compare: names.join("\n") }, true);
+    draw();
+    shell.refresh();
+  };
+  const draw = () => chips.replaceChildren(...others().map((name) => {
+    const label = t("host.compare.end", { name });
+    const drop = () => set(others().filter((other) => other !== name));
+    const about = { type: "button", class: "chip", "aria-label": label, click: drop };
+    return h("button", about, `${name} ×`);
+  }));
+  field.input.addEventListener("change", () => {
+    const name = field.get().trim();
+    field.set("");
+    const names = others();
+    if (!name || name === id || names.includes(name) || names.length >= COMPARED_MAX) return;
+    set([...names, name]);
   });
-  const node = h(
-    "div",
-    {},
-    h("p", {}, h("a", { href: "#/" }, "All agents")),
-    h("div", { class: "head" }, h("h1", { tabindex: "-1" }, id), rangeButtons(shell.refresh)),
-    state,
-    alerts,
-    grid,
-    extra.node,
-    h("details", {}, h("summary", {}, "Newest value of every series"), latest.node),
-  );
+  draw();
+  field.node.className = "filter";
+  const node = h("div", { class: "filters" }, field.node, chips);
+  return { node, others, offer: (names) => field.offer(names.filter((name) => name !== id)) };
+}
 
-  const load = async (signal) => {
-    const path = `/v1/agents/${encodeURIComponent(id)}/latest`;
-    const [newest, active] = await Promise.all([
-      call(path, { signal }),
+/** Alerts of a host as marks in its charts. */
+async function alertMarks(id, range, signal) {
+  const query = {
+    agent_id__eq: id,
+    timestamp__gte: new Date(range.from - 86_400_000).toISOString(),
+    timestamp__lte: new Date(range.to).toISOString(),
+    limit: MARKS,
+  };
+  const { data } = await call(withQuery("/v1/alerts/history", query), { signal });
+  return data.map((event) => ({
+    metric: event.metric_name,
+    level: event.severity,
+    from: Date.parse(event.first_triggered_at),
+    to: event.resolved_at ? Date.parse(event.resolved_at) : now(),
+    text: `${word("severity", event.severity)}: ${event.message}`,
+  }));
+}
+
+/** Whether nothing is stored of a host from before `first`. */
+async function beginsAt(id, first, signal) {
+  const query = { agent_id__eq: id, timestamp__lte: new Date(first - 1).toISOString(), limit: 1 };
+  return (await call(withQuery("/v1/metrics", query), { signal })).total === 0;
+}
+
+class HostPage {
+  constructor(shell, id) {
+    Object.assign(this, { shell, id, title: id, extra: null, young: new Map() });
+    this.range = rangeButtons(() => shell.refresh());
+    this.shared = { crosshair: new Crosshair(), zoom: this.range.zoom };
+    this.panels = CHARTS.map((about) => this.panel(about));
+    this.grid = h("div", { class: "charts" }, ...this.panels.map(({ chart }) => chart.node));
+    this.chooser = chooser(this, shell);
+    this.comparer = comparer(id, shell);
+    this.state = h("p", { class: "state" });
+    this.about = h("div", { class: "about" });
+    const about = { caption: t("alerts.active"), empty: "", agent: false };
+    this.firing = new AlertTable(shell, about);
+    const head = h("h2", {}, t("alerts.active"));
+    this.alerts = h("section", { hidden: true }, head, this.firing.node);
+    this.latest = new Table({
+      caption: t("host.newest"),
+      columns: LATEST(),
+      key: (row) => JSON.stringify([row.metric_name, row.labels]),
+      sort: { index: 0, down: false },
+      empty: t("host.novalue"),
+    });
+    this.draw();
+  }
+
+  panel(about) {
+    return new Panel([this.id], about, this.shared);
+  }
+
+  draw() {
+    this.heading = h("h1", { tabindex: "-1" }, this.id);
+    this.node = h(
+      "div",
+      {},
+      h("p", {}, h("a", { href: href("") }, t("host.all"))),
+      h("div", { class: "head" }, this.heading, this.range.node),
+      this.state,
+      this.about,
+      this.alerts,
+      this.comparer.node,
+      this.grid,
+      this.chooser.node,
+      h("details", {}, h("summary", {}, t("host.series")), this.latest.node),
+    );
+  }
+
+  async load(signal) {
+    const [newest, active, hosts] = await Promise.all([
+      call(idPath("/v1/agents", this.id) + "/latest", { signal }),
       all("/v1/alerts/active", signal),
+      call("/v1/metrics/agents?limit=1000", { signal }),
     ]);
     const rows = newest.data;
+    this.comparer.offer(hosts.data);
+    this.tell(rows);
+    const mine = active.filter((event) => event.agent_id === this.id);
+    this.alerts.hidden = mine.length === 0;
+    this.firing.show(mine);
+    this.latest.show(rows);
+    this.chooser.offer(rows);
+    await this.loadCharts(rows, signal);
+  }
+
+  tell(rows) {
     const seen = rows.reduce((last, row) => (row.timestamp > last ? row.timestamp : last), "");
     const up = rows.find((row) => row.metric_name === "load.uptime");
-    const since = up ? `; host up ${duration(up.value)}` : "";
-    setText(state, `Last seen ${ago(seen, now())}${since}`);
-    const mine = active.filter((event) => event.agent_id === id);
-    alerts.hidden = mine.length === 0;
-    firing.show(mine);
-    latest.show(rows);
-    extra.offer(rows);
+    const since = up ? ` · ${t("host.up", { time: duration(up.value) })}` : "";
+    const stale = now() - Date.parse(seen) > 300_000;
+    const text = t(stale ? "host.stale" : "host.seen", { time: ago(seen, now()) });
+    setText(this.state, text + since);
+    this.state.classList.toggle("stale", stale);
+    this.grid.classList.toggle("old", stale);
+  }
+
+  async loadCharts(rows, signal) {
     const names = new Set(rows.map((row) => row.metric_name));
-    for (const panel of panels) {
+    for (const panel of this.panels) {
       panel.chart.node.hidden = !panel.about.metrics.some((metric) => names.has(metric));
     }
-    const wanted = [...panels, extra.panel].filter((panel) => panel && !panel.chart.node.hidden);
-    await Promise.all(wanted.map((panel) => panel.load(kept.range, signal)));
-  };
-  return { title: id, node, load };
+    const wanted = [...this.panels, this.extra].filter((it) => it && !it.chart.node.hidden);
+    const range = current();
+    const agents = [this.id, ...this.comparer.others()];
+    const [marks] = await Promise.all([
+      alertMarks(this.id, range, signal),
+      ...wanted.map((panel) => panel.fetch(range, agents, signal)),
+    ]);
+    const shown = await this.axis(range, wanted, signal);
+    for (const panel of wanted) panel.draw(shown, marks);
+  }
+
+  async axis(range, panels, signal) {
+    const first = Math.min(...panels.map((panel) => panel.first));
+    const late = first - range.from > (range.to - range.from) / 20;
+    if (!range.live || !Number.isFinite(first) || !late) return range;
+    if (!this.young.has(first)) this.young.set(first, await beginsAt(this.id, first, signal));
+    return axis(range, first, this.young.get(first));
+  }
 }
+
+export const page = (shell, { id }) => {
+  const host = new HostPage(shell, id);
+  return { title: id, node: host.node, load: (signal) => host.load(signal) };
+};
+

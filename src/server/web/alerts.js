@@ -1,118 +1,71 @@
-// Alerts: those that fire, with a button to acknowledge them, and what was.
+// Alerts: those that fire, with what can be done about them, and those of the past.
 
-import { all, call, now, session } from "./api.js";
-import { Table, agentHref, h, setLink, setText } from "./dom.js";
-import { ago, labels, when } from "./format.js";
+import { AlertTable } from "./alerttable.js";
+import { all } from "./api.js";
+import { h } from "./dom.js";
+import { t, word } from "./i18n.js";
+import { PagedList, filterBar, tabs } from "./kit.js";
+import { href } from "./route.js";
 
-const STATES = { 1: "firing", 2: "acknowledged", 3: "resolved" };
-const FIRING = 1;
-const RANKS = { critical: 3, warning: 2, info: 1 };
+const severities = () =>
+  [["", t("all")], ...["critical", "warning", "info"].map((it) => [it, word("severity", it)])];
 
-function badge(cell, event) {
-  if (!cell.firstChild) cell.append(h("span"));
-  cell.firstChild.className = `badge ${event.severity}`;
-  setText(cell.firstChild, event.severity);
+function frame(current, ...content) {
+  const items = [
+    [t("alerts.active"), href("alerts"), ""],
+    [t("alerts.history"), href("alerts", "history"), "history"],
+  ];
+  const title = h("h1", { tabindex: "-1" }, t("nav.alerts"));
+  return h("div", {}, title, tabs(t("nav.alerts"), items, current), ...content);
 }
 
-function what(cell, event) {
-  if (!cell.firstChild) cell.append(h("b"), h("span"), h("small"));
-  const [rule, message, series] = cell.children;
-  setText(rule, event.rule_name);
-  setText(message, event.message);
-  setText(series, labels(event.labels));
-}
-
-/** A table of alerts, of one agent or of all. */
-export class AlertTable {
-  constructor(shell, { caption, empty, agent = true, past = false }) {
-    this.shell = shell;
-    const about = {
-      title: "Agent",
-      class: "name",
-      value: (event) => event.agent_id,
-      show: (cell, event) => setLink(cell, event.agent_id, agentHref(event.agent_id)),
-    };
-    const severity = {
-      title: "Severity",
-      down: true,
-      value: (event) => RANKS[event.severity],
-      show: badge,
-    };
-    const time = past ? "timestamp" : "first_triggered_at";
-    const since = {
-      title: past ? "When" : "Since",
-      down: true,
-      value: (event) => Date.parse(event[time]),
-      show(cell, event) {
-        setText(cell, ago(event[time], now()));
-        cell.title = when(event[time]);
-      },
-    };
-    const columns = [
-      severity,
-      ...(agent ? [about] : []),
-      { title: "Alert", class: "wide", value: (event) => event.rule_name, show: what },
-      since,
-      { title: "State", value: (event) => STATES[event.status] },
-    ];
-    if (!past && session()?.role === "admin") {
-      columns.push({ title: "", class: "act", show: (cell, event) => this.button(cell, event) });
-    }
-    const sort = past ? undefined : { index: 0, down: true };
-    this.table = new Table({ caption, columns, key: (event) => event.id, sort, empty });
-    this.node = this.table.node;
-  }
-
-  /** Shows alerts; of a long list, the `most` that matter most. */
-  show(events, most = Infinity) {
-    const worst = (a, b) => RANKS[b.severity] - RANKS[a.severity];
-    this.table.show(most < events.length ? [...events].sort(worst).slice(0, most) : events);
-  }
-
-  button(cell, event) {
-    if (event.status !== FIRING) {
-      cell.replaceChildren();
-      return;
-    }
-    if (cell.firstChild) return;
-    const name = `Acknowledge ${event.rule_name} of ${event.agent_id}`;
-    const button = h("button", { type: "button", "aria-label": name }, "Acknowledge");
-    button.addEventListener("click", async () => {
-      button.disabled = true;
-      const path = `/v1/alerts/history/${encodeURIComponent(event.id)}/acknowledge`;
-      try {
-        await call(path, { method: "POST" });
-        this.shell.refresh();
-      } catch (error) {
-        button.disabled = false;
-        this.shell.fail(error);
-      }
-    });
-    cell.append(button);
-  }
-}
-
-export function alertsPage(shell) {
-  const active = new AlertTable(shell, { caption: "Active alerts", empty: "No alert is active." });
-  const past = new AlertTable(shell, {
-    caption: "Recent alerts and recoveries",
-    empty: "Nothing has fired yet.",
-    past: true,
-  });
-  const node = h(
-    "div",
-    {},
-    h("h1", { tabindex: "-1" }, "Alerts"),
-    h("section", {}, h("h2", {}, "Active"), active.node),
-    h("section", {}, h("h2", {}, "The last 50 alerts and recoveries"), past.node),
-  );
-  const load = async (signal) => {
-    const [firing, history] = await Promise.all([
-      all("/v1/alerts/active", signal),
-      call("/v1/alerts/history?limit=50", { signal }),
-    ]);
-    active.show(firing);
-    past.show(history.data);
+function activePage(shell) {
+  const about = { caption: t("alerts.active"), empty: t("alerts.none"), bulk: true };
+  const table = new AlertTable(shell, about);
+  let events = [];
+  const filters = filterBar([
+    { name: "host", label: t("host") },
+    { name: "severity", label: t("severity"), options: severities() },
+    { name: "q", label: t("filter"), attributes: { type: "search" } },
+  ], () => list());
+  const list = () => {
+    const { host, severity, q } = filters.values();
+    const part = q.trim().toLowerCase();
+    const text = (event) => `${event.rule_name}\n${event.message}\n${event.agent_id}`.toLowerCase();
+    table.show(events.filter((event) =>
+      (!host || event.agent_id.includes(host)) &&
+      (!severity || event.severity === severity) && text(event).includes(part)));
   };
-  return { title: "Alerts", node, load };
+  const load = async (signal) => {
+    events = await all("/v1/alerts/active", signal);
+    list();
+  };
+  return { title: t("nav.alerts"), node: frame("", filters.node, table.node), load };
 }
+
+function historyPage(shell) {
+  const table = new AlertTable(shell, { caption: t("alerts.history"), empty: "", past: true });
+  const list = new PagedList(shell, {
+    path: "/v1/alerts/history",
+    caption: t("alerts.history"),
+    columns: table.columns(true, true),
+    key: (event) => event.id,
+    empty: t("alerts.nothing"),
+    filters: [
+      { name: "host", label: t("host") },
+      { name: "severity", label: t("severity"), options: severities() },
+      { name: "from", label: t("range.from"), attributes: { type: "datetime-local" } },
+      { name: "to", label: t("range.to"), attributes: { type: "datetime-local" } },
+    ],
+    query: ({ host, severity, from, to }) => ({
+      agent_id__eq: host,
+      severity__eq: severity,
+      timestamp__gte: from && new Date(from).toISOString(),
+      timestamp__lte: to && new Date(to).toISOString(),
+    }),
+  });
+  const load = (signal) => list.load(signal);
+  return { title: t("alerts.history"), node: frame("history", list.node), load };
+}
+
+export const page = (shell, { id }) => (id === "history" ? historyPage : activePage)(shell);

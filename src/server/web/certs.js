@@ -1,16 +1,17 @@
 // The page with certificates: every watched domain with its newest check, the most urgent first.
 
 import { all, now } from "./api.js";
-import { Table, h, setText } from "./dom.js";
+import { Table, h, setBadge, setText } from "./dom.js";
 import { NONE, ago, when } from "./format.js";
+import { t } from "./i18n.js";
 
 const SOON_DAYS = 30;
 
 function state({ check }) {
-  if (!check) return ["unchecked", "info"];
-  if (!check.is_valid) return ["invalid", "critical"];
-  if (check.days_until_expiry <= SOON_DAYS) return ["ends soon", "warning"];
-  return ["valid", "good"];
+  if (!check) return [t("certs.unchecked"), "info"];
+  if (!check.is_valid) return [t("certs.invalid"), "critical"];
+  if (check.days_until_expiry <= SOON_DAYS) return [t("certs.soon"), "warning"];
+  return [t("certs.valid"), "good"];
 }
 
 const RANKS = { critical: 0, warning: 1, info: 2, good: 3 };
@@ -21,24 +22,21 @@ function urgency(item) {
   return RANKS[state(item)[1]] * 1e6 + days;
 }
 
-const COLUMNS = [
+const COLUMNS = () => [
   {
-    title: "State",
+    title: t("state"),
     value: urgency,
     show(cell, item) {
-      if (!cell.firstChild) cell.append(h("span"));
-      const [word, level] = state(item);
-      cell.firstChild.className = `badge ${level}`;
-      setText(cell.firstChild, word);
+      setBadge(cell, ...state(item));
     },
   },
   {
-    title: "Domain",
+    title: t("certs.domain"),
     class: "name",
     value: ({ domain: { domain, port } }) => (port === 443 ? domain : `${domain}:${port}`),
   },
   {
-    title: "Days left",
+    title: t("certs.days"),
     class: "num",
     value: ({ check }) => check?.days_until_expiry,
     show(cell, { check }) {
@@ -46,24 +44,24 @@ const COLUMNS = [
       cell.title = when(check?.not_after);
     },
   },
-  { title: "Issuer", class: "wide", value: ({ check }) => check?.issuer },
-  { title: "What is wrong", class: "wide", value: ({ check }) => check?.error ?? "" },
+  { title: t("certs.issuer"), class: "wide", value: ({ check }) => check?.issuer },
+  { title: t("certs.wrong"), class: "wide", value: ({ check }) => check?.error ?? "" },
   {
-    title: "Checked",
+    title: t("certs.checked"),
     value: ({ check }) => (check ? Date.parse(check.checked_at) : null),
     show: (cell, { check }) => setText(cell, ago(check?.checked_at, now())),
   },
 ];
 
-export function certsPage() {
+export function page() {
   const table = new Table({
-    caption: "Certificates",
-    columns: COLUMNS,
+    caption: t("nav.certs"),
+    columns: COLUMNS(),
     key: ({ domain }) => domain.id,
     sort: { index: 0, down: false },
-    empty: "No domain is watched. Add one with POST /v1/certs/domains.",
+    empty: t("certs.none"),
   });
-  const node = h("div", {}, h("h1", { tabindex: "-1" }, "Certificates"), table.node);
+  const node = h("div", {}, h("h1", { tabindex: "-1" }, t("nav.certs")), table.node);
   const load = async (signal) => {
     const [domains, checks] = await Promise.all([
       all("/v1/certs/domains", signal),
@@ -72,5 +70,5 @@ export function certsPage() {
     const newest = new Map(checks.map((check) => [check.domain_id, check]));
     table.show(domains.map((domain) => ({ domain, check: newest.get(domain.id) })));
   };
-  return { title: "Certificates", node, load };
+  return { title: t("nav.certs"), node, load };
 }

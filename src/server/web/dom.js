@@ -1,5 +1,8 @@
 // Elements and tables, made from text alone: whatever an agent names itself, it is shown as text.
 
+import { NONE } from "./format.js";
+import { language, t } from "./i18n.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 /** Rows that a table shows at the most; a filter finds the others. */
 const ROWS_MAX = 500;
@@ -48,7 +51,30 @@ export function setBar(cell, text, value) {
   bar.className = `bar ${value >= 90 ? "critical" : value >= 75 ? "warning" : ""}`;
 }
 
-export const agentHref = (id) => `#/agents/${encodeURIComponent(id)}`;
+/** A word with a colour: `critical`, `warning`, `info` or `good`. */
+export function setBadge(cell, text, level) {
+  const badge = cell.firstElementChild ?? cell.appendChild(h("span"));
+  badge.className = `badge ${level}`;
+  setText(badge, text);
+}
+
+/** A button that does what takes a while, and can't be pressed again until it is done. */
+export function button(text, work, attributes = {}) {
+  const node = h("button", { type: "button", ...attributes }, text);
+  node.addEventListener("click", async () => {
+    if (node.disabled) return;
+    node.disabled = true;
+    try {
+      await work(node);
+    } finally {
+      node.disabled = false;
+    }
+  });
+  return node;
+}
+
+/** Text that is hidden from the eye, for a screen reader. */
+export const unseen = (text) => h("span", { class: "unseen" }, text);
 
 /**
  * A table whose rows keep their elements from one refresh to the next. A column has `title`,
@@ -64,7 +90,7 @@ export class Table {
     this.rows = new Map();
     this.heads = columns.map((column, index) => this.head(column, sortable && sort, index));
     this.body = h("tbody", { role: "rowgroup" });
-    this.note = h("p", { class: "empty" }, "Loading…");
+    this.note = h("p", { class: "empty" }, t("table.loading"));
     this.empty = empty;
     const row = h("tr", { role: "row" }, ...this.heads);
     const head = h("thead", { role: "rowgroup" }, row);
@@ -101,7 +127,7 @@ export class Table {
       // What is not known stands last, whichever way the rest is sorted.
       if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
       if (y === null || y === undefined) return -1;
-      const order = typeof x === "string" ? x.localeCompare(y, "en", { numeric: true }) : x - y;
+      const order = typeof x === "string" ? x.localeCompare(y, language, { numeric: true }) : x - y;
       return down ? -order : order;
     };
     return [...items].sort(compare);
@@ -121,7 +147,7 @@ export class Table {
       this.columns.forEach((column, index) => {
         const cell = row.children[index];
         if (column.show) column.show(cell, item);
-        else setText(cell, column.value(item) ?? "–");
+        else setText(cell, column.value(item) ?? NONE);
       });
       if (this.body.children[place] !== row) this.body.insertBefore(row, this.body.children[place]);
     });
@@ -136,7 +162,7 @@ export class Table {
       if (now) head.setAttribute("aria-sort", this.sort.down ? "descending" : "ascending");
       else head.removeAttribute("aria-sort");
     });
-    const cut = all.length > ROWS_MAX ? `${ROWS_MAX} of ${all.length} rows are shown.` : "";
+    const cut = all.length > ROWS_MAX ? t("table.cut", { shown: ROWS_MAX, all: all.length }) : "";
     setText(this.note, items.length === 0 ? this.empty : cut);
     this.note.hidden = this.note.textContent === "";
     this.table.hidden = items.length === 0;
@@ -144,7 +170,8 @@ export class Table {
 
   row() {
     const cells = this.columns.map((column) => {
-      const attributes = { role: "cell", class: column.class, "data-title": column.title };
+      const title = typeof column.title === "string" ? column.title : "";
+      const attributes = { role: "cell", class: column.class, "data-title": title };
       return h("td", attributes);
     });
     return h("tr", { role: "row" }, ...cells);

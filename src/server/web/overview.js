@@ -1,15 +1,20 @@
-// The page with all agents, and the whole at a glance.
+// The page with all hosts, and the whole at a glance.
 
-import { AlertTable } from "./alerts.js";
+import { AlertTable } from "./alerttable.js";
 import { all, call, now } from "./api.js";
-import { Table, agentHref, h, setBar, setLink, setText } from "./dom.js";
-import { ago, bytes, duration, number, percent } from "./format.js";
+import { Table, h, setBar, setLink, setText } from "./dom.js";
+import { ago, bytes, duration, number, percent, when } from "./format.js";
+import { t, word } from "./i18n.js";
+import { filterBar } from "./kit.js";
+import { agentHref, href } from "./route.js";
 
 /** Alerts that the page has room for; the others are one page further. */
 const ALERTS_MAX = 5;
+/** What the server itself reports as: not a host. */
+const OWN = "cert-checker";
 
-// Kept while a person looks at an agent and comes back.
-const kept = { filter: "", sort: { index: 0, down: false } };
+// Kept while a person looks at a host and comes back.
+const kept = { sort: { index: 0, down: false } };
 
 function tile(title) {
   const figure = h("strong");
@@ -25,138 +30,193 @@ function tile(title) {
   };
 }
 
-const COLUMNS = [
+function showName(cell, host) {
+  if (!cell.firstChild) cell.append(h("span", { role: "img" }), h("a"), h("small"));
+  const [dot, , more] = cell.children;
+  const state = word("host.status", host.status);
+  dot.className = `dot ${host.status}`;
+  dot.setAttribute("aria-label", state);
+  dot.title = state;
+  setLink(cell, host.display_name || host.agent_id, agentHref(host.agent_id));
+  const tags = (host.tags ?? []).map((tag) => `#${tag}`);
+  setText(more, [host.display_name ? host.agent_id : "", ...tags].filter(Boolean).join(" "));
+  cell.parentNode.classList.toggle("old", host.status !== "active");
+}
+
+function showSeen(cell, host) {
+  if (!cell.firstChild) cell.append(h("span"), h("a", { class: "badge" }));
+  const [seen, firing] = cell.children;
+  const since = ago(host.last_seen, now());
+  setText(seen, host.status === "inactive" ? t("host.silent", { time: since }) : since);
+  cell.title = when(host.last_seen);
+  firing.hidden = !host.firing;
+  firing.className = `badge ${host.worst ?? ""}`;
+  firing.setAttribute("href", href("alerts", "", { host: host.agent_id }));
+  setText(firing, host.firing ? t("host.firing", { count: host.firing }) : "");
+}
+
+const bar = (title, value, more) => ({
+  title,
+  class: "num",
+  down: true,
+  value,
+  show(cell, host) {
+    setBar(cell, percent(value(host)), value(host));
+    cell.title = more?.(host) ?? "";
+  },
+});
+
+const COLUMNS = () => [
   {
-    title: "Agent",
+    title: t("host"),
     class: "name",
-    value: (agent) => agent.agent_id,
-    show(cell, agent) {
-      if (!cell.firstChild) cell.append(h("span", { role: "img" }));
-      const dot = cell.firstChild;
-      dot.className = `dot ${agent.status}`;
-      dot.setAttribute("aria-label", agent.status);
-      dot.title = agent.status;
-      setLink(cell, agent.agent_id, agentHref(agent.agent_id));
-    },
+    value: (host) => host.display_name || host.agent_id,
+    show: showName,
   },
   {
-    title: "Last seen",
+    title: t("host.last"),
+    class: "time",
     down: true,
-    value: (agent) => (agent.last_seen ? Date.parse(agent.last_seen) : null),
-    show: (cell, agent) => setText(cell, ago(agent.last_seen, now())),
+    value: (host) => (host.last_seen ? Date.parse(host.last_seen) : null),
+    show: showSeen,
   },
+  bar("CPU", (host) => host.cpu_percent),
+  bar(t("chart.memory"), (host) => host.memory_percent),
+  bar(t("host.disk"), (host) => host.disk_percent, (host) => host.disk_mount),
   {
-    title: "CPU",
+    title: t("chart.load"),
     class: "num",
     down: true,
-    value: (agent) => agent.cpu_percent,
-    show: (cell, agent) => setBar(cell, percent(agent.cpu_percent), agent.cpu_percent),
-  },
-  {
-    title: "Memory",
-    class: "num",
-    down: true,
-    value: (agent) => agent.memory_percent,
-    show: (cell, agent) => setBar(cell, percent(agent.memory_percent), agent.memory_percent),
-  },
-  {
-    title: "Fullest disk",
-    class: "num",
-    down: true,
-    value: (agent) => agent.disk_percent,
-    show(cell, agent) {
-      setBar(cell, percent(agent.disk_percent), agent.disk_percent);
-      cell.title = agent.disk_mount ?? "";
-    },
-  },
-  {
-    title: "Load",
-    class: "num",
-    down: true,
-    value: (agent) => agent.load_1,
-    show: (cell, agent) => setText(cell, number(agent.load_1)),
+    value: (host) => host.load_1,
+    show: (cell, host) => setText(cell, number(host.load_1)),
   },
 ];
 
-export function overviewPage(shell) {
-  const tiles = {
-    agents: tile("Agents"),
-    alerts: tile("Alerts in 24 h"),
-    certs: tile("Certificates"),
-    disk: tile("Disk use"),
-  };
-  const firing = new AlertTable(shell, { caption: "Active alerts", empty: "" });
-  const title = h("h2", {}, "Active alerts");
-  const more = h("a", { href: "#/alerts" });
-  const head = h("div", { class: "head" }, title, more);
-  const alerts = h("section", { hidden: true }, head, firing.node);
-  const table = new Table({
-    caption: "Agents",
-    columns: COLUMNS,
-    key: (agent) => agent.agent_id,
-    sort: kept.sort,
-    empty: "No agent to show.",
-  });
-  const count = h("span", { role: "status" });
-  const filter = h("input", { type: "search", placeholder: "Filter by id", value: kept.filter });
-  filter.setAttribute("aria-label", "Filter agents by id");
-  let agents = [];
-  const list = () => {
-    kept.filter = filter.value;
-    const part = filter.value.trim().toLowerCase();
-    const found = agents.filter((agent) => agent.agent_id.toLowerCase().includes(part));
-    const none = "No agent has reported yet. Point oxmon-agent's server_endpoint here.";
-    table.empty = agents.length ? "No agent's id has that in it." : none;
-    table.show(found);
-    setText(count, part ? `${found.length} of ${agents.length}` : "");
-  };
-  filter.addEventListener("input", list);
-  const above = h("div", { class: "head" }, h("h2", {}, "Agents"), count, filter);
-  const node = h(
-    "div",
-    {},
-    h("h1", { tabindex: "-1", class: "unseen" }, "Overview"),
-    h("div", { class: "tiles" }, ...Object.values(tiles).map((each) => each.node)),
-    alerts,
-    h("section", {}, above, table.node),
-  );
+/** Whether a host has what the filters ask for. */
+function fits(host, { q, status, tag }) {
+  const part = q.trim().toLowerCase();
+  const text = [host.agent_id, host.display_name, host.note, ...(host.tags ?? [])].join("\n");
+  const state = !status || (status === "firing" ? host.firing > 0 : host.status === status);
+  return state && text.toLowerCase().includes(part) && (!tag || host.tags?.includes(tag));
+}
 
-  const load = async (signal) => {
+const STATUSES = ["active", "inactive", "unknown", "firing"];
+
+class Overview {
+  constructor(shell) {
+    this.tiles = {
+      hosts: tile(t("hosts")),
+      alerts: tile(t("overview.alerts")),
+      certs: tile(t("nav.certs")),
+      disk: tile(t("overview.disk")),
+    };
+    this.firing = new AlertTable(shell, { caption: t("alerts.active"), empty: "" });
+    this.more = h("a", { href: href("alerts") });
+    this.hosts = [];
+    this.active = [];
+    const options = [["", t("all")], ...STATUSES.map((it) => [it, word("host.status", it)])];
+    this.filters = filterBar([
+      { name: "q", label: t("filter"), attributes: { type: "search" } },
+      { name: "status", label: t("state"), options },
+      { name: "tag", label: t("host.tag") },
+    ], () => this.list());
+    this.table = new Table({
+      caption: t("hosts"),
+      columns: COLUMNS(),
+      key: (host) => host.agent_id,
+      sort: kept.sort,
+      empty: t("table.loading"),
+    });
+    this.count = h("span", { role: "status" });
+    this.actions = h("span", { class: "actions" });
+    this.draw();
+  }
+
+  draw() {
+    const head = h("div", { class: "head" }, h("h2", {}, t("alerts.active")), this.more);
+    this.alerts = h("section", { hidden: true }, head, this.firing.node);
+    const title = h("h2", {}, t("hosts"));
+    const above = h("div", { class: "head" }, title, this.count, this.actions);
+    this.node = h(
+      "div",
+      {},
+      h("h1", { tabindex: "-1", class: "unseen" }, t("nav.overview")),
+      h("div", { class: "tiles" }, ...Object.values(this.tiles).map((each) => each.node)),
+      this.alerts,
+      h("section", {}, above, this.filters.node, this.table.node),
+    );
+  }
+
+  list() {
+    const by = new Map();
+    for (const event of this.active) {
+      const mine = by.get(event.agent_id) ?? [];
+      by.set(event.agent_id, [...mine, event.severity]);
+    }
+    const worst = ["critical", "warning", "info"];
+    const hosts = this.hosts.filter(({ agent_id: id }) => id !== OWN).map((host) => {
+      const firing = by.get(host.agent_id) ?? [];
+      return { ...host, firing: firing.length, worst: worst.find((it) => firing.includes(it)) };
+    });
+    const found = hosts.filter((host) => fits(host, this.filters.values()));
+    this.table.empty = t(hosts.length ? "hosts.nomatch" : "hosts.none");
+    this.table.show(found);
+    const counts = { shown: found.length, all: hosts.length };
+    setText(this.count, found.length < hosts.length ? t("hosts.count", counts) : "");
+    const tags = [...new Set(hosts.flatMap(({ tags }) => tags ?? []))].sort();
+    const tag = this.filters.inputs[2];
+    tag.node.hidden = tags.length === 0;
+    tag.offer(tags);
+    this.tellHosts(hosts);
+  }
+
+  tellHosts(hosts) {
+    const seen = hosts.filter(({ last_seen: last }) => last);
+    const active = seen.filter(({ status }) => status === "active").length;
+    const stale = seen.length - active;
+    const detail = stale > 0 ? t("hosts.stale", { count: stale }) : t("hosts.reporting");
+    const text = t("hosts.of", { active, all: seen.length });
+    this.tiles.hosts.show(text, detail, stale > 0 ? "warning" : "");
+  }
+
+  async load(signal) {
     // A part that fails leaves the others to be seen; then what went wrong is said.
     const parts = await Promise.allSettled([
-      call("/v1/dashboard/overview", { signal }).then(({ data }) => glance(tiles, data)),
+      call("/v1/dashboard/overview", { signal }).then(({ data }) => glance(this.tiles, data)),
       all("/v1/alerts/active", signal).then((active) => {
-        alerts.hidden = active.length === 0;
-        firing.show(active, ALERTS_MAX);
-        setText(more, active.length > ALERTS_MAX ? `All ${active.length} alerts` : "");
+        this.active = active;
+        this.alerts.hidden = active.length === 0;
+        this.firing.show(active, ALERTS_MAX);
+        const count = { count: active.length };
+        this.more.hidden = active.length <= ALERTS_MAX;
+        setText(this.more, t("overview.more", count));
       }),
-      all("/v1/dashboard/agents", signal).then((fleet) => {
-        agents = fleet;
-        list();
-      }),
+      all("/v1/dashboard/agents", signal).then((hosts) => (this.hosts = hosts)),
     ]);
+    if (parts[2].status === "fulfilled") this.list();
     const failed = parts.find((part) => part.status === "rejected");
     if (failed) throw failed.reason;
-  };
-  return { title: "Overview", node, load };
+  }
 }
 
 function glance(tiles, data) {
-  const { active_agents: active, total_agents: total } = data;
-  const silent = total - active;
-  const quiet = silent > 0 ? `active; ${silent} silent` : "active";
-  tiles.agents.show(`${active} of ${total}`, quiet, silent > 0 ? "warning" : "");
   const by = data.alerts_by_severity;
   const [critical, warning, info] = ["critical", "warning", "info"].map((name) => by[name] ?? 0);
   const worst = critical > 0 ? "critical" : warning > 0 ? "warning" : "";
-  const counts = `${critical} critical, ${warning} warning, ${info} info`;
+  const counts = t("overview.severities", { critical, warning, info });
   tiles.alerts.show(number(data.alerts_24h), counts, worst);
   const certs = data.cert_summary;
   const state = certs.invalid > 0 ? "critical" : certs.expiring_soon > 0 ? "warning" : "";
-  const ending = `valid; ${certs.invalid} invalid, ${certs.expiring_soon} end soon`;
-  if (certs.total_domains === 0) tiles.certs.show("0", "no domain is watched");
-  else tiles.certs.show(`${certs.valid} of ${certs.total_domains}`, ending, state);
-  const days = `${data.partition_count} day${data.partition_count === 1 ? "" : "s"}`;
-  const up = duration(data.uptime_secs);
-  tiles.disk.show(bytes(data.storage_total_bytes), `${days} of points; server up ${up}`);
+  const figures = { valid: certs.valid, all: certs.total_domains };
+  const soon = t("overview.certs", { invalid: certs.invalid, soon: certs.expiring_soon });
+  if (certs.total_domains === 0) tiles.certs.show("0", t("overview.nocerts"));
+  else tiles.certs.show(t("overview.of", figures), soon, state);
+  const values = { days: data.partition_count, up: duration(data.uptime_secs) };
+  tiles.disk.show(bytes(data.storage_total_bytes), t("overview.stored", values));
+}
+
+export function page(shell) {
+  const overview = new Overview(shell);
+  const load = (signal) => overview.load(signal);
+  return { title: t("nav.overview"), node: overview.node, load };
 }

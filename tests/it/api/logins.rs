@@ -1,10 +1,9 @@
 //! Logins: what the default password is good for, how a login ends, whose tokens are whose, what
 //! the audit log leaves out.
 
-use std::net::{IpAddr, UdpSocket};
-
 use serde_json::{Value, json};
 
+use crate::support::other_address;
 use crate::support::server::{Answer, Server};
 
 const GOOD: &str = "a good one";
@@ -12,15 +11,6 @@ const GOOD: &str = "a good one";
 fn refused(answer: &Answer, status: u16, code: i64) -> String {
     assert_eq!((answer.status, answer.code()), (status, code), "{}", answer.body);
     answer.body["err_msg"].as_str().unwrap().to_owned()
-}
-
-/// An address of this machine other than loopback, by which its own calls look like another's.
-fn other_address() -> Option<IpAddr> {
-    let socket = UdpSocket::bind("0.0.0.0:0").ok()?;
-    // Nothing is sent: connecting a datagram socket only chooses a route.
-    socket.connect("198.51.100.1:9").ok()?;
-    let ip = socket.local_addr().ok()?.ip();
-    (!ip.is_loopback() && !ip.is_unspecified()).then_some(ip)
 }
 
 fn call(url: &str, token: Option<&str>, method: &str, path: &str, body: Value) -> (u16, Value) {

@@ -56,6 +56,67 @@ impl Browser {
         self.send("POST", "/url", Some(json!({ "url": url })));
     }
 
+    /// Opens an address in a new tab, which is the one that is driven from then on.
+    pub fn open_tab(&self, url: &str) {
+        let made = self.send("POST", "/window/new", Some(json!({ "type": "tab" })));
+        self.send("POST", "/window", Some(json!({ "handle": made["handle"] })));
+        self.open(url);
+    }
+
+    /// Loads the page again.
+    pub fn reload(&self) {
+        self.send("POST", "/refresh", Some(json!({})));
+    }
+
+    /// Goes back, as the browser's button does.
+    pub fn back(&self) {
+        self.send("POST", "/back", Some(json!({})));
+    }
+
+    /// The cookies of the page's address, those that no script sees among them.
+    pub fn cookies(&self) -> Value {
+        self.send("GET", "/cookie", None)
+    }
+
+    /// Gives the window a size.
+    pub fn resize(&self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height });
+        self.send("POST", "/window/rect", Some(size));
+    }
+
+    /// Shows pages in the dark or the light theme, as if the reader's system asked for it.
+    pub fn theme(&self, name: &str) {
+        let feature = json!([{ "name": "prefers-color-scheme", "value": name }]);
+        let body =
+            json!({ "cmd": "Emulation.setEmulatedMedia", "params": { "features": feature } });
+        self.send("POST", "/goog/cdp/execute", Some(body));
+    }
+
+    /// Presses keys, wherever the focus is. `\u{e004}` is the tabulator, `\u{e007}` enter.
+    pub fn press(&self, keys: &str) {
+        let steps: Vec<Value> = keys
+            .chars()
+            .flat_map(|key| ["keyDown", "keyUp"].map(|way| json!({ "type": way, "value": key })))
+            .collect();
+        let keyboard = json!([{ "type": "key", "id": "keyboard", "actions": steps }]);
+        self.send("POST", "/actions", Some(json!({ "actions": keyboard })));
+    }
+
+    /// What axe finds wrong on the page, a line each; nothing where axe is not installed.
+    pub fn axe(&self) -> Vec<String> {
+        let Some(script) = axe_script() else { return Vec::new() };
+        self.eval(&format!("if (!window.axe) {{ {script} }}"));
+        let run = "const done = arguments[0]; \
+                   const line = (rule) => (it) => [rule.id, it.html.slice(0, 200), \
+                   it.failureSummary].join(': '); \
+                   axe.run(document, { resultTypes: ['violations'] }).then((found) => \
+                   done(found.violations.flatMap((rule) => rule.nodes.map(line(rule)))))";
+        let body = json!({ "script": run, "args": [] });
+        let found = self.send("POST", "/execute/async", Some(body));
+        let lines = found.as_array().expect("a list of violations");
+        lines.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    }
+
     /// What a function's body returns in the page.
     pub fn eval(&self, script: &str) -> Value {
         self.send("POST", "/execute/sync", Some(json!({ "script": script, "args": [] })))
@@ -147,8 +208,22 @@ impl Drop for Browser {
     }
 }
 
-/// Nothing but loopback has an address for this browser, so that it asks nobody for updates.
+/// The text of axe-core, which `scripts/setup.sh test` installs; a CI run must have it.
+fn axe_script() -> Option<String> {
+    let venv = std::env::var_os("OXMON_VENV").map(std::path::PathBuf::from);
+    let home = std::env::var_os("HOME").map(std::path::PathBuf::from).unwrap_or_default();
+    let venv = venv.unwrap_or_else(|| home.join(".cache/oxmon/venv"));
+    let path = venv.with_file_name("npm").join("node_modules/axe-core/axe.min.js");
+    let script = std::fs::read_to_string(path).ok();
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(script.is_some() || !ci, "axe-core is missing: `scripts/setup.sh test` installs it");
+    script
+}
+
+/// Nothing but the machine itself has an address for this browser, so that it asks nobody for
+/// updates.
 fn capabilities(profile: &str) -> Value {
+    let own = super::other_address().map_or(String::new(), |ip| format!(", EXCLUDE {ip}"));
     json!({ "capabilities": { "alwaysMatch": {
         "browserName": "chrome",
         "goog:loggingPrefs": { "browser": "ALL", "performance": "ALL" },
@@ -156,7 +231,7 @@ fn capabilities(profile: &str) -> Value {
             "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
             "--disable-background-networking", "--disable-component-update", "--disable-sync",
             "--disable-dev-shm-usage", "--window-size=1280,900",
-            "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
+            format!("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1{own}"),
             format!("--user-data-dir={profile}"),
         ] },
     } } })

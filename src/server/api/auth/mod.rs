@@ -18,6 +18,7 @@ use crate::server::config::{self, ServerConfig};
 use crate::server::control::users::{self, UserRow};
 use crate::server::control::{Control, tokens};
 
+pub(crate) mod cookie;
 pub(crate) mod identity;
 pub(crate) mod jwt;
 pub(crate) mod names;

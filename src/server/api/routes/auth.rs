@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 use crate::base::ids::new_id;
 use crate::base::limits::API_TOKENS_MAX;
 use crate::model::role::Role;
-use crate::server::api::auth::{is_local, new_token, token_hash};
+use crate::server::api::auth::cookie::{self, PAGE_HEADER};
+use crate::server::api::auth::{Login, is_local, new_token, token_hash};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Access, Gives, Method, Route, VIEWER};
@@ -22,6 +23,28 @@ pub(crate) const ROUTES: &[Route] = &[
         body: Some(Shape::of::<LoginBody>()),
         errors: &[Code::Unauthenticated, Code::TooMany],
         ..Route::get("/v1/auth/login", "Log in.", Gives::One(Shape::of::<LoggedIn>()), login)
+    },
+    Route {
+        method: Method::Post,
+        access: Access::Public,
+        body: Some(Shape::of::<LoginBody>()),
+        errors: &[Code::Unauthenticated, Code::TooMany],
+        ..Route::get(
+            "/v1/auth/session",
+            "Log in as the dashboard does: the session is in a cookie, which counts only beside \
+             the header `X-Oxmon-Page`.",
+            Gives::One(Shape::of::<SessionInfo>()),
+            start_session,
+        )
+    },
+    Route {
+        with_default_password: true,
+        ..Route::get(
+            "/v1/auth/session",
+            "Who is logged in.",
+            Gives::One(Shape::of::<SessionInfo>()),
+            session,
+        )
     },
     Route {
         method: Method::Post,
@@ -123,6 +146,25 @@ struct LoggedIn {
     only_change: bool,
 }
 
+/// Who is logged in, and what they may do.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Session)]
+struct SessionInfo {
+    /// The user's name.
+    username: String,
+    /// What the caller may do.
+    #[schema(inline)]
+    role: Role,
+    /// Whether an API token was shown instead of a login.
+    by_token: bool,
+    /// Whether the password is still the one of the configuration, and must be changed.
+    must_change: bool,
+    /// Whether nothing else is served until it is changed: everything else is 403/1014.
+    only_change: bool,
+    /// When the login expires; null for an API token.
+    expires_at: Option<Time>,
+}
+
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct PasswordBody {
@@ -193,14 +235,60 @@ struct NewToken {
     created_at: Time,
 }
 
-fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
+fn checked_login(call: &Call<'_>) -> Result<Login, ApiError> {
     let body: LoginBody = call.json()?;
     for (field, text) in [("username", &body.username), ("password", &body.password)] {
         if text.is_empty() {
             return Err(ApiError::bad(format!("`{field}` must not be empty")));
         }
     }
-    let login = call.app.auth.login(&body.username, &body.password, &call.client, call.now_ms)?;
+    call.app.auth.login(&body.username, &body.password, &call.client, call.now_ms)
+}
+
+fn start_session(call: &Call<'_>) -> Result<Reply, ApiError> {
+    // Another site's page must not log its visitor in as somebody else either.
+    let page = call.page.ok_or_else(|| {
+        ApiError::bad(format!("this call needs the header `{PAGE_HEADER}`; use /v1/auth/login"))
+    })?;
+    let login = checked_login(call)?;
+    let config = &call.app.config;
+    let is_secure = page == "https" || config.tls.is_some();
+    let cookie = cookie::start(config.http_port, &login.token, login.expires_in, is_secure);
+    let mut reply = Reply::ok(&SessionInfo {
+        username: login.user.username,
+        role: login.user.role,
+        by_token: false,
+        must_change: login.user.must_change,
+        only_change: login.user.must_change && !is_local(&call.client),
+        expires_at: Some(Time::from_secs(call.now_ms / 1_000 + login.expires_in)),
+    });
+    reply.headers.push(("Set-Cookie", cookie));
+    Ok(reply)
+}
+
+fn session(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let who = call.who()?;
+    Ok(Reply::ok(&SessionInfo {
+        username: who.username.clone(),
+        role: who.role,
+        by_token: who.by_token,
+        must_change: who.must_change,
+        only_change: who.must_change && !is_local(&call.client),
+        expires_at: who.session.as_ref().map(|session| Time::from_secs(session.expires_at)),
+    }))
+}
+
+/// An empty answer that has the dashboard's browser forget its session.
+fn forget_session(call: &Call<'_>) -> Reply {
+    let mut reply = Reply::done();
+    if call.page.is_some() {
+        reply.headers.push(("Set-Cookie", cookie::end(call.app.config.http_port)));
+    }
+    reply
+}
+
+fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let login = checked_login(call)?;
     Ok(Reply::ok(&LoggedIn {
         token: login.token,
         expires_in: login.expires_in,
@@ -212,7 +300,7 @@ fn login(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 fn sign_out(call: &Call<'_>) -> Result<Reply, ApiError> {
     call.app.auth.sign_out(call.who()?, call.now_ms)?;
-    Ok(Reply::done())
+    Ok(forget_session(call))
 }
 
 fn change_password(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -221,7 +309,7 @@ fn change_password(call: &Call<'_>) -> Result<Reply, ApiError> {
     let passwords = (body.current_password.as_str(), body.new_password.as_str());
     let (client, now_ms) = (&call.client, call.now_ms);
     call.app.auth.change_password(who, passwords, body.end_tokens, client, now_ms)?;
-    Ok(Reply::done())
+    Ok(forget_session(call))
 }
 
 fn list_tokens(call: &Call<'_>) -> Result<Reply, ApiError> {

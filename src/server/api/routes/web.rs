@@ -28,36 +28,45 @@ impl File {
     }
 }
 
-static INDEX: File = File::new(HTML, include_bytes!("../../web/index.html"));
-static STYLE: File = File::new(CSS, include_bytes!("../../web/style.css"));
-static ICON: File = File::new(SVG, include_bytes!("../../web/icon.svg"));
-static APP: File = File::new(JS, include_bytes!("../../web/app.js"));
-static API: File = File::new(JS, include_bytes!("../../web/api.js"));
-static DOM: File = File::new(JS, include_bytes!("../../web/dom.js"));
-static FORMAT: File = File::new(JS, include_bytes!("../../web/format.js"));
-static CHART: File = File::new(JS, include_bytes!("../../web/chart.js"));
-static LOGIN: File = File::new(JS, include_bytes!("../../web/login.js"));
-static OVERVIEW: File = File::new(JS, include_bytes!("../../web/overview.js"));
-static AGENT: File = File::new(JS, include_bytes!("../../web/agent.js"));
-static ALERTS: File = File::new(JS, include_bytes!("../../web/alerts.js"));
-static CERTS: File = File::new(JS, include_bytes!("../../web/certs.js"));
+/// Every file with its path and what it is for: a static, a row of the route table, and a row for
+/// the tests.
+macro_rules! files {
+    ($($path:literal $content_type:ident $name:literal $summary:literal;)*) => {
+        /// Every file, as rows of the route table.
+        pub(crate) const ROUTES: &[Route] = &[$(row($path, $summary, |_| {
+            static FILE: File =
+                File::new($content_type, include_bytes!(concat!("../../web/", $name)));
+            FILE.reply()
+        }),)*];
 
-/// Every file, as rows of the route table.
-pub(crate) const ROUTES: &[Route] = &[
-    row("/", "The dashboard's page.", |_| INDEX.reply()),
-    row("/style.css", "Its style, light and dark.", |_| STYLE.reply()),
-    row("/icon.svg", "Its icon.", |_| ICON.reply()),
-    row("/app.js", "Which page is shown, and when it is fetched again.", |_| APP.reply()),
-    row("/api.js", "Calls of the API, the session, errors in words.", |_| API.reply()),
-    row("/dom.js", "Elements and tables, made from text alone.", |_| DOM.reply()),
-    row("/format.js", "Numbers and times as people read them.", |_| FORMAT.reply()),
-    row("/chart.js", "Line charts.", |_| CHART.reply()),
-    row("/login.js", "The pages for login and password.", |_| LOGIN.reply()),
-    row("/overview.js", "The page with all agents.", |_| OVERVIEW.reply()),
-    row("/agent.js", "The page of one agent.", |_| AGENT.reply()),
-    row("/alerts.js", "The page with alerts.", |_| ALERTS.reply()),
-    row("/certs.js", "The page with certificates.", |_| CERTS.reply()),
-];
+        #[cfg(test)]
+        const FILES: &[(&str, &[u8])] =
+            &[$(($path, include_bytes!(concat!("../../web/", $name)).as_slice()),)*];
+    };
+}
+
+files! {
+    "/" HTML "index.html" "The dashboard's page.";
+    "/style.css" CSS "style.css" "Its style, light and dark.";
+    "/icon.svg" SVG "icon.svg" "Its icon.";
+    "/app.js" JS "app.js" "Which page is shown, and when it is fetched again.";
+    "/api.js" JS "api.js" "Calls of the API, the session, errors in words.";
+    "/dom.js" JS "dom.js" "Elements and tables, made from text alone.";
+    "/format.js" JS "format.js" "Numbers and times as people read them.";
+    "/i18n.js" JS "i18n.js" "The reader's language.";
+    "/lang-en.js" JS "lang-en.js" "Every text in English.";
+    "/lang-zh.js" JS "lang-zh.js" "Every text in Chinese.";
+    "/route.js" JS "route.js" "The address: page, range and filters.";
+    "/kit.js" JS "kit.js" "Dialogs, forms, lists that the server pages.";
+    "/chart.js" JS "chart.js" "Line charts.";
+    "/range.js" JS "range.js" "The time that charts show.";
+    "/login.js" JS "login.js" "The pages for login and password.";
+    "/overview.js" JS "overview.js" "The page with all hosts.";
+    "/agent.js" JS "agent.js" "The page of one host.";
+    "/alerttable.js" JS "alerttable.js" "A table of alerts.";
+    "/alerts.js" JS "alerts.js" "The page with alerts.";
+    "/certs.js" JS "certs.js" "The page with certificates.";
+}
 
 const fn row(
     path: &'static str,
@@ -79,81 +88,4 @@ const fn fnv1a(bytes: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    const FILES: [&File; 13] = [
-        &INDEX, &STYLE, &ICON, &APP, &API, &DOM, &FORMAT, &CHART, &LOGIN, &OVERVIEW, &AGENT,
-        &ALERTS, &CERTS,
-    ];
-    /// What all files may weigh together, before gzip.
-    const BYTES_MAX: usize = 60 * 1_024;
-
-    fn text(file: &File) -> &'static str {
-        std::str::from_utf8(file.bytes).unwrap()
-    }
-
-    #[test]
-    fn all_that_a_file_names_is_a_row_of_the_table() {
-        assert_eq!(ROUTES.len(), FILES.len());
-        let has = |path: &str| ROUTES.iter().any(|route| route.path == path);
-        for file in FILES {
-            for (at, _) in text(file).match_indices("from \"./") {
-                let name = text(file)[at + 8..].split('"').next().unwrap();
-                assert!(has(&format!("/{name}")), "{name} is imported and not served");
-            }
-        }
-        for part in ["href=\"/", "src=\"/"] {
-            for (at, _) in text(&INDEX).match_indices(part) {
-                let rest = &text(&INDEX)[at + part.len() - 1..];
-                let path = rest.split('"').next().unwrap();
-                assert!(has(path), "the page names {path}, which is not served");
-            }
-        }
-    }
-
-    #[test]
-    fn the_files_are_small_and_their_lines_short() {
-        let bytes: usize = FILES.iter().map(|file| file.bytes.len()).sum();
-        assert!(bytes <= BYTES_MAX, "the dashboard has {bytes} bytes, over {BYTES_MAX}");
-        for file in FILES {
-            for line in text(file).lines() {
-                assert!(line.chars().count() <= 100, "over 100 columns: {line}");
-            }
-        }
-    }
-
-    #[test]
-    fn no_text_becomes_markup_and_nothing_comes_from_elsewhere() {
-        let unwanted = [
-            "innerHTML",
-            "outerHTML",
-            "insertAdjacentHTML",
-            "document.write",
-            "DOMParser",
-            "eval(",
-            "Function(",
-            "style=",
-            "https://",
-            "//cdn",
-            "@import",
-        ];
-        for file in FILES {
-            for word in unwanted {
-                assert!(!text(file).contains(word), "a file of the dashboard has `{word}`");
-            }
-        }
-        assert!(!text(&INDEX).contains(" on"), "a handler in the markup");
-        assert_eq!(text(&INDEX).matches("<script").count(), 1);
-    }
-
-    #[test]
-    fn tags_differ_when_contents_do() {
-        let mut tags: Vec<u64> = FILES.iter().map(|file| file.tag).collect();
-        tags.sort_unstable();
-        tags.dedup();
-        assert_eq!(tags.len(), FILES.len());
-        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c, "the published value for `a`");
-    }
-}
+mod tests;

@@ -7,11 +7,20 @@ use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_URL_B
 
 /// Headers that are passed on to the workers, in lower case. All others are dropped, so that a
 /// client cannot send what the gate adds.
-pub(crate) const PASSED: [&str; 5] =
-    ["accept-encoding", "authorization", "content-type", "if-none-match", "origin"];
+pub(crate) const PASSED: [&str; 8] = [
+    "accept-encoding",
+    "authorization",
+    "content-type",
+    "cookie",
+    "if-none-match",
+    "origin",
+    "sec-fetch-site",
+    "x-oxmon-page",
+];
 
 /// Passed headers that must not be repeated; values of the others are joined.
-const SINGLE: [&str; 3] = ["authorization", "content-type", "origin"];
+const SINGLE: [&str; 6] =
+    ["authorization", "content-type", "cookie", "origin", "sec-fetch-site", "x-oxmon-page"];
 
 /// How the body is framed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

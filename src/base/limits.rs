@@ -153,6 +153,14 @@ pub const CONFIG_JSON_BYTES_MAX: usize = 64 * 1024;
 pub const RULES_MAX: usize = 1_000;
 /// Seconds of any duration, window or horizon of an alert rule: 30 days.
 pub const RULE_SECS_MAX: u64 = 30 * 86_400;
+/// Series that the expression of one `promql` rule may give.
+pub const PROMQL_RULE_SERIES_MAX: usize = 10_000;
+/// Seconds that one evaluation of a `promql` rule takes at the most.
+pub const PROMQL_RULE_SECS_MAX: u64 = 10;
+/// Seconds between two evaluations of a `promql` rule at the most.
+pub const PROMQL_RULE_INTERVAL_SECS_MAX: u64 = 86_400;
+/// Bytes of the `message` of a `promql` rule, and of each of its `alert_labels`.
+pub const RULE_MESSAGE_BYTES_MAX: usize = 4_096;
 /// Alerts that a backtest lists.
 pub const BACKTEST_ALERTS_MAX: usize = 1_000;
 /// Points that a backtest evaluates before it asks for a shorter time.

@@ -175,6 +175,9 @@ fn rules() {
         "[]",
         "\"labels\":{\"mount\":\"/**\"},",
         "[!-z]",
+        "\"promql\"",
+        "{{ $labels.a | humanize }}",
+        "{{ printf \\\"%.1f\\\" $value }}",
     ];
     fuzz("rule", &words, |input| {
         let map = match serde_json::from_slice(input) {

@@ -165,7 +165,15 @@ const ROOMS: &[(&str, &[&str])] = &[
     // Evaluation sends through a trait of its own, not to notify.
     (
         "server/alert/",
-        &["base/", "model/", "rt/", "server/config/", "server/storage/", "server/control/"],
+        &[
+            "base/",
+            "model/",
+            "rt/",
+            "server/config/",
+            "server/storage/",
+            "server/control/",
+            "server/promql/",
+        ],
     ),
     // Implements that trait, and reads alert's rules for its messages.
     (

@@ -1,18 +1,23 @@
 //! What a rule would have done: stored history, evaluated by the same code as live points, with the
 //! points' own times for a clock. Nothing is stored and nobody is notified.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::base::clock::SECOND_MS;
-use crate::base::limits::{BACKTEST_ALERTS_MAX, BACKTEST_POINTS_MAX};
+use crate::base::limits::{BACKTEST_ALERTS_MAX, BACKTEST_POINTS_MAX, PROMQL_SECS_MAX};
 use crate::model::alert::AlertEvent;
 use crate::model::series::{Labels, SeriesKey};
-use crate::server::alert::evaluate::Sample;
+use crate::server::alert::evaluate::{Condition, Sample};
 use crate::server::alert::manage::AlertError;
+use crate::server::alert::query::{Queries, interval_ms};
 use crate::server::alert::rule::Rule;
+use crate::server::alert::state::Phase;
 use crate::server::alert::tracked::{Tracked, Transition, TransitionKind};
 use crate::server::alert::window::Window;
+use crate::server::promql::eval::Steps;
+use crate::server::promql::value::{ABSENT, is_absent};
 use crate::server::storage::{Page, StorageError, Store};
 
 /// Alerts that are kept before the oldest of them are chosen.
@@ -104,19 +109,23 @@ impl Found {
     }
 }
 
-/// Evaluates the history from `from_ms` to `to_ms`.
+/// Evaluates the history from `from_ms` to `to_ms`; `queries` has the names for a rule that is an
+/// expression.
 ///
 /// # Errors
 ///
 /// When the storage fails, or there are too many points.
 pub(crate) fn run(
     store: &dyn Store,
+    queries: &Queries,
     rule: &Arc<Rule>,
     from_ms: i64,
     to_ms: i64,
 ) -> Result<Found, AlertError> {
     let mut found = Found::default();
-    if rule.evaluator.absent_ms().is_some() {
+    if let Some(query) = rule.evaluator.query() {
+        expression(queries, rule, interval_ms(query), (from_ms, to_ms), &mut found)?;
+    } else if rule.evaluator.absent_ms().is_some() {
         absences(store, rule, (from_ms, to_ms), &mut found)?;
     } else {
         points(store, rule, (from_ms, to_ms), &mut found)?;
@@ -167,6 +176,71 @@ fn check_points(found: &Found) -> Result<(), AlertError> {
         "the time and the pattern hold more than {BACKTEST_POINTS_MAX} points: take a shorter \
          time or fewer agents"
     )))
+}
+
+/// Steps of an expression that are evaluated at once.
+const STEPS_AT_ONCE: i64 = 2_000;
+
+/// Evaluates an expression at each multiple of its interval, as the server does while it runs.
+fn expression(
+    queries: &Queries,
+    rule: &Arc<Rule>,
+    interval_ms: i64,
+    (from_ms, to_ms): (i64, i64),
+    found: &mut Found,
+) -> Result<(), AlertError> {
+    let too_much = |message: String| AlertError::TooMuch(message);
+    let names = queries.names().map_err(|error| too_much(error.to_string()))?;
+    let first = from_ms.saturating_sub(rule.evaluator.hold_ms()).div_euclid(interval_ms);
+    let last = to_ms.div_euclid(interval_ms);
+    let deadline = Instant::now() + Duration::from_secs(PROMQL_SECS_MAX);
+    let mut known: HashMap<SeriesKey, Tracked> = HashMap::new();
+    for start in (first..=last).step_by(STEPS_AT_ONCE as usize) {
+        let count = usize::try_from((last - start + 1).min(STEPS_AT_ONCE)).unwrap_or(0);
+        let steps = Steps { start_ms: start * interval_ms, step_ms: interval_ms, count };
+        let secs = deadline.saturating_duration_since(Instant::now()).as_secs().max(1);
+        let mut rows = names.over_time(rule, steps, secs).map_err(too_much)?;
+        let present: HashSet<SeriesKey> = rows.iter().map(|(key, _)| key.clone()).collect();
+        let gone = known.keys().filter(|key| !present.contains(*key)).cloned();
+        let gone: Vec<_> = gone.map(|key| (key, vec![ABSENT; count])).collect();
+        rows.extend(gone);
+        for (key, values) in rows {
+            let tracked = known.entry(key.clone()).or_insert_with(|| {
+                found.series += 1;
+                Tracked::new(Arc::clone(rule))
+            });
+            found.points += values.len() as u64;
+            check_points(found)?;
+            for (index, value) in values.into_iter().enumerate() {
+                step(rule, tracked, &key, (steps.time(index), value), from_ms, found);
+            }
+        }
+    }
+    Ok(())
+}
+
+fn step(
+    rule: &Rule,
+    tracked: &mut Tracked,
+    key: &SeriesKey,
+    (at_ms, value): (i64, f64),
+    from_ms: i64,
+    found: &mut Found,
+) {
+    let absent = is_absent(value);
+    if absent && tracked.state.phase == Phase::Ok {
+        // Nothing to clear; its time is noted by the next value.
+        tracked.state.last_ms = at_ms;
+        return;
+    }
+    let sample = Sample { at_ms, value: if absent { 0.0 } else { value } };
+    let mut evaluation = rule.evaluator.evaluate(sample, &Window::none());
+    if absent {
+        evaluation.condition = Condition::Clear;
+    }
+    if let Some(transition) = tracked.apply(key, at_ms, &evaluation, None) {
+        found.take(from_ms, transition);
+    }
 }
 
 /// Times at which each agent was seen, to the second.

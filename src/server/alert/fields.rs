@@ -118,6 +118,28 @@ impl<'a> Fields<'a> {
         Ok(i64::try_from(secs).unwrap_or(i64::MAX).saturating_mul(1_000))
     }
 
+    /// A text of at most `most` bytes.
+    ///
+    /// # Errors
+    ///
+    /// When it is something else, or longer.
+    pub fn text(&self, name: &str, most: usize) -> Result<Option<&'a str>, FieldError> {
+        let Some(value) = self.0.get(name) else { return Ok(None) };
+        match value.as_str() {
+            Some(text) if text.len() > most => {
+                let message = format!("has {} bytes, more than {most}", text.len());
+                Err(FieldError::new(name, message))
+            }
+            Some(text) => Ok(Some(text)),
+            None => Err(FieldError::new(name, format!("must be text, is {}", shown(value)))),
+        }
+    }
+
+    /// The field as it is.
+    pub fn value(&self, name: &str) -> Option<&'a Value> {
+        self.0.get(name)
+    }
+
     /// One of some words, with what it stands for.
     ///
     /// # Errors

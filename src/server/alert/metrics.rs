@@ -17,6 +17,10 @@ pub(crate) struct Metrics {
     pub queued: IntGauge,
     /// Alerts that fire.
     pub firing: IntGauge,
+    /// Seconds that the expression of a rule took.
+    pub query: Histogram,
+    /// Evaluations of an expression that failed.
+    pub query_failures: IntCounter,
     transitions: IntCounterVec,
 }
 
@@ -44,6 +48,15 @@ impl Metrics {
                 "Batches of stored points that wait for evaluation.",
             )?,
             firing: group.gauge("oxmon_alert_firing", "Alerts that fire now.")?,
+            query: group.seconds(
+                "oxmon_alert_query_seconds",
+                "Seconds that one evaluation of a `promql` rule took.",
+                &[0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 10.0],
+            )?,
+            query_failures: group.counter(
+                "oxmon_alert_query_failures_total",
+                "Evaluations of `promql` rules that failed.",
+            )?,
             transitions: group.counters(
                 "oxmon_alert_transitions_total",
                 "Changes of alerts by what they became.",

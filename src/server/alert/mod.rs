@@ -1,7 +1,7 @@
 //! Alert rules: evaluation, state, history.
 //!
 //! Stored points go to a pool of workers, each with a share of the agents (`pool`, `shard`). A
-//! rule's type says what a point means (`rules`), one state machine says what follows (`state`),
+//! rule's type says what a point means (`evaluate`), one state machine says what follows (`state`),
 //! and every change is one transaction of `cert.db` with its events and notices (`journal`). After
 //! a restart everything goes on where it stood (`resume`).
 
@@ -21,9 +21,10 @@ use crate::rt::pool::Pool;
 use crate::rt::stop::{Stop, StopSource};
 use crate::rt::thread;
 use crate::server::alert::metrics::Metrics;
+use crate::server::alert::query::{Queries, Schedule};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
-use crate::server::alert::worker::{Job, Shared, shard_key};
+use crate::server::alert::worker::{Job, PoolSlot, Shared, shard_key};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::{alerts as tables, certs};
@@ -39,6 +40,8 @@ pub(crate) mod journal;
 pub(crate) mod manage;
 mod metrics;
 pub(crate) mod notify;
+pub(crate) mod query;
+pub(crate) mod results;
 mod resume;
 pub(crate) mod rule;
 pub(crate) mod ruleset;
@@ -74,10 +77,8 @@ pub struct Alerts {
     file_rules: Mutex<Vec<Arc<Rule>>>,
     /// Changes of rules so far: who has read the rules before another change reads them again.
     changes: AtomicU64,
+    queries: Arc<Queries>,
 }
-
-/// The pool, until the server stops.
-type PoolSlot = Mutex<Option<Arc<Pool<Job>>>>;
 
 struct Running {
     timers: StopSource,
@@ -126,11 +127,18 @@ impl Alerts {
             rules,
         ));
         prune(&shared, now_ms, keep_secs).map_err(failed)?;
+        let queries = Arc::new(queries_of(&shared, config, registry, now_ms).map_err(failed)?);
         let shards = resume::resume(&shared, workers, shared.clock.now()).map_err(failed)?;
         let pool = Arc::new(Mutex::new(Some(Arc::new(workers_of(&shared, shards, config)))));
         let threads = vec![
             copier(Arc::clone(&shared), copies, timers.stop()),
             timer(Arc::clone(&shared), Arc::clone(&pool), timers.stop()),
+            query::evaluator(
+                Arc::clone(&queries),
+                Arc::clone(&shared),
+                Arc::clone(&pool),
+                timers.stop(),
+            ),
         ];
         Ok(Arc::new(Self {
             shared,
@@ -138,6 +146,7 @@ impl Alerts {
             running: Mutex::new(Some(Running { timers, retries, threads })),
             file_rules: Mutex::new(file),
             changes: AtomicU64::new(0),
+            queries,
         }))
     }
 
@@ -183,6 +192,11 @@ impl Alerts {
         self.shared.active()
     }
 
+    /// What evaluates the expressions of rules.
+    pub(crate) fn queries(&self) -> &Queries {
+        &self.queries
+    }
+
     fn pool(&self) -> Option<Arc<Pool<Job>>> {
         self.pool.lock().clone()
     }
@@ -223,6 +237,19 @@ fn prune(shared: &Shared, now_ms: i64, keep_secs: u64) -> Result<(), StorageErro
         tables::prune_states(tx, before_ms)?;
         Ok(())
     })
+}
+
+fn queries_of(
+    shared: &Shared,
+    config: &ServerConfig,
+    registry: &prometheus::Registry,
+    now_ms: i64,
+) -> Result<Queries, StorageError> {
+    let evaluated =
+        shared.control.read(|db| -> Result<_, StorageError> { Ok(tables::watermark(db)?) })?;
+    let schedule = Schedule::new(evaluated, now_ms);
+    let label = &config.prometheus.agent_label;
+    Ok(Queries::new(Arc::clone(&shared.store), registry, label, schedule))
 }
 
 fn workers_of(shared: &Arc<Shared>, shards: Vec<shard::Shard>, config: &ServerConfig) -> Pool<Job> {

@@ -47,7 +47,7 @@ pub(super) fn resume(
     }
     let resumed_ms = watermark.map(|at_ms| at_ms.saturating_sub(SLACK_MS));
     let oldest = oldest_rows(&rows);
-    for rule in rules.enabled().filter(|rule| rule.evaluator.absent_ms().is_none()) {
+    for rule in rules.enabled().filter(|rule| rule.evaluates_points()) {
         let row_ms = oldest.get(rule.id.as_str()).copied();
         shards.replay(shared, rule, resumed_ms, row_ms, now);
     }

@@ -12,7 +12,7 @@ use crate::base::limits::{
 };
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
-use crate::server::alert::evaluate::{self, Evaluator, RuleType};
+use crate::server::alert::evaluate::{self, Evaluator, MetricField, RuleType};
 use crate::server::alert::fields::{FieldError, Fields, shown, unknown};
 use crate::server::alert::state::Policy;
 
@@ -251,19 +251,13 @@ impl Rule {
     /// Names the first field that can't be.
     pub fn build(
         id: String,
-        draft: Draft,
+        mut draft: Draft,
         origin: Origin,
         (created_at, updated_at): (i64, i64),
     ) -> Result<Self, FieldError> {
         let spec = evaluate::rule_type(&draft.rule_type)?;
-        let any = draft.metric == "*";
-        if draft.metric.trim().is_empty() {
-            return Err(FieldError::new("metric", "is missing or empty"));
-        }
-        if draft.metric.contains('*') && !(any && spec.any_metric) {
-            let message = "must be one metric's name; only no_data takes `*`, for a whole agent";
-            return Err(FieldError::new("metric", message));
-        }
+        check_metric(spec, &mut draft.metric)?;
+        let any = draft.metric == "*" && spec.metric != MetricField::None;
         let evaluator = evaluate::evaluator(spec, &draft.config)?;
         let agents = glob("agent_pattern", &draft.agent_pattern)?;
         let labels = label_globs(draft.config.get("labels"))?;
@@ -330,6 +324,11 @@ impl Rule {
         Value::Object(self.draft.config.clone()).to_string()
     }
 
+    /// Whether it evaluates points as they come, rather than their absence or a query.
+    pub fn evaluates_points(&self) -> bool {
+        self.evaluator.absent_ms().is_none() && self.evaluator.query().is_none()
+    }
+
     /// What it asks of the state machine.
     pub fn policy(&self) -> Policy {
         Policy {
@@ -354,6 +353,25 @@ impl Rule {
     pub fn repeat_ms(&self) -> i64 {
         i64::try_from(self.draft.silence_secs).unwrap_or(i64::MAX).saturating_mul(1_000)
     }
+}
+
+/// Checks the metric's name; a type that has none gets `*`.
+fn check_metric(spec: &RuleType, metric: &mut String) -> Result<(), FieldError> {
+    if spec.metric == MetricField::None {
+        if !["", "*"].contains(&metric.as_str()) {
+            let message = format!("must be left out: {} has no metric but its `expr`", spec.name);
+            return Err(FieldError::new("metric", message));
+        }
+        "*".clone_into(metric);
+    }
+    if metric.trim().is_empty() {
+        return Err(FieldError::new("metric", "is missing or empty"));
+    }
+    if metric.contains('*') && (spec.metric == MetricField::Named || metric != "*") {
+        let message = "must be one metric's name; only no_data takes `*`, for a whole agent";
+        return Err(FieldError::new("metric", message));
+    }
+    Ok(())
 }
 
 /// A glob over whole names, in which `*` also takes `/`: mount points are names here.

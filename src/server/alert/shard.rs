@@ -13,6 +13,7 @@ use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::absence::{Absences, Skews};
 use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
+use crate::server::alert::results::{Answer, Results};
 use crate::server::alert::rule::{CERT_AGENT, Rule};
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::state::Phase;
@@ -87,6 +88,7 @@ pub(crate) struct Shard {
     entries: Vec<Entry>,
     parked: HashMap<Arc<SeriesKey>, usize>,
     absences: Absences,
+    results: Results,
     warm: Arc<Warm>,
     /// When no window reaches back to what `warm` holds any more, steady milliseconds.
     cool_ms: i64,
@@ -112,11 +114,12 @@ impl Shard {
 
     fn index(&mut self, rules: Arc<RuleSet>) {
         self.by_metric.clear();
-        for rule in rules.enabled().filter(|rule| rule.evaluator.absent_ms().is_none()) {
+        for rule in rules.enabled().filter(|rule| rule.evaluates_points()) {
             let of_metric = self.by_metric.entry(rule.draft.metric.clone()).or_default();
             of_metric.push(Arc::clone(rule));
         }
         self.absences.set_rules(rules.enabled());
+        self.results.set_rules(rules.enabled());
         self.rules = rules;
     }
 
@@ -207,6 +210,11 @@ impl Shard {
         }
     }
 
+    /// Takes what the expression of a rule gave, as far as its agents are here.
+    pub(crate) fn result(&mut self, answer: &Answer, now: Now) {
+        self.evaluated += self.results.take(answer, now, &mut self.changes);
+    }
+
     fn notify_overdue(&mut self, now: Now) {
         for index in std::mem::take(&mut self.deferred) {
             let Some(entry) = self.entries.get_mut(index) else { continue };
@@ -258,6 +266,7 @@ impl Shard {
             }
         }
         self.absences.end_agent(agent, reason, now_ms, &mut self.changes);
+        self.results.end_agent(agent, reason, now_ms, &mut self.changes);
         let ended = self.changes[before..].iter();
         ended.filter(|change| change.transition.kind == TransitionKind::Ended).count()
     }
@@ -348,6 +357,8 @@ impl Shard {
         let restored = Tracked::restored(Arc::clone(&rule), row);
         let wanted = if rule.evaluator.absent_ms().is_some() {
             self.absences.restore(restored, &key, now)
+        } else if rule.evaluator.query().is_some() {
+            rule.wants(&key) && self.results.restore(restored, &key)
         } else if let Some(tracked) = self.tracked(&rule, &key) {
             *tracked = restored;
             true
@@ -396,6 +407,7 @@ impl Shard {
             entry.tracked = kept;
         }
         self.absences.rebuild(&rules, &self.warm, now, &mut self.changes);
+        self.results.rebuild(&rules, now.wall_ms, &mut self.changes);
         for entry in &mut entries {
             entry.seen = self.absences.of_series(entry.key.get());
         }
@@ -411,9 +423,7 @@ impl Shard {
         kept: &mut Vec<Tracked>,
     ) {
         let rule = rules.enabled().find(|rule| rule.id == tracked.rule.id);
-        let Some(rule) =
-            rule.filter(|rule| rule.evaluator.absent_ms().is_none() && rule.wants(key))
-        else {
+        let Some(rule) = rule.filter(|rule| rule.evaluates_points() && rule.wants(key)) else {
             let why = format!("{} ended: {}", subject(key), rules.why_gone(&tracked.rule.id));
             self.changes.extend(end(&mut tracked, key, now_ms, &why));
             return;
@@ -439,7 +449,8 @@ impl Shard {
                 return answer(tracked, key, act, now_ms, &mut self.changes);
             }
         }
-        let (tracked, key) = self.absences.find(fires)?;
+        let found = self.absences.find(fires).or_else(|| self.results.find(fires));
+        let (tracked, key) = found?;
         answer(tracked, key, act, now_ms, &mut self.changes)
     }
 }

@@ -15,6 +15,7 @@ use store::MemStore;
 mod backtests;
 mod docs;
 mod managing;
+mod queries;
 mod restarts;
 mod store;
 

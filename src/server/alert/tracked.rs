@@ -458,7 +458,7 @@ impl Tracked {
             severity: state.severity,
             message: self.sentence(rule.evaluator.firing(subject(key), evaluation)),
             labels: key.labels.clone(),
-            value: evaluation.value,
+            value: finite(evaluation.value),
             threshold: evaluation.threshold,
             timestamp_ms: at_ms,
             predicted_breach_ms: evaluation.predicted_breach_ms,
@@ -471,6 +471,11 @@ impl Tracked {
     fn sentence(&self, text: String) -> String {
         format!("{text} (rule {})", self.rule.draft.name)
     }
+}
+
+/// A value as JSON can hold it: a query may give any.
+fn finite(value: f64) -> f64 {
+    if value.is_nan() { 0.0 } else { value.clamp(f64::MIN, f64::MAX) }
 }
 
 pub(super) fn subject(key: &SeriesKey) -> Subject<'_> {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use crate::base::clock::{Clock, Now};
 use crate::model::alert::AlertEvent;
+use crate::rt::pool::Pool;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
 use crate::server::alert::absence::Skews;
@@ -20,6 +21,7 @@ use crate::server::alert::history::Warm;
 use crate::server::alert::journal;
 use crate::server::alert::metrics::Metrics;
 use crate::server::alert::notify::Notify;
+use crate::server::alert::results::Answer;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::{Act, Reasons, Shard};
 use crate::server::alert::tracked::Change;
@@ -32,6 +34,9 @@ const POINTS_AT_ONCE: usize = 50_000;
 /// How long a worker waits before it tries again to write.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
+/// The pool, until the server stops.
+pub(crate) type PoolSlot = Mutex<Option<Arc<Pool<Job>>>>;
+
 /// What a worker is given.
 pub(crate) enum Job {
     /// Stored points of one agent.
@@ -43,6 +48,8 @@ pub(crate) enum Job {
         /// When they were queued.
         queued: Instant,
     },
+    /// What the expression of a rule gave.
+    Result(Answer),
     /// Time to look who is silent.
     Tick {
         /// When it was asked for.
@@ -276,6 +283,7 @@ impl Round {
                 self.points += sets.iter().map(|set| set.values.len()).sum::<usize>();
                 self.queued.push(queued);
             }
+            Job::Result(answer) => shard.result(&answer, shared.clock.now()),
             Job::Tick { now } => {
                 shard.tick(now);
                 self.evaluated_ms = Some(now.wall_ms);

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+use prometheus::Registry;
+
+use crate::server::exposition;
 use crate::server::promql::error::PromError;
 use crate::server::promql::labels::LabelSet;
 use crate::server::promql::matcher::Matcher;
@@ -19,7 +22,25 @@ pub(crate) struct StoreSource<'a> {
     pub names: Names,
 }
 
-impl StoreSource<'_> {
+impl<'a> StoreSource<'a> {
+    /// The store's series under their names of now. `registry` has the server's own figures,
+    /// whose names no metric takes; `agent_label` is the label that holds the agent.
+    ///
+    /// # Errors
+    ///
+    /// When those figures can't be gathered.
+    pub(crate) fn open(
+        store: &'a dyn Store,
+        registry: &Registry,
+        agent_label: &str,
+    ) -> Result<Self, PromError> {
+        let (_, taken) = exposition::own(registry).map_err(|error| {
+            PromError::Execution(format!("failed to gather the server's own metrics: {error}"))
+        })?;
+        let names = Names::new(store.metrics(), &taken, agent_label);
+        Ok(Self { store, names })
+    }
+
     /// Runs `body` with what the store needs to find the series of `matchers`.
     fn with_selection<T>(
         &self,

@@ -9,6 +9,7 @@ use crate::support::server::Server;
 mod data;
 mod prometheus;
 mod receive;
+mod rules;
 
 use prometheus::Prometheus;
 

@@ -2,7 +2,7 @@
 
 use crate::model::severity::Severity;
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number,
+    Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -15,7 +15,7 @@ pub(crate) const RULE_TYPE: RuleType = RuleType {
         Field::optional("warning_days", "A warning from this many days left. Default: 30."),
         Field::optional("critical_days", "Critical from this many days left. Default: 7."),
     ],
-    any_metric: false,
+    metric: MetricField::Named,
     parse,
 };
 

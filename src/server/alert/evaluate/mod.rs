@@ -12,6 +12,7 @@ use crate::server::alert::window::Window;
 
 pub(crate) mod cert_expiration;
 pub(crate) mod no_data;
+pub(crate) mod promql;
 pub(crate) mod rate_of_change;
 pub(crate) mod threshold;
 pub(crate) mod trend_prediction;
@@ -110,6 +111,11 @@ pub trait Evaluator: Send + Sync + fmt::Debug {
         None
     }
 
+    /// For types that evaluate a query at an interval rather than points: the query.
+    fn query(&self) -> Option<&promql::RuleQuery> {
+        None
+    }
+
     /// What `sample` means. `window` holds it and what came before it, as far as the window goes.
     fn evaluate(&self, sample: Sample, window: &Window) -> Evaluation;
 
@@ -129,6 +135,17 @@ pub trait Evaluator: Send + Sync + fmt::Debug {
     }
 }
 
+/// What the field `metric` of a rule may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MetricField {
+    /// One metric's name.
+    Named,
+    /// One metric's name, or `*` for a whole agent.
+    NamedOrAny,
+    /// It is left out, or `*`.
+    None,
+}
+
 /// A rule type: its fields, and what makes a condition of them.
 #[derive(Debug)]
 pub struct RuleType {
@@ -138,8 +155,8 @@ pub struct RuleType {
     pub help: &'static str,
     /// Its own fields, besides those that every rule has.
     pub fields: &'static [Field],
-    /// Whether `metric` may be `*`.
-    pub any_metric: bool,
+    /// What `metric` may be.
+    pub metric: MetricField,
     /// Checks the fields and makes the evaluator.
     pub parse: fn(&Fields<'_>) -> Result<Box<dyn Evaluator>, FieldError>,
 }
@@ -171,6 +188,7 @@ pub(crate) const TABLE: &[RuleType] = &[
     trend_prediction::RULE_TYPE,
     cert_expiration::RULE_TYPE,
     no_data::RULE_TYPE,
+    promql::RULE_TYPE,
 ];
 
 /// The type with this name.

@@ -4,7 +4,7 @@
 //! of seconds since the last report.
 
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, span,
+    Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, span,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -17,7 +17,7 @@ pub(crate) const RULE_TYPE: RuleType = RuleType {
         "duration_secs",
         "Seconds without a report that are too many, 1 or more.",
     )],
-    any_metric: true,
+    metric: MetricField::NamedOrAny,
     parse,
 };
 

@@ -4,7 +4,7 @@
 //! From 0 there is no percentage, so a window that starts at 0 says nothing.
 
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, numbers, span,
+    Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, numbers, span,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -22,7 +22,7 @@ pub(crate) const RULE_TYPE: RuleType = RuleType {
             "The alert ends only when the change is at most this many percent. Default: `rate_threshold`.",
         ),
     ],
-    any_metric: false,
+    metric: MetricField::Named,
     parse,
 };
 

@@ -1,7 +1,7 @@
 //! `threshold`: every sample of a time is above, or below, a value.
 
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, numbers, span,
+    Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, numbers, span,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -22,7 +22,7 @@ pub(crate) const RULE_TYPE: RuleType = RuleType {
             "The alert ends only at this value or better. Default: at the first point that does not breach.",
         ),
     ],
-    any_metric: false,
+    metric: MetricField::Named,
     parse,
 };
 

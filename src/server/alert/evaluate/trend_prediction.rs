@@ -5,7 +5,7 @@
 
 use crate::base::clock::rfc3339;
 use crate::server::alert::evaluate::{
-    Condition, Evaluation, Evaluator, RuleType, Sample, Subject, number, span,
+    Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, span,
 };
 use crate::server::alert::fields::{Field, FieldError, Fields};
 use crate::server::alert::window::Window;
@@ -31,7 +31,7 @@ pub(crate) const RULE_TYPE: RuleType = RuleType {
             "`auto` (default: towards the threshold from where the window starts), `rising` or `falling`.",
         ),
     ],
-    any_metric: false,
+    metric: MetricField::Named,
     parse,
 };
 

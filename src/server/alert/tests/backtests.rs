@@ -10,7 +10,10 @@ fn run(store: &MemStore, rule: Value, from_secs: i64, to_secs: i64) -> Found {
     let draft = Draft::from_map(rule.as_object().unwrap()).unwrap();
     let rule = Rule::build("r".to_owned(), draft, Origin::Api, (0, 0)).unwrap();
     let at = |secs: i64| START + secs * 1_000;
-    backtest::run(store, &Arc::new(rule), at(from_secs), at(to_secs)).unwrap()
+    let registry = prometheus::Registry::new();
+    let nothing = Arc::new(MemStore::default());
+    let queries = Queries::new(nothing, &registry, "agent", Schedule::default());
+    backtest::run(store, &queries, &Arc::new(rule), at(from_secs), at(to_secs)).unwrap()
 }
 
 fn spans(found: &Found) -> Vec<(i64, Option<i64>, bool)> {

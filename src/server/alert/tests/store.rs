@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 
@@ -15,6 +16,8 @@ type Known = (Arc<Series>, BTreeMap<i64, f64>);
 #[derive(Default)]
 pub(super) struct MemStore {
     series: Mutex<BTreeMap<SeriesKey, Known>>,
+    /// Whether `select` fails.
+    pub fail: AtomicBool,
     events: Mutex<BTreeMap<String, AlertEvent>>,
 }
 
@@ -23,7 +26,11 @@ impl MemStore {
     pub(super) fn add(&self, key: &SeriesKey, at_ms: i64, value: f64) -> SampleSet {
         let mut all = self.series.lock();
         let number = all.len() as u32;
-        let series = || Arc::new(Series { number, metric_number: 0, key: key.clone() });
+        let metric = all.keys().position(|other| other.metric == key.metric);
+        let metric_number = metric.map_or(number, |place| {
+            all.values().nth(place).map_or(0, |(series, _)| series.metric_number)
+        });
+        let series = || Arc::new(Series { number, metric_number, key: key.clone() });
         let (series, points) =
             all.entry(key.clone()).or_insert_with(|| (series(), BTreeMap::new()));
         points.insert(at_ms, value);
@@ -130,14 +137,30 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn select(&self, _: &Selection<'_>, _: TakePoints<'_>) -> Result<(), StorageError> {
+    fn select(&self, selection: &Selection<'_>, take: TakePoints<'_>) -> Result<(), StorageError> {
+        if self.fail.load(Ordering::SeqCst) {
+            return Err(StorageError::Invalid("the test says so".to_owned()));
+        }
+        for (series, points) in self.series.lock().values() {
+            let range = points.range(selection.from_ms..=selection.to_ms);
+            let points: Vec<(i64, f64)> = range.map(|(at, value)| (*at, *value)).collect();
+            let wanted = (selection.agent)(&series.key.agent) && (selection.series)(series);
+            if wanted && !points.is_empty() && take(series, &points).is_break() {
+                break;
+            }
+        }
         Ok(())
     }
 
     fn select_series(&self, _: &Selection<'_>, _: TakeSeries<'_>) {}
 
     fn metrics(&self) -> Vec<(Arc<str>, u32)> {
-        Vec::new()
+        let all = self.series.lock();
+        let of = |(key, (series, _)): (&SeriesKey, &Known)| {
+            (Arc::clone(&key.metric), series.metric_number)
+        };
+        let metrics: BTreeMap<Arc<str>, u32> = all.iter().map(of).collect();
+        metrics.into_iter().collect()
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {

@@ -40,7 +40,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         access: ADMIN,
-        body: Some(Shape::of::<RuleInput>().requiring("NewRule", &["name", "rule_type", "metric"])),
+        body: Some(Shape::of::<RuleInput>().requiring("NewRule", &["name", "rule_type"])),
         status: 201,
         errors: &[Code::Conflict],
         ..Route::get(
@@ -97,9 +97,7 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         method: Method::Post,
-        body: Some(
-            Shape::of::<BacktestInput>().requiring("BacktestInput", &["rule_type", "metric"]),
-        ),
+        body: Some(Shape::of::<BacktestInput>().requiring("BacktestInput", &["rule_type"])),
         ..Route::get(
             "/v1/alerts/rules/test",
             "What a rule would have done over stored history. Nothing is stored, nobody is notified.",
@@ -147,7 +145,8 @@ struct RuleInput {
     name: Option<String>,
     #[schema(schema_with = rule_types)]
     rule_type: Option<String>,
-    /// Exactly this metric; `*` for a whole agent in a `no_data` rule.
+    /// Exactly this metric; `*` for a whole agent in a `no_data` rule. Required but in a `promql`
+    /// rule, which has none.
     metric: Option<String>,
     /// Glob over agent ids. Default: `*`.
     agent_pattern: Option<String>,
@@ -305,7 +304,8 @@ fn test(call: &Call<'_>) -> Result<Reply, ApiError> {
     let draft = Draft::from_map(&body).map_err(field)?;
     let rule = Built::build(new_id(), draft, Origin::Api, (0, 0)).map_err(field)?;
     let store = call.app.store.as_ref();
-    let found = backtest::run(store, &std::sync::Arc::new(rule), from_ms, to_ms)?;
+    let queries = call.app.alerts.queries();
+    let found = backtest::run(store, queries, &std::sync::Arc::new(rule), from_ms, to_ms)?;
     let alerts: Vec<BacktestAlert> =
         found.alerts.into_iter().map(|would| shown(would, to_ms)).collect();
     Ok(Reply::ok(&Backtest {

@@ -5,9 +5,7 @@ use crate::server::api::prom_error::failed;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Method, Route};
-use crate::server::exposition;
 use crate::server::promql::PromError;
-use crate::server::promql::names::Names;
 use crate::server::promql::store::StoreSource;
 
 mod form;
@@ -118,11 +116,9 @@ fn reply(outcome: Result<Vec<u8>, Failure>) -> Result<Reply, ApiError> {
 /// The store's series under their names of now.
 fn source<'a>(call: &'a Call<'_>) -> Result<StoreSource<'a>, ApiError> {
     let app = call.app;
-    let (_, taken) = exposition::own(&app.registry).map_err(|error| {
-        log::error!("failed to gather the server's own metrics: {error}");
-        ApiError::new(Code::Internal, "failed to gather the server's own metrics")
-    })?;
-    let store = &*app.store;
-    let names = Names::new(store.metrics(), &taken, &app.config.prometheus.agent_label);
-    Ok(StoreSource { store, names })
+    let label = &app.config.prometheus.agent_label;
+    StoreSource::open(&*app.store, &app.registry, label).map_err(|error| {
+        log::error!("{error}");
+        ApiError::new(Code::Internal, error.to_string())
+    })
 }

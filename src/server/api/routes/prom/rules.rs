@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use super::reply;
 use crate::base::clock::rfc3339;
 use crate::model::alert::AlertEvent;
+use crate::server::alert::query::Health;
 use crate::server::alert::rule::Rule;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
@@ -15,7 +16,9 @@ pub(super) fn rules(call: &Call<'_>) -> Result<Reply, ApiError> {
     let active = call.app.alerts.active();
     let group = |origin: &str| {
         let of_origin = rules.enabled().filter(|rule| rule.origin.name() == origin);
-        let rules: Vec<Value> = of_origin.map(|rule| one_rule(rule, &active)).collect();
+        let health = |rule: &Rule| call.app.alerts.queries().health(&rule.id);
+        let rules: Vec<Value> =
+            of_origin.map(|rule| one_rule(rule, &active, health(rule))).collect();
         json!({
             "name": origin, "file": origin, "interval": 0, "limit": 0, "evaluationTime": 0,
             "lastEvaluation": rfc3339(call.now_ms), "rules": rules,
@@ -26,20 +29,43 @@ pub(super) fn rules(call: &Call<'_>) -> Result<Reply, ApiError> {
     reply(Ok(text(&json!({ "groups": groups }))))
 }
 
-fn one_rule(rule: &Rule, active: &[AlertEvent]) -> Value {
+fn one_rule(rule: &Rule, active: &[AlertEvent], health: Option<Health>) -> Value {
     let draft = &rule.draft;
     let alerts: Vec<Value> =
         active.iter().filter(|event| event.rule_id == rule.id).map(one_alert).collect();
     let state = if alerts.is_empty() { "inactive" } else { "firing" };
-    json!({
-        "type": "alerting", "name": draft.name, "state": state, "health": "ok",
-        "query": format!("{} of {} on {}", draft.rule_type, draft.metric, draft.agent_pattern),
-        "duration": draft.config.get("duration_secs").cloned().unwrap_or(json!(0)),
-        "keepFiringFor": 0, "evaluationTime": 0,
-        "labels": { "severity": draft.severity.name() },
-        "annotations": { "config": rule.config_json() },
-        "alerts": alerts,
-    })
+    let query = match rule.evaluator.query() {
+        Some(query) => query.expr.to_string(),
+        None => format!("{} of {} on {}", draft.rule_type, draft.metric, draft.agent_pattern),
+    };
+    let secs = |name: &str| draft.config.get(name).cloned().unwrap_or(json!(0));
+    let mut labels = json!({ "severity": draft.severity.name() });
+    if let (Some(labels), Some(Value::Object(own))) =
+        (labels.as_object_mut(), draft.config.get("alert_labels"))
+    {
+        labels.extend(own.clone());
+    }
+    let annotations = match draft.config.get("message") {
+        Some(message) => json!({ "summary": message }),
+        None => json!({ "config": rule.config_json() }),
+    };
+    let mut out = json!({
+        "type": "alerting", "name": draft.name, "state": state, "health": "ok", "query": query,
+        "duration": secs("duration_secs"), "keepFiringFor": secs("keep_firing_secs"),
+        "evaluationTime": 0, "labels": labels, "annotations": annotations, "alerts": alerts,
+    });
+    match health {
+        Some(health) => {
+            out["lastEvaluation"] = json!(rfc3339(health.at_ms));
+            out["evaluationTime"] = json!(health.took.as_secs_f64());
+            if let Some(error) = health.error {
+                (out["health"], out["lastError"]) = (json!("err"), json!(error));
+            }
+        }
+        None if rule.evaluator.query().is_some() => out["health"] = json!("unknown"),
+        None => {}
+    }
+    out
 }
 
 /// The alerts that fire.

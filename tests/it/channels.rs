@@ -181,6 +181,113 @@ fn robots_and_gateways_get_what_their_documents_say_byte_for_byte() {
     }
 }
 
+fn aliyun(endpoint: &str) -> Value {
+    json!({"provider": "aliyun", "access_key_id": "LTAI-id", "access_key_secret": "ali-123456",
+           "sign_name": "测试 签名", "template_code": "SMS_123456789", "endpoint": endpoint})
+}
+
+fn tencent(endpoint: &str) -> Value {
+    json!({"provider": "tencent", "secret_id": "AKID-id", "secret_key": "ten-123456",
+           "sdk_app_id": "1400123456", "sign_name": "测试", "template_id": "123456",
+           "template_params": ["{{agent_id}}", "{{text}}"], "endpoint": endpoint})
+}
+
+#[test]
+fn the_messages_of_two_clouds_are_signed_as_their_documents_say() {
+    let (ali, ten) = (Sink::sms("LTAI-id", "ali-123456"), Sink::sms("AKID-id", "ten-123456"));
+    let mut server = Server::start(HEAD);
+    let mut config = aliyun(&ali.url(""));
+    config["template_param"] = json!(r#"{"who": "{{agent_id}}", "what": "{{text}}"}"#);
+    make(&mut server, "sms_aliyun", config, &["+86 138-0013-8000", "13800130000"]);
+    make(&mut server, "sms_tencent", tencent(&ten.url("")), &["+8613800138000", "13800130000"]);
+    hot_rule(&mut server);
+    report(&server, "web-1 \"ä\"", some_time(), 95.0);
+    wait_log(&mut server, "failed", 2);
+    let text = "[CRITICAL] Hot: web-1 \"ä\": cpu.usage on web-1 \"ä\" is 95, over 90 (rule Hot)";
+    let requests = ali.requests();
+    assert_eq!(requests.len(), 2, "a lasting refusal is not tried again: {requests:?}");
+    let ok = |request: &&Value| request["body"].as_str().unwrap().contains("8613800138000");
+    let body = requests.iter().find(ok).unwrap()["body"].as_str().unwrap().to_owned();
+    let pairs = body.split('&').map(|pair| pair.split_once('=').unwrap());
+    let decoded = |text| percent_encoding::percent_decode_str(text).decode_utf8().unwrap();
+    let field = |name: &str| pairs.clone().find(|(key, _)| *key == name).map(|(_, v)| decoded(v));
+    assert_eq!(field("PhoneNumbers").as_deref(), Some("8613800138000"));
+    assert_eq!(field("SignName").as_deref(), Some("测试 签名"));
+    let values: Value = serde_json::from_str(&field("TemplateParam").unwrap()).unwrap();
+    assert_eq!(values, json!({"who": "web-1 \"ä\"", "what": text}));
+    let requests = ten.requests();
+    let of = |request: &Value| -> Value {
+        serde_json::from_str(request["body"].as_str().unwrap()).unwrap()
+    };
+    let body = requests.iter().map(of).find(|body| body["PhoneNumberSet"][0] == "+8613800138000");
+    let body = body.unwrap();
+    assert_eq!(body["TemplateParamSet"], json!(["web-1 \"ä\"", text]));
+    assert_eq!(
+        (&body["SmsSdkAppId"], &body["TemplateId"]),
+        (&json!("1400123456"), &json!("123456"))
+    );
+    let logs = server.get("/v1/notifications/logs?limit=100");
+    let rows = logs["items"].as_array().unwrap();
+    for (kind, code) in [
+        ("sms_aliyun", "isv.MOBILE_NUMBER_ILLEGAL"),
+        ("sms_tencent", "FailedOperation.PhoneNumberInBlacklist"),
+    ] {
+        let row = rows.iter().find(|row| row["channel_type"] == kind).unwrap();
+        assert_eq!(row["api_error_code"], code);
+        let details: Value =
+            serde_json::from_str(row["recipient_details"].as_str().unwrap()).unwrap();
+        assert_eq!(
+            (&details[0]["status"], &details[1]["status"]),
+            (&json!("success"), &json!("failed"))
+        );
+    }
+    let logs = logs.to_string() + &server.log();
+    for secret in ["ali-123456", "ten-123456"] {
+        assert!(!logs.contains(secret), "{secret} is in a log");
+    }
+}
+
+#[test]
+fn a_wrong_key_of_a_cloud_is_named_and_its_fields_are_checked() {
+    let (ali, ten) = (Sink::sms("LTAI-id", "another"), Sink::sms("AKID-id", "another"));
+    let mut server = Server::start(HEAD);
+    for (kind, config, said) in [
+        ("sms_aliyun", aliyun(&ali.url("")), "SignatureDoesNotMatch"),
+        ("sms_tencent", tencent(&ten.url("")), "AuthFailure.SignatureFailure"),
+    ] {
+        // The first release wrote `config` for `config_json`.
+        let body = json!({"name": kind, "channel_type": kind, "config": config,
+                          "recipients": ["13800138000"]});
+        let made = server.post(CONFIG, body);
+        assert_eq!(made["recipient_type"], "phone");
+        let answer = server.call("POST", &format!("/v1/notifications/channels/{kind}/test"), None);
+        assert_eq!((answer.status, answer.code()), (424, 1013), "{answer:?}");
+        assert!(answer.body["err_msg"].as_str().unwrap().contains(said), "{answer:?}");
+        let shown = server.get(&format!("{CONFIG}?limit=100")).to_string();
+        assert!(!shown.contains("-123456"), "a secret is shown: {shown}");
+    }
+    for (field, value, why) in [
+        ("access_key_secret", Value::Null, "is missing"),
+        ("endpoint", json!("https://sms.example.com/path"), "without a path"),
+        ("endpoint", json!("http://u:p@sms.example.com"), "no user"),
+        ("template_param", json!("{\"a\": \"{{nobody}}\"}"), "is not one of"),
+        ("provider", json!("tencent"), "must be one of aliyun"),
+    ] {
+        let mut config = aliyun("dysmsapi.aliyuncs.com");
+        config[field] = value;
+        let body = json!({"name": "x", "channel_type": "sms_aliyun", "config_json": config,
+                          "recipients": ["13800138000"]});
+        let answer = server.call("POST", CONFIG, Some(body));
+        let said = answer.body["err_msg"].as_str().unwrap().to_owned();
+        assert!(answer.status == 400 && said.contains(field) && said.contains(why), "{said}");
+    }
+    let mut config = tencent("sms.tencentcloudapi.com");
+    config["template_params"] = json!("one");
+    let body = json!({"name": "x", "channel_type": "sms_tencent", "config_json": config});
+    let answer = server.call("POST", CONFIG, Some(body));
+    assert!(answer.body["err_msg"].as_str().unwrap().contains("a list of strings"), "{answer:?}");
+}
+
 #[test]
 fn a_robots_errcode_is_a_failure_that_is_tried_again() {
     let robot = Endpoint::start(|_, number| match number {

@@ -21,10 +21,20 @@ pub(crate) fn channel(kind: &str, config: Map<String, Value>) -> (String, Map<St
     if kind.starts_with("sms") && ["aliyun", "tencent", "generic"].contains(&provider.as_str()) {
         config.remove("provider");
     }
-    if kind == "sms" {
-        generic_sms(&mut config);
+    match kind {
+        "sms" => generic_sms(&mut config),
+        "email" => sender(&mut config),
+        _ => {}
     }
     (kind.to_owned(), config)
+}
+
+/// `from` is the sender's address, whose name is the program's.
+fn sender(config: &mut Map<String, Value>) {
+    if let Some(from) = config.remove("from") {
+        config.entry("from_email").or_insert(from);
+        config.entry("from_name").or_insert_with(|| "oxmon".into());
+    }
 }
 
 /// `{url, method, headers, body_template}`: the gateway's key is in a header or in the template.
@@ -90,6 +100,13 @@ mod tests {
         assert_eq!(mapped("sms", json!({"provider": "tencent"})).0, "sms_tencent");
         let plain = json!({"gateway_url": "https://sms.example.com/", "api_key": "k"});
         assert_eq!(mapped("sms", plain.clone()), ("sms".to_owned(), plain));
+    }
+
+    #[test]
+    fn the_sender_of_mails_may_be_called_from() {
+        let old = json!({"smtp_host": "mx", "from": "a@example.com"});
+        let new = json!({"smtp_host": "mx", "from_email": "a@example.com", "from_name": "oxmon"});
+        assert_eq!(mapped("email", old), ("email".to_owned(), new));
     }
 
     #[test]

@@ -166,7 +166,7 @@ mod tests {
         };
         let first = seed();
         assert!(first.iter().all(|line| line.starts_with("made ")), "{first:?}");
-        for kind in ["email", "webhook", "sms", "dingtalk", "weixin"] {
+        for kind in ["email", "webhook", "sms", "sms_aliyun", "sms_tencent", "dingtalk", "weixin"] {
             assert!(first.iter().any(|line| line.contains(&format!("({kind})"))), "{kind}");
         }
         assert!(first.iter().any(|line| line.contains("silence window 02:00-04:00 daily")));

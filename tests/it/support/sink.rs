@@ -18,20 +18,25 @@ pub struct Sink {
 impl Sink {
     /// Starts one that speaks plain HTTP.
     pub fn start() -> Self {
-        Self::launch(None, None)
+        Self::launch(&[], None)
     }
 
     /// Starts one that checks a DingTalk robot's signature.
     pub fn robot(secret: &str) -> Self {
-        Self::launch(Some(secret), None)
+        Self::launch(&[("ROBOT_SECRET", secret)], None)
     }
 
     /// Starts one that speaks TLS.
     pub fn tls(pem: &Path, key: &Path) -> Self {
-        Self::launch(None, Some((pem, key)))
+        Self::launch(&[], Some((pem, key)))
     }
 
-    fn launch(secret: Option<&str>, tls: Option<(&Path, &Path)>) -> Self {
+    /// Starts one that checks the signatures of Alibaba Cloud's and Tencent Cloud's messages.
+    pub fn sms(id: &str, secret: &str) -> Self {
+        Self::launch(&[("SMS_ID", id), ("SMS_SECRET", secret)], None)
+    }
+
+    fn launch(env: &[(&str, &str)], tls: Option<(&Path, &Path)>) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
         let mut command = Command::new("python3");
@@ -39,9 +44,7 @@ impl Sink {
         if let Some((pem, key)) = tls {
             command.arg(pem).arg(key);
         }
-        if let Some(secret) = secret {
-            command.env("ROBOT_SECRET", secret);
-        }
+        command.envs(env.iter().copied());
         let mut child = command.stdout(Stdio::piped()).spawn().expect("python3 runs");
         let mut line = String::new();
         let out = child.stdout.take().expect("its output is piped");

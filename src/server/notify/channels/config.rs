@@ -47,6 +47,8 @@ pub(crate) enum FieldKind {
     Text,
     /// A text of any lines. Its literal secrets are never shown.
     Template,
+    /// A list of texts of any lines.
+    Texts,
     /// A host name or address.
     Host,
     /// 1 to 65535.
@@ -113,6 +115,10 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
     }
     if field.kind == FieldKind::Headers {
         return check_headers(value);
+    }
+    if field.kind == FieldKind::Texts {
+        let all_texts = value.as_array().is_some_and(|texts| texts.iter().all(Value::is_string));
+        return if all_texts { Ok(()) } else { Err("must be a list of strings".to_owned()) };
     }
     let Some(text) = value.as_str() else {
         return Err("must be a string".to_owned());

@@ -12,6 +12,8 @@ pub(crate) mod email;
 pub(crate) mod literals;
 pub(crate) mod robot;
 pub(crate) mod sms;
+pub(crate) mod sms_aliyun;
+pub(crate) mod sms_tencent;
 pub(crate) mod url;
 pub(crate) mod webhook;
 pub(crate) mod weixin;
@@ -93,8 +95,15 @@ pub(crate) struct ChannelType {
 }
 
 /// Every channel type.
-pub(crate) const ALL: &[ChannelType] =
-    &[email::TYPE, webhook::TYPE, sms::TYPE, dingtalk::TYPE, weixin::TYPE];
+pub(crate) const ALL: &[ChannelType] = &[
+    email::TYPE,
+    webhook::TYPE,
+    sms::TYPE,
+    sms_aliyun::TYPE,
+    sms_tencent::TYPE,
+    dingtalk::TYPE,
+    weixin::TYPE,
+];
 
 /// The channel type with this name.
 pub(crate) fn find(kind: &str) -> Option<&'static ChannelType> {
@@ -136,6 +145,16 @@ mod tests {
                 ("email", vec!["smtp_host", "smtp_port", "from_name", "from_email"], "email"),
                 ("webhook", vec![], "url"),
                 ("sms", vec!["gateway_url", "api_key"], "phone"),
+                (
+                    "sms_aliyun",
+                    vec!["access_key_id", "access_key_secret", "sign_name", "template_code"],
+                    "phone"
+                ),
+                (
+                    "sms_tencent",
+                    vec!["secret_id", "secret_key", "sdk_app_id", "sign_name", "template_id"],
+                    "phone"
+                ),
                 ("dingtalk", vec!["webhook_url"], "url"),
                 ("weixin", vec!["webhook_url"], "url"),
             ]

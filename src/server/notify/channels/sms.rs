@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use crate::server::notify::channels::config::{Config, Field, FieldKind, headers, some_text, text};
+use crate::server::notify::channels::config::{
+    Config, Field, FieldKind, check_url, headers, some_text, text,
+};
 use crate::server::notify::channels::webhook::content_type;
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
 use crate::server::notify::client::Attempt;
@@ -39,8 +41,35 @@ fn escape(config: &Config) -> Option<Escape> {
     content_type(&headers).map(Escape::of_type)
 }
 
+/// Where a service is reached: its usual host, or what the channel names instead, a host or a URL
+/// without a path.
+pub(crate) fn endpoint(config: &Config, usual: &str) -> String {
+    let named = some_text(config, "endpoint").unwrap_or(usual).trim_end_matches('/');
+    if named.contains("://") { named.to_owned() } else { format!("https://{named}") }
+}
+
+/// Checks the field `endpoint`.
+///
+/// # Errors
+///
+/// Says what it should look like.
+pub(crate) fn check_endpoint(config: &Config) -> Result<(), String> {
+    let Some(named) = some_text(config, "endpoint") else { return Ok(()) };
+    let url = endpoint(config, named);
+    let has_path = url.split_once("://").is_some_and(|(_, rest)| rest.contains(['/', '?', '#']));
+    if has_path {
+        return Err("config_json: endpoint: must be a host or a URL without a path".to_owned());
+    }
+    check_url(&url).map_err(|why| format!("config_json: endpoint: {why}"))
+}
+
+/// A phone number without what people write between its digits.
+pub(crate) fn plain_number(phone: &str) -> String {
+    phone.chars().filter(|letter| letter.is_ascii_digit() || *letter == '+').collect()
+}
+
 /// `[CRITICAL] Disk full: web-1: 96.5 % of / is used`.
-fn message(notification: &Notification) -> String {
+pub(crate) fn message(notification: &Notification) -> String {
     let whole = format!("{}: {}", notification.title(), one_line(&notification.summary()));
     cut(&whole, TEXT_BYTES_MAX).to_owned()
 }

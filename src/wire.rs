@@ -1,5 +1,6 @@
 //! Between the messages of `proto/` and the model.
 
+use crate::model::host::{HostFacts, ProcessSnapshot, ProcessUse};
 use crate::model::point::{Batch, Point};
 
 #[allow(
@@ -54,6 +55,98 @@ pub fn points_to_proto<'a>(
         })
         .collect();
     message
+}
+
+/// The facts of a host as a message.
+#[cfg(feature = "agent")]
+pub(crate) fn facts_to_proto(facts: HostFacts) -> pb::metrics::HostFacts {
+    let mut out = pb::metrics::HostFacts::new();
+    out.hostname = facts.hostname;
+    out.os = facts.os;
+    out.kernel = facts.kernel;
+    out.architecture = facts.architecture;
+    out.virtualization = facts.virtualization;
+    out.cpu_model = facts.cpu_model;
+    out.cpu_cores = facts.cpu_cores;
+    out.memory_bytes = facts.memory_bytes;
+    out.boot_time_ms = facts.boot_time_ms;
+    out.time_zone = facts.time_zone;
+    out.addresses = facts.addresses;
+    out.agent_version = facts.agent_version;
+    out
+}
+
+/// The facts of a message, inside their limits.
+#[cfg(feature = "server")]
+pub(crate) fn facts_from_proto(message: pb::metrics::HostFacts) -> HostFacts {
+    let facts = HostFacts {
+        hostname: message.hostname,
+        os: message.os,
+        kernel: message.kernel,
+        architecture: message.architecture,
+        virtualization: message.virtualization,
+        cpu_model: message.cpu_model,
+        cpu_cores: message.cpu_cores,
+        memory_bytes: message.memory_bytes,
+        boot_time_ms: message.boot_time_ms,
+        time_zone: message.time_zone,
+        addresses: message.addresses,
+        agent_version: message.agent_version,
+    };
+    facts.bounded()
+}
+
+/// A snapshot of processes as a message.
+#[cfg(feature = "agent")]
+pub(crate) fn snapshot_to_proto(snapshot: ProcessSnapshot) -> pb::metrics::ProcessSnapshot {
+    let mut out = pb::metrics::ProcessSnapshot::new();
+    out.taken_at_ms = snapshot.taken_at_ms;
+    out.window_ms = snapshot.window_ms;
+    out.processes_seen = snapshot.processes_seen;
+    out.incomplete = snapshot.incomplete;
+    out.processes = snapshot.processes.into_iter().map(process_to_proto).collect();
+    out
+}
+
+#[cfg(feature = "agent")]
+fn process_to_proto(process: ProcessUse) -> pb::metrics::ProcessUse {
+    let mut out = pb::metrics::ProcessUse::new();
+    out.pid = process.pid;
+    out.name = process.name;
+    out.user = process.user;
+    out.started_at_ms = process.started_at_ms;
+    out.cgroup = process.cgroup;
+    out.cpu_percent = process.cpu_percent;
+    out.memory_bytes = process.memory_bytes;
+    out.read_bytes = process.read_bytes;
+    out.write_bytes = process.write_bytes;
+    out.arguments = process.arguments;
+    out
+}
+
+/// The snapshot of a message, inside its limits.
+#[cfg(feature = "server")]
+pub(crate) fn snapshot_from_proto(message: pb::metrics::ProcessSnapshot) -> ProcessSnapshot {
+    let processes = message.processes.into_iter().map(|process| ProcessUse {
+        pid: process.pid,
+        name: process.name,
+        user: process.user,
+        started_at_ms: process.started_at_ms,
+        cgroup: process.cgroup,
+        cpu_percent: process.cpu_percent,
+        memory_bytes: process.memory_bytes,
+        read_bytes: process.read_bytes,
+        write_bytes: process.write_bytes,
+        arguments: process.arguments,
+    });
+    let snapshot = ProcessSnapshot {
+        taken_at_ms: message.taken_at_ms,
+        window_ms: message.window_ms,
+        processes_seen: message.processes_seen,
+        incomplete: message.incomplete,
+        processes: processes.collect(),
+    };
+    snapshot.bounded()
 }
 
 #[cfg(test)]

@@ -47,6 +47,8 @@ pub struct AgentConfig {
     pub scrape: Vec<ScrapeConfig>,
     /// Which collectors run.
     pub collectors: CollectorsConfig,
+    /// Snapshots of processes, for alerts.
+    pub snapshot: SnapshotConfig,
     /// What is measured and what is left out.
     pub filters: Filters,
     /// `error`, `warn`, `info`, `debug` or `trace`.
@@ -139,6 +141,22 @@ impl CollectorsConfig {
     }
 }
 
+/// What the server may be sent of processes while an alert of this host is pending or firing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotConfig {
+    /// Whether snapshots are sent.
+    pub enabled: bool,
+    /// Whether they hold command lines.
+    pub arguments: bool,
+}
+
+impl Default for SnapshotConfig {
+    fn default() -> Self {
+        Self { enabled: true, arguments: false }
+    }
+}
+
 /// TLS to the server.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -220,6 +238,7 @@ impl Default for AgentConfig {
             textfile_dir: None,
             scrape: Vec::new(),
             collectors: CollectorsConfig::default(),
+            snapshot: SnapshotConfig::default(),
             filters: Filters::default(),
             log_level: "info".to_owned(),
             proc_root: folder("OXMON_HOST_PROC", "/proc"),

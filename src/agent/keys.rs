@@ -61,6 +61,14 @@ pub const KEYS: &[Key] = &[
     text("collectors.enable", "Collectors to run beside the usual ones, by name."),
     text("collectors.disable", "Collectors not to run, by name; docs/metrics.md lists them."),
     text(
+        "snapshot.enabled",
+        "Send the processes with the most CPU time, memory and I/O once when an alert of this host is pending or firing. Default: `true`.",
+    ),
+    text(
+        "snapshot.arguments",
+        "`true` sends their command lines too, which may hold secrets. Default: `false`.",
+    ),
+    text(
         "filters.mounts_include",
         "Mount points to measure, whatever their type. Empty: all that are not excluded. An include wins over an exclude that is less specific.",
     ),

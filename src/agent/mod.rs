@@ -8,9 +8,12 @@ pub mod collectors;
 pub mod config;
 pub(crate) mod enroll;
 pub(crate) mod filters;
+mod host;
 mod http;
 pub mod keys;
 pub(crate) mod once;
+#[cfg(target_os = "linux")]
+mod procstat;
 pub(crate) mod reporter;
 pub(crate) mod run;
 mod timeline;

@@ -21,6 +21,7 @@ use crate::agent::alive::Alive;
 use crate::agent::buffer::Buffer;
 use crate::agent::collect::{CollectLoop, SampleQueue};
 use crate::agent::config::AgentConfig;
+use crate::agent::host::Sources;
 use crate::agent::reporter::target::Target;
 use crate::agent::reporter::{Inputs, Reload, Reporter, Stats};
 use crate::base::cli::VERSION;
@@ -86,7 +87,10 @@ impl Agent {
 
         let dir = config.buffer_dir.as_deref();
         let buffer = Buffer::open(dir, config.buffer_max_size, SystemClock.now_ms());
-        let reporter = Reporter::new(Target::of(config), buffer, Arc::clone(&stats));
+        let reporter = {
+            let sources = Sources::of(config);
+            Reporter::new(Target::of(config), sources, buffer, Arc::clone(&stats))
+        };
         let inputs = Inputs { sets, reloads, stop: stop.stop() };
         let alive: Sender<()> = end.clone();
         let reporter = thread::spawn("reporter", move || {
@@ -136,6 +140,7 @@ impl Agent {
                     target: Target::of(&config),
                     buffer_dir: config.buffer_dir.clone(),
                     buffer_max_size: config.buffer_max_size,
+                    sources: Sources::of(&config),
                 };
                 // Both loops look at least every few seconds; only an end leaves these unread.
                 let _ = self.reporter_reloads.send(reload);

@@ -39,6 +39,21 @@ pub const SCRAPE_TARGETS_MAX: usize = 16;
 pub const SCRAPE_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Series of all targets together in one collection.
 pub const SCRAPE_SERIES_MAX: usize = 3_000;
+/// Bytes of the facts of a host, and of a snapshot of its processes, in one message; what is larger
+/// is left out.
+pub const HOST_REPORT_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of one text among the facts of a host or of a process.
+pub const HOST_TEXT_BYTES_MAX: usize = 256;
+/// Addresses of a host that are kept.
+pub const HOST_ADDRESSES_MAX: usize = 64;
+/// Processes of one snapshot.
+pub const SNAPSHOT_PROCESSES_MAX: usize = 30;
+/// Seconds between two snapshots that the server asks a host for, at the least.
+pub const SNAPSHOT_SECS_MIN: u64 = 60;
+/// Snapshots that are kept of one host; the oldest goes first.
+pub const SNAPSHOTS_PER_AGENT_MAX: usize = 10;
+/// Snapshots that are kept of all hosts together; the oldest goes first.
+pub const SNAPSHOTS_MAX: usize = 2_000;
 /// Calls at the same time on one gRPC connection.
 pub const GRPC_STREAMS_MAX: i32 = 256;
 /// New calls a second on one gRPC connection.

@@ -3,6 +3,7 @@
 pub mod agent_id;
 #[cfg(feature = "server")]
 pub mod alert;
+pub(crate) mod host;
 pub mod point;
 #[cfg(feature = "server")]
 pub mod role;

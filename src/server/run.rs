@@ -33,6 +33,7 @@ use crate::server::gate::tls::{Acceptor, Port};
 use crate::server::import;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::grpc::GrpcServer;
+use crate::server::ingest::hosts::Hosts;
 use crate::server::ingest::intake::Intake;
 use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
@@ -265,12 +266,15 @@ fn set_log_level(config: &ServerConfig) {
 }
 
 fn intake_of(app: &App) -> Result<Intake, prometheus::Error> {
-    Intake::new(
+    let intake = Intake::new(
         &app.config,
         Arc::clone(&app.whitelist),
         Arc::clone(&app.senders),
         Arc::clone(&app.store),
         Arc::clone(&app.clock),
         &app.registry,
-    )
+    )?;
+    let alerts = Arc::clone(&app.alerts);
+    let wanted = Box::new(move |agent: &str| alerts.ask_for_snapshot(agent));
+    Ok(intake.with_hosts(Hosts::new(app.control.clone(), Arc::clone(&app.clock), wanted)))
 }

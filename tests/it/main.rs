@@ -35,6 +35,8 @@ mod enroll;
 mod first_start;
 // The gate before the gRPC port: what a stranger sends costs bounded memory and stops nobody.
 mod grpc_gate;
+// Facts of hosts, and processes at alerts.
+mod hosts;
 // gRPC: what is acknowledged, what is rejected, and with which status.
 mod ingest;
 // Start, stop and exit codes of both daemons.

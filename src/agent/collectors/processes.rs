@@ -7,6 +7,7 @@ use crate::agent::collectors::procfile::value;
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, round,
 };
+use crate::agent::procstat::{self, ProcStat};
 use crate::base::limits::PROCESSES_MAX;
 
 const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
@@ -73,7 +74,7 @@ impl Collector for Processes {
         let page = rustix::param::page_size() as f64;
         for name in &self.wanted {
             let kernel_name = name.get(..NAME_BYTES).unwrap_or(name);
-            let own: Vec<&(u32, Stat)> =
+            let own: Vec<&(u32, ProcStat)> =
                 found.iter().filter(|(_, stat)| stat.name == kernel_name).collect();
             let mut push = |metric, value| out.labelled(metric, "process", name, value);
             push("process.running", own.len() as f64);
@@ -115,7 +116,7 @@ impl Collector for Processes {
 
 impl Processes {
     /// The processes with a wanted name.
-    fn find(&self, out: &mut Samples) -> Result<Vec<(u32, Stat)>, CollectError> {
+    fn find(&self, out: &mut Samples) -> Result<Vec<(u32, ProcStat)>, CollectError> {
         let entries = std::fs::read_dir(&self.proc)
             .map_err(|error| CollectError::Read { path: self.proc.clone(), error })?;
         let mut pids: Vec<u32> = entries
@@ -123,13 +124,13 @@ impl Processes {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect();
         out.cap(&mut pids, PROCESSES_MAX, "processes");
-        let wanted = |stat: &Stat| {
+        let wanted = |stat: &ProcStat| {
             self.wanted.iter().any(|name| name.get(..NAME_BYTES).unwrap_or(name) == stat.name)
         };
         let stats = pids.into_iter().filter_map(|pid| {
             // A process that ends meanwhile has no file any more.
             let text = value(&self.proc.join(pid.to_string()).join("stat"))?;
-            Some((pid, parse(&text)?))
+            Some((pid, procstat::parse(&text)?))
         });
         Ok(stats.filter(|(_, stat)| wanted(stat)).collect())
     }
@@ -139,51 +140,4 @@ impl Processes {
 pub(super) fn open_files(proc: &std::path::Path, pid: u32) -> Option<usize> {
     let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd")).ok()?;
     Some(files.take(100_000).count())
-}
-
-/// The fields of a process that count.
-#[derive(Debug, PartialEq)]
-struct Stat {
-    name: String,
-    /// CPU time in the kernel and in programs, clock ticks.
-    ticks: u64,
-    threads: u64,
-    /// Clock ticks after the system's start.
-    started: u64,
-    /// Resident memory.
-    pages: u64,
-}
-
-/// `pid (name) state …`; the name may hold anything, brackets too.
-fn parse(text: &str) -> Option<Stat> {
-    let (head, tail) = text.rsplit_once(')')?;
-    let (_, name) = head.split_once('(')?;
-    let fields: Vec<&str> = tail.split_ascii_whitespace().collect();
-    let number = |at: usize| fields.get(at)?.parse::<u64>().ok();
-    Some(Stat {
-        name: name.to_owned(),
-        ticks: number(11)?.saturating_add(number(12)?),
-        threads: number(17)?,
-        started: number(19)?,
-        pages: number(21).unwrap_or(0),
-    })
-}
-
-#[cfg(test)]
-pub(super) mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    pub(crate) fn parse_any(text: &str) {
-        let _ = parse(text);
-    }
-
-    #[test]
-    fn a_name_may_hold_brackets_and_spaces() {
-        let text = "7 (a b) (c)) S 1 7 7 0 -1 4194560 1 2 3 4 50 60 7 8 20 0 3 0 900 1000000 250 1";
-        let stat = parse(text).unwrap();
-        assert_eq!((stat.name.as_str(), stat.ticks, stat.threads), ("a b) (c)", 110, 3));
-        assert_eq!((stat.started, stat.pages), (900, 250));
-        assert_eq!(parse("7 (cut) S 1"), None);
-    }
 }

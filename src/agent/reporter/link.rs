@@ -13,9 +13,10 @@ use super::target::{CALL_TIMEOUT, Target};
 use crate::agent::buffer::SampleSet;
 use crate::base::clock::{Clock as _, Now, SystemClock};
 use crate::base::limits::{BATCH_POINTS_MAX, PACKED_POINTS_MAX};
+use crate::model::host::{HostFacts, HostReport};
 use crate::wire::pb::metrics::{PackedAck, PackedBatch, ReportResponse};
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
-use crate::wire::{FEATURE_PACKED, points_to_proto};
+use crate::wire::{FEATURE_PACKED, facts_to_proto, points_to_proto, snapshot_to_proto};
 
 /// What came of a call.
 pub(super) struct Reply {
@@ -43,7 +44,12 @@ impl Reply {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Answer {
     /// It is stored. With what the server has to say, which is empty when all is well.
-    Stored { message: String, features: Vec<String> },
+    Stored {
+        message: String,
+        features: Vec<String>,
+        /// The server asks for a snapshot of processes.
+        snapshot_wanted: bool,
+    },
     /// It is not stored, and won't be.
     Refused(String),
 }
@@ -91,6 +97,19 @@ pub(super) struct Link {
     next_id: u64,
     /// The last call: its id and when it was sent.
     sent: (u64, Now, Instant),
+    /// What is said of the host beside samples.
+    host: Host,
+}
+
+/// What the server is sent of the host, until it has it.
+#[derive(Default)]
+struct Host {
+    /// The facts as they are.
+    facts: Option<HostFacts>,
+    /// Those that the server behind this connection does not have, and a snapshot it asked for.
+    due: HostReport,
+    /// The call that carries all of `due`.
+    carried_by: Option<u64>,
 }
 
 /// An open stream of packed batches.
@@ -118,8 +137,38 @@ impl Link {
             replies,
             next_id: 1,
             sent: (0, SystemClock.now(), Instant::now()),
+            host: Host::default(),
         };
         (link, receiver)
+    }
+
+    /// Takes what was found out of the host: it goes with the next call.
+    pub(super) fn put_host(&mut self, found: HostReport) {
+        let host = &mut self.host;
+        if let Some(facts) = found.facts
+            && host.facts.as_ref().is_none_or(|before| !facts.is_like(before))
+        {
+            host.due.facts = Some(facts.clone());
+            host.facts = Some(facts);
+            host.carried_by = None;
+        }
+        if found.snapshot.is_some() {
+            host.due.snapshot = found.snapshot;
+            host.carried_by = None;
+        }
+    }
+
+    /// Whether a snapshot waits for a call.
+    pub(super) fn has_snapshot(&self) -> bool {
+        self.host.due.snapshot.is_some()
+    }
+
+    /// The server has stored what the call `id` carried.
+    pub(super) fn stored(&mut self, id: u64) {
+        if self.host.carried_by == Some(id) {
+            self.host.due = HostReport::default();
+            self.host.carried_by = None;
+        }
     }
 
     /// Starts the call that brings `sample sets`; its reply has the id that is returned.
@@ -127,6 +176,7 @@ impl Link {
         let id = self.next_id;
         self.next_id += 1;
         self.sent = (id, SystemClock.now(), Instant::now());
+        self.host.carried_by = (!self.host.due.is_empty()).then_some(id);
         let started = match self.packed {
             Packed::Offered => self.send_packed(id, sets),
             _ => self.send_plain(id, sets),
@@ -196,6 +246,8 @@ impl Link {
         self.stream = None;
         self.client = None;
         self.packed = Packed::NotOffered;
+        self.host.due.facts = self.host.facts.clone();
+        self.host.carried_by = None;
     }
 
     /// Whether the server is one that says what it offers.
@@ -235,6 +287,8 @@ impl Link {
         let points = sets.iter().flat_map(|set| &set.points);
         let mut batch = points_to_proto(&self.target.agent_id, timestamp_ms, points);
         batch.sent_at_ms = self.sent.1.wall_ms;
+        batch.facts = self.host.due.facts.clone().map(facts_to_proto).into();
+        batch.snapshot = self.host.due.snapshot.clone().map(snapshot_to_proto).into();
         let call =
             client.report_metrics_async_opt(&batch, option).map_err(|error| failure(&error))?;
         let replies = self.replies.clone();
@@ -261,6 +315,8 @@ impl Link {
             }
         };
         batch.sent_at_ms = self.sent.1.wall_ms;
+        batch.facts = self.host.due.facts.clone().map(facts_to_proto).into();
+        batch.snapshot = self.host.due.snapshot.clone().map(snapshot_to_proto).into();
         let client = self.client()?;
         let stream = self.stream()?;
         // It is back since the batch before was acknowledged, or about to be.
@@ -315,7 +371,8 @@ impl Link {
 
 fn answer(response: ReportResponse) -> Answer {
     if response.success {
-        Answer::Stored { message: response.message, features: response.features }
+        let ReportResponse { message, features, snapshot_wanted, .. } = response;
+        Answer::Stored { message, features, snapshot_wanted }
     } else {
         Answer::Refused(response.message)
     }
@@ -323,7 +380,10 @@ fn answer(response: ReportResponse) -> Answer {
 
 fn ack_outcome(ack: PackedAck) -> Result<Answer, Failure> {
     match (ack.success, ack.retry) {
-        (true, _) => Ok(Answer::Stored { message: ack.message, features: Vec::new() }),
+        (true, _) => {
+            let PackedAck { message, snapshot_wanted, .. } = ack;
+            Ok(Answer::Stored { message, features: Vec::new(), snapshot_wanted })
+        }
         (false, true) => Err(Failure { kind: FailureKind::Busy, text: ack.message }),
         (false, false) => Ok(Answer::Refused(ack.message)),
     }

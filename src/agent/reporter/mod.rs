@@ -26,7 +26,9 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, select};
 
 use crate::agent::buffer::{Buffer, Front, SampleSet};
+use crate::agent::host::{Prober, Sources};
 use crate::base::limits::BATCH_POINTS_MAX;
+use crate::model::host::HostReport;
 use crate::rt::stop::Stop;
 use crate::rt::thread::Outcome;
 use backoff::Backoff;
@@ -55,6 +57,7 @@ pub(crate) struct Reload {
     pub(crate) target: Target,
     pub(crate) buffer_dir: Option<std::path::PathBuf>,
     pub(crate) buffer_max_size: usize,
+    pub(crate) sources: Sources,
 }
 
 /// A gRPC error as one line for people.
@@ -67,6 +70,9 @@ pub(crate) struct Reporter {
     link: Link,
     replies: Receiver<Reply>,
     buffer: Buffer,
+    prober: Prober,
+    /// What the prober has found.
+    found: Receiver<HostReport>,
     stats: Arc<Stats>,
     flight: Option<Flight>,
     backoff: Backoff,
@@ -91,6 +97,8 @@ enum What {
     Live(SampleSet),
     /// So many sample sets of the buffer; `newest` where it went before older ones.
     Kept { from: u64, to: u64, sets: usize, newest: bool },
+    /// No sample set: a snapshot that the server asked for.
+    Snapshot,
 }
 
 impl What {
@@ -101,12 +109,15 @@ impl What {
 
 impl Reporter {
     /// A reporter that has not connected yet.
-    pub(crate) fn new(target: Target, buffer: Buffer, stats: Arc<Stats>) -> Self {
+    pub(crate) fn new(target: Target, sources: Sources, buffer: Buffer, stats: Arc<Stats>) -> Self {
         let (link, replies) = Link::new(target);
+        let (prober, found) = Prober::new(sources);
         let mut reporter = Self {
             link,
             replies,
             buffer,
+            prober,
+            found,
             stats,
             flight: None,
             backoff: Backoff::new(),
@@ -121,6 +132,7 @@ impl Reporter {
 
     /// Works until the sample sets end or the stop signal comes, then sends or keeps what is left.
     pub(crate) fn run(mut self, inputs: &Inputs) -> Outcome {
+        self.prober.on_time(Instant::now());
         // What an earlier run left goes out at once.
         self.pump(Instant::now());
         while !inputs.stop.is_stopped() {
@@ -134,6 +146,9 @@ impl Reporter {
                 },
                 recv(self.replies) -> reply => if let Ok(reply) = reply {
                     self.on_reply(reply, Instant::now());
+                },
+                recv(self.found) -> found => if let Ok(found) = found {
+                    self.on_found(found, Instant::now());
                 },
                 recv(inputs.reloads) -> reload => if let Ok(reload) = reload {
                     self.on_reload(reload);
@@ -164,6 +179,7 @@ impl Reporter {
             self.on_failure(&Failure { kind: FailureKind::Unreachable, text }, now);
         }
         self.pump(now);
+        self.prober.on_time(now);
         self.log.drops(self.buffer.dropped(), self.buffer.len(), now);
     }
 
@@ -177,6 +193,16 @@ impl Reporter {
         self.keep_flight();
         self.buffer.push(&set);
         self.newest_first = true;
+    }
+
+    fn on_found(&mut self, found: HostReport, now: Instant) {
+        self.link.put_host(found);
+        let works = self.log.is_connected() && self.retry_at.is_none();
+        // Who looks at an alert waits for it. Otherwise it goes with the next sample set.
+        if self.link.has_snapshot() && works && self.flight.is_none() && self.buffer.is_empty() {
+            let id = self.link.send(&[]);
+            self.launch(id, What::Snapshot, now);
+        }
     }
 
     /// Buffers a sample set that is under way and in memory only.
@@ -222,8 +248,12 @@ impl Reporter {
             self.log.skew(skew_ms, slack_ms);
         }
         match reply.outcome {
-            Ok(Answer::Stored { message, features }) => {
+            Ok(Answer::Stored { message, features, snapshot_wanted }) => {
                 self.link.learn(&features);
+                id.into_iter().for_each(|id| self.link.stored(id));
+                if snapshot_wanted {
+                    self.prober.take_snapshot(now);
+                }
                 // The first servers answer with a friendly text each time.
                 if !message.is_empty() && self.link.knows_packed() {
                     self.log.remark(&message, now);
@@ -257,6 +287,7 @@ impl Reporter {
             }
             What::Kept { from, to, .. } => self.buffer.done(from, to),
             What::Live(_) => {}
+            What::Snapshot => return,
         }
         self.buffer.count_dropped(1);
         self.log.refused(message, now);
@@ -291,6 +322,7 @@ impl Reporter {
         self.flight = None;
         self.newest_first = false;
         self.buffer.reconfigure(reload.buffer_dir.as_deref(), reload.buffer_max_size);
+        self.prober.reload(reload.sources);
         if self.link.retarget(reload.target) {
             self.log.starting();
         }

@@ -42,6 +42,10 @@ fn target(port: u16) -> Target {
     }
 }
 
+fn sources() -> Sources {
+    Sources::of(&crate::agent::config::AgentConfig::default())
+}
+
 impl Rig {
     fn start(port: u16, dir: Option<&Path>) -> Self {
         Self::start_to(target(port), dir)
@@ -53,7 +57,7 @@ impl Rig {
         let stop = crate::rt::stop::StopSource::new();
         let stats = Arc::new(Stats::default());
         let buffer = Buffer::open(dir, 1_000, NOW_MS);
-        let reporter = Reporter::new(target, buffer, Arc::clone(&stats));
+        let reporter = Reporter::new(target, sources(), buffer, Arc::clone(&stats));
         let inputs = Inputs { sets: receiver, reloads: reload, stop: stop.stop() };
         let thread = crate::rt::thread::spawn("reporter", move || reporter.run(&inputs));
         Self { sets: Some(sets), reloads, stats, stop: Some(stop), thread: Some(thread) }
@@ -259,12 +263,69 @@ fn the_last_set_is_sent_at_the_end() {
 }
 
 #[test]
+fn facts_come_once_a_connection_and_a_snapshot_once_it_is_asked_for() {
+    for packed in [false, true] {
+        let mut server = FakeServer::start(&[]);
+        if packed {
+            server.offer_packed(true);
+        }
+        let rig = Rig::start(server.port(), None);
+        let mut sent = 0;
+        let mut send = || {
+            rig.send(sent..sent + 1);
+            sent += 1;
+        };
+        let count = |server: &FakeServer, of: fn(&Seen) -> bool| {
+            server.seen().iter().filter(|seen| of(seen)).count()
+        };
+        let facts: fn(&Seen) -> bool = |seen| seen.host.0;
+        let snapshots: fn(&Seen) -> bool = |seen| seen.host.1;
+        wait("the facts", || {
+            send();
+            count(&server, facts) == 1
+        });
+        for _ in 0..5 {
+            let before = server.seen().len();
+            send();
+            wait("the set", || server.seen().len() > before);
+        }
+        assert_eq!((count(&server, facts), count(&server, snapshots)), (1, 0));
+        server.stop();
+        send();
+        wait("a failure", || rig.counters()[2] >= 1);
+        server.restart();
+        wait("the facts on a new connection", || count(&server, facts) >= 2);
+        wait("an empty buffer", || rig.counters()[0] == 0);
+        let connected = count(&server, facts);
+        server.ask_for_snapshots();
+        send();
+        wait("the snapshot", || count(&server, snapshots) == 1);
+        let seen = server.seen();
+        let snapshot = seen.iter().find(|seen| snapshots(seen)).unwrap();
+        assert!(snapshot.times.is_empty() && snapshot.stored, "it waits for no sample set");
+        for _ in 0..5 {
+            let before = server.seen().len();
+            send();
+            wait("the set", || server.seen().len() > before);
+        }
+        assert_eq!(count(&server, snapshots), 1, "a server that asks all the time gets one");
+        assert_eq!(count(&server, facts), connected);
+        rig.stop();
+    }
+}
+
+#[test]
 fn a_reload_moves_to_another_server() {
     let (first, second) = (FakeServer::start(&[]), FakeServer::start(&[]));
     let rig = Rig::start(first.port(), None);
     rig.send(0..1);
     wait("the first", || first.seen().len() == 1);
-    let reload = Reload { target: target(second.port()), buffer_dir: None, buffer_max_size: 10 };
+    let reload = Reload {
+        target: target(second.port()),
+        buffer_dir: None,
+        buffer_max_size: 10,
+        sources: sources(),
+    };
     rig.reloads.send(reload).unwrap();
     wait("the reload", || rig.reloads.is_empty());
     rig.send(1..2);

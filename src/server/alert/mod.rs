@@ -47,6 +47,7 @@ pub(crate) mod rule;
 pub(crate) mod ruleset;
 pub(crate) mod shard;
 pub(crate) mod state;
+pub(crate) mod suspects;
 pub(crate) mod tracked;
 pub(crate) mod window;
 pub(crate) mod worker;
@@ -195,6 +196,12 @@ impl Alerts {
     /// What evaluates the expressions of rules.
     pub(crate) fn queries(&self) -> &Queries {
         &self.queries
+    }
+
+    /// Whether to ask an agent now which processes are at work on its host. Saying so counts as
+    /// asking.
+    pub(crate) fn ask_for_snapshot(&self, agent: &str) -> bool {
+        self.shared.suspects.lock().ask(agent, self.shared.clock.now().steady_ms)
     }
 
     fn pool(&self) -> Option<Arc<Pool<Job>>> {

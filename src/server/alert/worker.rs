@@ -24,6 +24,8 @@ use crate::server::alert::notify::Notify;
 use crate::server::alert::results::Answer;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::{Act, Reasons, Shard};
+use crate::server::alert::state::Phase;
+use crate::server::alert::suspects::Suspects;
 use crate::server::alert::tracked::Change;
 use crate::server::control::Control;
 use crate::server::storage::{SampleSet, Series, StorageError, Store};
@@ -111,6 +113,8 @@ pub(crate) struct Shared {
     pub reasons: Reasons,
     /// Clocks that differ.
     pub(crate) skews: Skews,
+    /// Hosts of whose processes a snapshot is wanted.
+    pub(crate) suspects: Mutex<Suspects>,
     rules: Mutex<Arc<RuleSet>>,
     active: Mutex<HashMap<[String; 4], AlertEvent>>,
 }
@@ -144,6 +148,7 @@ impl Shared {
             busy,
             reasons: Reasons::default(),
             skews: Skews::default(),
+            suspects: Mutex::default(),
             rules,
             active,
         }
@@ -173,6 +178,7 @@ impl Shared {
 
     /// Notes an alert that fires since before this process.
     pub(crate) fn note_active(&self, key: [String; 4], event: AlertEvent) {
+        self.suspects.lock().know(&key);
         self.active.lock().insert(key, event);
     }
 
@@ -211,6 +217,7 @@ impl Shared {
             }
             self.metrics.firing.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
         }
+        self.note_suspects(changes);
         changes.iter().for_each(|change| self.metrics.count(change.transition.kind));
         if changes.iter().any(|change| change.transition.notification.is_some()) {
             self.notify.wake();
@@ -218,6 +225,27 @@ impl Shared {
         if changes.iter().any(|change| !change.transition.events.is_empty()) {
             // A full channel says the same.
             let _ = self.copy.try_send(());
+        }
+    }
+}
+
+impl Shared {
+    /// Notes which hosts have an alert that is pending or firing. One for absence says nothing of
+    /// processes.
+    fn note_suspects(&self, changes: &[Change]) {
+        let rules = self.rules();
+        let mut suspects = self.suspects.lock();
+        for change in changes {
+            let open = change.row.as_ref().is_some_and(|row| {
+                row.state == Phase::Pending.name() || row.state == Phase::Firing.name()
+            });
+            let [rule_id, ..] = &change.key;
+            let is_absence = || {
+                let mut rules = rules.enabled();
+                let rule = rules.find(|rule| rule.id == *rule_id);
+                rule.is_some_and(|rule| rule.evaluator.absent_ms().is_some())
+            };
+            suspects.note(&change.key, open && !is_absence());
         }
     }
 }

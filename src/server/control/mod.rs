@@ -19,6 +19,7 @@ use crate::server::storage::StorageError;
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod certs;
+pub(crate) mod hosts;
 mod metrics;
 pub(crate) mod notify;
 pub(crate) mod removed;
@@ -28,12 +29,13 @@ pub(crate) mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 5] = [
+const STEPS: [&[&str]; 6] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
     &[certs::SCHEMA_3],
     &[users::SCHEMA_ENDED_LOGINS],
     &[removed::SCHEMA],
+    &[hosts::SCHEMA],
 ];
 
 /// The file's name in `data_dir`.
@@ -115,6 +117,20 @@ impl Control {
         let outcome = answer.recv().unwrap_or_else(|_| Err(StorageError::Stopping.into()));
         metrics.queue_depth.dec();
         outcome
+    }
+
+    /// Queues `body` as a write transaction of its own and does not wait for it. `what` names it in
+    /// the log, should it fail. False when the queue has no room, and then `body` never runs.
+    pub(crate) fn offer<F>(&self, what: &'static str, body: F) -> bool
+    where
+        F: FnOnce(&Transaction<'_>) -> Result<(), StorageError> + Send + 'static,
+    {
+        let job: Job = Box::new(move |connection| {
+            if let Err(error) = transact(connection, body) {
+                log::error!("failed to write {what}: {error}");
+            }
+        });
+        self.0.writer.offer(0, job).is_ok()
     }
 
     /// Runs `body` on a read-only connection, on the caller's thread.

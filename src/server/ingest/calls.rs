@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use protobuf::Message as _;
 
 use crate::base::clock::{Clock as _, SystemClock};
+use crate::model::host::HostReport;
 use crate::rt::pool::Pool;
 use crate::wire::pb::health::health_check_response::ServingStatus;
 use crate::wire::pb::health::{HealthCheckRequest, HealthCheckResponse};
@@ -191,20 +192,24 @@ impl Handler {
             }
             let Some(Ok(bytes)) = messages.next().await else { return };
             let _entered = under_way.enter();
-            let (decision, from) = match Report::parse(bytes) {
-                Err(_) => (Decision::Now(undecodable(&intake)), None),
-                Ok(_) if !intake.is_serving() => (Decision::Now(Outcome::stopping()), None),
-                Ok(report) => {
-                    let from = (report.agent().to_owned(), times_of(&report));
-                    (intake.report(&caller, &report), Some(from))
+            let mut about = About::default();
+            let decision = match Report::parse(bytes) {
+                Err(_) => Decision::Now(undecodable(&intake)),
+                Ok(_) if !intake.is_serving() => Decision::Now(Outcome::stopping()),
+                Ok(mut report) => {
+                    let decision = intake.report(&caller, &report);
+                    let (agent, times) = (report.agent().to_owned(), times_of(&report));
+                    about = About { agent, host: report.take_host(), times };
+                    decision
                 }
             };
             let outcome = decided(decision).await;
-            if let (Outcome::Stored(_), Some((agent, times))) = (&outcome, from) {
-                intake.note(&caller, &agent, times);
-            }
+            let snapshot_wanted = stored(&intake, &caller, &outcome, about);
             let _ = match response(outcome) {
-                Ok(response) => sink.success(response).await,
+                Ok(mut response) => {
+                    response.snapshot_wanted = snapshot_wanted;
+                    sink.success(response).await
+                }
                 Err(status) => sink.fail(status).await,
             };
         });
@@ -236,6 +241,7 @@ impl Handler {
                 };
                 drop(bytes);
                 let (sequence, sent_at_ms) = (message.sequence, message.sent_at_ms);
+                let host = message.host.clone();
                 let taken = if intake.is_serving() {
                     stream.take(&intake, &caller, message)
                 } else {
@@ -249,11 +255,11 @@ impl Handler {
                         return;
                     }
                 };
-                if matches!(outcome, Outcome::Stored(_)) {
-                    let times = Times { sent_at_ms, newest_ms: None };
-                    intake.note(&caller, stream.agent_id(), times);
-                }
-                let ack = ack(sequence, outcome);
+                let times = Times { sent_at_ms, newest_ms: None };
+                let about = About { agent: stream.agent_id().to_owned(), host, times };
+                let snapshot_wanted = stored(&intake, &caller, &outcome, about);
+                let mut ack = ack(sequence, outcome);
+                ack.snapshot_wanted = snapshot_wanted;
                 // A lone answer must not wait for others to fill a packet.
                 if sink.send((ack, WriteFlags::default())).await.is_err() {
                     return;
@@ -350,6 +356,27 @@ async fn decided(decision: Decision) -> Outcome {
         Decision::Now(outcome) => outcome,
         Decision::Later(answered) => answered.await.unwrap_or_else(|_| Outcome::stopping()),
     }
+}
+
+/// What a message says of who sent it.
+#[derive(Default)]
+struct About {
+    agent: String,
+    host: HostReport,
+    times: Times,
+}
+
+/// What follows from a message that is stored. Gives whether its agent is asked for a snapshot.
+fn stored(intake: &Intake, caller: &Caller, outcome: &Outcome, about: About) -> bool {
+    if !matches!(outcome, Outcome::Stored(_)) {
+        return false;
+    }
+    intake.note(caller, &about.agent, about.times);
+    let Some(hosts) = &intake.hosts else { return false };
+    if !about.host.is_empty() {
+        hosts.put(&about.agent, about.host);
+    }
+    hosts.asks(&about.agent)
 }
 
 fn undecodable(intake: &Intake) -> Outcome {

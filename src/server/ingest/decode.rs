@@ -5,7 +5,10 @@
 use protobuf::CodedInputStream;
 use protobuf::rt::skip_field_for_tag;
 
-use crate::base::limits::{BATCH_POINTS_MAX, LABELS_MAX};
+use crate::base::limits::{BATCH_POINTS_MAX, HOST_REPORT_BYTES_MAX, LABELS_MAX};
+use crate::model::host::HostReport;
+use crate::wire::pb::metrics as pb;
+use crate::wire::{facts_from_proto, snapshot_from_proto};
 
 /// Elements of a message that are counted, most of which are not kept.
 pub(super) const COUNT_MAX: usize = 10 * BATCH_POINTS_MAX;
@@ -40,6 +43,7 @@ pub(crate) struct Report {
     count: usize,
     points: Vec<Raw>,
     labels: Vec<(Span, Span)>,
+    host: HostReport,
 }
 
 /// A point of a report.
@@ -66,6 +70,8 @@ impl Report {
                 10 => report.agent = text(&bytes, &mut input)?,
                 16 => report.timestamp_ms = input.read_int64()?,
                 32 => report.sent_at_ms = input.read_int64()?,
+                42 => read_facts(&mut input, &mut report.host)?,
+                50 => read_snapshot(&mut input, &mut report.host)?,
                 26 => {
                     let raw = point(&bytes, &mut input, &mut report.labels)?;
                     if report.points.is_empty() {
@@ -91,6 +97,16 @@ impl Report {
     /// The agent's clock when it sent the batch, Unix milliseconds; 0 where it does not say.
     pub(crate) fn sent_at_ms(&self) -> i64 {
         self.sent_at_ms
+    }
+
+    /// Whether it says something of the host beside points.
+    pub(crate) fn has_host(&self) -> bool {
+        !self.host.is_empty()
+    }
+
+    /// What it says of the host beside points; taken out of it.
+    pub(crate) fn take_host(&mut self) -> HostReport {
+        std::mem::take(&mut self.host)
     }
 
     /// The batch's `agent_id`.
@@ -123,6 +139,43 @@ impl Report {
         // Spans are made by `text`, which has checked that they are UTF-8 inside of the bytes.
         slice(&self.bytes, span).and_then(|bytes| str::from_utf8(bytes).ok()).unwrap_or_default()
     }
+}
+
+/// Reads the facts of a host. What is too large is passed over.
+pub(super) fn read_facts(
+    input: &mut CodedInputStream<'_>,
+    host: &mut HostReport,
+) -> protobuf::Result<()> {
+    if let Some(message) = read_bounded::<pb::HostFacts>(input)? {
+        host.facts = Some(facts_from_proto(message));
+    }
+    Ok(())
+}
+
+/// Reads a snapshot of processes. What is too large is passed over.
+pub(super) fn read_snapshot(
+    input: &mut CodedInputStream<'_>,
+    host: &mut HostReport,
+) -> protobuf::Result<()> {
+    if let Some(message) = read_bounded::<pb::ProcessSnapshot>(input)? {
+        host.snapshot = Some(snapshot_from_proto(message));
+    }
+    Ok(())
+}
+
+fn read_bounded<M: protobuf::Message>(
+    input: &mut CodedInputStream<'_>,
+) -> protobuf::Result<Option<M>> {
+    let len = input.read_raw_varint64()?;
+    if len > HOST_REPORT_BYTES_MAX as u64 {
+        input.skip_raw_bytes(u32::try_from(len).unwrap_or(u32::MAX))?;
+        return Ok(None);
+    }
+    let outer = input.push_limit(len)?;
+    let mut message = M::new();
+    message.merge_from(input)?;
+    input.pop_limit(outer);
+    Ok(Some(message))
 }
 
 impl<'a> RawPoint<'a> {

@@ -4,8 +4,9 @@
 use protobuf::CodedInputStream;
 use protobuf::rt::{read_unknown_or_skip_group, skip_field_for_tag};
 
-use super::decode::COUNT_MAX;
+use super::decode::{COUNT_MAX, read_facts, read_snapshot};
 use crate::base::limits::{BATCH_POINTS_MAX, LABELS_MAX, STREAM_SERIES_MAX};
+use crate::model::host::HostReport;
 
 /// A message of a packed stream, not yet checked.
 #[derive(Debug, Default, PartialEq)]
@@ -22,6 +23,8 @@ pub(crate) struct Packed {
     pub(crate) sent_at_ms: i64,
     /// Values of the message, and ticks without any.
     pub(crate) count: usize,
+    /// What it says of the host beside samples.
+    pub(crate) host: HostReport,
 }
 
 /// A series that is added to a stream's table.
@@ -73,6 +76,8 @@ impl Packed {
                     }
                 }
                 40 => packed.sent_at_ms = input.read_int64()?,
+                50 => read_facts(&mut input, &mut packed.host)?,
+                58 => read_snapshot(&mut input, &mut packed.host)?,
                 tag => skip_unknown(tag, &mut input)?,
             }
         }
@@ -188,7 +193,9 @@ mod tests {
     use proptest::prelude::*;
     use protobuf::Message as _;
 
-    use crate::wire::pb::metrics::{PackedBatch, PackedSeries, PackedTick};
+    use crate::wire::pb::metrics::{
+        HostFacts, PackedBatch, PackedSeries, PackedTick, ProcessSnapshot, ProcessUse,
+    };
 
     /// The same message by the generated decoder.
     fn generated(bytes: &[u8]) -> Option<Packed> {
@@ -210,6 +217,10 @@ mod tests {
             ticks: ticks.collect(),
             sent_at_ms: batch.sent_at_ms,
             count,
+            host: HostReport {
+                facts: batch.facts.into_option().map(crate::wire::facts_from_proto),
+                snapshot: batch.snapshot.into_option().map(crate::wire::snapshot_from_proto),
+            },
         })
     }
 
@@ -234,6 +245,8 @@ mod tests {
             sent_at_ms in any::<i64>(),
             names in prop::collection::vec(("[a-z.é]{0,9}", "[a-z]{0,3}", ".{0,4}"), 0..4),
             ticks in prop::collection::vec(any_tick(), 0..4),
+            os in prop::option::of(".{0,300}"),
+            processes in prop::option::of(prop::collection::vec(".{0,20}", 0..4)),
         ) -> Vec<u8> {
             let mut batch = PackedBatch::new();
             batch.sequence = sequence;
@@ -246,6 +259,12 @@ mod tests {
                 series
             }).collect();
             batch.ticks = ticks;
+            batch.facts = os.map(|os| HostFacts { os, ..HostFacts::new() }).into();
+            batch.snapshot = processes.map(|names| {
+                let process = |name| ProcessUse { name, ..ProcessUse::new() };
+                let processes = names.into_iter().map(process).collect();
+                ProcessSnapshot { processes, ..ProcessSnapshot::new() }
+            }).into();
             batch.write_to_bytes().unwrap()
         }
     }

@@ -1,6 +1,6 @@
 //! From a report to the store: authentication, admission, and the acknowledgement after the commit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -10,11 +10,12 @@ use futures_channel::oneshot;
 use super::admit::{AcceptedTimes, Reason, Rejected, check_batch};
 use super::auth::{Whitelist, hash};
 use super::decode::{RawPoint, Report};
+use super::hosts::Hosts;
 use super::metrics::Metrics;
 use super::outcome::{Decision, Outcome};
 use super::senders::{Identity, Senders, Times};
 use super::series_lists::{self, SeriesLists};
-use crate::base::clock::{Clock, DAY_MS};
+use crate::base::clock::{Clock, DAY_MS, HOUR_MS, MINUTE_MS};
 use crate::model::agent_id::check_agent_id;
 use crate::model::series::Labels;
 use crate::server::config::ServerConfig;
@@ -50,6 +51,8 @@ pub(crate) struct Intake {
     pub(crate) whitelist: Arc<Whitelist>,
     /// The metrics of ingest.
     pub(crate) metrics: Arc<Metrics>,
+    /// What agents say of their hosts; `None` where nobody keeps it.
+    pub(crate) hosts: Option<Hosts>,
     series_lists: SeriesLists,
     senders: Arc<Senders>,
     store: Arc<dyn Store>,
@@ -72,6 +75,7 @@ impl Intake {
         Ok(Self {
             whitelist,
             metrics: Arc::new(Metrics::register(registry)?),
+            hosts: None,
             series_lists: SeriesLists::default(),
             senders,
             store,
@@ -80,6 +84,11 @@ impl Intake {
             retention_ms: i64::from(config.retention_days) * DAY_MS,
             stopping: AtomicBool::new(false),
         })
+    }
+
+    /// The same intake, which keeps what agents say of their hosts.
+    pub(crate) fn with_hosts(self, hosts: Hosts) -> Self {
+        Self { hosts: Some(hosts), ..self }
     }
 
     /// Notes which process a stored report of `agent` came from, and what it says of times.
@@ -155,6 +164,7 @@ impl Intake {
     }
 
     /// Authenticates and admits a report, and queues what is valid.
+    /// One without points is taken where it says something of the host.
     pub(crate) fn report(&self, caller: &Caller, report: &Report) -> Decision {
         let decision = self.decide(caller, report).unwrap_or_else(Decision::Now);
         if let Decision::Now(outcome) = &decision {
@@ -165,6 +175,12 @@ impl Intake {
 
     fn decide(&self, caller: &Caller, report: &Report) -> Result<Decision, Outcome> {
         self.authenticate(caller)?;
+        if report.len() == 0 && report.has_host() {
+            check_agent_id(report.agent()).map_err(Outcome::Refused)?;
+            self.authorize(caller, report.agent())?;
+            self.check_twin(caller, report.agent())?;
+            return Ok(Decision::Now(Outcome::Stored(String::new())));
+        }
         check_batch(report.agent(), report.len()).map_err(Outcome::Refused)?;
         self.authorize(caller, report.agent())?;
         self.check_twin(caller, report.agent())?;
@@ -228,9 +244,22 @@ impl Intake {
         series_lists::resolve(&*self.store, agent, metric, labels)
     }
 
-    /// Forgets the series lists of agents that no longer report. Called about once a minute.
+    /// Forgets the series lists of agents that no longer report, and the hosts of those of which
+    /// nothing is stored any more. Called about once a minute.
     pub(crate) fn sweep(&self) {
-        self.series_lists.sweep(self.clock.now_ms());
+        let now_ms = self.clock.now_ms();
+        self.series_lists.sweep(now_ms);
+        let Some(hosts) = &self.hosts else { return };
+        if now_ms.rem_euclid(HOUR_MS) >= MINUTE_MS {
+            return;
+        }
+        match self.store.agents_seen() {
+            Ok(seen) => {
+                let known: HashSet<String> = seen.into_iter().map(|agent| agent.agent_id).collect();
+                hosts.forget_others(known);
+            }
+            Err(error) => log::warn!("failed to read the agents: {error}"),
+        }
     }
 
     /// Reports that wait for the store now, and reports that it has answered since the start.

@@ -6,6 +6,7 @@ mod calls;
 pub(crate) mod decode;
 pub(crate) mod decode_packed;
 pub(crate) mod grpc;
+pub(crate) mod hosts;
 pub(crate) mod intake;
 mod metrics;
 pub(crate) mod outcome;

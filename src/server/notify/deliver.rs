@@ -19,6 +19,7 @@ use crate::server::notify::channels::{self, ChannelType, Sending};
 use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::{Kind, Notification};
 use crate::server::notify::metrics::Metrics;
+use crate::server::notify::processes;
 use jiff::tz::TimeZone;
 
 /// What the senders share.
@@ -218,12 +219,13 @@ impl Deliverer {
         })?;
         // A channel that was deleted took its rows with it.
         let Some((waiting, channel, missed)) = loaded else { return Ok(Duration::ZERO) };
-        let Some(notification) = Notification::read(&waiting.notification) else {
+        let Some(mut notification) = Notification::read(&waiting.notification) else {
             log::error!("notification {} cannot be read and is dropped", waiting.notification.id);
             self.control
                 .write(move |tx| -> Result<(), NotifyError> { Ok(outbox::remove(tx, id)?) })?;
             return Ok(Duration::ZERO);
         };
+        processes::add(&self.control, &mut notification);
         let mut served = waiting.served.clone();
         let report = if channel.enabled {
             let past = Past { missed: &missed, ..Past::of(&waiting) };

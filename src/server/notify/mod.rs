@@ -33,6 +33,7 @@ pub(crate) mod manage;
 pub(crate) mod message;
 mod metrics;
 pub(crate) mod mute;
+mod processes;
 mod router;
 pub(crate) mod template;
 pub(crate) mod timed;

@@ -31,6 +31,8 @@ pub(super) struct Seen {
     pub times: Vec<i64>,
     pub stored: bool,
     pub packed: bool,
+    /// Whether it had facts of the host, and a snapshot of its processes.
+    pub host: (bool, bool),
 }
 
 #[derive(Default)]
@@ -40,6 +42,8 @@ struct Inner {
     seen: Vec<Seen>,
     /// Whether packed batches are offered, and, if so, whether the call is there.
     packed: Option<bool>,
+    /// Whether each answer asks for a snapshot.
+    asks: bool,
 }
 
 #[derive(Clone, Default)]
@@ -115,6 +119,10 @@ impl FakeServer {
         self.fake.lock().refused_ms = Some(time_ms);
     }
 
+    pub(super) fn ask_for_snapshots(&self) {
+        self.fake.lock().asks = true;
+    }
+
     pub(super) fn offer_packed(&self, is_there: bool) {
         self.fake.lock().packed = Some(is_there);
     }
@@ -141,7 +149,13 @@ impl Fake {
         self.0.lock()
     }
 
-    fn judge(&self, ctx_meta: (String, String), mut times: Vec<i64>, packed: bool) -> Say {
+    fn judge(
+        &self,
+        ctx_meta: (String, String),
+        mut times: Vec<i64>,
+        packed: bool,
+        host: (bool, bool),
+    ) -> Say {
         let mut inner = self.lock();
         times.dedup();
         let mut say = inner.script.pop_front().unwrap_or(Say::Ok);
@@ -149,7 +163,8 @@ impl Fake {
             say = Say::Refuse;
         }
         let (agent, token) = ctx_meta;
-        inner.seen.push(Seen { agent, token, times, stored: matches!(say, Say::Ok), packed });
+        let stored = matches!(say, Say::Ok);
+        inner.seen.push(Seen { agent, token, times, stored, packed, host });
         say
     }
 }
@@ -174,7 +189,9 @@ impl MetricService for Fake {
         if self.lock().packed.is_some() {
             response.features.push("packed".to_owned());
         }
-        let reply = match self.judge(metadata(&ctx), times, false) {
+        response.snapshot_wanted = self.lock().asks;
+        let host = (batch.facts.is_some(), batch.snapshot.is_some());
+        let reply = match self.judge(metadata(&ctx), times, false, host) {
             Say::Ok => {
                 response.success = true;
                 sink.success(response)
@@ -210,7 +227,9 @@ impl MetricService for Fake {
                 let times = batch.ticks.iter().map(|set| set.timestamp_ms).collect();
                 let mut ack = PackedAck::new();
                 ack.sequence = batch.sequence;
-                match fake.judge(who.clone(), times, true) {
+                ack.snapshot_wanted = fake.lock().asks;
+                let host = (batch.facts.is_some(), batch.snapshot.is_some());
+                match fake.judge(who.clone(), times, true, host) {
                     Say::Ok => ack.success = true,
                     Say::Refuse => {}
                     Say::Status(_) => ack.retry = true,

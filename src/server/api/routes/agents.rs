@@ -10,9 +10,10 @@ use crate::base::clock::MINUTE_MS;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
+use crate::server::api::routes::hosts::Facts;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::app::App;
-use crate::server::control::removed;
+use crate::server::control::{hosts as hosts_table, removed};
 use crate::server::ingest::auth::WhitelistError;
 use crate::server::ingest::senders::Sender;
 use crate::server::storage::{LatestRow, Listing, StorageError};
@@ -23,13 +24,29 @@ pub(crate) const AGENT_ACTIVE_MS: i64 = 5 * MINUTE_MS;
 
 /// The endpoints.
 pub(crate) const ROUTES: &[Route] = &[
-    Route::get(
-        "/v1/agents",
-        "Agents that have reported or may report, by when they last reported, newest first. \
-         One is active for five minutes after its last report, whatever its clock says.",
-        Gives::List(Shape::of::<Agent>()),
-        list,
-    ),
+    Route {
+        query: &[Param::new(
+            "search",
+            Kind::Text,
+            "Agents whose id, or one of whose host's facts, holds this text, in any case.",
+        )],
+        ..Route::get(
+            "/v1/agents",
+            "Agents that have reported or may report, by when they last reported, newest first. \
+             One is active for five minutes after its last report, whatever its clock says.",
+            Gives::List(Shape::of::<Agent>()),
+            list,
+        )
+    },
+    Route {
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/agents/{id}",
+            "An agent, with what it said of its host: system, processor, memory, addresses.",
+            Gives::One(Shape::of::<AgentDetail>()),
+            detail,
+        )
+    },
     Route {
         method: Method::Delete,
         access: ADMIN,
@@ -93,6 +110,15 @@ struct Agent {
     status: AgentStatus,
     #[serde(flatten)]
     oddities: Oddities,
+}
+
+impl Agent {
+    fn new(known: KnownAgent, now_ms: i64) -> Self {
+        let KnownAgent { agent_id, last_seen_ms, oddities } = known;
+        let status = AgentStatus::at(now_ms, last_seen_ms);
+        let active = status == AgentStatus::Active;
+        Self { agent_id, last_seen: last_seen_ms.map(Time), active, status, oddities }
+    }
 }
 
 /// What is odd about an agent's reports since the server started.
@@ -177,6 +203,21 @@ struct RemovedAgent {
     points_deleted: u64,
 }
 
+/// An agent with its host.
+#[derive(Serialize, ToSchema)]
+struct AgentDetail {
+    agent_id: String,
+    /// When its last report arrived.
+    last_seen: Option<Time>,
+    active: bool,
+    #[schema(inline)]
+    status: AgentStatus,
+    #[serde(flatten)]
+    oddities: Oddities,
+    /// Null where the agent has said nothing, as those of earlier versions do.
+    facts: Option<Facts>,
+}
+
 /// The newest value of a series.
 #[derive(Serialize, ToSchema)]
 struct Latest {
@@ -199,13 +240,26 @@ impl From<LatestRow> for Latest {
 
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
-    let found = Listing::slice(known_agents(call.app)?.into_iter(), page);
-    Ok(Reply::list(&found.map(|known| {
-        let KnownAgent { agent_id, last_seen_ms, oddities } = known;
-        let status = AgentStatus::at(call.now_ms, last_seen_ms);
-        let active = status == AgentStatus::Active;
-        Agent { agent_id, last_seen: last_seen_ms.map(Time), active, status, oddities }
-    })))
+    let mut known = known_agents(call.app)?;
+    if let Some(text) = call.text("search") {
+        let by_facts = call.app.control.read(|db| hosts_table::with_facts(db, text))?;
+        let text = text.to_lowercase();
+        known.retain(|known| {
+            known.agent_id.to_lowercase().contains(&text) || by_facts.contains(&known.agent_id)
+        });
+    }
+    let found = Listing::slice(known.into_iter(), page);
+    Ok(Reply::list(&found.map(|known| Agent::new(known, call.now_ms))))
+}
+
+fn detail(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let id = call.param("id");
+    let known = known_agents(call.app)?.into_iter().find(|known| known.agent_id == id);
+    let known = known.ok_or_else(|| ApiError::not_found("agent", id))?;
+    let facts = call.app.control.read(|db| hosts_table::facts(db, id))?;
+    let facts = facts.map(|(facts, updated_ms)| Facts::new(facts, updated_ms));
+    let Agent { agent_id, last_seen, active, status, oddities } = Agent::new(known, call.now_ms);
+    Ok(Reply::ok(&AgentDetail { agent_id, last_seen, active, status, oddities, facts }))
 }
 
 fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -242,6 +296,7 @@ fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
     };
     let (agent, now_ms) = (agent_id.clone(), call.now_ms);
     app.control.write(move |tx| -> Result<(), StorageError> {
+        hosts_table::remove(tx, &agent)?;
         Ok(if with_points {
             removed::delete(tx, &agent)
         } else {

@@ -15,7 +15,9 @@ use crate::server::alert::shard::Act;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
+use crate::server::api::routes::hosts::Processes;
 use crate::server::api::schema::{Shape, Time};
+use crate::server::control::hosts;
 use crate::server::storage::{EventFilter, Listing};
 
 /// The endpoints.
@@ -36,6 +38,16 @@ pub(crate) const ROUTES: &[Route] = &[
             "Alerts and recoveries, newest first.",
             Gives::List(Shape::of::<Event>()),
             history,
+        )
+    },
+    Route {
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/alerts/history/{id}",
+            "An alert or a recovery, with the processes that used the most on its host while it \
+             was pending or firing, where the agent sent them.",
+            Gives::One(Shape::of::<Event>()),
+            one,
         )
     },
     Route {
@@ -107,6 +119,9 @@ pub(crate) struct Event {
     created_at: Time,
     /// When it was resolved; until then, when it was created.
     updated_at: Time,
+    /// What used the most on its host. Only where one alert is asked for, and its agent sent it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    processes: Option<Processes>,
 }
 
 impl From<crate::model::alert::AlertEvent> for Event {
@@ -129,6 +144,7 @@ impl From<crate::model::alert::AlertEvent> for Event {
             resolved_at: event.resolved_at_ms.map(Time),
             created_at: Time(event.timestamp_ms),
             updated_at: Time(event.resolved_at_ms.unwrap_or(event.timestamp_ms)),
+            processes: None,
         }
     }
 }
@@ -180,6 +196,13 @@ fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
     };
     let found = call.app.store.events(&filter, call.page()?)?;
     Ok(Reply::list(&found.map(Event::from)))
+}
+
+fn one(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let event = call.app.alerts.event(call.param("id"))?;
+    let snapshot = call.app.control.read(|db| hosts::snapshot_of(db, &event))?;
+    let processes = snapshot.map(Processes::from);
+    Ok(Reply::ok(&Event { processes, ..Event::from(event) }))
 }
 
 fn active(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -17,6 +17,7 @@ pub(crate) mod dashboard;
 pub(crate) mod deliveries;
 pub(crate) mod fleet;
 pub(crate) mod health;
+mod hosts;
 pub(crate) mod metrics;
 pub(crate) mod notifications;
 pub(crate) mod openapi;

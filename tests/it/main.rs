@@ -49,6 +49,8 @@ mod liveness;
 mod mock;
 // Aggregation, silence windows, retries, the delivery log.
 mod notify;
+// Addresses that nothing connects to.
+mod outgoing;
 // `oxmon-server passwd`.
 mod passwd;
 // PromQL, remote write and remote read, beside a real Prometheus.

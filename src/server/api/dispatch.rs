@@ -16,6 +16,7 @@ use crate::server::api::answer::Answer;
 use crate::server::api::auth::identity::Identity;
 use crate::server::api::auth::{TOKEN_PREFIX, cookie, is_local};
 use crate::server::api::cors;
+use crate::server::api::hosts;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Incoming};
 use crate::server::api::router::{Access, Kind, Method, Param, Route};
@@ -30,10 +31,16 @@ pub(crate) fn serve(app: &App, incoming: &Incoming) -> Answer {
         let started = Instant::now();
         app.api_metrics.active.inc();
         let (path, query) = split_target(&incoming.target);
-        let found = find(&incoming.method, path);
+        let found = hosts::check(&app.config, incoming.host.as_deref());
+        let found = found.and_then(|()| find(&incoming.method, path));
         let route = found.as_ref().map_or(("none", "none"), |(it, _)| (it.method.name(), it.path));
         let outcome = found.and_then(|found| run(app, incoming, found, (path, query), &trace_id));
         let mut answer = Answer::of(outcome, &trace_id, incoming);
+        if let Some(secs) =
+            app.config.tls.as_ref().map(|tls| tls.hsts_secs).filter(|secs| *secs > 0)
+        {
+            answer.headers.push(("Strict-Transport-Security", format!("max-age={secs}")));
+        }
         cors::allow(&mut answer, &app.config.cors, path, incoming);
         app.api_metrics.served(route, answer.status, started.elapsed());
         app.api_metrics.active.dec();

@@ -4,6 +4,7 @@ pub(crate) mod answer;
 pub(crate) mod auth;
 pub(crate) mod cors;
 pub(crate) mod dispatch;
+pub(crate) mod hosts;
 pub(crate) mod metrics;
 pub mod openapi;
 pub(crate) mod prom_error;

@@ -27,6 +27,8 @@ pub(crate) struct Incoming {
     pub gzip: bool,
     /// The value of `If-None-Match`.
     pub if_none_match: Option<String>,
+    /// The host that it is for, with its port: of the target, or of `Host`.
+    pub host: Option<String>,
     /// The value of `Origin`.
     pub origin: Option<String>,
     /// The value of `Cookie`.

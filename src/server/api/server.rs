@@ -143,6 +143,7 @@ fn answer(app: &App, mut request: Request) {
         gzip: header("Accept-Encoding").is_some_and(|value| takes_gzip(&value)),
         if_none_match: header("If-None-Match"),
         origin: header("Origin"),
+        host: header("Host"),
         cookie: header("Cookie"),
         page: header(PAGE_HEADER),
         fetch_site: header("Sec-Fetch-Site"),

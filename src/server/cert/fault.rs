@@ -37,6 +37,8 @@ pub(super) enum Kind {
     NoSuchName,
     /// The name server did not answer as it should: the name may well exist.
     LookupFailed,
+    /// `outgoing.deny` has the address.
+    Denied,
 }
 
 impl Kind {
@@ -58,6 +60,7 @@ impl Kind {
             Self::Timeout => "timeout",
             Self::NoSuchName => "no_such_name",
             Self::LookupFailed => "lookup_failed",
+            Self::Denied => "denied",
         }
     }
 }
@@ -96,7 +99,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const ALL: [Kind; 15] = [
+    const ALL: [Kind; 16] = [
         Kind::Expired,
         Kind::NotYetValid,
         Kind::SelfSigned,
@@ -112,6 +115,7 @@ mod tests {
         Kind::Timeout,
         Kind::NoSuchName,
         Kind::LookupFailed,
+        Kind::Denied,
     ];
 
     #[test]

@@ -141,6 +141,7 @@ impl Certs {
                 context: Mutex::new(context),
                 lookups: lookup::Lookups::new(lookup::system(), most),
                 timeout: Duration::from_secs(settings.connect_timeout_secs),
+                denied: config.outgoing.denied(),
                 stop: source.stop(),
             },
             submit: Arc::new(move |batch, ack| submit_batch(&*store, batch, ack)),

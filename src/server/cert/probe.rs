@@ -14,6 +14,7 @@ use crate::server::cert::link::{Limit, Link, begin};
 use crate::server::cert::lookup::Lookups;
 use crate::server::cert::starttls::Protocol;
 use crate::server::cert::tls::{Shown, shake};
+use crate::server::config::outgoing::Denied;
 
 /// What is looked at.
 #[derive(Clone, Copy)]
@@ -34,6 +35,8 @@ pub(super) struct Prober {
     pub lookups: Lookups,
     /// Time for look-up, connections and handshakes together.
     pub timeout: Duration,
+    /// Addresses that must not be connected to.
+    pub denied: Denied,
     /// Ends every wait.
     pub stop: Stop,
 }
@@ -61,6 +64,10 @@ impl Prober {
         let mut open = Vec::new();
         let mut seen = Vec::new();
         for address in &addresses {
+            if let Err(why) = self.denied.check(address.ip()) {
+                seen.push((*address, Err(Fault::new(Kind::Denied, why))));
+                continue;
+            }
             match begin(*address) {
                 Ok(stream) => open.push((*address, stream)),
                 Err(error) => seen.push((*address, Err(not_connected(*address, &error)))),

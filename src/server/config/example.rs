@@ -8,11 +8,12 @@ use crate::server::config::keys::KEYS;
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
 /// Keys that have no default: the example shows a possible value.
-const SHOWN_ONLY: [&str; 7] = [
+const SHOWN_ONLY: [&str; 8] = [
     "time_zone",
     "cert_file",
     "key_file",
     "client_ca_file",
+    "hsts_secs",
     "ca_file",
     "jwt_secret",
     // The table of the files above can't be empty.

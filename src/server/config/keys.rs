@@ -33,6 +33,12 @@ pub const KEYS: &[Key] = &[
         "tls.client_ca_file",
         "PEM file of authorities: agents must then show a certificate of one.",
     ),
+    number(
+        "tls.hsts_secs",
+        "seconds",
+        (0, 2 * 365 * DAY),
+        "Browsers use HTTPS alone for this host for so long (HSTS). 0: no HSTS. Default: a year.",
+    ),
     text(
         "auth.jwt_secret",
         "Key that signs logins, 32 bytes or more. Default: made at the first start, as it also is in \
@@ -152,6 +158,15 @@ pub const KEYS: &[Key] = &[
         "Origins of other sites whose pages may call the API, such as \"https://ui.example.com\"; \
          \"*\" for any.",
     ),
+    text(
+        "http.allowed_hosts",
+        "Names and addresses in `Host` that are answered, besides loopback and those of `bind`; others \
+         get 421. Empty: any.",
+    ),
+    text(
+        "outgoing.deny",
+        "Addresses and networks that channels and certificate checks never connect to.",
+    ),
 ];
 
 #[cfg(test)]
@@ -161,12 +176,13 @@ mod tests {
     use crate::server::config::ServerConfig;
 
     /// Keys whose value is left out of the serialised defaults: secrets, and tables that are off.
-    const UNSHOWN: [&str; 5] = [
+    const UNSHOWN: [&str; 6] = [
         "auth.jwt_secret",
         "auth.default_password",
         "tls.cert_file",
         "tls.key_file",
         "tls.client_ca_file",
+        "tls.hsts_secs",
     ];
 
     #[test]

@@ -9,7 +9,13 @@ use crate::base::keys::check_ranges;
 use crate::base::limits::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN};
 use crate::base::logging;
 
+pub(crate) mod http;
 pub mod keys;
+pub(crate) mod outgoing;
+
+pub use http::Http;
+pub use outgoing::Outgoing;
+
 /// The control database in `data_dir`. Named here because storage backs it up without opening it.
 pub const CONTROL_FILE: &str = "cert.db";
 
@@ -40,6 +46,8 @@ pub struct ServerConfig {
     pub notify: Notify,
     pub prometheus: Prometheus,
     pub cors: Cors,
+    pub http: Http,
+    pub outgoing: Outgoing,
     pub alert: Alert,
     /// What was found that works but should be changed, with file, line and key.
     #[serde(skip)]
@@ -55,6 +63,15 @@ pub struct Tls {
     pub key_file: PathBuf,
     #[serde(default)]
     pub client_ca_file: Option<PathBuf>,
+    #[serde(default = "Tls::hsts_default")]
+    pub hsts_secs: u64,
+}
+
+impl Tls {
+    /// A year: what browsers' lists ask for.
+    const fn hsts_default() -> u64 {
+        365 * 86_400
+    }
 }
 
 /// Bytes of a key for HMAC-SHA-256 at the least (RFC 7518, section 3.2).
@@ -198,6 +215,8 @@ impl Default for ServerConfig {
             notify: Notify::default(),
             prometheus: Prometheus::default(),
             cors: Cors::default(),
+            http: Http::default(),
+            outgoing: Outgoing::default(),
             alert: Alert::default(),
             warnings: Vec::new(),
         }
@@ -322,6 +341,16 @@ impl ServerConfig {
             let message = format!("`{text}` must be an origin such as \"https://ui.example.com\"");
             return Err(source.error("cors.allowed_origins", message));
         }
+        if let Some(text) = config.http.wrong() {
+            let message = format!(
+                "`{text}` must be a host name or an address, such as \"oxmon.example.com\""
+            );
+            return Err(source.error("http.allowed_hosts", message));
+        }
+        if let Some(text) = config.outgoing.wrong() {
+            let message = format!("`{text}` must be an address or a network such as 10.0.0.0/8");
+            return Err(source.error("outgoing.deny", message));
+        }
         config.check_files(source)?;
         Ok(config)
     }
@@ -398,8 +427,7 @@ mod tests {
 
     #[test]
     fn a_table_keeps_the_defaults_of_what_it_leaves_out() {
-        let tables =
-            "[auth]\n[pools]\n[storage]\n[cert_check]\n[notify]\n[prometheus]\n[cors]\n[alert]";
+        let tables = "[auth]\n[pools]\n[storage]\n[cert_check]\n[notify]\n[prometheus]\n[cors]\n[http]\n[outgoing]\n[alert]";
         let config = ServerConfig::from_source(&Source::embedded("s.toml", tables)).unwrap();
         let shown = |config| serde_json::to_value(config).unwrap();
         assert_eq!(shown(config), shown(ServerConfig::default()));
@@ -424,6 +452,12 @@ mod tests {
         assert!(
             refuse("[auth]\ndefault_password = 'short'")
                 .starts_with("s.toml:2: auth.default_password: must have 8")
+        );
+        assert!(
+            refuse("[http]\nallowed_hosts = ['https://a']").contains("`https://a` must be a host")
+        );
+        assert!(
+            refuse("[outgoing]\ndeny = ['10/8']").starts_with("s.toml:2: outgoing.deny: `10/8`")
         );
         assert!(refuse("http_prt = 1").contains("did you mean `http_port`?"));
         assert!(refuse("time_zone = 'Mars/Base'").contains("not a time zone"));

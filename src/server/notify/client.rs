@@ -1,14 +1,17 @@
 //! The endpoint: HTTP with time limits, no redirects, and authorities of one's own.
 
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 
 use crate::base::cli::VERSION;
+use crate::server::config::outgoing::Denied;
 use crate::server::notify::channels::config::scrub;
 use crate::server::notify::channels::url::mask_url;
 use crate::server::notify::message::cut;
@@ -20,6 +23,53 @@ pub(crate) struct Client {
     timeout: Duration,
     authorities: Vec<lettre::transport::smtp::client::Certificate>,
     mails: Timed,
+    denied: Denied,
+}
+
+/// The addresses of a name, without those that must not be connected to. What is connected to is
+/// what was looked up here, so that a name can't lead elsewhere between a check and its use.
+#[derive(Debug)]
+struct Guarded {
+    inner: DefaultResolver,
+    denied: Denied,
+}
+
+impl Resolver for Guarded {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        let found = self.inner.resolve(uri, config, timeout)?;
+        let mut kept = self.empty();
+        let mut refused = None;
+        for address in found.iter() {
+            match self.denied.check(address.ip()) {
+                Ok(()) => kept.push(*address),
+                Err(why) => refused = Some(why),
+            }
+        }
+        match refused {
+            Some(why) if kept.is_empty() => {
+                Err(ureq::Error::Io(io::Error::new(io::ErrorKind::PermissionDenied, Refused(why))))
+            }
+            _ => Ok(kept),
+        }
+    }
+}
+
+/// Why an address is not connected to.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Refused(String);
+
+impl Refused {
+    /// The sentence, where an error is one.
+    fn of(error: &ureq::Error) -> Option<String> {
+        let ureq::Error::Io(error) = error else { return None };
+        error.get_ref()?.downcast_ref::<Self>().map(ToString::to_string)
+    }
 }
 
 /// What one attempt at one recipient gave.
@@ -77,12 +127,16 @@ const ANSWER_BYTES_READ: u64 = 64 * 1024;
 
 impl Client {
     /// An endpoint that is left when it gives no answer within `timeout`, trusting the system's
-    /// authorities and those in `ca_file`.
+    /// authorities and those in `ca_file`, and never at an address that is `denied`.
     ///
     /// # Errors
     ///
     /// When the file can't be read or holds no certificate.
-    pub(crate) fn new(timeout: Duration, ca_file: Option<&Path>) -> Result<Self, String> {
+    pub(crate) fn new(
+        timeout: Duration,
+        ca_file: Option<&Path>,
+        denied: Denied,
+    ) -> Result<Self, String> {
         let mut roots = RootCerts::PlatformVerifier;
         let mut authorities = Vec::new();
         if let Some(path) = ca_file {
@@ -111,9 +165,15 @@ impl Client {
             .max_idle_connections(0)
             .user_agent(format!("oxmon/{VERSION}"))
             .tls_config(tls)
-            .build()
-            .new_agent();
-        Ok(Self { agent, timeout, authorities, mails: Timed::default() })
+            .build();
+        let resolver = Guarded { inner: DefaultResolver::default(), denied: denied.clone() };
+        let agent = Agent::with_parts(agent, DefaultConnector::default(), resolver);
+        Ok(Self { agent, timeout, authorities, mails: Timed::default(), denied })
+    }
+
+    /// Addresses that must not be connected to.
+    pub(crate) fn denied(&self) -> &Denied {
+        &self.denied
     }
 
     /// The limit of each mail server's time.
@@ -142,6 +202,9 @@ impl Client {
         let mut response = match request.send(body) {
             Ok(response) => response,
             Err(error) => {
+                if let Some(why) = Refused::of(&error) {
+                    return Attempt { permanent: true, ..Attempt::not_sent(why) };
+                }
                 outcome.unreachable =
                     !matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_));
                 outcome.error = Some(explain(&error, self.timeout));

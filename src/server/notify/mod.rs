@@ -102,8 +102,12 @@ impl Notifier {
         let fatal = |message: String| Fatal::new(Exit::Config, message);
         let zone = time_zone(config)?;
         let timeout = Duration::from_secs(config.notify.timeout_secs);
-        let client =
-            client::Client::new(timeout, config.notify.ca_file.as_deref()).map_err(fatal)?;
+        let client = client::Client::new(
+            timeout,
+            config.notify.ca_file.as_deref(),
+            config.outgoing.denied(),
+        )
+        .map_err(fatal)?;
         let metrics = Arc::new(metrics::Metrics::register(registry)?);
         let routing = router::Routing {
             window_ms: millis(config.aggregation_window_secs),

@@ -14,6 +14,8 @@ mod conformance;
 mod examples;
 // Slow, broken and malicious clients.
 mod hostile;
+// Names that the server answers to, HSTS.
+mod hosts;
 // HTTP/1.1: keep-alive, chunked bodies, pipelining.
 mod http;
 // Logins: the default password, signing out, tokens of others, guesses, names, the audit's bounds.

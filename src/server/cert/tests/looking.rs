@@ -25,6 +25,7 @@ pub(super) fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop:
         context: parking_lot::Mutex::new(context(ca).unwrap()),
         lookups: Lookups::new(look, 2),
         timeout,
+        denied: crate::server::config::Outgoing::default().denied(),
         stop,
     }
 }
@@ -104,6 +105,7 @@ fn a_look_up_that_hangs_is_given_up_and_too_many_are_refused() {
         context: parking_lot::Mutex::new(context(None).unwrap()),
         lookups: Lookups::new(look, 2),
         timeout: Duration::from_millis(300),
+        denied: Default::default(),
         stop: Stop::never(),
     };
     for expected in ["took too long", "took too long", "too many look-ups hang"] {
@@ -123,6 +125,7 @@ fn a_name_without_an_address_is_told_from_a_resolver_that_fails() {
             context: parking_lot::Mutex::new(context(None).unwrap()),
             lookups: Lookups::new(look, 9),
             timeout: Duration::from_secs(5),
+            denied: Default::default(),
             stop: Stop::never(),
         };
         prober.look(target(1), now_ms()).unwrap_err().kind

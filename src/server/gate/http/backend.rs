@@ -29,8 +29,11 @@ pub(crate) struct Request {
 impl Request {
     /// The bytes that the HTTP library gets: written from what was parsed, not copied.
     fn encode(&self) -> Vec<u8> {
-        let Head { method, target, headers, .. } = &self.head;
+        let Head { method, target, headers, host, .. } = &self.head;
         let mut text = format!("{method} {target} HTTP/1.1\r\n{CLIENT}: {}\r\n", self.client);
+        if let Some(host) = host {
+            text.push_str(&format!("Host: {host}\r\n"));
+        }
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -195,7 +198,7 @@ mod tests {
         let forged = b"POST /v1/x?y HTTP/1.1\r\nHost: h\r\nX-Oxmon-Client: 203.0.113.1\r\n\
             Connection: close\r\nAuthorization: Bearer t\r\nContent-Length: 2\r\n\r\n";
         let text = String::from_utf8(whole(forged, b"{}").encode()).unwrap();
-        let expected = "POST /v1/x?y HTTP/1.1\r\nX-Oxmon-Client: 192.0.2.7\r\n\
+        let expected = "POST /v1/x?y HTTP/1.1\r\nX-Oxmon-Client: 192.0.2.7\r\nHost: h\r\n\
             authorization: Bearer t\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(text, expected);
     }

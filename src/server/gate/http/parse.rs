@@ -42,6 +42,8 @@ pub(crate) struct Head {
     pub(crate) target: String,
     /// The headers of [`PASSED`] that it has.
     pub(crate) headers: Vec<(&'static str, String)>,
+    /// The host that the request is for: of the target, or else of `Host`.
+    pub(crate) host: Option<String>,
     /// How the body is framed.
     pub(crate) framing: Framing,
     /// Whether the version is 1.0.
@@ -110,7 +112,7 @@ impl Scanner {
 /// Headers that the gate itself acts on.
 #[derive(Default)]
 struct GateHeaders {
-    hosts: usize,
+    host: Option<String>,
     length: Option<String>,
     coding: Option<String>,
     close: bool,
@@ -126,7 +128,7 @@ struct GateHeaders {
 pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
     let mut lines =
         head.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
-    let (method, target, minor) = request_line(lines.next().unwrap_or_default())?;
+    let (method, (target, authority), minor) = request_line(lines.next().unwrap_or_default())?;
     let mut headers: Vec<(&'static str, String)> = Vec::new();
     let mut gate = GateHeaders::default();
     for line in lines.filter(|line| !line.is_empty()) {
@@ -138,7 +140,7 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
         }
     }
     let is_http_1_0 = minor == 0;
-    if gate.hosts == 0 && !is_http_1_0 {
+    if gate.host.is_none() && !is_http_1_0 {
         return Err(Refusal::Malformed("the header `Host` is missing"));
     }
     let has_type = headers.iter().any(|(name, _)| *name == "content-type");
@@ -149,10 +151,14 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
         None => false,
     };
     let keep_alive = !gate.close && (!is_http_1_0 || gate.keep_alive);
-    Ok(Head { method, target, headers, framing, is_http_1_0, keep_alive, expects_continue })
+    let host = authority.or(gate.host);
+    Ok(Head { method, target, headers, host, framing, is_http_1_0, keep_alive, expects_continue })
 }
 
-fn request_line(line: &[u8]) -> Result<(String, String, u8), Refusal> {
+/// Path and query, and the host of a target that is a whole URL.
+type Target = (String, Option<String>);
+
+fn request_line(line: &[u8]) -> Result<(String, Target, u8), Refusal> {
     let malformed = Refusal::Malformed("the first line must be `METHOD /path HTTP/1.1`");
     let line = std::str::from_utf8(line).ok().filter(|line| line.is_ascii());
     let line = line.ok_or(Refusal::Malformed("the URL must be percent-encoded"))?;
@@ -175,10 +181,11 @@ fn request_line(line: &[u8]) -> Result<(String, String, u8), Refusal> {
     Ok((method.to_owned(), origin_form(method, target).ok_or(malformed)?, minor))
 }
 
-/// Path and query of a target: proxies' clients send the whole URL.
-fn origin_form(method: &str, target: &str) -> Option<String> {
+/// Path and query of a target: proxies' clients send the whole URL, whose host goes before `Host`
+/// (RFC 9112, section 3.2.2).
+fn origin_form(method: &str, target: &str) -> Option<Target> {
     if target.starts_with('/') || (target == "*" && method == "OPTIONS") {
-        return Some(target.to_owned());
+        return Some((target.to_owned(), None));
     }
     let scheme = target.find("://").filter(|at| {
         let scheme = &target[..*at];
@@ -190,7 +197,9 @@ fn origin_form(method: &str, target: &str) -> Option<String> {
     if authority == 0 {
         return None;
     }
-    Some(if path.starts_with('/') { path.to_owned() } else { format!("/{path}") })
+    let host = rest[..authority].to_owned();
+    let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+    Some((path, Some(host)))
 }
 
 fn header(line: &[u8]) -> Result<(String, &[u8]), Refusal> {
@@ -226,10 +235,7 @@ fn note(gate: &mut GateHeaders, name: &str, value: &[u8]) -> Result<(), Refusal>
         if before.is_some() { Err(twice()) } else { Ok(()) }
     };
     match name.to_ascii_lowercase().as_str() {
-        "host" => {
-            gate.hosts += 1;
-            if gate.hosts > 1 { Err(twice()) } else { Ok(()) }
-        }
+        "host" => once(&mut gate.host),
         "content-length" => once(&mut gate.length),
         "transfer-encoding" => once(&mut gate.coding),
         "expect" => once(&mut gate.expect),

@@ -1,6 +1,7 @@
 //! `email`: one mail for each recipient, in text and HTML, over SMTP.
 
 use std::error::Error as _;
+use std::net::ToSocketAddrs as _;
 use std::time::{Duration, UNIX_EPOCH};
 
 use lettre::message::header::{HeaderName, HeaderValue};
@@ -11,6 +12,7 @@ use lettre::transport::smtp::extension::ClientId;
 use lettre::{Message, SmtpTransport, Transport as _};
 
 use crate::base::ids::stable_id;
+use crate::server::config::outgoing::Denied;
 use crate::server::notify::channels::address::{ascii_host, check_address};
 use crate::server::notify::channels::config::{Config, Field, FieldKind, some_text, text};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
@@ -104,12 +106,19 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
     };
     let server = format!("{}:{}", text(sending.config, "smtp_host"), port(sending.config));
     let limit = sending.client.timeout() * ANSWERS_MAX;
-    match sending.client.mails().run(&server, limit, move || transport.send(&mail)) {
-        Ok(Ok(answer)) => {
+    let denied = sending.client.denied().clone();
+    let place = (text(sending.config, "smtp_host").to_owned(), port(sending.config));
+    let work = move || match refused(&denied, &place) {
+        Some(why) => Err(why),
+        None => Ok(transport.send(&mail)),
+    };
+    match sending.client.mails().run(&server, limit, work) {
+        Ok(Err(why)) => return Attempt { permanent: true, ..Attempt::not_sent(why) },
+        Ok(Ok(Ok(answer))) => {
             let lines: Vec<&str> = answer.message().collect();
             outcome.response = format!("{} {}", answer.code(), lines.join(" "));
         }
-        Ok(Err(error)) => {
+        Ok(Ok(Err(error))) => {
             outcome.unreachable = error.status().is_none();
             outcome.permanent = error.is_permanent();
             outcome.error_code = error.status().map(|code| code.to_string());
@@ -131,6 +140,14 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
         }
     }
     outcome
+}
+
+/// Why a mail server must not be connected to, where one of its addresses is denied.
+fn refused(denied: &Denied, (host, port): &(String, u16)) -> Option<String> {
+    let host = ascii_host(host)?;
+    // A name that has no address fails when it is connected to.
+    let mut found = (host.as_str(), *port).to_socket_addrs().ok()?;
+    found.find_map(|address| denied.check(address.ip()).err())
 }
 
 fn explain(error: &lettre::transport::smtp::Error, timeout: Duration) -> String {

@@ -33,6 +33,7 @@ fn a_head_is_the_same_however_it_arrives() {
             ("accept-encoding", "gzip, br".to_owned()),
             ("content-type", "application/json".to_owned()),
         ],
+        host: Some("h".to_owned()),
         framing: Framing::Length(12),
         is_http_1_0: false,
         keep_alive: true,

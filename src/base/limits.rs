@@ -124,10 +124,16 @@ pub const HTTP_ANSWER_SECS_MAX: u64 = 60;
 /// Bytes of requests and answers that all HTTP connections together may have in memory.
 pub const HTTP_MEMORY_BYTES_MAX: usize = 128 * 1024 * 1024;
 
+/// Percent of the HTTP workers, and of the requests that wait for one, that one address (of IPv6:
+/// one /64) may have.
+pub const HTTP_ADDRESS_SHARE_PERCENT: usize = 75;
+
 /// Rows of a list where the caller names no `limit`.
 pub const PAGE_DEFAULT: usize = 20;
 /// Rows of a list at the most.
 pub const PAGE_MAX: usize = 1_000;
+/// Series whose newest values one request gives at the most, and without `limit`.
+pub const LATEST_ROWS_MAX: usize = 1_000;
 /// Points that a list of points passes over: it remembers as many to find those that follow.
 pub const POINTS_OFFSET_MAX: usize = 1_000_000;
 /// Buckets of one range query.
@@ -180,6 +186,8 @@ pub const RULE_MESSAGE_BYTES_MAX: usize = 4_096;
 pub const BACKTEST_ALERTS_MAX: usize = 1_000;
 /// Points that a backtest evaluates before it asks for a shorter time.
 pub const BACKTEST_POINTS_MAX: u64 = 20_000_000;
+/// Seconds that a backtest may take; one runs at a time.
+pub const BACKTEST_SECS_MAX: u64 = 15;
 /// Domains whose certificates are checked.
 pub const DOMAINS_MAX: u64 = 10_000;
 /// Checks that are kept of one domain, whatever `retention_days` says.

@@ -2,11 +2,12 @@
 //! points' own times for a clock. Nothing is stored and nobody is notified.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::clock::SECOND_MS;
-use crate::base::limits::{BACKTEST_ALERTS_MAX, BACKTEST_POINTS_MAX, PROMQL_SECS_MAX};
+use crate::base::limits::{BACKTEST_ALERTS_MAX, BACKTEST_POINTS_MAX, BACKTEST_SECS_MAX};
 use crate::model::alert::AlertEvent;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::evaluate::{Condition, Sample};
@@ -35,7 +36,7 @@ pub(crate) struct Would {
 }
 
 /// What a backtest found.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Found {
     /// Alerts, oldest first, of which the list may be cut.
     pub alerts: Vec<Would>,
@@ -45,9 +46,44 @@ pub(crate) struct Found {
     pub series: u64,
     /// Points that were evaluated.
     pub points: u64,
+    started: Instant,
+    within: Duration,
+}
+
+impl Default for Found {
+    fn default() -> Self {
+        let (started, within) = (Instant::now(), Duration::MAX);
+        Self { alerts: Vec::new(), total: 0, series: 0, points: 0, started, within }
+    }
 }
 
 impl Found {
+    /// Whether it may go on.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many points, or it takes too long.
+    fn check(&self) -> Result<(), AlertError> {
+        if self.points > BACKTEST_POINTS_MAX {
+            return Err(AlertError::TooMuch(format!(
+                "the time and the pattern hold more than {BACKTEST_POINTS_MAX} points: take a \
+                 shorter time or fewer agents"
+            )));
+        }
+        if self.started.elapsed() > self.within {
+            let secs = self.within.as_secs();
+            return Err(AlertError::TooMuch(format!(
+                "the backtest takes more than {secs} s: take a shorter time or fewer agents"
+            )));
+        }
+        Ok(())
+    }
+
+    /// As [`Self::check`], for a scan.
+    fn flow(&self) -> ControlFlow<()> {
+        if self.check().is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    }
+
     fn begin(&mut self, event: AlertEvent, notified: bool) {
         self.total += 1;
         if self.alerts.len() < KEPT_MAX {
@@ -114,7 +150,7 @@ impl Found {
 ///
 /// # Errors
 ///
-/// When the storage fails, or there are too many points.
+/// When the storage fails, there are too many points, or it takes more than `BACKTEST_SECS_MAX`.
 pub(crate) fn run(
     store: &dyn Store,
     queries: &Queries,
@@ -122,13 +158,28 @@ pub(crate) fn run(
     from_ms: i64,
     to_ms: i64,
 ) -> Result<Found, AlertError> {
-    let mut found = Found::default();
+    run_within(store, queries, rule, (from_ms, to_ms), Duration::from_secs(BACKTEST_SECS_MAX))
+}
+
+/// As [`run`], within another time.
+///
+/// # Errors
+///
+/// As [`run`].
+pub(crate) fn run_within(
+    store: &dyn Store,
+    queries: &Queries,
+    rule: &Arc<Rule>,
+    time: (i64, i64),
+    within: Duration,
+) -> Result<Found, AlertError> {
+    let mut found = Found { within, ..Found::default() };
     if let Some(query) = rule.evaluator.query() {
-        expression(queries, rule, interval_ms(query), (from_ms, to_ms), &mut found)?;
+        expression(queries, rule, interval_ms(query), time, &mut found)?;
     } else if rule.evaluator.absent_ms().is_some() {
-        absences(store, rule, (from_ms, to_ms), &mut found)?;
+        absences(store, rule, time, &mut found)?;
     } else {
-        points(store, rule, (from_ms, to_ms), &mut found)?;
+        points(store, rule, time, &mut found)?;
     }
     found.sort_and_cut();
     Ok(found)
@@ -152,30 +203,18 @@ fn points(
                 current = Some((key.clone(), Tracked::new(Arc::clone(rule))));
                 found.series += 1;
             }
-            let Some((key, tracked)) = &mut current else { return };
+            found.points += points.len() as u64;
+            let Some((key, tracked)) = &mut current else { return ControlFlow::Break(()) };
             for (at_ms, value) in points {
-                found.points += 1;
-                if found.points > BACKTEST_POINTS_MAX {
-                    return;
-                }
                 let sample = Sample { at_ms: *at_ms, value: *value };
                 if let Some(transition) = tracked.point(key, sample) {
                     found.take(from_ms, transition);
                 }
             }
+            found.flow()
         },
     )?;
-    check_points(found)
-}
-
-fn check_points(found: &Found) -> Result<(), AlertError> {
-    if found.points <= BACKTEST_POINTS_MAX {
-        return Ok(());
-    }
-    Err(AlertError::TooMuch(format!(
-        "the time and the pattern hold more than {BACKTEST_POINTS_MAX} points: take a shorter \
-         time or fewer agents"
-    )))
+    found.check()
 }
 
 /// Steps of an expression that are evaluated at once.
@@ -193,12 +232,11 @@ fn expression(
     let names = queries.names().map_err(|error| too_much(error.to_string()))?;
     let first = from_ms.saturating_sub(rule.evaluator.hold_ms()).div_euclid(interval_ms);
     let last = to_ms.div_euclid(interval_ms);
-    let deadline = Instant::now() + Duration::from_secs(PROMQL_SECS_MAX);
     let mut known: HashMap<SeriesKey, Tracked> = HashMap::new();
     for start in (first..=last).step_by(STEPS_AT_ONCE as usize) {
         let count = usize::try_from((last - start + 1).min(STEPS_AT_ONCE)).unwrap_or(0);
         let steps = Steps { start_ms: start * interval_ms, step_ms: interval_ms, count };
-        let secs = deadline.saturating_duration_since(Instant::now()).as_secs().max(1);
+        let secs = found.within.saturating_sub(found.started.elapsed()).as_secs().max(1);
         let mut rows = names.over_time(rule, steps, secs).map_err(too_much)?;
         let present: HashSet<SeriesKey> = rows.iter().map(|(key, _)| key.clone()).collect();
         let gone = known.keys().filter(|key| !present.contains(*key)).cloned();
@@ -210,7 +248,7 @@ fn expression(
                 Tracked::new(Arc::clone(rule))
             });
             found.points += values.len() as u64;
-            check_points(found)?;
+            found.check()?;
             for (index, value) in values.into_iter().enumerate() {
                 step(rule, tracked, &key, (steps.time(index), value), from_ms, found);
             }
@@ -255,6 +293,7 @@ fn absences(
     let absent_ms = rule.evaluator.absent_ms().unwrap_or(0);
     let seen = seen(store, rule, (from_ms.saturating_sub(absent_ms), to_ms), found)?;
     for (agent, mut times) in seen {
+        found.check()?;
         times.sort_unstable();
         times.dedup();
         found.series += 1;
@@ -295,18 +334,16 @@ fn seen(
     for metric in metrics {
         let mut visit = |key: &SeriesKey, points: &[(i64, f64)]| {
             found.points += points.len() as u64;
-            if found.points > BACKTEST_POINTS_MAX {
-                return;
-            }
             let times = seen.entry(Box::from(&*key.agent)).or_default();
             times.extend(points.iter().map(|(at_ms, _)| *at_ms));
             if times.len() > TIMES_BEFORE_SORT {
                 times.sort_unstable();
                 times.dedup();
             }
+            found.flow()
         };
         store.scan(&metric, &|key| rule.wants(key), from_ms, to_ms, &mut visit)?;
-        check_points(found)?;
+        found.check()?;
     }
     Ok(seen)
 }

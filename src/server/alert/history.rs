@@ -2,6 +2,7 @@
 //! seen when.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::clock::HOUR_MS;
@@ -32,9 +33,12 @@ impl Warm {
                 &|key| rule.wants(key),
                 from_ms,
                 now_ms.saturating_add(HOUR_MS),
-                &mut |key, points| match by_series.get_mut(key) {
-                    Some(known) => known.extend_from_slice(points),
-                    None => drop(by_series.insert(key.clone(), points.to_vec())),
+                &mut |key, points| {
+                    match by_series.get_mut(key) {
+                        Some(known) => known.extend_from_slice(points),
+                        None => drop(by_series.insert(key.clone(), points.to_vec())),
+                    }
+                    ControlFlow::Continue(())
                 },
             );
             if let Err(error) = read {

@@ -2,6 +2,7 @@
 //! history, and points that were stored but not evaluated before the end are evaluated now.
 
 use std::collections::HashMap;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use crate::base::clock::{DAY_MS, HOUR_MS, MINUTE_MS, Now};
@@ -124,7 +125,7 @@ impl Shards<'_> {
             &mut |key, points| {
                 let shard = self.of(&key.agent);
                 for (at_ms, value) in points {
-                    let Some(tracked) = shard.tracked(rule, key) else { return };
+                    let Some(tracked) = shard.tracked(rule, key) else { break };
                     let known_ms = tracked.state.last_ms;
                     let known = if known_ms == i64::MIN {
                         resumed_ms.is_none_or(|resumed_ms| *at_ms <= resumed_ms)
@@ -137,6 +138,7 @@ impl Shards<'_> {
                         shard.replay(rule, key, Sample { at_ms: *at_ms, value: *value }, now);
                     }
                 }
+                ControlFlow::Continue(())
             },
         );
         if let Err(error) = scanned {

@@ -60,6 +60,7 @@ fn error(refusal: Refusal) -> ApiError {
             ApiError::bad("`Transfer-Encoding` takes `chunked` and nothing else").with_status(501)
         }
         Refusal::QueueFull => later("server busy, retry later"),
+        Refusal::AddressShare => later("too many requests of this address, retry later"),
         Refusal::Crowded => later("too many connections, retry later"),
         Refusal::Version => {
             ApiError::bad("only HTTP/1.0 and HTTP/1.1 are supported").with_status(505)

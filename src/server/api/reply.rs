@@ -208,6 +208,12 @@ impl Reply {
         Self { status: 200, body, total: None, headers: Vec::new() }
     }
 
+    /// 200 with bytes that are no envelope and are kept for the life of the process.
+    pub(crate) fn raw_static(content_type: &'static str, bytes: &'static [u8]) -> Self {
+        let body = Body::Raw { content_type, bytes: bytes.into(), etag: None };
+        Self { status: 200, body, total: None, headers: Vec::new() }
+    }
+
     /// 200 with a file that the binary carries.
     pub fn file(content_type: &'static str, bytes: &'static [u8], etag: String) -> Self {
         let body = Body::Raw { content_type, bytes: bytes.into(), etag: Some(etag) };

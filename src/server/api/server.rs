@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::error::Error;
-use std::io;
+use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -27,6 +27,8 @@ use crate::server::gate::private::PrivateFolder;
 use crate::server::gate::running::Gate;
 use crate::server::gate::tls::{Acceptor, Port};
 
+/// How long the HTTP library may take to answer on a new connection.
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// How long workers may take to end once the gate has closed.
 const END_WITHIN: Duration = Duration::from_millis(400);
 
@@ -50,7 +52,8 @@ impl HttpServer {
         let listeners = listener::bind(&app.config.bind, app.config.http_port, "HTTP")?;
         let tls = app.config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Http)).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
-        let workers = app.config.pools.http_workers;
+        // One more, so that health never waits: the gate keeps a connection for it.
+        let workers = app.config.pools.http_workers + 1;
         let (inner, backends) = inside(&app.config.data_dir, workers).map_err(|error| {
             Fatal::new(Exit::Failed, format!("cannot start the HTTP workers: {error}"))
         })?;
@@ -118,9 +121,32 @@ fn inside(data_dir: &Path, count: usize) -> Result<Inside, Box<dyn Error + Send 
     let folder = PrivateFolder::create(&[std::env::temp_dir(), data_dir.to_path_buf()])?;
     let name = folder.path().join("http");
     let listener = UnixListener::bind(&name)?;
-    let inner = Arc::new(tiny_http::Server::from_listener(listener, None)?);
-    let backends: io::Result<Vec<_>> = (0..count).map(|_| UnixStream::connect(&name)).collect();
-    Ok((inner, backends?))
+    let inner = tiny_http::Server::from_listener(listener, None)?;
+    let backend = |_| connect(&inner, &name);
+    let backends: Result<Vec<_>, _> = (0..count).map(backend).collect();
+    Ok((Arc::new(inner), backends?))
+}
+
+/// A connection that a thread of the library reads. Until it does, no other one may be made: the
+/// library counts a thread as idle until it wakes, and a connection that it queues for such a
+/// thread stays unread when the thread takes another one, since connections to the gate never end.
+fn connect(
+    inner: &tiny_http::Server,
+    name: &Path,
+) -> Result<UnixStream, Box<dyn Error + Send + Sync>> {
+    let mut backend = UnixStream::connect(name)?;
+    backend.set_read_timeout(Some(CONNECT_WITHIN))?;
+    backend.write_all(b"HEAD / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")?;
+    let request = inner.recv_timeout(CONNECT_WITHIN)?.ok_or("no thread reads the connection")?;
+    request.respond(tiny_http::Response::empty(204))?;
+    let mut answer = Vec::new();
+    let mut byte = [0];
+    while !answer.ends_with(b"\r\n\r\n") {
+        backend.read_exact(&mut byte)?;
+        answer.push(byte[0]);
+    }
+    backend.set_read_timeout(None)?;
+    Ok(backend)
 }
 
 fn answer(app: &App, mut request: Request) {

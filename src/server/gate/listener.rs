@@ -1,7 +1,7 @@
 //! Accepting connections, and how many of them the descriptors allow.
 
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener, TcpStream};
 
 use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -84,6 +84,18 @@ fn ready((socket, peer): (TcpStream, SocketAddr)) -> io::Result<(TcpStream, Sock
 fn no_room(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM].map(Some).contains(&errno)
+}
+
+/// The key by which connections and requests of one client are counted: IPv6 clients have a whole
+/// /64.
+pub(crate) fn address_key(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        IpAddr::V6(ip) => {
+            let prefix = u128::from(ip) & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from(prefix))
+        }
+        ip => ip,
+    }
 }
 
 /// How many connections the descriptors of the process allow.

@@ -31,7 +31,8 @@ use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
     Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page,
     Partition, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, Selection,
-    Series, StorageError, StorageReport, Store, Stored, Summary, TakePoints, TakeSeries, Visit,
+    Series, StorageError, StorageReport, Store, StoreHealth, Stored, Summary, TakePoints,
+    TakeSeries, Visit,
 };
 
 /// How often a read is begun again when a day goes meanwhile.
@@ -67,6 +68,7 @@ impl Engine {
             clock,
             catalog: SeriesCatalog::new(config.retention_days),
             days: RwLock::new(BTreeMap::new()),
+            agent_count: Arc::default(),
             observer: OnceLock::new(),
             metrics,
             waiting: Arc::new(AtomicUsize::new(0)),
@@ -286,6 +288,14 @@ impl Store for Engine {
         self.read(|days| events::list(days, filter, page))
     }
 
+    fn health(&self) -> StoreHealth {
+        StoreHealth {
+            agents: self.shared.agent_count.get(),
+            disk_full: self.shared.disk_full.load(Ordering::Relaxed),
+            is_damaged: !self.shared.set_aside.lock().is_empty(),
+        }
+    }
+
     fn report(&self) -> Result<StorageReport, StorageError> {
         let shared = &self.shared;
         let mut series = 0;
@@ -318,7 +328,7 @@ impl Store for Engine {
     fn hide_agent(&self, agent: &str) {
         for day in self.shared.days() {
             if let Some(cell) = day.agent(agent) {
-                cell.lock().hidden = true;
+                cell.lock().hide();
             }
         }
     }

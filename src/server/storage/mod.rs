@@ -12,6 +12,7 @@
 //! | `events.rs` | the table of alert events | engine, writers |
 //! | `metrics.rs` | the store's own metrics | shared |
 //! | `day/mod.rs` | one day: its agents, its readers' connections, its writer's queue | all below |
+//! | `day/count.rs` | how many agents all days have | head, engine |
 //! | `day/file.rs` | name, schema and opening of a day file; SQLite's errors | all below |
 //! | `day/ids.rs` | id allocator; rows of `agents`, `series`, `layouts` | writer, recover, sql |
 //! | `day/head.rs` | one agent's samples that are not packed yet | group, pack, recover, read |
@@ -64,7 +65,7 @@ pub use day::file::{companions, day_of, day_of_file, uri};
 pub use error::StorageError;
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,
-    PointRow, RangeQuery, RangeSeries, Selection, StorageReport, Summary,
+    PointRow, RangeQuery, RangeSeries, Selection, StorageReport, StoreHealth, Summary,
 };
 
 /// A series as the process knows it. `number` is dense and stable for the life of the process, so
@@ -111,7 +112,7 @@ pub trait Observer: Send + Sync {
 }
 
 /// Called with a series and its raw points, each `(Unix milliseconds, value)`, oldest first.
-pub type Visit<'a> = &'a mut dyn FnMut(&SeriesKey, &[(i64, f64)]);
+pub type Visit<'a> = &'a mut dyn FnMut(&SeriesKey, &[(i64, f64)]) -> ControlFlow<()>;
 
 /// Called with a series and its points, each `(Unix milliseconds, value)`, oldest first.
 pub type TakePoints<'a> = &'a mut dyn FnMut(&Arc<Series>, &[(i64, f64)]) -> ControlFlow<()>;
@@ -171,7 +172,8 @@ pub trait Store: Send + Sync {
     fn agents_seen(&self) -> Result<Vec<AgentSeen>, StorageError>;
 
     /// Calls `visit` with the raw points, oldest first, of each series of `metric` whose agent
-    /// satisfies `wanted`, one series after the other. For evaluating history again.
+    /// satisfies `wanted`, one series after the other, until it breaks. For evaluating history
+    /// again.
     fn scan(
         &self,
         metric: &str,
@@ -207,6 +209,9 @@ pub trait Store: Send + Sync {
     /// Events, newest first.
     fn events(&self, filter: &EventFilter, page: Page)
     -> Result<Listing<AlertEvent>, StorageError>;
+
+    /// How the store is, from counters: no file is read, and the cost is the same at any size.
+    fn health(&self) -> StoreHealth;
 
     /// What is on the disk.
     fn report(&self) -> Result<StorageReport, StorageError>;

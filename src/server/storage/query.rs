@@ -163,6 +163,17 @@ pub struct Partition {
     pub size_bytes: u64,
 }
 
+/// How the store is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct StoreHealth {
+    /// Agents with points that were not removed.
+    pub agents: usize,
+    /// Whether the last write found no room.
+    pub disk_full: bool,
+    /// Whether a day file was set aside.
+    pub is_damaged: bool,
+}
+
 /// What is on the disk.
 #[derive(Debug, Clone, Default)]
 pub struct StorageReport {

@@ -11,6 +11,7 @@ use crate::base::clock::Clock;
 use crate::base::limits::FUTURE_MS_MAX;
 use crate::server::config;
 use crate::server::storage::day::Day;
+use crate::server::storage::day::count::AgentCount;
 use crate::server::storage::day::file::{day_of, path_of};
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::series::SeriesCatalog;
@@ -38,6 +39,8 @@ pub(crate) struct Shared {
     pub catalog: SeriesCatalog,
     /// Every day on the disk, and those about to be.
     pub days: RwLock<BTreeMap<i64, Arc<Day>>>,
+    /// The agents of all days.
+    pub(crate) agent_count: Arc<AgentCount>,
     /// The observer of new samples.
     pub observer: OnceLock<Arc<dyn Observer>>,
     /// Own figures.
@@ -82,7 +85,8 @@ impl Shared {
             return None;
         }
         let mut days = self.days.write();
-        let made = || Arc::new(Day::new(number, path_of(&self.data_dir, number)));
+        let made =
+            || Arc::new(Day::new(number, path_of(&self.data_dir, number), &self.agent_count));
         Some(Arc::clone(days.entry(number).or_insert_with(made)))
     }
 

@@ -253,12 +253,11 @@ class HostPage {
   }
 
   async load(signal) {
-    const [newest, active, hosts] = await Promise.all([
-      call(idPath("/v1/agents", this.id) + "/latest", { signal }),
+    const [rows, active, hosts] = await Promise.all([
+      all(idPath("/v1/agents", this.id) + "/latest", signal),
       all("/v1/alerts/active", signal),
       call("/v1/metrics/agents?limit=1000", { signal }),
     ]);
-    const rows = newest.data;
     this.comparer.offer(hosts.data);
     this.tell(rows);
     const mine = active.filter((event) => event.agent_id === this.id);

@@ -121,7 +121,7 @@ fn agents_take_a_login_and_refuse_what_they_do_not_know() {
             ("/v1/agents?limit=x", None, "limit"),
             ("/v1/agents?offset=-1", None, "offset"),
             ("/v1/agents?status=active", None, "status"),
-            ("/v1/agents/web-01/latest?limit=1", None, "limit"),
+            ("/v1/agents/web-01/latest?limits=1", None, "limits"),
             ("/v1/agents/%FF/latest", None, "id"),
         ],
     );

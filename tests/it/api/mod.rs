@@ -24,6 +24,8 @@ mod logins;
 mod metrics;
 // Range queries for charts.
 mod range;
+// What one client leaves for the others.
+mod shares;
 // Configuration in force, storage, clean-up.
 mod system;
 // Users, roles, passwords, API tokens, the audit log.

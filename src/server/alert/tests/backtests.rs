@@ -1,5 +1,7 @@
 //! What rules would have done over stored history.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::*;
@@ -10,10 +12,12 @@ fn run(store: &MemStore, rule: Value, from_secs: i64, to_secs: i64) -> Found {
     let draft = Draft::from_map(rule.as_object().unwrap()).unwrap();
     let rule = Rule::build("r".to_owned(), draft, Origin::Api, (0, 0)).unwrap();
     let at = |secs: i64| START + secs * 1_000;
+    backtest::run(store, &queries(), &Arc::new(rule), at(from_secs), at(to_secs)).unwrap()
+}
+
+fn queries() -> Queries {
     let registry = prometheus::Registry::new();
-    let nothing = Arc::new(MemStore::default());
-    let queries = Queries::new(nothing, &registry, "agent", Schedule::default());
-    backtest::run(store, &queries, &Arc::new(rule), at(from_secs), at(to_secs)).unwrap()
+    Queries::new(Arc::new(MemStore::default()), &registry, "agent", Schedule::default())
 }
 
 fn spans(found: &Found) -> Vec<(i64, Option<i64>, bool)> {
@@ -30,6 +34,21 @@ fn high(duration_secs: u64, silence_secs: u64) -> Value {
         "name": "t", "type": "threshold", "metric": "cpu.usage", "operator": "greater_than",
         "value": 90, "duration_secs": duration_secs, "silence_secs": silence_secs,
     })
+}
+
+#[test]
+fn a_backtest_that_takes_too_long_is_given_up() {
+    let store = MemStore::default();
+    for index in 0..10 {
+        store.add(&cpu("web"), START + index * 10_000, 95.0);
+    }
+    let draft = Draft::from_map(high(20, 600).as_object().unwrap()).unwrap();
+    let rule = Arc::new(Rule::build("r".to_owned(), draft, Origin::Api, (0, 0)).unwrap());
+    let time = (START, START + 100_000);
+    let run = |within| backtest::run_within(&store, &queries(), &rule, time, within);
+    let outcome = run(Duration::ZERO);
+    assert!(outcome.unwrap_err().to_string().contains("takes more than 0 s"));
+    assert!(run(Duration::from_secs(60)).is_ok());
 }
 
 #[test]

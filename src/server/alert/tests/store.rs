@@ -131,7 +131,11 @@ impl Store for MemStore {
                 let range = points.range(from_ms..=to_ms);
                 let points: Vec<(i64, f64)> = range.map(|(at, value)| (*at, *value)).collect();
                 // In pieces, as day files give them.
-                points.chunks(3).for_each(|piece| visit(key, piece));
+                for piece in points.chunks(3) {
+                    if visit(key, piece).is_break() {
+                        return Ok(());
+                    }
+                }
             }
         }
         Ok(())
@@ -185,6 +189,10 @@ impl Store for MemStore {
         events.retain(|event| filter.from_ms.is_none_or(|from| event.timestamp_ms >= from));
         events.reverse();
         Ok(listing(events, page))
+    }
+
+    fn health(&self) -> StoreHealth {
+        StoreHealth::default()
     }
 
     fn report(&self) -> Result<StorageReport, StorageError> {

@@ -7,6 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::base::clock::MINUTE_MS;
+use crate::base::limits::LATEST_ROWS_MAX;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
@@ -16,7 +17,7 @@ use crate::server::app::App;
 use crate::server::control::{hosts as hosts_table, removed};
 use crate::server::ingest::auth::WhitelistError;
 use crate::server::ingest::senders::Sender;
-use crate::server::storage::{LatestRow, Listing, StorageError};
+use crate::server::storage::{LatestRow, Listing, Page, StorageError};
 
 /// How long after its last report an agent counts as active: thirty of them at the default
 /// interval. One that reports less often than this is inactive between its reports.
@@ -67,9 +68,18 @@ pub(crate) const ROUTES: &[Route] = &[
     },
     Route {
         errors: &[Code::NotFound],
+        query: &[
+            Param::new(
+                "limit",
+                Kind::Count,
+                "Rows at most. Default: 1000. Over 1000 counts as 1000; 0 gives none.",
+            ),
+            Param::new("offset", Kind::Count, "Rows to skip."),
+        ],
         ..Route::get(
             "/v1/agents/{id}/latest",
-            "The newest value of each series of an agent, by metric and labels.",
+            "The newest value of each series of an agent, by metric and labels. `X-Total-Count` \
+             gives the number of all.",
             Gives::Many(Shape::of::<Latest>()),
             latest,
         )
@@ -268,8 +278,10 @@ fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {
     if rows.is_empty() {
         return Err(ApiError::not_found("agent with points", agent));
     }
-    let rows: Vec<Latest> = rows.into_iter().map(Latest::from).collect();
-    Ok(Reply::ok(&rows))
+    let limit: u32 = call.parsed("limit")?.unwrap_or(u32::MAX);
+    let offset: u32 = call.parsed("offset")?.unwrap_or(0);
+    let page = Page { limit: LATEST_ROWS_MAX.min(limit as usize), offset: offset as usize };
+    Ok(Reply::list(&Listing::slice(rows.into_iter(), page).map(Latest::from)))
 }
 
 /// The agent that a path names: by its id, or by the id of its row on the whitelist.

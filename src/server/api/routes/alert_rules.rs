@@ -1,5 +1,6 @@
 //! Alert rules, and what a rule would have done.
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -19,6 +20,11 @@ use crate::server::api::router::{ADMIN, Gives, Method, Route};
 use crate::server::api::routes::alerts::Event;
 use crate::server::api::schema::{Shape, Time, words};
 use crate::server::storage::Listing;
+
+/// Held by the backtest that runs.
+static BACKTEST: Mutex<()> = Mutex::new(());
+/// `Retry-After` of a backtest while another one runs, seconds.
+const BACKTEST_RETRY_SECS: u64 = 5;
 
 /// The endpoints.
 pub(crate) const ROUTES: &[Route] = &[
@@ -98,9 +104,11 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         method: Method::Post,
         body: Some(Shape::of::<BacktestInput>().requiring("BacktestInput", &["rule_type"])),
+        errors: &[Code::TooMany],
         ..Route::get(
             "/v1/alerts/rules/test",
-            "What a rule would have done over stored history. Nothing is stored, nobody is notified.",
+            "What a rule would have done over stored history. Nothing is stored, nobody is \
+             notified. One runs at a time, for 15 seconds at the most.",
             Gives::One(Shape::of::<Backtest>()),
             test,
         )
@@ -304,6 +312,11 @@ fn test(call: &Call<'_>) -> Result<Reply, ApiError> {
     let draft = Draft::from_map(&body).map_err(field)?;
     let rule = Built::build(new_id(), draft, Origin::Api, (0, 0)).map_err(field)?;
     let store = call.app.store.as_ref();
+    // It reads and evaluates as much as all agents send in days.
+    let _only = BACKTEST.try_lock().ok_or_else(|| ApiError {
+        retry_after_secs: Some(BACKTEST_RETRY_SECS),
+        ..ApiError::new(Code::TooMany, "another backtest is running, retry later")
+    })?;
     let queries = call.app.alerts.queries();
     let found = backtest::run(store, queries, &std::sync::Arc::new(rule), from_ms, to_ms)?;
     let alerts: Vec<BacktestAlert> =

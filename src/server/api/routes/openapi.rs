@@ -1,5 +1,7 @@
 //! The OpenAPI document of this table.
 
+use std::sync::OnceLock;
+
 use crate::server::api::openapi::document;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
@@ -27,17 +29,27 @@ pub(crate) const ROUTES: &[Route] = &[
     },
 ];
 
+/// The document in a format, written when it is first asked for, or why it can't be.
+type Written = OnceLock<Result<Vec<u8>, String>>;
+
 fn json(_: &Call<'_>) -> Result<Reply, ApiError> {
-    let bytes = serde_json::to_vec_pretty(&document()).map_err(|error| failed(&error))?;
-    Ok(Reply::raw("application/json", bytes))
+    static WRITTEN: Written = OnceLock::new();
+    let write = || serde_json::to_vec_pretty(&document()).map_err(|error| error.to_string());
+    let bytes = WRITTEN.get_or_init(write).as_ref().map_err(|error| failed(error))?;
+    Ok(Reply::raw_static("application/json", bytes))
 }
 
 fn yaml(_: &Call<'_>) -> Result<Reply, ApiError> {
-    let text = yaml_serde::to_string(&document()).map_err(|error| failed(&error))?;
-    Ok(Reply::raw("application/yaml", text.into_bytes()))
+    static WRITTEN: Written = OnceLock::new();
+    let write = || match yaml_serde::to_string(&document()) {
+        Ok(text) => Ok(text.into_bytes()),
+        Err(error) => Err(error.to_string()),
+    };
+    let bytes = WRITTEN.get_or_init(write).as_ref().map_err(|error| failed(error))?;
+    Ok(Reply::raw_static("application/yaml", bytes))
 }
 
-fn failed(error: &dyn std::error::Error) -> ApiError {
+fn failed(error: &str) -> ApiError {
     log::error!("the OpenAPI document can't be written: {error}");
     ApiError::new(Code::Internal, "the OpenAPI document can't be written")
 }

@@ -8,7 +8,7 @@
 //! ```
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -24,6 +24,7 @@ use crate::base::limits::{
     GRPC_ANSWER_SECS_MAX, GRPC_FIRST_MESSAGE_SECS_MAX, GRPC_HANDSHAKE_SECS_MAX,
     GRPC_SILENCE_SECS_MAX,
 };
+use crate::server::gate::listener::address_key;
 use crate::server::gate::stream::{Interest, Io, Stream};
 
 /// How long a closed connection is read on: closing a socket with unread bytes resets the
@@ -122,17 +123,6 @@ impl Unsent {
         }
         *self = Self::default();
         true
-    }
-}
-
-/// The key by which connections of one client are counted: IPv6 clients have a whole /64.
-pub(super) fn address_key(ip: IpAddr) -> IpAddr {
-    match ip.to_canonical() {
-        IpAddr::V6(ip) => {
-            let prefix = u128::from(ip) & !u128::from(u64::MAX);
-            IpAddr::V6(Ipv6Addr::from(prefix))
-        }
-        ip => ip,
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 
-use super::conn::{Conn, Context, End, address_key};
+use super::conn::{Conn, Context, End};
 use super::metrics::{Closed, Metrics};
 use crate::base::limits::GRPC_CONNECTIONS_PER_ADDRESS_MAX;
-use crate::server::gate::listener::{Accepted, Room};
+use crate::server::gate::listener::{Accepted, Room, address_key};
 use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE, Woken};
 use crate::server::gate::running;
 use crate::server::gate::stream::Interest;

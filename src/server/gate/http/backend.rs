@@ -7,6 +7,7 @@
 //! ```
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 
 use super::parse::Head;
@@ -24,6 +25,8 @@ pub(crate) struct Request {
     pub(crate) body: Vec<u8>,
     /// The client's address, without its port.
     pub(crate) client: String,
+    /// By which its requests are counted: of IPv6 the /64.
+    pub(crate) address: IpAddr,
 }
 
 impl Request {
@@ -190,7 +193,8 @@ mod tests {
 
     fn whole(text: &[u8], body: &[u8]) -> Request {
         let head = parse::parse(text).unwrap();
-        Request { head, body: body.to_vec(), client: "192.0.2.7".to_owned() }
+        let address = IpAddr::from([192, 0, 2, 7]);
+        Request { head, body: body.to_vec(), client: address.to_string(), address }
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!                └──────┴─ refused ───────────┘
 //! ```
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::metrics::{Closed, Metrics};
 use super::parse::{self, Head, Scanner};
 use super::refusal::{Refusal, Render};
 use crate::base::limits::{HTTP_ANSWER_SECS_MAX, HTTP_IDLE_SECS_MAX, HTTP_REQUEST_SECS_MAX};
+use crate::server::gate::listener::address_key;
 use crate::server::gate::stream::{Interest, Io, Stream};
 
 const REQUEST_WITHIN: Duration = Duration::from_secs(HTTP_REQUEST_SECS_MAX);
@@ -68,6 +69,8 @@ enum Stage {
 pub(crate) struct Conn {
     stream: Stream,
     address: String,
+    /// By which its requests are counted.
+    key: IpAddr,
     stage: Stage,
     /// When the stage began.
     since: Instant,
@@ -104,6 +107,7 @@ impl Conn {
             stream,
             // A port on `::` sees IPv4 clients under mapped addresses.
             address: peer.ip().to_canonical().to_string(),
+            key: address_key(peer.ip()),
             stage,
             since: now,
             // The first request must follow at once.
@@ -287,7 +291,8 @@ impl Conn {
         };
         // An idle connection holds no memory.
         self.input.shrink_to_fit();
-        let request = Request { head, body: body.data, client: self.address.clone() };
+        let (client, address) = (self.address.clone(), self.key);
+        let request = Request { head, body: body.data, client, address };
         self.enter(Stage::Waiting { bytes: request.body.capacity() }, cx.now, None);
         Step::Request(Box::new(request))
     }

@@ -5,6 +5,7 @@
 //! ```text
 //! clients ═► accept ─► collect ─► queue ─► backend ─► tiny_http ─► worker
 //!    4,096 sockets, TLS         http_queue    └── http_workers of each ──┘
+//!                                        └── one for health, with a queue of its own
 //! ```
 //!
 //! `tiny_http` alone gives each connection a thread without an end and reads bodies of any length
@@ -14,6 +15,7 @@
 pub(crate) mod backend;
 pub(crate) mod body;
 mod conn;
+mod lanes;
 mod metrics;
 pub(crate) mod parse;
 pub(crate) mod refusal;
@@ -26,7 +28,7 @@ pub(crate) use serve::Serve;
 
 /// What is behind the gate.
 pub(crate) struct Behind {
-    /// Connections to the HTTP library, one for each worker.
+    /// Connections to the HTTP library, one for each worker; the first one is for health.
     pub(crate) backends: Vec<UnixStream>,
     /// Requests that may wait for a backend.
     pub(crate) queue: usize,

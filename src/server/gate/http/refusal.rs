@@ -25,6 +25,8 @@ pub(crate) enum Refusal {
     Coding,
     /// The queue for the workers is full (503).
     QueueFull,
+    /// Requests of its address have their share of that queue (503).
+    AddressShare,
     /// The limit of connections is reached (503).
     Crowded,
     /// Its version is neither 1.0 nor 1.1 (505).
@@ -40,6 +42,7 @@ impl Refusal {
             Self::NoLength => "no_length",
             Self::LargeBody | Self::LongUrl | Self::LargeHeaders => "too_large",
             Self::QueueFull => "queue_full",
+            Self::AddressShare => "address_share",
             Self::Crowded => "connections",
         }
     }

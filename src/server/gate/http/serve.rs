@@ -1,6 +1,6 @@
 //! The gate's thread: waits for ready sockets, and moves each connection as far as it can go.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 
 use super::Behind;
-use super::backend::{Backend, Request};
+use super::backend::Request;
 use super::conn::{Conn, Context, Step};
+use super::lanes::{Dispatched, Lanes};
 use super::metrics::{Closed, Metrics};
 use super::refusal::Refusal;
 use crate::base::limits::HTTP_MEMORY_BYTES_MAX;
@@ -46,12 +47,10 @@ struct Entry {
 /// The thread's state.
 pub(crate) struct Serve {
     port: Port,
-    backends: Vec<Backend>,
+    lanes: Lanes,
     conns: HashMap<u64, Entry>,
     next_id: u64,
     conns_max: usize,
-    queue: VecDeque<(u64, Box<Request>)>,
-    queue_max: usize,
     /// Bytes that all connections have in memory.
     held: usize,
     cx: Context,
@@ -63,11 +62,9 @@ impl running::Serve for Serve {
     const THREAD: &'static str = "http-gate";
 
     fn new(mut port: Port, behind: Behind, registry: &Registry) -> Result<Self, Box<dyn Error>> {
-        let backends: io::Result<Vec<Backend>> =
-            behind.backends.into_iter().map(Backend::new).collect();
-        let backends = backends?;
-        for (backend, token) in backends.iter().zip(BACKENDS..) {
-            port.poller.add(backend.stream(), token, Some(Interest::Read))?;
+        let lanes = Lanes::new(behind.backends, behind.queue)?;
+        for (stream, token) in lanes.streams().zip(BACKENDS..) {
+            port.poller.add(stream, token, Some(Interest::Read))?;
         }
         let cx = Context {
             now: Instant::now(),
@@ -78,12 +75,10 @@ impl running::Serve for Serve {
         };
         Ok(Self {
             port,
-            backends,
+            lanes,
             conns: HashMap::new(),
             next_id: CLIENTS,
             conns_max: Room::of_process().http,
-            queue: VecDeque::new(),
-            queue_max: behind.queue,
             held: 0,
             cx,
         })
@@ -119,7 +114,7 @@ impl running::Serve for Serve {
                 self.expire()?;
             }
             self.cx.metrics.open.set(self.conns.len() as i64);
-            self.cx.metrics.queue_depth.set(self.queue.len() as i64);
+            self.cx.metrics.queue_depth.set(self.lanes.waiting() as i64);
         }
     }
 }
@@ -259,40 +254,29 @@ impl Serve {
         }
     }
 
-    /// Gives a request to a free backend, or queues it.
+    /// Gives a request to a worker, queues it, or refuses it.
     fn dispatch(&mut self, id: u64, request: Box<Request>) -> io::Result<()> {
-        if let Some(entry) = self.conns.get_mut(&id) {
-            entry.asked = Some(self.cx.now);
+        let Some(entry) = self.conns.get_mut(&id) else { return Ok(()) };
+        entry.asked = Some(self.cx.now);
+        match self.lanes.dispatch(id, request).map_err(backend_failed)? {
+            Dispatched::Sent(index) => self.watch_backend(index),
+            Dispatched::Queued => Ok(()),
+            Dispatched::Refused(refusal) => {
+                entry.conn.refuse(refusal, &self.cx);
+                Ok(())
+            }
         }
-        if let Some(index) = self.backends.iter().position(Backend::is_free) {
-            return self.send(index, id, &request);
-        }
-        if self.queue.len() < self.queue_max {
-            self.queue.push_back((id, request));
-        } else if let Some(entry) = self.conns.get_mut(&id) {
-            entry.conn.refuse(Refusal::QueueFull, &self.cx);
-        }
-        Ok(())
-    }
-
-    fn send(&mut self, index: usize, id: u64, request: &Request) -> io::Result<()> {
-        let Some(backend) = self.backends.get_mut(index) else { return Ok(()) };
-        backend.send(id, request).map_err(backend_failed)?;
-        self.watch_backend(index)
     }
 
     fn watch_backend(&mut self, index: usize) -> io::Result<()> {
-        let Some(backend) = self.backends.get(index) else { return Ok(()) };
-        let token = BACKENDS + index as u64;
-        self.port.poller.change(backend.stream(), token, Some(backend.interest()))
+        let Some((stream, interest)) = self.lanes.waits(index) else { return Ok(()) };
+        self.port.poller.change(stream, BACKENDS + index as u64, Some(interest))
     }
 
     /// Moves what a backend can move, and passes its answer on.
     fn on_backend(&mut self, index: usize) -> io::Result<()> {
-        let Some(backend) = self.backends.get_mut(index) else { return Ok(()) };
-        let response = backend.advance(&mut self.cx.scratch).map_err(backend_failed)?;
-        self.watch_backend(index)?;
-        let Some(response) = response else { return Ok(()) };
+        let response = self.lanes.advance(index, &mut self.cx.scratch).map_err(backend_failed)?;
+        let Some(response) = response else { return self.watch_backend(index) };
         let id = response.client;
         if let Some(entry) = self.conns.get_mut(&id) {
             if let Some(asked) = entry.asked.take() {
@@ -301,12 +285,9 @@ impl Serve {
             entry.conn.answer(response, &self.cx);
         }
         // The backend first: the client may have sent its next request already.
-        while let Some((next, request)) = self.queue.pop_front() {
-            if self.conns.contains_key(&next) {
-                self.send(index, next, &request)?;
-                break;
-            }
-        }
+        let conns = &self.conns;
+        self.lanes.refill(index, |client| conns.contains_key(&client)).map_err(backend_failed)?;
+        self.watch_backend(index)?;
         self.drive(id)
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
+use crate::server::storage::day::count::{AgentCount, Counted};
 use crate::server::storage::day::head_values::Values;
 use crate::server::storage::{Series, SeriesList};
 
@@ -113,6 +114,9 @@ pub(crate) struct AgentDay {
     pub arrived_ms: i64,
     /// The agent was removed, and nothing of it has come since.
     pub hidden: bool,
+    agent_count: Arc<AgentCount>,
+    /// Counts the agent while it has points and was not removed.
+    counted: Option<Counted>,
     /// Id of the oldest record in the head; `i64::MAX` when it is empty.
     pub oldest_record: i64,
     /// Arrival of the oldest record in the head, Unix milliseconds.
@@ -138,6 +142,8 @@ impl AgentDay {
             max_ts: i64::MIN,
             arrived_ms: i64::MIN,
             hidden: false,
+            agent_count: Arc::default(),
+            counted: None,
             oldest_record: i64::MAX,
             oldest_received: i64::MAX,
             head_points: 0,
@@ -277,6 +283,25 @@ impl AgentDay {
         bytes
     }
 
+    /// The same agent, counted in `count` once it has points.
+    pub(crate) fn counted_in(self, count: &Arc<AgentCount>) -> Self {
+        Self { agent_count: Arc::clone(count), ..self }
+    }
+
+    /// Notes that it has points and is in lists.
+    pub(crate) fn appear(&mut self) {
+        self.hidden = false;
+        if self.counted.is_none() {
+            self.counted = Some(Counted::new(&self.agent_count, &self.name));
+        }
+    }
+
+    /// Leaves it out of lists until points of it come.
+    pub(crate) fn hide(&mut self) {
+        self.hidden = true;
+        self.counted = None;
+    }
+
     /// Takes a committed record into the head.
     pub(crate) fn take(&mut self, record: HeadRecord) {
         for (&place, value) in record.series_list.entries.iter().zip(record.values()) {
@@ -290,7 +315,7 @@ impl AgentDay {
         }
         self.max_ts = self.max_ts.max(record.ts);
         self.arrived_ms = self.arrived_ms.max(record.received);
-        self.hidden = false;
+        self.appear();
         self.oldest_record = self.oldest_record.min(record.record_id);
         self.oldest_received = self.oldest_received.min(record.received);
         self.head_points += record.len();

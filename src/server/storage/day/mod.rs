@@ -13,10 +13,12 @@ use rusqlite::Connection;
 use crate::base::clock::{DAY_MS, MINUTE_MS, SECOND_MS};
 use crate::model::alert::AlertEvent;
 use crate::server::storage::ack::PartialAck;
+use crate::server::storage::day::count::AgentCount;
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::ids::IdAllocator;
 use crate::server::storage::{AgentSamples, StorageError};
 
+pub(crate) mod count;
 pub(crate) mod file;
 pub(crate) mod head;
 pub(crate) mod head_values;
@@ -79,6 +81,7 @@ pub(crate) struct Day {
     /// Its file.
     pub path: PathBuf,
     agents: RwLock<HashMap<Arc<str>, AgentCell>>,
+    agent_count: Arc<AgentCount>,
     readers: (Sender<Connection>, Receiver<Connection>),
     /// What the writer must know; it is with the writer while one runs.
     pub allocator: Mutex<IdAllocator>,
@@ -103,12 +106,13 @@ pub(crate) struct Slot {
 }
 
 impl Day {
-    /// A day without points.
-    pub(crate) fn new(number: i64, path: PathBuf) -> Self {
+    /// A day without points, whose agents are counted in `agent_count`.
+    pub(crate) fn new(number: i64, path: PathBuf, agent_count: &Arc<AgentCount>) -> Self {
         Self {
             number,
             path,
             agents: RwLock::default(),
+            agent_count: Arc::clone(agent_count),
             readers: bounded(READERS_KEPT),
             allocator: Mutex::new(IdAllocator::new()),
             slot: Mutex::default(),
@@ -141,6 +145,7 @@ impl Day {
     /// Puts an agent that the file knows into memory; the cell is for the caller to fill.
     pub(crate) fn add_agent(&self, agent: AgentDay) -> AgentCell {
         let name = Arc::clone(&agent.name);
+        let agent = agent.counted_in(&self.agent_count);
         let cell: AgentCell = Arc::new(Mutex::new(agent));
         let mut agents = self.agents.write();
         agents.insert(name, Arc::clone(&cell));

@@ -94,7 +94,7 @@ pub(crate) fn rename(path: &Path, why: &str) -> Option<String> {
 /// Sets the file of a day aside while the server runs, on the thread of the day's writer, which
 /// has closed it. Gives the fresh day that takes its place; `None` when the file kept its name.
 pub(crate) fn set_aside(shared: &Shared, day: &Arc<Day>, why: &str) -> Option<Arc<Day>> {
-    let fresh = Arc::new(Day::new(day.number, day.path.clone()));
+    let fresh = Arc::new(Day::new(day.number, day.path.clone(), &shared.agent_count));
     day.refuse_jobs();
     // No writer of the fresh day opens the file before it has its new name, and no reader of the
     // old one takes what comes in its place for it.

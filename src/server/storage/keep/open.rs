@@ -83,7 +83,7 @@ pub(crate) fn load_days(shared: &Arc<Shared>) -> Result<(), StorageError> {
                 path.display()
             )));
         }
-        let day = Arc::new(Day::new(number, path));
+        let day = Arc::new(Day::new(number, path, &shared.agent_count));
         match recover::load(&day, &shared.catalog) {
             Ok(bytes) => {
                 // A clock that was ahead makes nobody active.

@@ -121,6 +121,7 @@ fn load_chunks(connection: &Connection, day: &Day, loaded: &Loaded) -> Result<()
             }
         }
         agent.max_ts = agent.max_ts.max(end);
+        agent.appear();
         agent.arrived_ms = agent.arrived_ms.max(end);
         if !agent.is_span_covered(start, end) {
             agent.cover(start, end);

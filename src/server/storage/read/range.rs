@@ -227,9 +227,11 @@ pub(crate) fn scan(
                     found.iter().map(|view| points_of(connection, day, view, from, to)).collect()
                 });
                 let all: Vec<Vec<(i64, f64)>> = all?;
-                all.iter()
-                    .flat_map(|all| all.chunks(SCAN_POINTS))
-                    .for_each(|part| visit(&key, part));
+                for part in all.iter().flat_map(|all| all.chunks(SCAN_POINTS)) {
+                    if visit(&key, part).is_break() {
+                        return Ok(());
+                    }
+                }
             }
         }
     }

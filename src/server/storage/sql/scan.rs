@@ -136,7 +136,7 @@ impl OpenDay {
         let mut packed: Vec<u32> = owners.keys().copied().collect();
         packed.sort_unstable();
         let agents = agents.into_iter().map(|(id, (_, packed))| (id, packed)).collect();
-        let day = Day::new(number, path);
+        let day = Day::new(number, path, &Arc::default());
         let packed = packed.into();
         Ok(Some(Self { connection, day, number, owners, layouts, packed, agents }))
     }

@@ -1,7 +1,7 @@
 use super::*;
 use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::severity::Severity;
-use crate::server::storage::{EventFilter, Page, PointFilter};
+use crate::server::storage::{EventFilter, Page, PointFilter, StoreHealth};
 
 const ALL: Page = Page { limit: 1_000, offset: 0 };
 
@@ -34,6 +34,7 @@ fn what_is_acknowledged_is_read_and_survives_a_restart() {
         assert_eq!(names.items, ["cpu.usage", "disk.total"]);
         assert_eq!(engine.agents(0, NOON - 1, ALL).unwrap().total, 0);
         assert_eq!(engine.agents_seen().unwrap()[0].newest_ms, NOON + 40_000);
+        assert_eq!(engine.health(), StoreHealth { agents: 1, ..StoreHealth::default() });
     };
     check(&engine);
     engine.stop();

@@ -241,7 +241,7 @@ fn a_day_that_nobody_has_open_is_read_on_a_full_disk() {
     drop(writer);
     std::fs::write(disk.0.path().join("filler"), vec![0; 2 << 20]).unwrap_err();
     assert!(matches!(open_reader(&path), Err(StorageError::DiskFull)), "the index has no room");
-    let day = Day::new(day_of(NOON), path);
+    let day = Day::new(day_of(NOON), path, &Arc::default());
     let count = |file: &rusqlite::Connection| {
         let rows = file.query_row("SELECT count(*) FROM agents", [], |row| row.get::<_, i64>(0));
         Ok(rows.unwrap())

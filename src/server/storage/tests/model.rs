@@ -130,7 +130,10 @@ fn check_series(engine: &Engine, model: &Model, key: &SeriesKey, from: i64, to: 
     let mut scanned = Vec::new();
     let wanted = |other: &SeriesKey| other == key;
     engine
-        .scan(&key.metric, &wanted, from, to, &mut |_, part| scanned.extend_from_slice(part))
+        .scan(&key.metric, &wanted, from, to, &mut |_, part| {
+            scanned.extend_from_slice(part);
+            ControlFlow::Continue(())
+        })
         .unwrap();
     assert_eq!(scanned, points);
     check_selected(engine, key, (from, to), &points);

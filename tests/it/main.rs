@@ -69,3 +69,5 @@ mod sqlite;
 mod tls;
 // `oxmon-server import`: a data_dir of the first release.
 mod upgrade;
+// Chats, push services and incident tools: what each vendor checks.
+mod vendors;

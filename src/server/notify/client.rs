@@ -115,6 +115,11 @@ impl Attempt {
         self
     }
 
+    /// An endpoint that takes one alert at a time is to be sent several.
+    pub(crate) fn one_at_a_time() -> Self {
+        Self { too_large: true, ..Self::not_sent("the endpoint takes one alert at a time") }
+    }
+
     /// A body that has more bytes than the channel's limit.
     pub(crate) fn too_large(bytes: usize, bytes_max: usize) -> Self {
         let error = format!("the body has {bytes} bytes, more than the limit of {bytes_max}");
@@ -194,7 +199,20 @@ impl Client {
     /// POSTs a body. Any status but 2xx is a failure; a redirect is never followed, since the
     /// secrets in hand are meant for the address that was configured.
     pub(crate) fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
-        let mut request = self.agent.post(url);
+        self.send(self.agent.post(url), headers, body)
+    }
+
+    /// PUTs a body; the rest is as for [`Client::post`].
+    pub(crate) fn put(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
+        self.send(self.agent.put(url), headers, body)
+    }
+
+    fn send(
+        &self,
+        mut request: ureq::RequestBuilder<ureq::typestate::WithBody>,
+        headers: &[(String, String)],
+        body: &str,
+    ) -> Attempt {
         for (name, value) in headers {
             request = request.header(name, value);
         }

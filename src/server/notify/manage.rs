@@ -220,13 +220,16 @@ fn changed(
     }
     row.recipients = checked_recipients(spec, row.recipients)?;
     let config: Config = serde_json::from_str(&row.config_json).unwrap_or_default();
-    if spec.recipient == channels::RecipientKind::Url {
-        let targets = (spec.targets)(&config, &row.recipients);
-        if targets.is_empty() {
-            return Err(invalid(
-                "config_json: url: is missing, and there are no recipients either",
-            ));
-        }
+    let targets = (spec.targets)(&config, &row.recipients);
+    let by_url = spec.recipient == channels::RecipientKind::Url;
+    if targets.is_empty() && (by_url || spec.recipient == channels::RecipientKind::Id) {
+        let field = spec.fields.iter().find(|field| field.kind == config::FieldKind::Id);
+        let field = field.map_or("url", |field| field.name);
+        return Err(invalid(format!(
+            "config_json: {field}: is missing, and there are no recipients either"
+        )));
+    }
+    if by_url {
         check_secrets_stay(&kept, &known, &targets)?;
     }
     row.updated_at = now_ms / SECOND_MS;

@@ -87,7 +87,7 @@ impl Notification {
     pub(crate) fn test(now_ms: i64, channel: &str) -> Self {
         let item = AlertEvent {
             id: "test".to_owned(),
-            rule_id: "test".to_owned(),
+            rule_id: TEST_RULE.to_owned(),
             rule_name: "Test message".to_owned(),
             agent_id: "oxmon-server".to_owned(),
             metric_name: "test.message".to_owned(),
@@ -166,20 +166,32 @@ impl Notification {
     /// The title's details: a line for each event, as many as fit into `bytes_max` bytes, and then
     /// how many more there are. The whole text never has more bytes than that.
     pub(crate) fn lines(&self, markup: Markup, zone: &TimeZone, bytes_max: usize) -> String {
+        let escape = match markup {
+            Markup::Plain => str::to_owned,
+            Markup::Markdown => |text: &str| plain_at_start(&plain_in_markdown(text)),
+        };
+        self.text(escape, zone, bytes_max)
+    }
+
+    /// The same with another way to make what hosts send safe, line by line.
+    pub(crate) fn text(
+        &self,
+        escape: fn(&str) -> String,
+        zone: &TimeZone,
+        bytes_max: usize,
+    ) -> String {
         let mut text = String::new();
+        let mark = if self.items.len() > 1 { "- " } else { "" };
         for (index, item) in self.items.iter().enumerate() {
-            let mut line = line(item, self.kind, zone);
-            if markup == Markup::Markdown {
-                line = plain_at_start(&plain_in_markdown(&line));
-            }
-            line = if self.items.len() > 1 { format!("- {line}\n") } else { format!("{line}\n") };
+            let plain = line(item, self.kind, zone);
+            let line = format!("{mark}{}\n", escape(&plain));
             let rest = self.items.len() - index - 1;
             let room = if rest > 0 { MORE_BYTES } else { 0 };
             if text.len() + line.len() + room > bytes_max {
                 let more = format!("… and {} more\n", rest + 1);
                 if index == 0 {
-                    let keep = bytes_max.saturating_sub(room + 4);
-                    text = format!("{}…\n", cut(&line, keep));
+                    let keep = bytes_max.saturating_sub(room + mark.len() + 4);
+                    text = format!("{mark}{}…\n", escaped(&plain, escape, keep));
                     if rest > 0 {
                         text.push_str(&format!("… and {rest} more\n"));
                     }
@@ -194,6 +206,22 @@ impl Notification {
     }
 }
 
+/// As much of a text as has at most `bytes_max` bytes once it is escaped: an entity or an escape is
+/// never cut in its middle.
+pub(crate) fn escaped(text: &str, escape: fn(&str) -> String, bytes_max: usize) -> String {
+    let mut kept = cut(text, bytes_max);
+    loop {
+        let out = escape(kept);
+        if out.len() <= bytes_max || kept.is_empty() {
+            return out;
+        }
+        let excess = out.len() - bytes_max;
+        kept = cut(kept, kept.len() - excess.div_ceil(ESCAPE_BYTES_MAX).min(kept.len()));
+    }
+}
+
+/// Bytes that an escape makes of one at the most: `&quot;`.
+const ESCAPE_BYTES_MAX: usize = 6;
 /// Bytes of a title: a mail's line has 998 at the most (RFC 5322), also when it is encoded.
 const TITLE_BYTES_MAX: usize = 240;
 /// Agents that a summary names before it counts the rest.
@@ -227,6 +255,18 @@ fn plain_at_start(line: &str) -> String {
 /// Labels that a title shows, and bytes of each.
 const TITLE_LABELS: usize = 3;
 const TITLE_LABEL_BYTES: usize = 64;
+
+/// What an alert is called by receivers that hold it until it is resolved: the same for its firing
+/// and its end, and different for every test.
+pub(crate) fn dedup_key(event: &AlertEvent) -> String {
+    if event.rule_id == TEST_RULE {
+        return format!("oxmon-test-{}", event.timestamp_ms);
+    }
+    event.alert_key()
+}
+
+/// The rule's id in a test message.
+const TEST_RULE: &str = "test";
 
 /// The event on one line, with its series and its times.
 fn line(event: &AlertEvent, kind: Kind, zone: &TimeZone) -> String {

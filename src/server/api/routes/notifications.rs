@@ -167,7 +167,7 @@ struct Channel {
     #[schema(inline)]
     min_severity: Severity,
     enabled: bool,
-    /// What its recipients are: `email`, `phone` or `url`.
+    /// What its recipients are: `email`, `phone`, `url`, `id`, or `none` where it takes none.
     recipient_type: Option<&'static str>,
     recipients: Vec<String>,
     created_at: Time,
@@ -186,7 +186,7 @@ struct ChannelConfig {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct RecipientsBody {
-    /// Mail addresses, phone numbers or URLs.
+    /// Mail addresses, phone numbers, URLs or ids.
     recipients: Vec<String>,
 }
 

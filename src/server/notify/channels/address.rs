@@ -1,4 +1,4 @@
-//! Mail addresses that can be delivered to.
+//! Mail addresses that can be delivered to, and ids of chats.
 
 /// A mail address as it goes over the wire, its domain in ASCII. Only what every mail server takes:
 /// without the extension for UTF-8 names (RFC 6531) a local part is ASCII.
@@ -26,3 +26,19 @@ pub(crate) fn check_address(text: &str) -> Result<lettre::Address, String> {
 pub(super) fn ascii_host(host: &str) -> Option<String> {
     if host.is_ascii() { Some(host.to_owned()) } else { idna::domain_to_ascii(host).ok() }
 }
+
+/// Checks the id of a chat, room or topic.
+///
+/// # Errors
+///
+/// Says what it must be.
+pub(crate) fn check_id(id: &str) -> Result<(), String> {
+    let bad = |c: char| c.is_whitespace() || c.is_control();
+    if id.is_empty() || id.len() > ID_BYTES_MAX || id.contains(bad) {
+        return Err(format!("must be an id of at most {ID_BYTES_MAX} bytes without spaces"));
+    }
+    Ok(())
+}
+
+/// Bytes of a chat's, room's or topic's id: those of Matrix have 255 at the most.
+const ID_BYTES_MAX: usize = 255;

@@ -51,6 +51,8 @@ pub(crate) enum FieldKind {
     Texts,
     /// A host name or address.
     Host,
+    /// A recipient's id, used where the channel has no recipients.
+    Id,
     /// 1 to 65535.
     Port,
     /// A whole number in a range.
@@ -141,6 +143,7 @@ fn check_value(field: &Field, value: &Value) -> Result<(), String> {
             if text.contains(bad) { Err("must be a host name".to_owned()) } else { Ok(()) }
         }
         FieldKind::Address => address::check_address(text).map(drop),
+        FieldKind::Id => address::check_id(text),
         FieldKind::Word(words) if !words.contains(&text) => {
             Err(format!("must be one of {}", words.join(", ")))
         }

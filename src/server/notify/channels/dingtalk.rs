@@ -8,7 +8,7 @@ use sha2::Sha256;
 
 use crate::server::notify::channels::config::{Field, FieldKind, by_length, some_text};
 use crate::server::notify::channels::url::secrets as url_secrets;
-use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot};
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, post, robot};
 use crate::server::notify::client::Attempt;
 
 /// The channel type.
@@ -20,7 +20,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("secret", FieldKind::Secret),
     ],
     check: |_| Ok(()),
-    targets: robot::targets,
+    targets: |config, recipients| post::targets(config, recipients, "webhook_url"),
     send,
 };
 
@@ -30,7 +30,8 @@ const BYTES_MAX: (usize, usize) = (16_000, 19_900);
 const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
 
 fn send(sending: &Sending<'_>, url: &str) -> Attempt {
-    let body = robot::fitting(sending, BYTES_MAX, |text| {
+    let body = post::fitting(BYTES_MAX, |room| {
+        let text = robot::markdown(sending, room);
         json!({
             "msgtype": "markdown",
             "markdown": {"title": sending.notification.chat_title(), "text": text},
@@ -49,13 +50,18 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
 /// The URL with the time and its signature: the Base64 of HMAC-SHA256, keyed with the secret, over
 /// the time in milliseconds, a line feed and the secret.
 pub(crate) fn signed(url: &str, secret: &str, now_ms: i64) -> String {
-    #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("any key fits");
-    mac.update(format!("{now_ms}\n{secret}").as_bytes());
-    let sign = base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes());
+    let sign = hmac_base64(secret.as_bytes(), format!("{now_ms}\n{secret}").as_bytes());
     let sign = utf8_percent_encode(&sign, QUERY);
     let joint = if url.contains('?') { '&' } else { '?' };
     format!("{url}{joint}timestamp={now_ms}&sign={sign}")
+}
+
+/// The Base64 of HMAC-SHA256.
+pub(crate) fn hmac_base64(key: &[u8], message: &[u8]) -> String {
+    #[allow(clippy::expect_used, reason = "HMAC takes keys of any length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("any key fits");
+    mac.update(message);
+    base64::engine::general_purpose::STANDARD.encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

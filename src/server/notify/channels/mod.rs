@@ -3,17 +3,30 @@
 use jiff::tz::TimeZone;
 
 use crate::server::notify::client::{Attempt, Client};
-use crate::server::notify::message::Notification;
+use crate::server::notify::message::{Notification, cut};
 
 pub(crate) mod address;
 pub(crate) mod config;
 pub(crate) mod dingtalk;
+pub(crate) mod discord;
 pub(crate) mod email;
+pub(crate) mod escape;
+pub(crate) mod feishu;
+pub(crate) mod gotify;
+pub(crate) mod json;
 pub(crate) mod literals;
+pub(crate) mod matrix;
+pub(crate) mod ntfy;
+pub(crate) mod pagerduty;
+pub(crate) mod post;
+pub(crate) mod pushover;
 pub(crate) mod robot;
+pub(crate) mod slack;
 pub(crate) mod sms;
 pub(crate) mod sms_aliyun;
 pub(crate) mod sms_tencent;
+pub(crate) mod teams;
+pub(crate) mod telegram;
 pub(crate) mod url;
 pub(crate) mod webhook;
 pub(crate) mod weixin;
@@ -29,6 +42,10 @@ pub(crate) enum RecipientKind {
     Phone,
     /// A URL that takes a POST.
     Url,
+    /// A chat, room or topic of the channel's server.
+    Id,
+    /// None: the configuration says it all.
+    None,
 }
 
 impl RecipientKind {
@@ -38,6 +55,8 @@ impl RecipientKind {
             Self::Email => "email",
             Self::Phone => "phone",
             Self::Url => "url",
+            Self::Id => "id",
+            Self::None => "none",
         }
     }
 
@@ -60,6 +79,8 @@ impl RecipientKind {
                 }
             }
             Self::Url => config::check_url(recipient),
+            Self::Id => address::check_id(recipient),
+            Self::None => Err("this type of channel takes no recipients".to_owned()),
         }
     }
 }
@@ -76,6 +97,24 @@ pub(crate) struct Sending<'a> {
     pub client: &'a Client,
     /// The time, Unix milliseconds.
     pub now_ms: i64,
+}
+
+impl Sending<'_> {
+    /// The title, plain text of at most `bytes_max` bytes.
+    pub(crate) fn title(&self, bytes_max: usize) -> String {
+        cut(&self.notification.title(), bytes_max).to_owned()
+    }
+
+    /// A line for each event, each made safe by `escape`; at most `bytes_max` bytes.
+    pub(crate) fn text(&self, escape: fn(&str) -> String, bytes_max: usize) -> String {
+        let text = self.notification.text(escape, self.zone, bytes_max);
+        text.trim_end().to_owned()
+    }
+
+    /// Where the alert is shown, and the words of a link to there.
+    pub(crate) fn link(&self) -> Option<(String, &'static str)> {
+        None
+    }
 }
 
 /// A channel type: its fields, and how it sends.
@@ -103,6 +142,17 @@ pub(crate) const ALL: &[ChannelType] = &[
     sms_tencent::TYPE,
     dingtalk::TYPE,
     weixin::TYPE,
+    feishu::TYPE,
+    slack::TYPE,
+    discord::TYPE,
+    teams::TYPE,
+    telegram::TYPE,
+    ntfy::TYPE,
+    gotify::TYPE,
+    pushover::TYPE,
+    matrix::TYPE,
+    pagerduty::TYPE,
+    json::TYPE,
 ];
 
 /// The channel type with this name.
@@ -157,6 +207,17 @@ mod tests {
                 ),
                 ("dingtalk", vec!["webhook_url"], "url"),
                 ("weixin", vec!["webhook_url"], "url"),
+                ("feishu", vec!["webhook_url"], "url"),
+                ("slack", vec!["webhook_url"], "url"),
+                ("discord", vec!["webhook_url"], "url"),
+                ("teams", vec!["webhook_url"], "url"),
+                ("telegram", vec!["bot_token"], "id"),
+                ("ntfy", vec![], "id"),
+                ("gotify", vec!["url", "token"], "none"),
+                ("pushover", vec!["token", "user_key"], "none"),
+                ("matrix", vec!["homeserver_url", "access_token"], "id"),
+                ("pagerduty", vec!["routing_key"], "none"),
+                ("json", vec![], "url"),
             ]
         );
         assert!(find("pager").is_none());
@@ -171,5 +232,8 @@ mod tests {
         assert!(RecipientKind::Phone.check("call me").is_err());
         assert!(RecipientKind::Url.check("https://example.com/hook").is_ok());
         assert!(RecipientKind::Url.check("ftp://example.com/").is_err());
+        assert!(RecipientKind::Id.check("-1001234567890").is_ok());
+        assert!(RecipientKind::Id.check("a b").is_err());
+        assert!(RecipientKind::None.check("x").is_err());
     }
 }

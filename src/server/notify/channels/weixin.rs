@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::server::notify::channels::config::{Field, FieldKind};
-use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, robot};
+use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, post, robot};
 use crate::server::notify::client::Attempt;
 
 /// The channel type.
@@ -12,7 +12,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     recipient: RecipientKind::Url,
     fields: &[Field::required("webhook_url", FieldKind::Url)],
     check: |_| Ok(()),
-    targets: robot::targets,
+    targets: |config, recipients| post::targets(config, recipients, "webhook_url"),
     send,
 };
 

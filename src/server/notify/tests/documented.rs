@@ -1,9 +1,15 @@
 //! The examples of `docs/channels.md` are ones that the program takes.
 
+use std::time::Duration;
+
 use serde_json::Value;
 
-use crate::server::notify::channels::ALL;
+use crate::server::config::outgoing::Denied;
+use crate::server::notify::channels::config::Config;
+use crate::server::notify::channels::json::document;
 use crate::server::notify::channels::webhook::default_body;
+use crate::server::notify::channels::{ALL, Sending};
+use crate::server::notify::client::Client;
 use crate::server::notify::manage::{new_channel, new_window};
 use crate::server::notify::message::Notification;
 
@@ -40,9 +46,24 @@ fn every_example_of_the_page_is_taken() {
 #[test]
 fn the_default_body_of_the_page_has_the_fields_of_the_real_one() {
     let page = examples();
-    let shown = page.iter().find(|example| example.get("alerts").is_some()).unwrap();
+    let shown = page.iter().find(|example| example.get("alert_id").is_some()).unwrap();
     let real = default_body(&Notification::test(0, "x"));
     let names = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(shown), names(&real));
+    assert_eq!(names(&shown["alerts"][0]), names(&real["alerts"][0]));
+    let shown = page.iter().find(|example| example.get("version").is_some()).unwrap();
+    let notification = Notification::test(0, "x");
+    let config = Config::new();
+    let client = Client::new(Duration::from_secs(1), None, Denied::default()).unwrap();
+    let zone = jiff::tz::TimeZone::UTC;
+    let sending = Sending {
+        config: &config,
+        notification: &notification,
+        zone: &zone,
+        client: &client,
+        now_ms: 0,
+    };
+    let real = document(&sending);
     assert_eq!(names(shown), names(&real));
     assert_eq!(names(&shown["alerts"][0]), names(&real["alerts"][0]));
 }

@@ -231,6 +231,14 @@ pub const AUDIT_DAYS_MAX: i64 = 400;
 pub const NOTIFICATION_EVENTS_MAX: usize = 10_000;
 /// Notification channels.
 pub const CHANNELS_MAX: u64 = 200;
+/// Comments on one alert.
+pub const ALERT_COMMENTS_MAX: u64 = 200;
+/// Tags of one host.
+pub const TAGS_MAX: usize = 20;
+/// Bytes of a tag.
+pub const TAG_BYTES_MAX: usize = 64;
+/// Seconds of a silence that is given as a duration: a year.
+pub const SILENCE_SECS_MAX: u64 = 366 * 86_400;
 /// Silence windows.
 pub const SILENCE_WINDOWS_MAX: u64 = 500;
 /// Bytes of a receiver's response kept in the delivery log.

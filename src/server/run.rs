@@ -27,7 +27,7 @@ use crate::server::api::server::HttpServer;
 use crate::server::app::App;
 use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
-use crate::server::control::{Control, removed};
+use crate::server::control::{Control, profiles, removed};
 use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::gate::tls::{Acceptor, Port};
 use crate::server::import;
@@ -102,7 +102,7 @@ impl Server {
         let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
         control.register(&registry)?;
-        hide_removed(&store, &control).map_err(unusable)?;
+        know_agents(&store, &control).map_err(unusable)?;
         let auth = Arc::new(Auth::open(&config, &control, started_ms)?);
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
@@ -212,8 +212,10 @@ impl Server {
     }
 }
 
-/// Leaves agents that were removed, and have not reported since, out of the lists.
-fn hide_removed(store: &Engine, control: &Control) -> Result<(), StorageError> {
+/// Reads the agents' tags, and leaves those that were removed, and have not reported since, out of
+/// the lists.
+fn know_agents(store: &Engine, control: &Control) -> Result<(), StorageError> {
+    profiles::load_tags(control)?;
     let agents = control.read(|db| -> Result<_, StorageError> { Ok(removed::all(db)?) })?;
     if agents.is_empty() {
         return Ok(());

@@ -10,6 +10,7 @@ use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
+mod manage;
 mod pages;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -200,7 +201,7 @@ fn a_person_logs_in_finds_an_agent_looks_at_its_charts_and_acknowledges_its_aler
     browser.wait(&format!("{DRAWN} >= 8"));
     let charts = browser.eval(
         "return [...document.querySelectorAll('.chart:not([hidden])')].map((chart) => \
-         [chart.querySelector('h3').textContent, chart.querySelectorAll('.series').length, \
+         [chart.querySelector('h2').textContent, chart.querySelectorAll('.series').length, \
           chart.querySelector('svg').getAttribute('aria-label')])",
     );
     let charts = charts.as_array().unwrap();

@@ -24,6 +24,7 @@ use crate::server::alert::{Alerts, announce, rule_fatal};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::alerts::{self as tables, RuleRow};
+use crate::server::control::profiles::AgentPattern;
 use crate::server::storage::{EventFilter, Page, StorageError};
 
 /// Why a rule or an alert can't be what was asked.
@@ -221,6 +222,21 @@ impl Alerts {
             new
         };
         self.publish(&new)
+    }
+
+    /// Puts rules whose hosts are named by tag in force again, after tags have changed.
+    ///
+    /// # Errors
+    ///
+    /// When a rule can't be built or `cert.db` can't be read; the rules stay what they were then.
+    pub(crate) fn retag(&self) -> Result<(), AlertError> {
+        let by_tag = |rule: &Arc<Rule>| AgentPattern::is_by_tag(&rule.draft.agent_pattern);
+        for rule in self.file_rules.lock().iter_mut().filter(|rule| by_tag(rule)) {
+            let times = (rule.created_at, rule.updated_at);
+            let built = Rule::build(rule.id.clone(), rule.draft.clone(), rule.origin, times)?;
+            *rule = Arc::new(built);
+        }
+        self.publish(&[])
     }
 
     /// Puts the rules as they are written in force. `new` are those whose windows history fills.

@@ -15,6 +15,7 @@ use crate::model::severity::Severity;
 use crate::server::alert::evaluate::{self, Evaluator, MetricField, RuleType};
 use crate::server::alert::fields::{FieldError, Fields, shown, unknown};
 use crate::server::alert::state::Policy;
+use crate::server::control::profiles::AgentPattern;
 
 /// Seconds for which an alert does not notify again, where a rule names none.
 pub(crate) const SILENCE_SECS_DEFAULT: u64 = 600;
@@ -239,7 +240,7 @@ pub struct Rule {
     refire_ms: i64,
     keep_firing_ms: i64,
     stale_ms: Option<i64>,
-    agents: GlobMatcher,
+    agents: AgentPattern,
     labels: Vec<(String, GlobMatcher)>,
 }
 
@@ -259,7 +260,11 @@ impl Rule {
         check_metric(spec, &mut draft.metric)?;
         let any = draft.metric == "*" && spec.metric != MetricField::None;
         let evaluator = evaluate::evaluator(spec, &draft.config)?;
-        let agents = glob("agent_pattern", &draft.agent_pattern)?;
+        let pattern = draft.agent_pattern.as_str();
+        let agents = match AgentPattern::by_tag(pattern) {
+            Some(agents) => agents,
+            None => AgentPattern::Glob(glob("agent_pattern", pattern)?),
+        };
         let labels = label_globs(draft.config.get("labels"))?;
         if any && !labels.is_empty() {
             return Err(FieldError::new("labels", "can't narrow a whole agent (`metric = \"*\"`)"));
@@ -315,6 +320,7 @@ impl Rule {
         a.rule_type == b.rule_type
             && a.metric == b.metric
             && a.agent_pattern == b.agent_pattern
+            && self.agents.is_like(&other.agents)
             && a.config == b.config
             && a.enabled == b.enabled
     }

@@ -19,9 +19,11 @@ use crate::server::storage::StorageError;
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod certs;
+pub(crate) mod comments;
 pub(crate) mod hosts;
 mod metrics;
 pub(crate) mod notify;
+pub(crate) mod profiles;
 pub(crate) mod removed;
 pub(crate) mod tokens;
 pub(crate) mod users;
@@ -29,13 +31,14 @@ pub(crate) mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 6] = [
+const STEPS: [&[&str]; 7] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
     &[certs::SCHEMA_3],
     &[users::SCHEMA_ENDED_LOGINS],
     &[removed::SCHEMA],
     &[hosts::SCHEMA],
+    &[comments::SCHEMA, notify::SCHEMA_SILENCES, profiles::SCHEMA],
 ];
 
 /// The file's name in `data_dir`.

@@ -130,6 +130,14 @@ CREATE INDEX notification_logs_event ON notification_logs (alert_event_id);
 CREATE INDEX notification_logs_notification ON notification_logs (notification_id);
 ";
 
+/// Silences from a moment to another, with a comment and who made them.
+pub(crate) const SCHEMA_SILENCES: &str = "
+ALTER TABLE silence_windows ADD COLUMN starts_at_ms INTEGER;
+ALTER TABLE silence_windows ADD COLUMN ends_at_ms INTEGER;
+ALTER TABLE silence_windows ADD COLUMN comment TEXT;
+ALTER TABLE silence_windows ADD COLUMN created_by TEXT;
+";
+
 /// What version 2 adds: what was really sent of each alert, and which recipients missed a firing.
 pub(crate) const SCHEMA_2: &str = "
 CREATE TABLE notification_sent (

@@ -1,13 +1,17 @@
 //! Making and changing channels and silence windows: the checks that the API and the seed share.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use rusqlite::Transaction;
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::base::clock::SECOND_MS;
+use crate::base::clock::{SECOND_MS, parse_rfc3339};
 use crate::base::ids::new_id;
-use crate::base::limits::{CHANNELS_MAX, RECIPIENTS_MAX, SILENCE_WINDOWS_MAX, TEXT_BYTES_MAX};
+use crate::base::limits::{
+    CHANNELS_MAX, RECIPIENTS_MAX, SILENCE_SECS_MAX, SILENCE_WINDOWS_MAX, TEXT_BYTES_MAX,
+};
 use crate::model::role::Role;
 use crate::model::severity::Severity;
 use crate::server::control::Control;
@@ -39,8 +43,16 @@ pub(crate) struct ChannelInput {
 #[serde(deny_unknown_fields)]
 #[allow(missing_docs, reason = "server::notify::mute documents the fields")]
 pub(crate) struct SilenceInput {
-    pub start_time: String,
-    pub end_time: String,
+    /// `HH:MM`; left out where `ends_at` or `duration_secs` says when it is.
+    pub start_time: Option<String>,
+    /// `HH:MM`.
+    pub end_time: Option<String>,
+    /// When it begins, RFC 3339. Default, beside an end: now.
+    pub starts_at: Option<String>,
+    /// When it ends, RFC 3339.
+    pub ends_at: Option<String>,
+    /// Seconds from its begin to its end, in place of `ends_at`.
+    pub duration_secs: Option<u64>,
     /// `daily`, `weekly`, `none`.
     pub recurrence: Option<String>,
     /// Days on which a weekly window starts, such as `sat`.
@@ -51,10 +63,12 @@ pub(crate) struct SilenceInput {
     pub end_date: Option<String>,
     /// Such as `Europe/Berlin`. Default: the server's.
     pub time_zone: Option<String>,
-    /// Glob over agent ids.
+    /// Glob over agent ids, or a tag: `tag:web`.
     pub agent_pattern: Option<String>,
     /// Glob over metric names.
     pub metric_pattern: Option<String>,
+    /// Why.
+    pub comment: Option<String>,
 }
 
 fn invalid(message: impl Into<String>) -> NotifyError {
@@ -348,6 +362,50 @@ pub(crate) fn masked_recipients(row: &ChannelRow, role: Role) -> Vec<String> {
     row.recipients.iter().map(|recipient| mask(recipient)).collect()
 }
 
+/// Start and end of a window that goes from one moment to another, Unix milliseconds; `None` for
+/// one by the clock.
+fn span_of(input: &SilenceInput, now_ms: i64) -> Result<Option<(i64, i64)>, NotifyError> {
+    let time = |field: &str, given: &Option<String>| {
+        let parsed = given.as_deref().map(|text| {
+            let wrong = || invalid(format!("{field}: must be an RFC 3339 time"));
+            parse_rfc3339(text).ok_or_else(wrong)
+        });
+        parsed.transpose()
+    };
+    let (starts, ends) = (time("starts_at", &input.starts_at)?, time("ends_at", &input.ends_at)?);
+    if starts.is_none() && ends.is_none() && input.duration_secs.is_none() {
+        return Ok(None);
+    }
+    if input.start_time.is_some() || input.end_time.is_some() || input.days.is_some() {
+        return Err(invalid("start_time: is given beside `starts_at`, `ends_at` or a duration"));
+    }
+    if input.recurrence.as_deref().is_some_and(|recurrence| recurrence != "none") {
+        return Err(invalid("recurrence: a window from a moment to another comes once"));
+    }
+    let start_ms = starts.unwrap_or(now_ms);
+    let end_ms = match (ends, input.duration_secs) {
+        (Some(_), Some(_)) => {
+            return Err(invalid("duration_secs: is given beside `ends_at`"));
+        }
+        (Some(end_ms), None) => end_ms,
+        (None, Some(secs)) if (1..=SILENCE_SECS_MAX).contains(&secs) => {
+            start_ms.saturating_add(i64::try_from(secs).unwrap_or(i64::MAX) * SECOND_MS)
+        }
+        (None, Some(_)) => {
+            return Err(invalid(format!("duration_secs: must be 1 to {SILENCE_SECS_MAX}")));
+        }
+        (None, None) => return Err(invalid("ends_at: is missing")),
+    };
+    Ok(Some((start_ms, end_ms)))
+}
+
+/// Day and time of a moment as a clock of a zone shows them.
+fn local(at_ms: i64, zone: &TimeZone) -> (Option<String>, String) {
+    let Ok(moment) = Timestamp::from_millisecond(at_ms) else { return (None, String::new()) };
+    let local = moment.to_zoned_datetime(zone.clone());
+    (Some(local.date().to_string()), format!("{:02}:{:02}", local.hour(), local.minute()))
+}
+
 /// A checked window, not written yet.
 ///
 /// # Errors
@@ -355,13 +413,15 @@ pub(crate) fn masked_recipients(row: &ChannelRow, role: Role) -> Vec<String> {
 /// Names the field that can't be taken.
 pub(crate) fn new_window(
     input: SilenceInput,
-    zone: &jiff::tz::TimeZone,
+    zone_of_server: &TimeZone,
     now_ms: i64,
 ) -> Result<SilenceRow, NotifyError> {
+    let span = span_of(&input, now_ms)?;
+    let comment = input.comment.map(|comment| text("comment", comment)).transpose()?;
     let mut row = SilenceRow {
         id: new_id(),
-        start_time: input.start_time,
-        end_time: input.end_time,
+        start_time: input.start_time.unwrap_or_default(),
+        end_time: input.end_time.unwrap_or_default(),
         recurrence: input.recurrence,
         days: input.days.map(|days| days.join(",")),
         date: input.date,
@@ -369,10 +429,25 @@ pub(crate) fn new_window(
         time_zone: input.time_zone,
         agent_pattern: input.agent_pattern,
         metric_pattern: input.metric_pattern,
+        starts_at_ms: span.map(|(start, _)| start),
+        ends_at_ms: span.map(|(_, end)| end),
+        comment: comment.filter(|comment| !comment.is_empty()),
+        created_by: None,
         created_at: now_ms / SECOND_MS,
         updated_at: now_ms / SECOND_MS,
     };
-    SilenceWindow::complete(&mut row, zone, now_ms).map_err(invalid)?;
+    if let Some((start_ms, end_ms)) = span {
+        let zone = row.time_zone.as_deref().and_then(|name| TimeZone::get(name).ok());
+        let zone = zone.as_ref().unwrap_or(zone_of_server);
+        (row.date, row.start_time) = local(start_ms, zone);
+        (row.end_date, row.end_time) = local(end_ms, zone);
+        if row.recurrence.as_deref() == Some("none") {
+            row.recurrence = None;
+        }
+        SilenceWindow::parse(&row).map_err(invalid)?;
+        return Ok(row);
+    }
+    SilenceWindow::complete(&mut row, zone_of_server, now_ms).map_err(invalid)?;
     Ok(row)
 }
 
@@ -387,6 +462,30 @@ pub(crate) fn add_window(tx: &Transaction<'_>, row: &SilenceRow) -> Result<(), N
         return Err(NotifyError::Conflict(message));
     }
     Ok(windows::insert(tx, row)?)
+}
+
+/// Puts a checked window in the place of another; what that held back is routed again.
+///
+/// # Errors
+///
+/// When there is none with this id, or the database fails.
+pub(crate) fn replace_window(
+    control: &Control,
+    id: &str,
+    mut row: SilenceRow,
+    now_ms: i64,
+) -> Result<SilenceRow, NotifyError> {
+    let id = id.to_owned();
+    control.write(move |tx| {
+        let old = windows::find(tx, &id)?;
+        let old = old.ok_or_else(|| NotifyError::NotFound("silence window", id.clone()))?;
+        row.id = id;
+        row.created_at = old.created_at;
+        row.created_by = old.created_by;
+        windows::insert(tx, &row)?;
+        windows::look_again(tx, now_ms)?;
+        Ok(row)
+    })
 }
 
 /// Removes a window; what it held back is routed again.

@@ -13,6 +13,7 @@ use jiff::{Span, Timestamp};
 
 use crate::base::limits::TEXT_BYTES_MAX;
 use crate::server::control::notify::silence::SilenceRow;
+use crate::server::control::profiles::AgentPattern;
 
 /// A checked window.
 #[derive(Debug, Clone)]
@@ -21,7 +22,7 @@ pub(crate) struct SilenceWindow {
     end: Clock,
     when: When,
     zone: Option<TimeZone>,
-    agent: Option<GlobMatcher>,
+    agent: Option<AgentPattern>,
     metric: Option<GlobMatcher>,
 }
 
@@ -36,6 +37,8 @@ enum When {
     Daily,
     Weekly(Vec<Weekday>),
     Once(Date, Date),
+    /// From a moment to another, Unix milliseconds.
+    Span(i64, i64),
 }
 
 /// Names of days, Monday first; the first three letters do too.
@@ -78,6 +81,8 @@ impl Clock {
 }
 
 const DAY_MINUTES: i16 = 24 * 60;
+/// Days that are looked through for the times of a window that comes again.
+const SPAN_DAYS_MAX: usize = 400;
 
 fn next_day(date: Date) -> Option<Date> {
     date.checked_add(Span::new().days(1)).ok()
@@ -129,29 +134,40 @@ impl SilenceWindow {
     pub(crate) fn parse(row: &SilenceRow) -> Result<Self, String> {
         let start = Clock::parse("start_time", &row.start_time)?;
         let end = Clock::parse("end_time", &row.end_time)?;
-        let when = when(row, start, end)?;
+        let when = match (row.starts_at_ms, row.ends_at_ms) {
+            (Some(from), Some(to)) if to <= from => {
+                return Err("ends_at: must be after `starts_at`".to_owned());
+            }
+            (Some(from), Some(to)) => When::Span(from, to),
+            _ => when(row, start, end)?,
+        };
         let zone = match row.time_zone.as_deref() {
             None => None,
             Some(name) => Some(TimeZone::get(name).map_err(|_| {
                 format!("time_zone: `{}` is not a time zone of this system", short(name))
             })?),
         };
-        let agent = glob("agent_pattern", row.agent_pattern.as_deref())?;
+        let pattern = row.agent_pattern.as_deref();
+        let agent = match pattern.and_then(AgentPattern::by_tag) {
+            Some(tagged) => Some(tagged),
+            None => glob("agent_pattern", pattern)?.map(AgentPattern::Glob),
+        };
         let metric = glob("metric_pattern", row.metric_pattern.as_deref())?;
         Ok(Self { start, end, when, zone, agent, metric })
     }
 
     /// Whether the window is about this agent's metric.
     pub(crate) fn is_about(&self, agent: &str, metric: &str) -> bool {
-        let fits = |glob: &Option<GlobMatcher>, text: &str| {
-            glob.as_ref().is_none_or(|glob| glob.is_match(text))
-        };
-        fits(&self.agent, agent) && fits(&self.metric, metric)
+        self.agent.as_ref().is_none_or(|agents| agents.is_match(agent))
+            && self.metric.as_ref().is_none_or(|glob| glob.is_match(metric))
     }
 
     /// When the window that is open at `now_ms` ends, Unix milliseconds; `None` when it is not
     /// open. `zone` is that of windows that name none.
     pub(crate) fn open_until(&self, zone: &TimeZone, now_ms: i64) -> Option<i64> {
+        if let When::Span(from, to) = self.when {
+            return (from..to).contains(&now_ms).then_some(to);
+        }
         let zone = self.zone.as_ref().unwrap_or(zone);
         let today =
             Timestamp::from_millisecond(now_ms).ok()?.to_zoned_datetime(zone.clone()).date();
@@ -165,11 +181,37 @@ impl SilenceWindow {
         spans.filter(|(start, end)| (*start..*end).contains(&now_ms)).map(|(_, end)| end).max()
     }
 
+    /// The times in which it is open within `from_ms` to `to_ms`, oldest first, at most `most`.
+    pub(crate) fn spans(
+        &self,
+        zone: &TimeZone,
+        (from_ms, to_ms): (i64, i64),
+        most: usize,
+    ) -> Vec<(i64, i64)> {
+        if let When::Span(from, to) = self.when {
+            return if from < to_ms && to > from_ms { vec![(from, to)] } else { Vec::new() };
+        }
+        let zone = self.zone.as_ref().unwrap_or(zone);
+        let day = |ms| {
+            let moment = Timestamp::from_millisecond(ms).ok()?;
+            Some(moment.to_zoned_datetime(zone.clone()).date())
+        };
+        let (Some(first), Some(last)) = (day(from_ms), day(to_ms)) else { return Vec::new() };
+        let first = match self.when {
+            When::Once(from, _) => from,
+            _ => first.checked_sub(Span::new().days(1)).unwrap_or(first),
+        };
+        let days = first.series(Span::new().days(1)).take_while(|date| *date <= last);
+        let spans = days.take(SPAN_DAYS_MAX).filter_map(|date| self.span(date, zone));
+        spans.filter(|(start, end)| *start < to_ms && *end > from_ms).take(most).collect()
+    }
+
     /// Start and end of the window that starts on `date`.
     fn span(&self, date: Date, zone: &TimeZone) -> Option<(i64, i64)> {
         let last = match &self.when {
             When::Weekly(days) if !days.contains(&date.weekday()) => return None,
             When::Once(from, _) if *from != date => return None,
+            When::Span(..) => return None,
             When::Once(_, to) => *to,
             _ if self.end <= self.start => next_day(date)?,
             _ => date,

@@ -14,7 +14,12 @@ const PAGES = {
   "": { load: () => import("./overview.js"), link: "nav.overview" },
   agents: { load: () => import("./agent.js"), under: "" },
   alerts: { load: () => import("./alerts.js"), link: "nav.alerts" },
+  alert: { load: () => import("./alert.js"), under: "alerts" },
+  rules: { load: () => import("./rules.js"), link: "nav.rules" },
+  channels: { load: () => import("./channels.js"), link: "nav.channels" },
+  silences: { load: () => import("./silences.js"), link: "nav.silences" },
   certs: { load: () => import("./certs.js"), link: "nav.certs" },
+  system: { load: () => import("./system.js"), link: "nav.system" },
   password: { load: () => import("./login.js").then((all) => ({ page: all.passwordPage })) },
 };
 

@@ -52,8 +52,10 @@ export class Chart {
    * `format` writes a value; `max` is the top of the scale where that is known beforehand, and
    * `least` what the scale reaches at the least. `zoom(from, to)` shows another time.
    */
-  constructor({ title, format, max, least = 1, crosshair = new Crosshair(), zoom, binary }) {
-    Object.assign(this, { title, format, max, least, crosshair, zoom, binary });
+  constructor({ title, format, max, least = 1, crosshair = new Crosshair(), ...more }) {
+    // Also `zoom`, `heading`, `binary` for units of 1024, `bounds`: values with a line.
+    const usual = { bounds: [], heading: "h2" };
+    Object.assign(this, usual, more, { title, format, max, least, crosshair });
     Object.assign(this, { all: [], series: [], marks: [], cursor: null, width: 0 });
     this.picked = new Map();
     crosshair.charts.add(this);
@@ -61,7 +63,7 @@ export class Chart {
     this.listen();
     this.readout = h("span", { class: "readout", role: "status" });
     this.legend = h("ul", { class: "legend" });
-    const head = h("figcaption", {}, h("h3", {}, title), this.readout);
+    const head = h("figcaption", {}, h(this.heading, {}, title), this.readout);
     this.node = h("figure", { class: "card chart" }, head, this.plot, this.legend);
     new ResizeObserver(() => this.resized()).observe(this.node);
   }
@@ -121,8 +123,8 @@ export class Chart {
     const every = this.series.flatMap((one) => one.buckets);
     const most = every.reduce((most, bucket) => Math.max(most, bucket.max), -Infinity);
     const least = every.reduce((least, bucket) => Math.min(least, bucket.min), Infinity);
-    const top = Math.max(most, this.least);
-    const bottom = Math.min(least, 0);
+    const top = Math.max(most, this.least, ...this.bounds);
+    const bottom = Math.min(least, 0, ...this.bounds);
     // Ticks of bytes are whole in their binary unit.
     const unit = this.binary ? 1024 ** Math.floor(Math.log2(Math.max(1, top)) / 10) : 1;
     this.tick = this.max ? this.max / 4 : round((top - bottom) / 4 / unit) * unit;
@@ -137,7 +139,11 @@ export class Chart {
     this.plot.setAttribute("viewBox", `0 0 ${this.width} ${HEIGHT}`);
     this.mark = svg("g", { class: "mark" });
     const lines = this.series.map((one) => this.lines(one));
-    this.plot.replaceChildren(...this.bands(), ...this.grid(), ...lines, this.mark);
+    const limits = this.bounds.map((value) => {
+      const y = this.y(value);
+      return svg("line", { x1: LEFT, x2: this.width - RIGHT, y1: y, y2: y, class: "bound" });
+    });
+    this.plot.replaceChildren(...this.bands(), ...this.grid(), ...lines, ...limits, this.mark);
     if (this.series.length === 0) {
       const middle = { x: this.width / 2, y: HEIGHT / 2, class: "none" };
       this.plot.append(svg("text", middle, t("chart.none")));

@@ -84,6 +84,10 @@ const KINDS = {
     read: (input) => list(input.value),
     write: (input, value) => (input.value = (value ?? []).join("\n")),
   },
+  texts: {
+    read: (input) => input.value.split("\n").filter((line) => line.trim()),
+    write: (input, value) => (input.value = (value ?? []).join("\n")),
+  },
   time: {
     read: (input) => (input.value ? new Date(input.value).toISOString() : undefined),
     write: (input, value) => (input.value = value ? localTime(Date.parse(value)) : ""),
@@ -109,7 +113,7 @@ function control(field) {
     const options = field.options.map(([value, text]) => h("option", { value }, text));
     return h("select", about, ...options);
   }
-  if (["list", "pairs", "lines"].includes(field.kind)) {
+  if (["list", "pairs", "lines", "texts"].includes(field.kind)) {
     return h("textarea", { rows: 3, ...about });
   }
   return h("input", { type: "text", ...INPUTS[field.kind], ...about });
@@ -202,7 +206,10 @@ export class Form {
     this.wrong.hidden = !message;
     setText(this.wrong, message ?? "");
     if (!message) return;
-    const named = this.fields.find((field) => new RegExp(`\\b${field.name}\\b`).test(message));
+    // The field that the message names first.
+    const at = ({ name }) => message.search(new RegExp(`(?<![\\w.])${name}(?![\\w])`));
+    const found = this.fields.filter((field) => at(field) >= 0);
+    const [named] = found.sort((one, other) => at(one) - at(other));
     named?.say(message);
     (named?.input ?? this.submit).focus();
   }

@@ -1,7 +1,7 @@
 // The page with all hosts, and the whole at a glance.
 
 import { AlertTable } from "./alerttable.js";
-import { all, call, now } from "./api.js";
+import { all, call, isAdmin, now } from "./api.js";
 import { Table, h, setBar, setLink, setText } from "./dom.js";
 import { ago, bytes, duration, number, percent, when } from "./format.js";
 import { t, word } from "./i18n.js";
@@ -127,6 +127,7 @@ class Overview {
       sort: kept.sort,
       empty: t("table.loading"),
     });
+    this.lacking = h("div");
     this.count = h("span", { role: "status" });
     this.actions = h("span", { class: "actions" });
     this.draw();
@@ -141,6 +142,7 @@ class Overview {
       "div",
       {},
       h("h1", { tabindex: "-1", class: "unseen" }, t("nav.overview")),
+      this.lacking,
       h("div", { class: "tiles" }, ...Object.values(this.tiles).map((each) => each.node)),
       this.alerts,
       h("section", {}, above, this.filters.node, this.table.node),
@@ -179,6 +181,25 @@ class Overview {
     this.tiles.hosts.show(text, detail, stale > 0 ? "warning" : "");
   }
 
+  /** Says it plainly where alerts would reach nobody. */
+  async tellLacking(signal) {
+    const [rules, channels] = await Promise.all([
+      call("/v1/alerts/rules?limit=1", { signal }),
+      call("/v1/notifications/channels?limit=1000", { signal }),
+    ]);
+    const notices = [];
+    const say = (text, link, where) =>
+      notices.push(h("p", { class: "notice inside" }, `${text} `, h("a", { href: where }, link)));
+    if (rules.total === 0) {
+      say(t("overview.norule"), t("overview.norule.link"), href("rules"));
+    }
+    if (!channels.data.some(({ enabled }) => enabled)) {
+      const where = href("channels", isAdmin() ? "new" : "");
+      say(t("overview.nochannel"), t("overview.nochannel.link"), where);
+    }
+    if (notices.length !== this.lacking.children.length) this.lacking.replaceChildren(...notices);
+  }
+
   async load(signal) {
     // A part that fails leaves the others to be seen; then what went wrong is said.
     const parts = await Promise.allSettled([
@@ -192,6 +213,7 @@ class Overview {
         setText(this.more, t("overview.more", count));
       }),
       all("/v1/dashboard/agents", signal).then((hosts) => (this.hosts = hosts)),
+      this.tellLacking(signal),
     ]);
     if (parts[2].status === "fulfilled") this.list();
     const failed = parts.find((part) => part.status === "rejected");

@@ -14,7 +14,20 @@ const PAGES: &[(&str, &str)] = &[
     ("#/agents/HOST", ".series .line, .series circle"),
     ("#/alerts", "tbody tr"),
     ("#/alerts/history", "tbody tr"),
+    ("#/alert/EVENT", ".facts"),
+    ("#/rules", "tbody tr"),
+    ("#/rules/new", "form [name=operator]"),
+    ("#/channels", "tbody tr"),
+    ("#/channels/new", "form [name=recipients]"),
+    ("#/silences", "tbody tr"),
     ("#/certs", "tbody tr"),
+    ("#/certs/localhost", ".table"),
+    ("#/system/deliveries", "tbody tr"),
+    ("#/system/storage", ".facts"),
+    ("#/system/audit", "tbody tr"),
+    ("#/system/users", "tbody tr"),
+    ("#/system/tokens", "tbody tr"),
+    ("#/system/config", "tbody tr"),
     ("#/password", "form"),
 ];
 
@@ -44,6 +57,17 @@ fn furnished() -> Server {
     let note = format!("{HOSTILE} {CHINESE} {}", "x".repeat(200));
     let domain = json!({"domain": "localhost", "port": 1, "note": note, "enabled": false});
     server.post("/v1/certs/domains", domain);
+    let name = format!("{HOSTILE} {CHINESE} {}", "x".repeat(200));
+    let dead = format!("http://127.0.0.1:{}/", crate::support::free_port());
+    let channel = json!({"name": name, "channel_type": "webhook", "description": name,
+                         "config_json": {}, "recipients": [dead]});
+    let channel = server.post("/v1/notifications/channels/config", channel);
+    let id = channel["id"].as_str().unwrap();
+    server.call("POST", &format!("/v1/notifications/channels/{id}/test"), None);
+    let silence = json!({"duration_secs": 3600, "agent_pattern": "none", "comment": name});
+    server.post("/v1/notifications/silence-windows", silence);
+    server.post("/v1/users", json!({"username": "x".repeat(64), "password": "a good look"}));
+    server.post("/v1/auth/tokens", json!({"name": name, "read_only": true}));
     server
 }
 
@@ -54,8 +78,11 @@ fn page_address(server: &Server, page: &str, host: &str) -> String {
 
 #[test]
 fn every_page_takes_any_name_and_axe_finds_nothing_in_any_theme_or_size() {
-    let server = furnished();
+    let mut server = furnished();
     let Some(browser) = Browser::start() else { return };
+    let event = crate::support::wait_for("an alert", super::SOON, || {
+        server.get("/v1/alerts/active")[0]["id"].as_str().map(str::to_owned)
+    });
     browser.open(&server.url());
     log_in(&browser, "admin", "changeme");
     browser.wait("location.hash === '#/password'");
@@ -65,7 +92,7 @@ fn every_page_takes_any_name_and_axe_finds_nothing_in_any_theme_or_size() {
         let hosts: &[&str] =
             if page.contains("HOST") { &[HOSTILE, &long, CHINESE] } else { &[HOSTILE] };
         for host in hosts {
-            browser.open(&page_address(&server, page, host));
+            browser.open(&page_address(&server, &page.replace("EVENT", &event), host));
             browser.wait(&format!("document.querySelector({drawn:?})"));
             for (width, height) in [(1280, 900), (800, 1000), (390, 844)] {
                 browser.resize(width, height);

@@ -14,7 +14,7 @@ use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
 use crate::server::api::routes::hosts::Facts;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::app::App;
-use crate::server::control::{hosts as hosts_table, removed};
+use crate::server::control::{hosts as hosts_table, profiles, removed};
 use crate::server::ingest::auth::WhitelistError;
 use crate::server::ingest::senders::Sender;
 use crate::server::storage::{LatestRow, Listing, Page, StorageError};
@@ -285,7 +285,7 @@ fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 /// The agent that a path names: by its id, or by the id of its row on the whitelist.
-fn named(call: &Call<'_>, id: &str) -> Result<String, ApiError> {
+pub(crate) fn named(call: &Call<'_>, id: &str) -> Result<String, ApiError> {
     if known_agents(call.app)?.iter().any(|known| known.agent_id == id) {
         return Ok(id.to_owned());
     }
@@ -309,6 +309,7 @@ fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
     let (agent, now_ms) = (agent_id.clone(), call.now_ms);
     app.control.write(move |tx| -> Result<(), StorageError> {
         hosts_table::remove(tx, &agent)?;
+        profiles::remove(tx, &agent)?;
         Ok(if with_points {
             removed::delete(tx, &agent)
         } else {
@@ -318,6 +319,8 @@ fn remove(call: &Call<'_>) -> Result<Reply, ApiError> {
     app.store.hide_agent(&agent_id);
     let points_deleted = if with_points { app.store.forget_agent(&agent_id)? } else { 0 };
     let alerts_ended = app.alerts.end_agent(&agent_id, "the agent was removed") as u64;
+    profiles::load_tags(&app.control)?;
+    app.alerts.retag()?;
     app.senders.forget(&agent_id);
     log::info!("removed agent `{agent_id}`: {alerts_ended} alerts, {points_deleted} points");
     Ok(Reply::ok(&RemovedAgent {

@@ -1,6 +1,6 @@
 //! All agents with their newest values, so that a table of them is one request.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,6 +12,7 @@ use crate::server::api::routes::agents::{
     AGENT_ACTIVE_MS, AgentStatus, KnownAgent, Oddities, known_agents,
 };
 use crate::server::api::schema::{Shape, Time};
+use crate::server::control::profiles;
 use crate::server::storage::{LatestRow, Listing};
 
 /// The endpoints.
@@ -29,6 +30,11 @@ pub(crate) const ROUTES: &[Route] = &[Route {
 #[derive(Serialize, ToSchema)]
 struct FleetAgent {
     agent_id: String,
+    /// What lists call it; empty for its id.
+    display_name: String,
+    /// A note for people.
+    note: String,
+    tags: BTreeSet<String>,
     /// When its last report arrived.
     last_seen: Option<Time>,
     /// `unknown` is on the whitelist and has not reported.
@@ -56,6 +62,9 @@ impl FleetAgent {
         let KnownAgent { agent_id, last_seen_ms, oddities } = known;
         Self {
             agent_id,
+            display_name: String::new(),
+            note: String::new(),
+            tags: BTreeSet::new(),
             last_seen: last_seen_ms.map(Time),
             status: AgentStatus::at(now_ms, last_seen_ms),
             cpu_percent: None,
@@ -96,6 +105,13 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         .filter(|known| known.agent_id.contains(part))
         .map(|known| (known.agent_id.clone(), FleetAgent::new(known, call.now_ms)))
         .collect();
+    for (agent_id, profile) in call.app.control.read(profiles::all)? {
+        if let Some(agent) = agents.get_mut(&agent_id) {
+            agent.display_name = profile.display_name;
+            agent.note = profile.note;
+            agent.tags = profile.tags;
+        }
+    }
     let rows = call.app.store.latest_all()?;
     for row in &rows {
         if let Some(agent) = agents.get_mut(&*row.key.agent) {

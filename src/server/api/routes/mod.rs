@@ -7,12 +7,14 @@ use crate::server::api::request::Call;
 use crate::server::api::router::Route;
 
 pub(crate) mod agents;
+pub(crate) mod alert_comments;
 pub(crate) mod alert_rules;
 pub(crate) mod alerts;
 pub(crate) mod audit;
 pub(crate) mod auth;
 pub(crate) mod certificates;
 pub(crate) mod certs;
+pub(crate) mod channel_types;
 pub(crate) mod dashboard;
 pub(crate) mod deliveries;
 pub(crate) mod fleet;
@@ -21,9 +23,11 @@ mod hosts;
 pub(crate) mod metrics;
 pub(crate) mod notifications;
 pub(crate) mod openapi;
+pub(crate) mod profiles;
 pub(crate) mod prom;
 pub(crate) mod prometheus;
 pub(crate) mod range;
+pub(crate) mod stock_rules;
 pub(crate) mod system;
 pub(crate) mod users;
 pub(crate) mod web;
@@ -35,10 +39,14 @@ const ROUTES: &[&[Route]] = &[
     auth::ROUTES,
     openapi::ROUTES,
     notifications::ROUTES,
+    channel_types::ROUTES,
     deliveries::ROUTES,
     alerts::ROUTES,
+    alert_comments::ROUTES,
     alert_rules::ROUTES,
+    stock_rules::ROUTES,
     agents::ROUTES,
+    profiles::ROUTES,
     whitelist::ROUTES,
     metrics::ROUTES,
     range::ROUTES,

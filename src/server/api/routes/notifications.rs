@@ -4,16 +4,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa::openapi::Object;
 
+use crate::base::clock::DAY_MS;
 use crate::model::role::Role;
 use crate::model::severity::Severity;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
-use crate::server::api::router::{ADMIN, Gives, Method, Route};
+use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
 use crate::server::api::schema::{Shape, Time, words};
 use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
-use crate::server::notify::{NotifyError, channels};
+use crate::server::notify::{NotifyError, channels, mute};
 use crate::server::storage::Listing;
 
 /// The endpoints.
@@ -143,6 +144,31 @@ pub(crate) const ROUTES: &[Route] = &[
         )
     },
     Route {
+        query: &[
+            Param::new("timestamp__gte", Kind::Time, "Not before. Default: now."),
+            Param::new("timestamp__lte", Kind::Time, "Not after. Default: a week later."),
+        ],
+        ..Route::get(
+            "/v1/notifications/silence-spans",
+            "When silence windows are open within a time, oldest first, at most 1000.",
+            Gives::Many(Shape::of::<SilenceSpan>()),
+            list_spans,
+        )
+    },
+    Route {
+        method: Method::Put,
+        access: ADMIN,
+        body: Some(Shape::of::<SilenceInput>()),
+        errors: &[Code::NotFound],
+        ..Route::get(
+            "/v1/notifications/silence-windows/{id}",
+            "Put a silence window in the place of another; what that muted notifies now, unless it \
+             is muted still.",
+            Gives::One(Shape::of::<SilenceWindow>()),
+            replace_window,
+        )
+    },
+    Route {
         method: Method::Delete,
         access: ADMIN,
         errors: &[Code::NotFound],
@@ -218,8 +244,32 @@ struct SilenceWindow {
     agent_pattern: Option<String>,
     /// Glob over metric names.
     metric_pattern: Option<String>,
+    /// When it begins, where it goes from one moment to another.
+    starts_at: Option<Time>,
+    /// When it ends, where it goes from one moment to another.
+    ends_at: Option<Time>,
+    /// When it ends, while it is open.
+    active_until: Option<Time>,
+    /// Why.
+    comment: Option<String>,
+    /// Who made it.
+    created_by: Option<String>,
     created_at: Time,
     updated_at: Time,
+}
+
+/// A time in which a silence window is open.
+#[derive(Serialize, ToSchema)]
+struct SilenceSpan {
+    /// The window's id.
+    id: String,
+    start: Time,
+    end: Time,
+    /// Glob over agent ids, or a tag.
+    agent_pattern: Option<String>,
+    /// Glob over metric names.
+    metric_pattern: Option<String>,
+    comment: Option<String>,
 }
 
 impl Channel {
@@ -256,8 +306,11 @@ fn recipient_type(row: &ChannelRow) -> Option<&'static str> {
     channels::find(&row.channel_type).map(|spec| spec.recipient.name())
 }
 
-impl From<SilenceRow> for SilenceWindow {
-    fn from(row: SilenceRow) -> Self {
+impl SilenceWindow {
+    /// The window as answers show it, open or not at the time of the call.
+    fn of(row: SilenceRow, call: &Call<'_>) -> Self {
+        let window = mute::SilenceWindow::parse(&row).ok();
+        let until = window.and_then(|it| it.open_until(call.app.notifier.zone(), call.now_ms));
         Self {
             id: row.id,
             start_time: row.start_time,
@@ -269,6 +322,11 @@ impl From<SilenceRow> for SilenceWindow {
             time_zone: row.time_zone,
             agent_pattern: row.agent_pattern,
             metric_pattern: row.metric_pattern,
+            starts_at: row.starts_at_ms.map(Time),
+            ends_at: row.ends_at_ms.map(Time),
+            active_until: until.map(Time),
+            comment: row.comment,
+            created_by: row.created_by,
             created_at: Time::from_secs(row.created_at),
             updated_at: Time::from_secs(row.updated_at),
         }
@@ -350,18 +408,52 @@ fn test_channel(call: &Call<'_>) -> Result<Reply, ApiError> {
 fn list_windows(call: &Call<'_>) -> Result<Reply, ApiError> {
     let page = call.page()?;
     let found = call.app.control.read(|db| windows::list(db, Some(page)))?;
-    Ok(Reply::list(&found.map(SilenceWindow::from)))
+    Ok(Reply::list(&found.map(|row| SilenceWindow::of(row, call))))
+}
+
+/// Spans that one answer holds.
+const SPANS_MAX: usize = 1_000;
+
+fn list_spans(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let from_ms = call.time("timestamp__gte")?.unwrap_or(call.now_ms);
+    let to_ms = call.time("timestamp__lte")?.unwrap_or(from_ms.saturating_add(7 * DAY_MS));
+    let rows = call.app.control.read(|db| windows::list(db, None))?.items;
+    let zone = call.app.notifier.zone();
+    let mut spans: Vec<SilenceSpan> = Vec::new();
+    for row in rows {
+        let Ok(window) = mute::SilenceWindow::parse(&row) else { continue };
+        for (start, end) in window.spans(zone, (from_ms, to_ms), SPANS_MAX - spans.len()) {
+            spans.push(SilenceSpan {
+                id: row.id.clone(),
+                start: Time(start),
+                end: Time(end),
+                agent_pattern: row.agent_pattern.clone(),
+                metric_pattern: row.metric_pattern.clone(),
+                comment: row.comment.clone(),
+            });
+        }
+    }
+    spans.sort_by_key(|span| span.start.0);
+    Ok(Reply::ok(&spans))
 }
 
 fn create_window(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let row = manage::new_window(call.json()?, call.app.notifier.zone(), call.now_ms)?;
+    let mut row = manage::new_window(call.json()?, call.app.notifier.zone(), call.now_ms)?;
+    row.created_by = Some(call.who()?.username.clone());
     let saved = row.clone();
     call.app.control.write(move |tx| manage::add_window(tx, &saved))?;
-    Ok(Reply::created(&SilenceWindow::from(row)))
+    Ok(Reply::created(&SilenceWindow::of(row, call)))
+}
+
+fn replace_window(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let row = manage::new_window(call.json()?, call.app.notifier.zone(), call.now_ms)?;
+    let row = manage::replace_window(&call.app.control, call.param("id"), row, call.now_ms)?;
+    call.app.notifier.look_now();
+    Ok(Reply::ok(&SilenceWindow::of(row, call)))
 }
 
 fn remove_window(call: &Call<'_>) -> Result<Reply, ApiError> {
     let row = manage::remove_window(&call.app.control, call.param("id"), call.now_ms)?;
     call.app.notifier.look_now();
-    Ok(Reply::ok(&SilenceWindow::from(row)))
+    Ok(Reply::ok(&SilenceWindow::of(row, call)))
 }

@@ -65,6 +65,15 @@ files! {
     "/agent.js" JS "agent.js" "The page of one host.";
     "/alerttable.js" JS "alerttable.js" "A table of alerts.";
     "/alerts.js" JS "alerts.js" "The page with alerts.";
+    "/alert.js" JS "alert.js" "The page of one alert.";
+    "/deliveries.js" JS "deliveries.js" "Attempts to deliver, as rows of a table.";
+    "/rules.js" JS "rules.js" "The pages with rules.";
+    "/ruletypes.js" JS "ruletypes.js" "What each rule type's form asks for.";
+    "/backtest.js" JS "backtest.js" "What a rule would have done.";
+    "/channels.js" JS "channels.js" "The pages with channels.";
+    "/silences.js" JS "silences.js" "The page with silences.";
+    "/system.js" JS "system.js" "The pages of the server itself.";
+    "/facts.js" JS "facts.js" "Facts in two columns.";
     "/certs.js" JS "certs.js" "The page with certificates.";
 }
 

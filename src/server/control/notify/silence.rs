@@ -18,12 +18,17 @@ pub(crate) struct SilenceRow {
     pub time_zone: Option<String>,
     pub agent_pattern: Option<String>,
     pub metric_pattern: Option<String>,
+    pub(crate) starts_at_ms: Option<i64>,
+    pub(crate) ends_at_ms: Option<i64>,
+    pub(crate) comment: Option<String>,
+    pub(crate) created_by: Option<String>,
     pub created_at: i64,
     pub updated_at: i64,
 }
 
 const COLUMNS: &str = "id, start_time, end_time, recurrence, days, date, end_date, time_zone, \
-                       agent_pattern, metric_pattern, created_at, updated_at";
+                       agent_pattern, metric_pattern, created_at, updated_at, starts_at_ms, \
+                       ends_at_ms, comment, created_by";
 
 fn from_row(row: &Row<'_>) -> Result<SilenceRow, rusqlite::Error> {
     Ok(SilenceRow {
@@ -39,6 +44,10 @@ fn from_row(row: &Row<'_>) -> Result<SilenceRow, rusqlite::Error> {
         metric_pattern: row.get(9)?,
         created_at: row.get(10)?,
         updated_at: row.get(11)?,
+        starts_at_ms: row.get(12)?,
+        ends_at_ms: row.get(13)?,
+        comment: row.get(14)?,
+        created_by: row.get(15)?,
     })
 }
 
@@ -67,12 +76,13 @@ pub(crate) fn find(db: &Connection, id: &str) -> Result<Option<SilenceRow>, rusq
     db.query_row(&sql, [id], from_row).optional()
 }
 
-/// Writes a new window.
+/// Writes a window, in place of the one with its id.
 pub(crate) fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), rusqlite::Error> {
     tx.execute(
-        "INSERT INTO silence_windows (id, start_time, end_time, recurrence, days, date, end_date,
-           time_zone, agent_pattern, metric_pattern, created_at, updated_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT OR REPLACE INTO silence_windows (id, start_time, end_time, recurrence, days, date, end_date,
+           time_zone, agent_pattern, metric_pattern, created_at, updated_at, starts_at_ms,
+           ends_at_ms, comment, created_by)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             window.id,
             window.start_time,
@@ -86,8 +96,18 @@ pub(crate) fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), ru
             window.metric_pattern,
             window.created_at,
             window.updated_at,
+            window.starts_at_ms,
+            window.ends_at_ms,
+            window.comment,
+            window.created_by,
         ],
     )?;
+    Ok(())
+}
+
+/// Has what windows hold back looked at again at once, since they have changed.
+pub(crate) fn look_again(tx: &Transaction<'_>, now_ms: i64) -> Result<(), rusqlite::Error> {
+    tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;
     Ok(())
 }
 
@@ -95,6 +115,5 @@ pub(crate) fn insert(tx: &Transaction<'_>, window: &SilenceRow) -> Result<(), ru
 /// it still.
 pub(crate) fn remove(tx: &Transaction<'_>, id: &str, now_ms: i64) -> Result<(), rusqlite::Error> {
     tx.execute("DELETE FROM silence_windows WHERE id = ?1", [id])?;
-    tx.execute("UPDATE notices SET due_ms = ?1 WHERE state = 'silenced'", [now_ms])?;
-    Ok(())
+    look_again(tx, now_ms)
 }

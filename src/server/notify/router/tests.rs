@@ -11,7 +11,7 @@ use crate::base::clock::{DAY_MS, HOUR_MS};
 use crate::model::alert::AlertStatus;
 use crate::model::series::Labels;
 use crate::server::control::notify::silence::SilenceRow;
-use crate::server::control::notify::{SCHEMA, SCHEMA_2};
+use crate::server::control::notify::{SCHEMA, SCHEMA_2, SCHEMA_SILENCES};
 
 #[derive(Debug, Clone)]
 enum Op {
@@ -62,6 +62,7 @@ impl<'a> Bench<'a> {
     fn new(db: &'a mut Connection, window_ms: i64, silence: bool) -> Self {
         db.execute_batch(SCHEMA).unwrap();
         db.execute_batch(SCHEMA_2).unwrap();
+        db.execute_batch(SCHEMA_SILENCES).unwrap();
         let tx = db.transaction().unwrap();
         let channel = ChannelRow {
             id: "c".to_owned(),

@@ -10,8 +10,8 @@ use crate::server::notify::manage::{self, SilenceInput};
 /// A window over the time at which every test starts.
 fn silence(rig: &Rig, agents: Option<&str>) -> SilenceRow {
     let input = SilenceInput {
-        start_time: "08:00".to_owned(),
-        end_time: "09:00".to_owned(),
+        start_time: Some("08:00".to_owned()),
+        end_time: Some("09:00".to_owned()),
         recurrence: Some("daily".to_owned()),
         agent_pattern: agents.map(str::to_owned),
         ..SilenceInput::default()

@@ -1,0 +1,221 @@
+//! What administrators do from the page: rules, channels, silences, certificates, users, tokens.
+
+use serde_json::{Value, json};
+
+use super::{ANY_CPU, SOON, log_in};
+use crate::support::browser::Browser;
+use crate::support::endpoint::{Act, Endpoint};
+use crate::support::free_port;
+use crate::support::grpc::{Client, batch, now_ms};
+use crate::support::server::Server;
+use crate::support::wait_for;
+
+/// A browser in which the administrator has logged in.
+fn as_admin(server: &Server) -> Option<Browser> {
+    let browser = Browser::start()?;
+    browser.open(&server.url());
+    log_in(&browser, "admin", "changeme");
+    browser.wait("location.hash === '#/password'");
+    Some(browser)
+}
+
+fn go(browser: &Browser, hash: &str) {
+    browser.eval(&format!("location.hash = {hash:?}"));
+    browser.wait(&format!("location.hash === {hash:?}"));
+}
+
+/// Presses the first button or link with this text; of several, in the dialog that is open.
+fn press(browser: &Browser, text: &str) {
+    let found = format!(
+        "[...(document.querySelector('dialog[open]') ?? document) \
+         .querySelectorAll('button, a')].find((it) => it.innerText === {text:?})"
+    );
+    browser.wait(&found);
+    browser.eval(&format!("({found}).click()"));
+}
+
+fn fill(browser: &Browser, name: &str, text: &str) {
+    let css = format!("[name={name}]");
+    let field = format!("document.querySelector('dialog[open] {css}, form {css}')");
+    browser.wait(&field);
+    browser.eval(&format!(
+        "const it = {field}; it.value = {text:?}; \
+         it.dispatchEvent(new Event('input')); it.dispatchEvent(new Event('change'))"
+    ));
+}
+
+fn says(browser: &Browser, text: &str) {
+    browser.wait(&format!("document.body.innerText.includes({text:?})"));
+}
+
+/// Samples of an hour that are over 90 in its second half.
+fn busy_hour(server: &Server) {
+    let client = Client::to(server.grpc_port);
+    for minute in (0..60).rev() {
+        let value = if minute < 30 { 95.0 } else { 10.0 };
+        let points = batch("web-01", now_ms() - minute * 60_000, &[("cpu.usage", value)]);
+        assert!(client.report(&points).unwrap().success);
+    }
+}
+
+#[test]
+fn rules_are_made_tried_changed_and_removed() {
+    let mut server = Server::start("");
+    busy_hour(&server);
+    let Some(browser) = as_admin(&server) else { return };
+    go(&browser, "#/rules");
+    says(&browser, "No rule is in force");
+    press(&browser, "Stock rules…");
+    press(&browser, "Add the selected");
+    browser.wait("document.querySelectorAll('tbody tr').length === 7");
+    browser.wait("!document.body.innerText.includes('No rule is in force')");
+
+    press(&browser, "New rule");
+    fill(&browser, "name", "busy");
+    fill(&browser, "value", "90");
+    says(&browser, "Now: 1 hosts (web-01)");
+    press(&browser, "Last day");
+    says(&browser, "It would have fired 1 times on 1 hosts");
+    browser.wait("document.querySelector('.backtest .band-warning')");
+    browser.wait("document.querySelector('.backtest .bound')");
+    assert_eq!(server.call("GET", "/v1/alerts/rules/busy", None).status, 404, "only tried");
+    press(&browser, "Create rule");
+    browser.wait("location.hash === '#/rules'");
+    let rule = server.get("/v1/alerts/rules/busy");
+    let config: Value = serde_json::from_str(rule["config_json"].as_str().unwrap()).unwrap();
+    assert_eq!(config, json!({"operator": "greater_than", "value": 90, "duration_secs": 300}));
+
+    go(&browser, &format!("#/rules/{}", rule["id"].as_str().unwrap()));
+    fill(&browser, "recovery_value", "95");
+    press(&browser, "Save");
+    // The server's words, at the field that they are about.
+    browser.wait("document.querySelector('[name=recovery_value][aria-invalid]')");
+    fill(&browser, "recovery_value", "80");
+    press(&browser, "Save");
+    browser.wait("location.hash === '#/rules'");
+    let rule = server.get("/v1/alerts/rules/busy");
+    assert!(rule["config_json"].as_str().unwrap().contains("80"), "{rule}");
+
+    let row = "[...document.querySelectorAll('tbody tr')].find((it) => \
+               it.querySelector('b').innerText === 'busy')";
+    browser.wait(row);
+    browser.eval(&format!("({row}).querySelectorAll('td.act button')[0].click()"));
+    browser.wait(&format!("({row})?.innerText.includes('off')"));
+    assert_eq!(server.get("/v1/alerts/rules/busy")["enabled"], false);
+    browser.eval(&format!("({row}).querySelectorAll('td.act button')[1].click()"));
+    press(&browser, "Delete");
+    browser.wait(&format!("!({row})"));
+    assert_eq!(server.call("GET", "/v1/alerts/rules/busy", None).status, 404);
+}
+
+#[test]
+fn a_channel_is_made_and_tested_and_an_alert_shows_who_was_notified() {
+    let server = Server::start(&format!("aggregation_window_secs = 0\n{ANY_CPU}"));
+    let endpoint = Endpoint::start(|_, _| Act::Answer(200, "taken, thank you".to_owned()));
+    let Some(browser) = as_admin(&server) else { return };
+    go(&browser, "#/channels");
+    says(&browser, "No channel is enabled");
+    press(&browser, "New channel");
+    fill(&browser, "channel_type", "webhook");
+    fill(&browser, "name", "hook");
+    fill(&browser, "headers", "Authorization=Bearer hush-hush");
+    fill(&browser, "recipients", &endpoint.url("/hook"));
+    press(&browser, "Create channel");
+    browser.wait("location.hash === '#/channels' && document.querySelector('tbody tr')");
+    press(&browser, "Test");
+    says(&browser, "taken, thank you");
+    press(&browser, "×");
+
+    press(&browser, "Edit");
+    browser.wait("document.querySelector('[name=headers]')?.value === 'Authorization=***'");
+    press(&browser, "Save");
+    browser.wait("location.hash === '#/channels'");
+
+    let points = batch("web-01", now_ms(), &[("cpu.usage", 95.0)]);
+    assert!(Client::to(server.grpc_port).report(&points).unwrap().success);
+    wait_for("the notification", SOON, || (endpoint.requests().len() >= 2).then_some(()));
+    go(&browser, "#/alerts");
+    browser.wait("document.querySelector('td.wide a')");
+    browser.eval("document.querySelector('td.wide a').click()");
+    browser.wait("document.querySelector('.facts')");
+    browser.wait("document.querySelector('.band-critical')");
+    browser.wait("document.querySelector('.table .badge.good')?.innerText === 'delivered'");
+    says(&browser, "taken, thank you");
+    press(&browser, "Acknowledge");
+    fill(&browser, "comment", "looking at it");
+    browser.eval("document.querySelector('dialog[open] form [type=submit]').click()");
+    says(&browser, "looking at it");
+    says(&browser, "acknowledged");
+    go(&browser, "#/system/deliveries?status=success");
+    browser.wait("document.querySelectorAll('tbody tr').length >= 2");
+}
+
+#[test]
+fn silences_are_made_for_an_hour_or_for_ever_again_and_ended() {
+    let mut server = Server::start("");
+    let Some(browser) = as_admin(&server) else { return };
+    go(&browser, "#/silences");
+    press(&browser, "New silence");
+    press(&browser, "4 h from now");
+    fill(&browser, "agent_pattern", "tag:web");
+    fill(&browser, "comment", "moving racks");
+    press(&browser, "Save");
+    browser.wait("document.querySelector('tbody .badge')?.innerText === 'active'");
+    says(&browser, "moving racks");
+    let made = server.get("/v1/notifications/silence-windows")[0].clone();
+    assert_eq!((&made["agent_pattern"], &made["created_by"]), (&json!("tag:web"), &json!("admin")));
+    assert!(made["ends_at"].is_string() && made["active_until"] == made["ends_at"], "{made}");
+    press(&browser, "Recurring silence…");
+    press(&browser, "Save");
+    browser.wait("document.querySelectorAll('tbody tr').length === 2");
+    press(&browser, "End now");
+    press(&browser, "End now");
+    browser.wait("document.querySelectorAll('tbody tr').length === 1");
+}
+
+#[test]
+fn certificates_users_and_tokens_are_managed() {
+    let mut server = Server::start("");
+    let Some(browser) = as_admin(&server) else { return };
+    let (one, two) = (free_port(), free_port());
+    go(&browser, "#/certs");
+    press(&browser, "Add domains");
+    fill(&browser, "domains", &format!("localhost:{one}\nlocalhost:{two}"));
+    browser.eval("document.querySelector('dialog[open] form [type=submit]').click()");
+    browser.wait("document.querySelectorAll('tbody .badge.critical').length === 2");
+    says(&browser, "Nothing listens on the port");
+    browser.eval("document.querySelector('td.name a').click()");
+    browser.wait("document.querySelectorAll('tbody tr').length >= 2");
+    press(&browser, "Check now");
+    browser.wait("document.querySelectorAll('section:last-of-type tbody tr').length === 2");
+
+    go(&browser, "#/system/users");
+    press(&browser, "New user");
+    fill(&browser, "username", "eve");
+    fill(&browser, "password", "only looking");
+    press(&browser, "Save");
+    browser.wait("document.querySelectorAll('tbody tr').length === 2");
+    go(&browser, "#/system/tokens");
+    press(&browser, "New API token");
+    fill(&browser, "name", "wall");
+    press(&browser, "Make token");
+    browser.wait("document.querySelectorAll('dialog[open] .copy code').length === 2");
+    let link = browser.eval("return document.querySelectorAll('.copy code')[1].innerText");
+    browser.open_tab(link.as_str().unwrap());
+    browser.wait("document.querySelector('.tile strong')");
+    let users = server.get("/v1/users");
+    assert!(users.as_array().unwrap().iter().any(|it| it["username"] == "eve"), "{users}");
+
+    // A viewer is offered nothing that would be refused.
+    browser.eval("sessionStorage.clear(); localStorage.clear()");
+    browser.open(&format!("{}/#/system", server.url()));
+    browser.reload();
+    log_in(&browser, "eve", "only looking");
+    browser.wait("document.querySelectorAll('.tabs a').length === 3");
+    for page in ["#/rules", "#/channels", "#/silences", "#/certs"] {
+        go(&browser, page);
+        browser.wait("document.querySelector('main .table, main .empty')");
+        assert_eq!(browser.eval("return document.querySelectorAll('.head button').length"), 0);
+        assert_eq!(browser.eval("return document.querySelectorAll('td.act').length"), 0);
+    }
+}

@@ -82,6 +82,9 @@ rpm: build ## RPM packages of both daemons in dist/
 .PHONY: bench size soak
 bench: ## What both daemons do and cost on this machine
 	@scripts/bench.sh
+.PHONY: promql-bench
+promql-bench: ## PromQL and remote write beside Prometheus and VictoriaMetrics
+	@scripts/promql-bench.sh
 
 size: ## What both daemons weigh, against packaging/budget.txt
 	@scripts/size.sh

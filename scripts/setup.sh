@@ -59,7 +59,8 @@ command -v zsh|zsh|zsh|zsh|zsh
 command -v fish|fish|fish|fish|fish
 command -v npm|npm|npm|npm|npm
 command -v shellcheck|shellcheck|ShellCheck|shellcheck|shellcheck
-command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus'
+command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus
+command -v vmagent|victoria-metrics|-|victoria-metrics|-'
 
 # The dashboard is tested in a browser. Ubuntu has it as a snap alone, which apt can't install where
 # no snapd runs: there the tests use what is installed, or say that they were skipped.

@@ -2,12 +2,14 @@
 _oxmon_server() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words=
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="init-channels init-rules import passwd sql backup restore --check-config --health --help --version"
+        words="init-channels init-rules import-rules import passwd sql backup restore --check-config --health --help --version"
     elif [ "$before" = --format ]; then
         mapfile -t COMPREPLY < <(compgen -W "table csv json" -- "$word")
         return
     elif [ "${COMP_WORDS[1]}" = sql ]; then
         words=--format
+    elif [ "${COMP_WORDS[1]}" = import-rules ]; then
+        words=--dry-run
     fi
     mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word"; compgen -f -- "$word")
 }

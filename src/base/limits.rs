@@ -113,6 +113,8 @@ pub const HTTP_URL_BYTES_MAX: usize = 8 * 1024;
 pub const HTTP_HEADER_BYTES_MAX: usize = 16 * 1024;
 /// Bytes of an HTTP request's body.
 pub const HTTP_BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes of the body of a request that brings samples (remote write, OTLP, line protocol), as sent.
+pub const HTTP_SAMPLES_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Open HTTP connections.
 pub const HTTP_CONNECTIONS_MAX: usize = 4_096;
 /// Seconds in which a whole request must have arrived.

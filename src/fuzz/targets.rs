@@ -65,7 +65,7 @@ fn http_requests() {
             Err(refusal) => format!("{refusal:?}"),
             Ok(head) => {
                 let mut rest = input[end..].to_vec();
-                let mut body = Body::new(head.framing);
+                let mut body = Body::new(head.framing, head.body_max);
                 let taken = body.take(&mut rest);
                 format!("{taken:?} {} {:?}", head.headers.len(), head.framing)
             }

@@ -7,6 +7,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+#[cfg(feature = "server")]
+use parking_lot::Mutex;
+
 use crate::base::exit::Exit;
 
 /// What a thread's body gives back: an error ends the process.
@@ -43,6 +46,37 @@ pub fn try_spawn(
         }
     })
 }
+
+/// Runs `body` on a thread of lower priority and waits for it, so that long work leaves the
+/// processors to what must be quick. Where there is no thread to be had, it runs here.
+#[cfg(feature = "server")]
+pub(crate) fn in_background<T: Send>(name: &str, body: impl FnOnce() -> T + Send) -> T {
+    let body = Mutex::new(Some(body));
+    let run = || body.lock().take().map(|body| body());
+    let lowered = || {
+        // Of one thread alone only on Linux; a refusal leaves the usual priority.
+        #[cfg(target_os = "linux")]
+        let _ = rustix::process::setpriority_process(None, BACKGROUND_NICE);
+        run()
+    };
+    let done = std::thread::scope(|scope| {
+        let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        let started = builder.spawn_scoped(scope, || catch_unwind(AssertUnwindSafe(lowered)));
+        started.ok().and_then(|thread| thread.join().ok())
+    });
+    match done {
+        Some(Ok(Some(value))) => value,
+        Some(Err(panic)) => die(name, &panic_text(panic.as_ref())),
+        _ => match run() {
+            Some(value) => value,
+            None => die(name, "its thread ended without a result"),
+        },
+    }
+}
+
+/// The priority of work in the background, as nice(1) counts it.
+#[cfg(all(feature = "server", target_os = "linux"))]
+const BACKGROUND_NICE: i32 = 10;
 
 /// Enough for SQLite's and OpenSSL's deepest calls; untouched pages cost nothing.
 const STACK_BYTES: usize = 2 * 1024 * 1024;

@@ -60,6 +60,12 @@ const COMMANDS: &[Command] = &[
         run: |args| two_paths(args, ["init-rules", "CONFIG", "SEED"], seed::rules::run),
     },
     Command {
+        name: "import-rules",
+        arguments: "CONFIG RULES.yml [--dry-run]",
+        help: "make promql rules of a rule file of Prometheus",
+        run: import_rules,
+    },
+    Command {
         name: "import",
         arguments: "OLD_DATA CONFIG",
         help: "bring over a data_dir of the first oxmon",
@@ -187,6 +193,27 @@ fn two_paths(
     }
 }
 
+/// `import-rules CONFIG RULES.yml [--dry-run]`
+fn import_rules(args: &mut Parser) -> Result<(), Fatal> {
+    let mut paths: Vec<PathBuf> = Vec::new();
+    let mut dry_run = false;
+    while let Some(arg) = args.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => {
+                print(&help());
+                return Ok(());
+            }
+            Arg::Long("dry-run") => dry_run = true,
+            Arg::Value(path) if paths.len() < 2 => paths.push(path.into()),
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    match paths.as_slice() {
+        [config, rules] => seed::prometheus::run(config, rules, dry_run),
+        _ => Err(usage(PROGRAM, "import-rules needs CONFIG and RULES.yml")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -206,6 +233,7 @@ mod tests {
             ("init-channels a.toml", "init-channels needs SEED after CONFIG"),
             ("backup a.toml", "backup needs DEST after CONFIG"),
             ("restore", "restore needs CONFIG and SOURCE"),
+            ("import-rules a.toml", "import-rules needs CONFIG and RULES.yml"),
             ("sql a.toml", "sql needs a query after CONFIG"),
             ("init-channels a b c", "\"c\""),
         ] {

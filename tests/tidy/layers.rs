@@ -236,6 +236,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/alert/",
             "server/notify/",
             "server/import/",
+            "server/promql/",
         ],
     ),
     // Sets a password while no server runs.

@@ -77,6 +77,7 @@ fn run(
         page: incoming.page.as_deref(),
         body: &incoming.body,
         client: incoming.client.clone(),
+        ticket: &incoming.ticket,
         trace_id,
         now_ms,
     };

@@ -12,6 +12,8 @@ pub struct Metrics {
     seconds: Histogram,
     /// Calls that are being served.
     pub active: IntGauge,
+    /// PromQL queries that run.
+    pub queries: IntGauge,
     /// Calls that change something and were refused before the caller was known: they are not in
     /// the audit log.
     pub unrecorded: IntCounter,
@@ -35,6 +37,7 @@ impl Metrics {
                 &[0.001, 0.005, 0.02, 0.1, 0.5, 1.0, 5.0, 30.0],
             )?,
             active: group.gauge("oxmon_api_calls_active", "Calls that are being served.")?,
+            queries: group.gauge("oxmon_promql_queries_active", "PromQL queries that run.")?,
             unrecorded: group.counter(
                 "oxmon_api_calls_unrecorded_total",
                 "Changing calls of unknown callers that were refused, which the audit log leaves out.",

@@ -3,9 +3,7 @@
 use tiny_http::HTTPVersion;
 
 use crate::base::ids::new_id;
-use crate::base::limits::{
-    HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_REQUEST_SECS_MAX, HTTP_URL_BYTES_MAX,
-};
+use crate::base::limits::{HTTP_HEADER_BYTES_MAX, HTTP_REQUEST_SECS_MAX, HTTP_URL_BYTES_MAX};
 use crate::base::logging;
 use crate::server::api::answer::Answer;
 use crate::server::api::reply::{ApiError, Code};
@@ -50,7 +48,7 @@ fn error(refusal: Refusal) -> ApiError {
         Refusal::NoLength => {
             ApiError::new(Code::LengthRequired, "the body needs a `Content-Length`")
         }
-        Refusal::LargeBody => large("the body", HTTP_BODY_BYTES_MAX, 413),
+        Refusal::LargeBody(max) => large("the body", max, 413),
         Refusal::LongUrl => large("the request line", HTTP_URL_BYTES_MAX, 414),
         Refusal::LargeHeaders => large("the headers", HTTP_HEADER_BYTES_MAX, 431),
         Refusal::Expectation => {

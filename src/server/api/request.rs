@@ -10,6 +10,7 @@ use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
 use crate::server::api::auth::identity::Identity;
 use crate::server::api::reply::{ApiError, Code};
 use crate::server::app::App;
+use crate::server::gate::http::Ticket;
 use crate::server::storage::Page;
 
 /// A request as it came in.
@@ -41,6 +42,8 @@ pub(crate) struct Incoming {
     pub body: Vec<u8>,
     /// The client's address, without its port.
     pub client: String,
+    /// Whether the client still waits.
+    pub ticket: Ticket,
 }
 
 /// One request on its way through a handler.
@@ -65,6 +68,8 @@ pub struct Call<'a> {
     pub page: Option<&'a str>,
     /// The client's address, without its port.
     pub client: String,
+    /// Whether the client still waits.
+    pub(crate) ticket: &'a Ticket,
     /// Unique for the request; in the answer and in every log line about it.
     pub trace_id: &'a str,
     /// The time of the request, Unix milliseconds.

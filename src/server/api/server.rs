@@ -20,8 +20,8 @@ use crate::server::api::dispatch;
 use crate::server::api::refusal;
 use crate::server::api::request::Incoming;
 use crate::server::app::App;
-use crate::server::gate::http::backend::CLIENT;
-use crate::server::gate::http::{self, Behind};
+use crate::server::gate::http::backend::{CLIENT, TICKET};
+use crate::server::gate::http::{self, Behind, Gone, Ticket};
 use crate::server::gate::listener;
 use crate::server::gate::private::PrivateFolder;
 use crate::server::gate::running::Gate;
@@ -54,22 +54,24 @@ impl HttpServer {
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
         // One more, so that health never waits: the gate keeps a connection for it.
         let workers = app.config.pools.http_workers + 1;
+        let gone = Arc::new(Gone::new(workers));
         let (inner, backends) = inside(&app.config.data_dir, workers).map_err(|error| {
             Fatal::new(Exit::Failed, format!("cannot start the HTTP workers: {error}"))
         })?;
         let (running, ended) = bounded(0);
         for index in 0..workers {
             let (app, inner, running) = (Arc::clone(&app), Arc::clone(&inner), running.clone());
+            let gone = Arc::clone(&gone);
             thread::spawn(&format!("http-{index}"), move || {
                 for request in inner.incoming_requests() {
-                    answer(&app, request);
+                    answer(&app, &gone, request);
                 }
                 drop(running);
                 Ok(())
             });
         }
         let queue = app.config.pools.http_queue;
-        let behind = Behind { backends, queue, render: refusal::render };
+        let behind = Behind { backends, gone, queue, render: refusal::render };
         let gate = Gate::start::<http::Serve>(listeners, tls, behind, &app.registry)?;
         let addresses = gate.addresses().to_vec();
         Ok(Self { gate: Some(gate), inner, workers, ended, addresses })
@@ -149,7 +151,7 @@ fn connect(
     Ok(backend)
 }
 
-fn answer(app: &App, mut request: Request) {
+fn answer(app: &App, gone: &Arc<Gone>, mut request: Request) {
     let mut body = Vec::new();
     // The gate has held the body to its limit.
     let read = request.as_reader().read_to_end(&mut body);
@@ -174,6 +176,7 @@ fn answer(app: &App, mut request: Request) {
         page: header(PAGE_HEADER),
         fetch_site: header("Sec-Fetch-Site"),
         client: header(CLIENT).unwrap_or_default(),
+        ticket: Ticket::parse(gone, &header(TICKET).unwrap_or_default()),
         body,
     };
     let answer = dispatch::serve(app, &incoming);

@@ -86,6 +86,7 @@ impl Epoll {
             Some(Interest::Read) => EventFlags::IN,
             Some(Interest::Write) => EventFlags::OUT,
             Some(Interest::Both) => EventFlags::IN | EventFlags::OUT,
+            Some(Interest::End) => EventFlags::RDHUP,
         }
     }
 }
@@ -141,7 +142,7 @@ impl Poll {
         use rustix::event::{PollFd, PollFlags};
         let limit = limit.map(timespec);
         let flags = |want: &Option<Interest>| match want {
-            None => PollFlags::empty(),
+            None | Some(Interest::End) => PollFlags::empty(),
             Some(Interest::Read) => PollFlags::IN,
             Some(Interest::Write) => PollFlags::OUT,
             Some(Interest::Both) => PollFlags::IN | PollFlags::OUT,

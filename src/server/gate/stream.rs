@@ -23,6 +23,8 @@ pub(crate) enum Interest {
     Write,
     /// Either of them.
     Both,
+    /// The peer to end its side, where the system reports that.
+    End,
 }
 
 /// What came of a read, a write or a handshake.

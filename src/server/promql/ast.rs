@@ -101,10 +101,12 @@ pub(crate) enum AggOp {
     Topk,
     Bottomk,
     CountValues,
+    Limitk,
+    LimitRatio,
 }
 
 /// Every aggregation operator with its name.
-pub(crate) const AGGREGATIONS: [(&str, AggOp); 12] = [
+pub(crate) const AGGREGATIONS: [(&str, AggOp); 14] = [
     ("sum", AggOp::Sum),
     ("avg", AggOp::Avg),
     ("min", AggOp::Min),
@@ -117,6 +119,8 @@ pub(crate) const AGGREGATIONS: [(&str, AggOp); 12] = [
     ("topk", AggOp::Topk),
     ("bottomk", AggOp::Bottomk),
     ("count_values", AggOp::CountValues),
+    ("limitk", AggOp::Limitk),
+    ("limit_ratio", AggOp::LimitRatio),
 ];
 
 impl AggOp {
@@ -128,7 +132,9 @@ impl AggOp {
     /// The type of its parameter, where it has one.
     pub(crate) fn param(self) -> Option<Type> {
         match self {
-            Self::Quantile | Self::Topk | Self::Bottomk => Some(Type::Scalar),
+            Self::Quantile | Self::Topk | Self::Bottomk | Self::Limitk | Self::LimitRatio => {
+                Some(Type::Scalar)
+            }
             Self::CountValues => Some(Type::Text),
             _ => None,
         }

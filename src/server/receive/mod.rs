@@ -2,7 +2,7 @@
 //! taken apart into series with samples; they go the one way into the store, and the answer waits
 //! for the commit.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +26,7 @@ pub(crate) mod otlp;
 mod otlp_names;
 pub mod proto;
 pub(crate) mod remote_write;
+pub(crate) mod unpack;
 
 use metrics::Metrics;
 
@@ -206,33 +207,14 @@ impl Request<'_> {
         self.written.rejected.add_many(reason, samples);
     }
 
-    /// Drops what the request itself says twice of one series and time: the first stays.
-    fn drop_repeated(&mut self) {
-        let mut seen: HashSet<u32> = HashSet::new();
-        for (series, values) in self.by_agent.values_mut().flat_map(BTreeMap::values_mut) {
-            seen.clear();
-            if series.iter().all(|series| seen.insert(series.number)) {
-                continue;
-            }
-            seen.clear();
-            let is_first: Vec<bool> =
-                series.iter().map(|series| seen.insert(series.number)).collect();
-            self.written.duplicate += is_first.iter().filter(|first| !**first).count() as u64;
-            let mut kept = is_first.iter();
-            series.retain(|_| kept.next().is_some_and(|first| *first));
-            let mut kept = is_first.iter();
-            values.retain(|_| kept.next().is_some_and(|first| *first));
-        }
-    }
-
-    /// Stores what was added, and waits for the commit.
+    /// Stores what was added, and waits for the commit. Of what it says twice of one series and
+    /// time the first stays, as of everything that the store is given.
     ///
     /// # Errors
     ///
     /// When the store is busy or failed: the sender keeps the request and sends it again, and what
     /// was stored of it is found to be there already.
     pub(crate) fn store(mut self) -> Result<Written, Refusal> {
-        self.drop_repeated();
         let set = |(timestamp_ms, (series, values)): (i64, AtOnce)| SampleSet {
             timestamp_ms,
             series: series.into(),

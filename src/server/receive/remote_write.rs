@@ -1,4 +1,4 @@
-//! Prometheus' remote write, 1.0 and 2.0: a protobuf message, packed with Snappy's block format.
+//! Prometheus' remote write, 1.0 and 2.0: a protobuf message, packed.
 //!
 //! ```text
 //! 1.0  WriteRequest  1: timeseries { 1: labels { 1: name, 2: value },
@@ -8,7 +8,7 @@
 
 use super::proto::{Fields, Malformed, Value, packed};
 use super::{Incoming, Receiver, Refusal, Request, Writer, Written};
-use crate::base::limits::{RECEIVE_BYTES_MAX, RECEIVE_SYMBOLS_MAX};
+use crate::base::limits::RECEIVE_SYMBOLS_MAX;
 use crate::server::ingest::admit::Reason;
 
 /// The value by which a sender says that a series has ended.
@@ -44,21 +44,6 @@ impl Version {
             _ => Err(Refusal::Malformed(format!("unsupported content type {content_type:?}"))),
         }
     }
-}
-
-/// Undoes Snappy's block format.
-///
-/// # Errors
-///
-/// When it is not that, or larger than it may be.
-pub(crate) fn unpack(body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let malformed = |error: snap::Error| Refusal::Malformed(format!("snappy: {error}"));
-    let length = snap::raw::decompress_len(body).map_err(malformed)?;
-    if length > RECEIVE_BYTES_MAX {
-        let message = format!("the request unpacks to over {RECEIVE_BYTES_MAX} bytes");
-        return Err(Refusal::Malformed(message));
-    }
-    snap::raw::Decoder::new().decompress_vec(body).map_err(malformed)
 }
 
 impl Receiver {

@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::base::exit::{Exit, Fatal};
 
 pub(crate) mod channels;
+pub(crate) mod prometheus;
 pub(crate) mod rules;
 
 /// Ends a command that could not make every entry of a seed.

@@ -15,6 +15,7 @@ use crate::server::alert::fields::FieldError;
 use crate::server::alert::load_config;
 use crate::server::alert::manage::to_row;
 use crate::server::alert::rule::{Draft, Origin, Rule};
+use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::alerts::{self as tables, RuleRow};
 use crate::server::import::folder::refuse;
@@ -32,11 +33,26 @@ use crate::server::storage::StorageError;
 /// that is not a seed changes nothing.
 pub(crate) fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
     let config = load_config(config_file)?;
-    refuse(&config.data_dir, config_file)?;
     let source = Source::read(seed)?;
     let now_secs = SystemClock.now_ms() / SECOND_MS;
     let Checked { rows, wrong } = check(source.text(), now_secs)
         .map_err(|why| Fatal::new(Exit::Config, format!("{}: {why}", seed.display())))?;
+    print(&write_rows(&config, config_file, rows)?);
+    not_made(seed, &wrong)
+}
+
+/// Writes rules in one transaction, but for those whose names exist; gives a line on each. A
+/// running server takes them at its next reload or start.
+///
+/// # Errors
+///
+/// When the data folder can't be written, or there would be too many rules.
+pub(super) fn write_rows(
+    config: &ServerConfig,
+    config_file: &Path,
+    rows: Vec<RuleRow>,
+) -> Result<String, Fatal> {
+    refuse(&config.data_dir, config_file)?;
     let of_file = config.alert.rules.iter().filter_map(|rule| rule.get("name")?.as_str());
     let of_file: Vec<String> = of_file.map(str::to_owned).collect();
     let dir = &config.data_dir;
@@ -46,8 +62,7 @@ pub(crate) fn run(config_file: &Path, seed: &Path) -> Result<(), Fatal> {
     let said = control
         .write(move |tx| apply(tx, &rows, &of_file))
         .map_err(|why: StorageError| fatal(why.to_string()))?;
-    print(&said.concat());
-    not_made(seed, &wrong)
+    Ok(said.concat())
 }
 
 /// A seed whose rules have been checked.

@@ -6,10 +6,14 @@ use serde_json::{Value, json};
 
 use crate::support::server::Server;
 
+mod cancel;
 mod data;
+mod grafana;
+mod import;
 mod prometheus;
 mod receive;
 mod rules;
+mod senders;
 
 use prometheus::Prometheus;
 

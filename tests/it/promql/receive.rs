@@ -105,7 +105,7 @@ fn version_two_is_taken_and_a_bad_sample_costs_itself() {
     }
 }
 
-fn get_text(url: &str, token: &str, path: &str) -> String {
+pub(super) fn get_text(url: &str, token: &str, path: &str) -> String {
     let answer =
         ureq::get(format!("{url}{path}")).header("Authorization", format!("Bearer {token}")).call();
     answer.expect("an answer").body_mut().read_to_string().expect("a body")
@@ -201,7 +201,7 @@ fn post(url: &str, token: &str, path: &str, content_type: &str, body: &[u8]) -> 
 }
 
 /// `labels value` of each series of an instant query.
-fn ask(url: &str, token: &str, query: &str, at: i64) -> Vec<String> {
+pub(super) fn ask(url: &str, token: &str, query: &str, at: i64) -> Vec<String> {
     let time = at.to_string();
     let answer = get(url, token, "query", &[("query", query), ("time", &time)]);
     let rows = answer["data"]["result"].as_array().unwrap_or_else(|| panic!("{answer}"));

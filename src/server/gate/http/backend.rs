@@ -16,6 +16,9 @@ use crate::server::gate::stream::Interest;
 /// The header with the client's address, which the gate adds.
 pub(crate) const CLIENT: &str = "X-Oxmon-Client";
 
+/// The header that says by which backend and of which connection a request came.
+pub(crate) const TICKET: &str = "X-Oxmon-Ticket";
+
 /// A complete request.
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -31,12 +34,13 @@ pub(crate) struct Request {
 
 impl Request {
     /// The bytes that the HTTP library gets: written from what was parsed, not copied.
-    fn encode(&self) -> Vec<u8> {
+    fn encode(&self, ticket: &str) -> Vec<u8> {
         let Head { method, target, headers, host, .. } = &self.head;
         let mut text = format!("{method} {target} HTTP/1.1\r\n{CLIENT}: {}\r\n", self.client);
         if let Some(host) = host {
             text.push_str(&format!("Host: {host}\r\n"));
         }
+        text.push_str(&format!("{TICKET}: {ticket}\r\n"));
         for (name, value) in headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -61,6 +65,8 @@ pub(crate) struct Response {
 /// A connection to the HTTP library.
 pub(crate) struct Backend {
     stream: UnixStream,
+    /// Its place among the backends.
+    index: usize,
     /// The connection whose request is under way.
     client: Option<u64>,
     request: Vec<u8>,
@@ -74,10 +80,11 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// A backend over a connection.
-    pub(crate) fn new(stream: UnixStream) -> io::Result<Self> {
+    pub(crate) fn new(index: usize, stream: UnixStream) -> io::Result<Self> {
         stream.set_nonblocking(true)?;
         Ok(Self {
             stream,
+            index,
             client: None,
             request: Vec::new(),
             sent: 0,
@@ -90,6 +97,11 @@ impl Backend {
     /// The connection.
     pub(crate) fn stream(&self) -> &UnixStream {
         &self.stream
+    }
+
+    /// The connection whose request is under way.
+    pub(crate) fn client(&self) -> Option<u64> {
+        self.client
     }
 
     /// Whether it can take a request.
@@ -105,7 +117,7 @@ impl Backend {
     pub(crate) fn send(&mut self, client: u64, request: &Request) -> io::Result<()> {
         self.client = Some(client);
         self.head_only = request.head.is_head();
-        self.request = request.encode();
+        self.request = request.encode(&format!("{}.{client}", self.index));
         self.sent = 0;
         self.push()
     }
@@ -201,9 +213,9 @@ mod tests {
     fn a_request_is_written_from_what_was_parsed() {
         let forged = b"POST /v1/x?y HTTP/1.1\r\nHost: h\r\nX-Oxmon-Client: 203.0.113.1\r\n\
             Connection: close\r\nAuthorization: Bearer t\r\nContent-Length: 2\r\n\r\n";
-        let text = String::from_utf8(whole(forged, b"{}").encode()).unwrap();
+        let text = String::from_utf8(whole(forged, b"{}").encode("3.9")).unwrap();
         let expected = "POST /v1/x?y HTTP/1.1\r\nX-Oxmon-Client: 192.0.2.7\r\nHost: h\r\n\
-            authorization: Bearer t\r\nContent-Length: 2\r\n\r\n{}";
+            X-Oxmon-Ticket: 3.9\r\nauthorization: Bearer t\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(text, expected);
     }
 
@@ -224,7 +236,7 @@ mod tests {
     #[test]
     fn a_backend_carries_one_request_and_notices_its_end() {
         let (gate, mut library) = UnixStream::pair().unwrap();
-        let mut backend = Backend::new(gate).unwrap();
+        let mut backend = Backend::new(0, gate).unwrap();
         let mut scratch = [0; 64];
         backend.send(7, &whole(b"GET / HTTP/1.0\r\n\r\n", b"")).unwrap();
         assert!(backend.advance(&mut scratch).unwrap().is_none() && !backend.is_free());

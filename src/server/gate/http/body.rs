@@ -2,7 +2,7 @@
 
 use super::parse::Framing;
 use super::refusal::Refusal;
-use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX};
+use crate::base::limits::HTTP_HEADER_BYTES_MAX;
 
 /// Bytes of the line before a chunk, with whatever extensions it names.
 const CHUNK_LINE_BYTES_MAX: usize = 256;
@@ -11,6 +11,8 @@ const CHUNK_LINE_BYTES_MAX: usize = 256;
 #[derive(Debug)]
 pub(crate) struct Body {
     part: Part,
+    /// Bytes that it may have.
+    max: usize,
     /// Bytes of chunk lines and trailers, which are thrown away.
     overhead: usize,
     /// What has arrived.
@@ -35,14 +37,14 @@ enum Part {
 }
 
 impl Body {
-    /// A body of which nothing has arrived.
-    pub(crate) fn new(framing: Framing) -> Self {
+    /// A body of at most `max` bytes of which nothing has arrived.
+    pub(crate) fn new(framing: Framing, max: usize) -> Self {
         let part = match framing {
             Framing::Empty => Part::Done,
             Framing::Length(length) => Part::Bytes(length),
             Framing::Chunked => Part::Size,
         };
-        Self { part, overhead: 0, data: Vec::new() }
+        Self { part, max, overhead: 0, data: Vec::new() }
     }
 
     /// Takes what belongs to it from the front of `input`; true when it is complete.
@@ -81,9 +83,9 @@ impl Body {
             }
             Part::Size => {
                 let Some(line) = line(rest, CHUNK_LINE_BYTES_MAX)? else { return Ok(0) };
-                let size = chunk_size(line)?;
-                if self.data.len() + size > HTTP_BODY_BYTES_MAX {
-                    return Err(Refusal::LargeBody);
+                let size = chunk_size(line, self.max)?;
+                if self.data.len() + size > self.max {
+                    return Err(Refusal::LargeBody(self.max));
                 }
                 self.part = if size == 0 { Part::Trailers } else { Part::Chunk(size) };
                 self.discard(line.len() + 2)
@@ -110,7 +112,7 @@ impl Body {
     fn discard(&mut self, bytes: usize) -> Result<usize, Refusal> {
         self.overhead += bytes;
         // Chunk lines and trailers are bounded like the body itself.
-        if self.overhead > HTTP_BODY_BYTES_MAX { Err(Refusal::LargeBody) } else { Ok(bytes) }
+        if self.overhead > self.max { Err(Refusal::LargeBody(self.max)) } else { Ok(bytes) }
     }
 }
 
@@ -123,16 +125,16 @@ fn line(rest: &[u8], bytes_max: usize) -> Result<Option<&[u8]>, Refusal> {
     if line.contains(&b'\r') { Err(broken()) } else { Ok(Some(line)) }
 }
 
-fn chunk_size(line: &[u8]) -> Result<usize, Refusal> {
+fn chunk_size(line: &[u8], max: usize) -> Result<usize, Refusal> {
     let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
     let digits = digits.trim_ascii_end();
     if digits.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
         return Err(broken());
     }
     let text = std::str::from_utf8(digits).map_err(|_| broken())?;
-    usize::from_str_radix(text, 16).map_err(|_| Refusal::LargeBody).and_then(|size| {
-        if size > HTTP_BODY_BYTES_MAX { Err(Refusal::LargeBody) } else { Ok(size) }
-    })
+    usize::from_str_radix(text, 16)
+        .map_err(|_| Refusal::LargeBody(max))
+        .and_then(|size| if size > max { Err(Refusal::LargeBody(max)) } else { Ok(size) })
 }
 
 fn broken() -> Refusal {
@@ -143,10 +145,11 @@ fn broken() -> Refusal {
 #[allow(clippy::unwrap_used, clippy::expect_used)]
 mod tests {
     use super::*;
+    use crate::base::limits::HTTP_BODY_BYTES_MAX;
 
     /// Feeds `wire` in pieces of `step` bytes; gives the body and what is left over.
     fn decode(framing: Framing, wire: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>), Refusal> {
-        let (mut body, mut input) = (Body::new(framing), Vec::new());
+        let (mut body, mut input) = (Body::new(framing, HTTP_BODY_BYTES_MAX), Vec::new());
         let mut pieces = wire.chunks(step);
         loop {
             if body.take(&mut input)? {
@@ -202,13 +205,19 @@ mod tests {
     fn a_body_over_its_limit_is_refused_before_it_came() {
         let wires: [&[u8]; 3] = [b"100001\r\n", b"FFFFFFFFFFFFFFFF1\r\n", b"ffffffff\r\n"];
         for wire in wires {
-            assert_eq!(decode(Framing::Chunked, wire, 99).unwrap_err(), Refusal::LargeBody);
+            assert_eq!(
+                decode(Framing::Chunked, wire, 99).unwrap_err(),
+                Refusal::LargeBody(HTTP_BODY_BYTES_MAX)
+            );
         }
         let mut wrapped = Vec::new();
         while wrapped.len() < 2 * HTTP_BODY_BYTES_MAX {
             wrapped
                 .extend_from_slice(b"1;aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\r\nx\r\n");
         }
-        assert_eq!(decode(Framing::Chunked, &wrapped, 4_096).unwrap_err(), Refusal::LargeBody);
+        assert_eq!(
+            decode(Framing::Chunked, &wrapped, 4_096).unwrap_err(),
+            Refusal::LargeBody(HTTP_BODY_BYTES_MAX)
+        );
     }
 }

@@ -260,7 +260,7 @@ impl Conn {
             self.output = CONTINUE.to_vec();
             self.sent = 0;
         }
-        let body = Body::new(head.framing);
+        let body = Body::new(head.framing, head.body_max);
         // The request's deadline bounds head and body together.
         self.stage = Stage::Body(Box::new((head, body)));
     }

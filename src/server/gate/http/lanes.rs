@@ -65,10 +65,11 @@ impl Lanes {
     /// When a connection can't be made non-blocking.
     pub(crate) fn new(connections: Vec<UnixStream>, queue_max: usize) -> io::Result<Self> {
         let lanes = std::iter::once(Lane::Health).chain(std::iter::repeat(Lane::Work));
-        let line = |(connection, lane)| {
-            Ok(Line { backend: Backend::new(connection)?, lane, address: None })
+        let line = |(index, (connection, lane))| {
+            Ok(Line { backend: Backend::new(index, connection)?, lane, address: None })
         };
-        let lines: io::Result<Vec<Line>> = connections.into_iter().zip(lanes).map(line).collect();
+        let lines: io::Result<Vec<Line>> =
+            connections.into_iter().zip(lanes).enumerate().map(line).collect();
         Ok(Self { lines: lines?, queue: VecDeque::new(), queue_max, under_way: HashMap::new() })
     }
 
@@ -80,6 +81,11 @@ impl Lanes {
     /// A connection, and what it waits for.
     pub(crate) fn waits(&self, index: usize) -> Option<(&UnixStream, Interest)> {
         self.lines.get(index).map(|line| (line.backend.stream(), line.backend.interest()))
+    }
+
+    /// The connection that has the request of a client.
+    pub(crate) fn serving(&self, client: u64) -> Option<usize> {
+        self.lines.iter().position(|line| line.backend.client() == Some(client))
     }
 
     /// Requests that wait.

@@ -3,7 +3,9 @@
 //! nothing gets through as part of something else (RFC 9112).
 
 use super::refusal::Refusal;
-use crate::base::limits::{HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_URL_BYTES_MAX};
+use crate::base::limits::{
+    HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_SAMPLES_BYTES_MAX, HTTP_URL_BYTES_MAX,
+};
 
 /// Headers that are passed on to the workers, in lower case. All others are dropped, so that a
 /// client cannot send what the gate adds.
@@ -17,6 +19,9 @@ pub(crate) const PASSED: [&str; 8] = [
     "sec-fetch-site",
     "x-oxmon-page",
 ];
+
+/// Paths whose bodies are samples in bulk.
+const LARGE: [&str; 3] = ["/api/v1/write", "/api/v1/otlp/", "/api/v1/influx/"];
 
 /// Passed headers that must not be repeated; values of the others are joined.
 const SINGLE: [&str; 6] =
@@ -46,6 +51,8 @@ pub(crate) struct Head {
     pub(crate) host: Option<String>,
     /// How the body is framed.
     pub(crate) framing: Framing,
+    /// Bytes that the body may have.
+    pub(crate) body_max: usize,
     /// Whether the version is 1.0.
     pub(crate) is_http_1_0: bool,
     /// Whether another request may follow on the connection.
@@ -144,7 +151,8 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
         return Err(Refusal::Malformed("the header `Host` is missing"));
     }
     let has_type = headers.iter().any(|(name, _)| *name == "content-type");
-    let framing = framing(&method, &gate, is_http_1_0, has_type)?;
+    let body_max = body_max(&target);
+    let framing = framing(&method, &gate, is_http_1_0, has_type, body_max)?;
     let expects_continue = match gate.expect.as_deref() {
         Some(value) if value.eq_ignore_ascii_case("100-continue") => !is_http_1_0,
         Some(_) => return Err(Refusal::Expectation),
@@ -152,7 +160,17 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
     };
     let keep_alive = !gate.close && (!is_http_1_0 || gate.keep_alive);
     let host = authority.or(gate.host);
-    Ok(Head { method, target, headers, host, framing, is_http_1_0, keep_alive, expects_continue })
+    Ok(Head {
+        method,
+        target,
+        headers,
+        host,
+        framing,
+        body_max,
+        is_http_1_0,
+        keep_alive,
+        expects_continue,
+    })
 }
 
 /// Path and query, and the host of a target that is a whole URL.
@@ -250,11 +268,19 @@ fn note(gate: &mut GateHeaders, name: &str, value: &[u8]) -> Result<(), Refusal>
     }
 }
 
+/// Bytes that a body may have: those with samples have more than others.
+fn body_max(target: &str) -> usize {
+    let path = target.split('?').next().unwrap_or_default();
+    let is_large = LARGE.iter().any(|large| path.starts_with(large));
+    if is_large { HTTP_SAMPLES_BYTES_MAX } else { HTTP_BODY_BYTES_MAX }
+}
+
 fn framing(
     method: &str,
     gate: &GateHeaders,
     is_http_1_0: bool,
     has_type: bool,
+    body_max: usize,
 ) -> Result<Framing, Refusal> {
     match (&gate.length, &gate.coding) {
         (Some(_), Some(_)) => {
@@ -271,8 +297,8 @@ fn framing(
             }
             match length.parse() {
                 Ok(0) => Ok(Framing::Empty),
-                Ok(length) if length <= HTTP_BODY_BYTES_MAX => Ok(Framing::Length(length)),
-                _ => Err(Refusal::LargeBody),
+                Ok(length) if length <= body_max => Ok(Framing::Length(length)),
+                _ => Err(Refusal::LargeBody(body_max)),
             }
         }
         // A request with a content type has a body, and its end is unknown.

@@ -14,7 +14,7 @@ pub(crate) enum Refusal {
     /// It has a body without a length (411).
     NoLength,
     /// Its body exceeds the limit (413).
-    LargeBody,
+    LargeBody(usize),
     /// Its request line exceeds the limit (414).
     LongUrl,
     /// It expects something other than `100-continue` (417).
@@ -40,7 +40,7 @@ impl Refusal {
             Self::Malformed(_) | Self::Expectation | Self::Coding | Self::Version => "malformed",
             Self::Slow => "slow",
             Self::NoLength => "no_length",
-            Self::LargeBody | Self::LongUrl | Self::LargeHeaders => "too_large",
+            Self::LargeBody(_) | Self::LongUrl | Self::LargeHeaders => "too_large",
             Self::QueueFull => "queue_full",
             Self::AddressShare => "address_share",
             Self::Crowded => "connections",

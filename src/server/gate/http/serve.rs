@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 
-use super::Behind;
 use super::backend::Request;
 use super::conn::{Conn, Context, Step};
 use super::lanes::{Dispatched, Lanes};
 use super::metrics::{Closed, Metrics};
 use super::refusal::Refusal;
+use super::{Behind, Gone};
 use crate::base::limits::HTTP_MEMORY_BYTES_MAX;
 use crate::server::gate::listener::{Accepted, Room};
 use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE};
@@ -40,6 +40,9 @@ struct Entry {
     interest: Option<Interest>,
     /// Bytes that it had in memory when they were last counted.
     held: usize,
+    /// Whether the client has ended its side: nothing more is waited for while a worker has its
+    /// request.
+    ended: bool,
     /// When its request was complete, while it waits for the answer.
     asked: Option<Instant>,
 }
@@ -48,6 +51,7 @@ struct Entry {
 pub(crate) struct Serve {
     port: Port,
     lanes: Lanes,
+    gone: Arc<Gone>,
     conns: HashMap<u64, Entry>,
     next_id: u64,
     conns_max: usize,
@@ -76,6 +80,7 @@ impl running::Serve for Serve {
         Ok(Self {
             port,
             lanes,
+            gone: behind.gone,
             conns: HashMap::new(),
             next_id: CLIENTS,
             conns_max: Room::of_process().http,
@@ -156,7 +161,7 @@ impl Serve {
         self.next_id += 1;
         let interest = Some(Interest::Read);
         self.port.poller.add(conn.socket(), id, interest)?;
-        self.conns.insert(id, Entry { conn, interest, held: 0, asked: None });
+        self.conns.insert(id, Entry { conn, interest, held: 0, ended: false, asked: None });
         self.drive(id)
     }
 
@@ -192,11 +197,14 @@ impl Serve {
     fn on_ready(&mut self, id: u64, is_gone: bool) -> io::Result<()> {
         let Some(entry) = self.conns.get(&id) else { return Ok(()) };
         // While a worker has its request, only the connection's end is waited for.
-        if entry.interest.is_none() && is_gone {
-            self.close(id);
-            return Ok(());
+        match entry.interest {
+            None | Some(Interest::End) if is_gone => {
+                self.close(id);
+                Ok(())
+            }
+            Some(Interest::End) => self.end(id),
+            _ => self.drive(id),
         }
-        self.drive(id)
     }
 
     /// Moves a connection until it must wait, and waits for what it needs.
@@ -218,8 +226,26 @@ impl Serve {
         }
     }
 
+    /// The client has ended its side while a worker has its request: the answer is written all the
+    /// same, but a query for it ends.
+    fn end(&mut self, id: u64) -> io::Result<()> {
+        if let Some(entry) = self.conns.get_mut(&id) {
+            entry.ended = true;
+        }
+        self.give_up(id);
+        self.watch(id, None)
+    }
+
+    /// Notes that nobody waits for the answer to a connection's request.
+    fn give_up(&self, id: u64) {
+        if let Some(backend) = self.lanes.serving(id) {
+            self.gone.note(backend, id);
+        }
+    }
+
     fn watch(&mut self, id: u64, interest: Option<Interest>) -> io::Result<()> {
         let Some(entry) = self.conns.get_mut(&id) else { return Ok(()) };
+        let interest = interest.or((!entry.ended).then_some(Interest::End));
         if entry.interest != interest {
             entry.interest = interest;
             self.port.poller.change(entry.conn.socket(), id, interest)?;
@@ -248,6 +274,7 @@ impl Serve {
 
     fn close(&mut self, id: u64) {
         if let Some(entry) = self.conns.remove(&id) {
+            self.give_up(id);
             self.held -= entry.held;
             // A socket that the system has dropped already is not waited for either.
             let _ = self.port.poller.remove(entry.conn.socket(), id);

@@ -147,6 +147,8 @@ impl Eval<'_> {
             AggOp::Quantile => self.quantile(agg, steps, out),
             AggOp::Topk | AggOp::Bottomk => self.ranked(agg, steps, out),
             AggOp::CountValues => self.count_values(agg, steps, out),
+            AggOp::Limitk => self.first_of_each(agg, steps, out),
+            AggOp::LimitRatio => self.share(agg, steps, out),
             op => {
                 let mut groups = Groups::new();
                 self.series(&agg.expr, steps, &mut |labels, values| {
@@ -229,6 +231,55 @@ impl Eval<'_> {
             }
         }
         Ok(())
+    }
+
+    /// `limitk`: the first series of each group by their labels.
+    fn first_of_each(&self, agg: &Aggregate, steps: Steps, out: Sink<'_>) -> Outcome {
+        let counts = self.param(agg, steps)?;
+        if counts.iter().any(|count| count.is_nan()) {
+            return Err(PromError::execution("Parameter value is NaN"));
+        }
+        let mut held = self.collect(&agg.expr, steps)?;
+        let mut rows = std::mem::take(&mut held.rows);
+        rows.sort_by(|a, b| a.labels.cmp(&b.labels));
+        for (_, mut rows) in grouped(agg, rows)? {
+            for (index, &count) in counts.iter().enumerate() {
+                let mut left = if count < 1.0 { 0 } else { count as usize };
+                for value in rows.iter_mut().map(|row| &mut row.values[index]) {
+                    if left == 0 {
+                        *value = ABSENT;
+                    } else if !is_absent(*value) {
+                        left -= 1;
+                    }
+                }
+            }
+            for row in &mut rows {
+                if row.values.iter().any(|value| !is_absent(*value)) {
+                    out(std::mem::take(&mut row.labels), &mut row.values)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// `limit_ratio`: a share of all series, by a hash of their labels; a negative ratio gives the
+    /// others.
+    fn share(&self, agg: &Aggregate, steps: Steps, out: Sink<'_>) -> Outcome {
+        let ratios = self.param(agg, steps)?;
+        if ratios.iter().any(|ratio| ratio.is_nan()) {
+            return Err(PromError::execution("Ratio value is NaN"));
+        }
+        self.series(&agg.expr, steps, &mut |labels, values| {
+            let place = labels.fingerprint() as f64 / u64::MAX as f64;
+            for (value, &ratio) in values.iter_mut().zip(&ratios) {
+                let ratio = ratio.clamp(-1.0, 1.0);
+                let is_in = if ratio >= 0.0 { place < ratio } else { place >= 1.0 + ratio };
+                if !is_in {
+                    *value = ABSENT;
+                }
+            }
+            if values.iter().all(|value| is_absent(*value)) { Ok(()) } else { out(labels, values) }
+        })
     }
 
     fn count_values(&self, agg: &Aggregate, steps: Steps, out: Sink<'_>) -> Outcome {

@@ -96,7 +96,8 @@ impl Eval<'_> {
         let mut values = Vec::new();
         self.windows(matrix, steps, &mut |labels, samples, at| {
             values.clear();
-            if !window::apply(samples, at, &numbers, apply, &mut values) {
+            let check = || self.spend(0);
+            if !window::apply(samples, at, &numbers, apply, &check, &mut values)? {
                 return Ok(());
             }
             self.spend(steps.count)?;

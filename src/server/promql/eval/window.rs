@@ -1,6 +1,6 @@
 //! Which samples a step sees.
 
-use super::{ABSENT, Shifted};
+use super::{ABSENT, Outcome, Shifted};
 use crate::server::promql::Samples;
 use crate::server::promql::functions::Window;
 
@@ -32,17 +32,23 @@ pub(super) fn newest(
     found
 }
 
+/// Samples of windows between two looks at the clock and at the client.
+const SAMPLES_A_CHECK: usize = 500_000;
+
 /// Pushes, for each step, what `apply` makes of the samples of its window; nothing where it has
-/// none. `args` are further numbers, one a step. Gives whether there was any value.
+/// none. `args` are further numbers, one a step. Gives whether there was any value. The
+/// first error of `check`, which is called now and then, ends it.
 pub(super) fn apply(
     samples: Samples<'_>,
     at: &Shifted,
     args: &[Vec<f64>],
     apply: fn(&Window<'_>) -> Option<f64>,
+    check: &dyn Fn() -> Outcome,
     out: &mut Vec<f64>,
-) -> bool {
+) -> Outcome<bool> {
     let (mut from, mut to) = (0, 0);
     let mut found = false;
+    let mut work = 0;
     for index in 0..at.steps.count {
         let end_ms = at.time(index);
         let start_ms = end_ms - at.range_ms;
@@ -66,8 +72,13 @@ pub(super) fn apply(
         });
         found |= value.is_some();
         out.push(value.unwrap_or(ABSENT));
+        work += to - from;
+        if work > SAMPLES_A_CHECK {
+            work = 0;
+            check()?;
+        }
     }
-    found
+    Ok(found)
 }
 
 /// Whether a step's window holds a sample, added to `seen`.

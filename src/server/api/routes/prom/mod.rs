@@ -8,6 +8,7 @@ use crate::server::api::router::{Access, Gives, Method, Route};
 use crate::server::promql::PromError;
 use crate::server::promql::store::StoreSource;
 
+mod federate;
 mod form;
 mod json;
 mod query;
@@ -45,6 +46,7 @@ pub(crate) const ROUTES: &[Route] = &[
     post("/api/v1/labels", series::labels),
     get("/api/v1/label/{name}/values", series::values),
     get("/api/v1/metadata", series::metadata),
+    get("/federate", federate::federate),
     get("/api/v1/rules", rules::rules),
     get("/api/v1/alerts", rules::alerts),
     get("/api/v1/status/buildinfo", texts::buildinfo),

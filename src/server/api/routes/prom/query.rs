@@ -8,6 +8,7 @@ use crate::base::limits::{
     PROMQL_ANSWER_BYTES_MAX, PROMQL_MEMORY_BYTES_MAX, PROMQL_SAMPLES_MAX, PROMQL_SECS_MAX,
     PROMQL_SERIES_MAX, PROMQL_STEPS_MAX, PROMQL_SUBQUERY_STEPS_MAX,
 };
+use crate::rt::thread::in_background;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::promql::ast::Expr;
@@ -20,7 +21,19 @@ use crate::server::promql::{Instant, Limits, PromError, Query};
 /// The result at one time.
 pub(super) fn instant(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
-    reply(at_once(call, &source))
+    reply(counted(call, || at_once(call, &source)))
+}
+
+/// Runs a query in the background, counted while it runs.
+fn counted(
+    call: &Call<'_>,
+    query: impl FnOnce() -> Result<Vec<u8>, Failure> + Send,
+) -> Result<Vec<u8>, Failure> {
+    let running = &call.app.api_metrics.queries;
+    running.inc();
+    let outcome = in_background("promql", query);
+    running.dec();
+    outcome
 }
 
 fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure> {
@@ -28,7 +41,8 @@ fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure
     let expr = expression(&form)?;
     let at_ms = form.time("time")?.unwrap_or(call.now_ms);
     let limit = form.limit("limit")?;
-    let value = query(source, &form)?.instant(&expr, at_ms)?;
+    let canceled = || call.ticket.is_gone();
+    let value = query(source, &form, &canceled)?.instant(&expr, at_ms)?;
     let mut out = Vec::new();
     match value {
         Instant::Scalar(value) => {
@@ -74,7 +88,7 @@ fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure
 /// The result at each step.
 pub(super) fn range(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call)?;
-    reply(over_time(call, &source))
+    reply(counted(call, || over_time(call, &source)))
 }
 
 fn over_time(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure> {
@@ -106,7 +120,8 @@ fn over_time(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failu
     let limit = form.limit("limit")?;
     let count = usize::try_from(last).unwrap_or(0) + 1;
     let steps = Steps { start_ms, step_ms, count };
-    let value = query(source, &form)?.range(&expr, steps, end_ms)?;
+    let canceled = || call.ticket.is_gone();
+    let value = query(source, &form, &canceled)?.range(&expr, steps, end_ms)?;
     let mut out = b"{\"resultType\":\"matrix\",\"result\":[".to_vec();
     for (index, row) in value.rows.into_iter().take(limit).enumerate() {
         out.extend_from_slice(if index > 0 { b",{\"metric\":" } else { b"{\"metric\":" });
@@ -149,7 +164,11 @@ pub(super) fn expression(form: &Form) -> Result<Expr, Failure> {
     parse(text).map_err(|error| Failure::parameter("query", error))
 }
 
-fn query<'a>(source: &'a StoreSource<'a>, form: &Form) -> Result<Query<'a>, Failure> {
+fn query<'a>(
+    source: &'a StoreSource<'a>,
+    form: &Form,
+    canceled: &'a dyn Fn() -> bool,
+) -> Result<Query<'a>, Failure> {
     let most = Duration::from_secs(PROMQL_SECS_MAX);
     let wanted = form.duration("timeout")?.and_then(|ms| u64::try_from(ms).ok());
     let lookback = form.duration("lookback_delta")?.filter(|ms| *ms > 0);
@@ -160,5 +179,5 @@ fn query<'a>(source: &'a StoreSource<'a>, form: &Form) -> Result<Query<'a>, Fail
         subquery_steps: PROMQL_SUBQUERY_STEPS_MAX,
         time: wanted.map_or(most, |ms| Duration::from_millis(ms).min(most)),
     };
-    Ok(Query { source, limits, lookback_ms: lookback.unwrap_or(LOOKBACK_MS), canceled: &|| false })
+    Ok(Query { source, limits, lookback_ms: lookback.unwrap_or(LOOKBACK_MS), canceled })
 }

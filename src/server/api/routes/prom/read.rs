@@ -12,7 +12,7 @@ use crate::server::api::request::Call;
 use crate::server::promql::store::StoreSource;
 use crate::server::promql::{LabelSet, Matcher, PromError, Source};
 use crate::server::receive::proto::{Fields, Malformed, put_bytes, put_double, put_int};
-use crate::server::receive::remote_write::unpack;
+use crate::server::receive::unpack::unpack;
 
 const PROTOBUF: &str = "application/x-protobuf";
 

@@ -1,11 +1,5 @@
 //! Samples in: remote write of Prometheus and vmagent, OTLP, line protocol of Telegraf.
 
-use std::borrow::Cow;
-use std::io::Read as _;
-
-use flate2::read::MultiGzDecoder;
-
-use crate::base::limits::RECEIVE_BYTES_MAX;
 use crate::model::role::Role;
 use crate::server::api::auth::TOKEN_PREFIX;
 use crate::server::api::dispatch::{authenticate, basic, check_password_changed};
@@ -13,11 +7,9 @@ use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::receive::influx::unit_ns;
 use crate::server::receive::proto::{put_bytes, put_int};
-use crate::server::receive::remote_write::{Version, unpack};
+use crate::server::receive::remote_write::Version;
+use crate::server::receive::unpack::{unpack, unpack_if_packed};
 use crate::server::receive::{Refusal, Writer, Written};
-
-/// The first bytes of gzip (RFC 1952).
-const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// Takes a request; 204 once all of it that can be stored is on the disk.
 pub(super) fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -33,7 +25,7 @@ pub(super) fn remote_write(call: &Call<'_>) -> Result<Reply, ApiError> {
     })
 }
 
-/// Takes an export of OpenTelemetry's metrics, in protobuf or JSON, as it is or in gzip.
+/// Takes an export of OpenTelemetry's metrics, in protobuf or JSON, packed or not.
 pub(super) fn otlp(call: &Call<'_>) -> Result<Reply, ApiError> {
     let writer = writer(call)?;
     let json = call.content_type.trim_start().starts_with("application/json");
@@ -41,36 +33,21 @@ pub(super) fn otlp(call: &Call<'_>) -> Result<Reply, ApiError> {
         let message = format!("unsupported content type {:?}", call.content_type);
         return Err(refused(Refusal::Malformed(message)));
     }
-    let written = unzip(call.body).and_then(|body| call.app.receiver.otlp(&writer, &body, json));
+    let written =
+        unpack_if_packed(call.body).and_then(|body| call.app.receiver.otlp(&writer, &body, json));
     counted(call, "otlp", written, |written| exported(json, written))
 }
 
-/// Takes lines of InfluxDB's line protocol, as they are or in gzip.
+/// Takes lines of InfluxDB's line protocol, packed or not.
 pub(super) fn lines(call: &Call<'_>) -> Result<Reply, ApiError> {
     let writer = writer(call)?;
     let pairs = || call.query_text.split('&').filter_map(|pair| pair.split_once('='));
     let precision = pairs().find(|(name, _)| *name == "precision").map_or("", |(_, unit)| unit);
     let unit_ns = unit_ns(precision)
         .ok_or_else(|| ApiError::bad("`precision` must be ns, us, ms, s, m or h"))?;
-    let written = unzip(call.body)
+    let written = unpack_if_packed(call.body)
         .and_then(|body| call.app.receiver.lines(&writer, &body, unit_ns, call.now_ms));
     counted(call, "influx", written, |_| Reply { status: 204, ..Reply::raw("text/plain", vec![]) })
-}
-
-/// Undoes gzip where a body is that.
-fn unzip(body: &[u8]) -> Result<Cow<'_, [u8]>, Refusal> {
-    if !body.starts_with(&GZIP) {
-        return Ok(body.into());
-    }
-    let mut out = Vec::new();
-    let limit = RECEIVE_BYTES_MAX as u64 + 1;
-    let read = MultiGzDecoder::new(body).take(limit).read_to_end(&mut out);
-    read.map_err(|error| Refusal::Malformed(format!("gzip: {error}")))?;
-    if out.len() > RECEIVE_BYTES_MAX {
-        let message = format!("the request unpacks to over {RECEIVE_BYTES_MAX} bytes");
-        return Err(Refusal::Malformed(message));
-    }
-    Ok(out.into())
 }
 
 /// The answer to an export: how many points were not stored, and why.

@@ -35,6 +35,7 @@ fn a_head_is_the_same_however_it_arrives() {
         ],
         host: Some("h".to_owned()),
         framing: Framing::Length(12),
+        body_max: 1024 * 1024,
         is_http_1_0: false,
         keep_alive: true,
         expects_continue: true,
@@ -56,7 +57,7 @@ fn every_part_has_its_limit_on_the_way_in() {
     assert_eq!(read(large.as_bytes(), 64), Err(Refusal::LargeHeaders));
     for length in ["1048577", "99999999999999999999999999"] {
         let text = format!("PUT / HTTP/1.1\nHost: h\nContent-Length: {length}");
-        assert_eq!(head(&text).unwrap_err(), Refusal::LargeBody);
+        assert_eq!(head(&text).unwrap_err(), Refusal::LargeBody(1024 * 1024));
     }
 }
 

@@ -9,6 +9,7 @@ use crate::agent::config::AgentConfig;
 use crate::agent::{alive, enroll, once, run};
 use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
+use crate::base::private;
 
 const PROGRAM: &str = "oxmon-agent";
 /// Where packages put the configuration.
@@ -59,6 +60,7 @@ enum Command {
 ///
 /// With the exit status that [`crate::base::exit::Exit`] has for what failed.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
+    private::for_owner_alone();
     match parse(Parser::from_args(args)).map_err(|error| usage(PROGRAM, error))? {
         Command::Run(config) => run::run(&config),
         Command::Check(path) => {

@@ -1,6 +1,5 @@
 //! `agent.toml`: its keys, their defaults, and the checks that a person's mistakes meet.
 
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -13,7 +12,7 @@ use crate::base::keys::check_ranges;
 use crate::base::limits::{
     AGENT_ID_BYTES_MAX, SCRAPE_SERIES_MAX, SCRAPE_TARGETS_MAX, WATCHED_NAMES_MAX,
 };
-use crate::base::logging;
+use crate::base::{logging, secretfile};
 
 /// The whole of `agent.toml`. `config/agent.example.toml` explains each key.
 #[derive(Clone, Serialize, Deserialize)]
@@ -59,6 +58,9 @@ pub struct AgentConfig {
     pub sys_root: PathBuf,
     /// The root of the mounts: another one in a container that is shown the host's.
     pub root: PathBuf,
+    /// What was found that works but should be changed, with file, line and key.
+    #[serde(skip)]
+    pub warnings: Vec<String>,
 }
 
 /// Every collector's name, in the order of the table of collectors.
@@ -244,6 +246,7 @@ impl Default for AgentConfig {
             proc_root: folder("OXMON_HOST_PROC", "/proc"),
             sys_root: folder("OXMON_HOST_SYS", "/sys"),
             root: folder("OXMON_HOST_ROOT", "/"),
+            warnings: Vec::new(),
         }
     }
 }
@@ -306,22 +309,13 @@ impl AgentConfig {
         if self.auth_token.is_some() && self.auth_token_file.is_some() {
             return Err(source.error("auth_token_file", "needs no auth_token beside it"));
         }
-        let credential = std::env::var_os("CREDENTIALS_DIRECTORY")
-            .map(|dir| PathBuf::from(dir).join("auth_token"))
-            .filter(|path| self.auth_token.is_none() && path.exists());
+        let credential = secretfile::credential("auth_token").filter(|_| self.auth_token.is_none());
         let Some(path) = self.auth_token_file.clone().or(credential) else { return Ok(()) };
-        let read = std::fs::File::open(&path).and_then(|file| {
-            let mut text = String::new();
-            file.take(TOKEN_BYTES_MAX).read_to_string(&mut text)?;
-            Ok(text)
-        });
-        match read {
-            Ok(text) => self.auth_token = Some(text.trim().to_owned()),
-            Err(error) => {
-                let message = format!("cannot read {}: {error}", path.display());
-                return Err(source.error("auth_token_file", message));
-            }
-        }
+        let secret = secretfile::read(&path).map_err(|error| {
+            source.error("auth_token_file", format!("cannot read {}: {error}", path.display()))
+        })?;
+        self.auth_token = Some(secret.text);
+        self.warnings.extend(secret.warning.map(|why| source.error("auth_token_file", why).0));
         if self.auth_token.as_ref().is_some_and(|token| !is_token(token)) {
             let message = format!("{} must hold visible ASCII without spaces", path.display());
             return Err(source.error("auth_token_file", message));
@@ -420,9 +414,6 @@ impl AgentConfig {
         }
     }
 }
-
-/// Bytes that are read of a token's file.
-const TOKEN_BYTES_MAX: u64 = 4 * 1024;
 
 /// Whether an id can be sent with each call.
 pub(crate) fn is_agent_id(id: &str) -> bool {

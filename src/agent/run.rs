@@ -42,6 +42,7 @@ const END_WITHIN: Duration = Duration::from_millis(1_800);
 pub(crate) fn run(path: &Path) -> Result<(), Fatal> {
     let config = AgentConfig::load(path)?;
     set_log_level(&config);
+    warn(&config);
     let asks = signals()
         .map_err(|error| Fatal::new(Exit::Failed, format!("cannot handle signals: {error}")))?;
     let agent = Agent::start(&config);
@@ -136,6 +137,7 @@ impl Agent {
         match AgentConfig::load(path) {
             Ok(config) => {
                 set_log_level(&config);
+                warn(&config);
                 let reload = Reload {
                     target: Target::of(&config),
                     buffer_dir: config.buffer_dir.clone(),
@@ -166,6 +168,10 @@ impl Agent {
             let _ = thread.join();
         }
     }
+}
+
+fn warn(config: &AgentConfig) {
+    config.warnings.iter().for_each(|warning| log::warn!("{warning}"));
 }
 
 fn set_log_level(config: &AgentConfig) {

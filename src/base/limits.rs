@@ -245,6 +245,8 @@ pub const SILENCE_SECS_MAX: u64 = 366 * 86_400;
 pub const SILENCE_WINDOWS_MAX: u64 = 500;
 /// Bytes of a receiver's response kept in the delivery log.
 pub const RESPONSE_BYTES_KEPT_MAX: usize = 2_048;
+/// Bytes of a file that holds one secret.
+pub const SECRET_FILE_BYTES_MAX: u64 = 4 * 1024;
 /// Bytes read of a configuration or seed file.
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 

@@ -10,4 +10,6 @@ pub mod limits;
 pub mod logging;
 #[cfg(feature = "server")]
 pub mod metrics;
+pub(crate) mod private;
+pub(crate) mod secretfile;
 pub mod steady;

@@ -8,6 +8,7 @@ use lexopt::{Arg, Parser};
 
 use crate::base::cli::{VERSION, print, usage};
 use crate::base::exit::Fatal;
+use crate::base::private;
 use crate::server::alert::load_config;
 use crate::server::config::ServerConfig;
 use crate::server::storage::keep::backup;
@@ -103,6 +104,7 @@ const COMMANDS: &[Command] = &[
 ///
 /// With the exit status that [`crate::base::exit::Exit`] has for what failed.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
+    private::for_owner_alone();
     let mut args = Parser::from_args(args);
     let mut check: Option<Check> = None;
     let mut config: Option<PathBuf> = None;

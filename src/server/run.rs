@@ -177,7 +177,7 @@ impl Server {
         }
     }
 
-    /// Takes what can change while it runs: the log level, the rules of the file, and the
+    /// Takes what can change while it runs: the log level, the rules of the file, secrets, and the
     /// certificate of both ports.
     fn reload(&self, path: &Path) {
         match alert::load_config(path) {
@@ -187,6 +187,9 @@ impl Server {
                 match self.app.alerts.reload_file_rules(&config) {
                     Ok(()) => log::info!("read {} again", path.display()),
                     Err(error) => log::error!("kept the rules as they were: {error}"),
+                }
+                if let Err(error) = self.app.auth.reload(&config) {
+                    log::error!("kept the secrets as they were: {error}");
                 }
                 if let Err(error) = self.app.certs.reload(&config) {
                     log::error!("kept the authorities of certificate checks as they were: {error}");

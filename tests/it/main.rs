@@ -49,6 +49,8 @@ mod liveness;
 mod mock;
 // Aggregation, silence windows, retries, the delivery log.
 mod notify;
+// Modes of the files that the programs make.
+mod modes;
 // Addresses that nothing connects to.
 mod outgoing;
 // `oxmon-server passwd`.
@@ -59,6 +61,8 @@ mod promql;
 mod reload;
 // Alert rules of every type, through the API and on live points.
 mod rules;
+// Secrets in files, credentials of the service manager, enrolment codes.
+mod secrets;
 // READY, watchdog and health checks, for systemd and containers.
 mod service;
 // `oxmon-server sql`.

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::agent::buffer::codec;
 use crate::agent::buffer::record::{self, Record};
+use crate::base::private;
 
 /// A segment is closed once it has grown to this.
 const SEGMENT_BYTES: u64 = 256 * 1024;
@@ -70,6 +71,7 @@ impl Disk {
     /// Opens the folder, makes it where it is missing, and reads what is in it.
     pub(super) fn open(dir: &Path) -> io::Result<Opened> {
         fs::create_dir_all(dir)?;
+        private::narrow(dir, |name| name == LOCK_NAME || name.ends_with(&format!(".{EXTENSION}")));
         let lock = OpenOptions::new()
             .create(true)
             .write(true)

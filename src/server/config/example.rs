@@ -8,7 +8,7 @@ use crate::server::config::keys::KEYS;
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
 /// Keys that have no default: the example shows a possible value.
-const SHOWN_ONLY: [&str; 8] = [
+const SHOWN_ONLY: [&str; 10] = [
     "time_zone",
     "cert_file",
     "key_file",
@@ -16,6 +16,8 @@ const SHOWN_ONLY: [&str; 8] = [
     "hsts_secs",
     "ca_file",
     "jwt_secret",
+    "jwt_secret_file",
+    "default_password_file",
     // The table of the files above can't be empty.
     "[tls]",
 ];

@@ -44,11 +44,21 @@ pub const KEYS: &[Key] = &[
         "Key that signs logins, 32 bytes or more. Default: made at the first start, as it also is in \
          place of a secret from a published example.",
     ),
+    text(
+        "auth.jwt_secret_file",
+        "A file that holds it instead. Default: the credential `jwt_secret` of the service manager, where \
+         it passes one.",
+    ),
     number("auth.token_expire_secs", "seconds", (60, 365 * DAY), "How long a login is good for."),
     text("auth.default_username", "Name of the first user, made when there is none."),
     text(
         "auth.default_password",
         "Password of the first user. Until it is changed, other machines can only change it.",
+    ),
+    text(
+        "auth.default_password_file",
+        "A file that holds it instead. Default: the credential `default_password` of the service manager, \
+         where it passes one.",
     ),
     number("pools.ingest_workers", "threads", (1, 64), "gRPC completion queues."),
     number(

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::base::configfile::{ConfigError, Source};
 use crate::base::keys::check_ranges;
 use crate::base::limits::{PASSWORD_BYTES_MAX, PASSWORD_BYTES_MIN};
-use crate::base::logging;
+use crate::base::{logging, secretfile};
 
 pub(crate) mod http;
 pub mod keys;
@@ -92,10 +92,12 @@ const PUBLISHED_SECRETS: [&str; 5] = [
 pub struct Auth {
     #[serde(skip_serializing)]
     pub jwt_secret: Option<String>,
+    pub jwt_secret_file: Option<PathBuf>,
     pub token_expire_secs: u64,
     pub default_username: String,
     #[serde(skip_serializing)]
     pub default_password: String,
+    pub default_password_file: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for Auth {
@@ -227,9 +229,11 @@ impl Default for Auth {
     fn default() -> Self {
         Self {
             jwt_secret: None,
+            jwt_secret_file: None,
             token_expire_secs: 86_400,
             default_username: "admin".to_owned(),
             default_password: "changeme".to_owned(),
+            default_password_file: None,
         }
     }
 }
@@ -330,6 +334,7 @@ impl ServerConfig {
                 source.error("time_zone", format!("`{zone}` is not a time zone of this system"))
             );
         }
+        config.read_secrets(source)?;
         let password = config.auth.default_password.len();
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password) {
             let message = format!("must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
@@ -353,6 +358,34 @@ impl ServerConfig {
         }
         config.check_files(source)?;
         Ok(config)
+    }
+
+    /// Reads the secrets that are in files of their own, or that the service manager passes as
+    /// credentials of the same names.
+    fn read_secrets(&mut self, source: &Source) -> Result<(), ConfigError> {
+        let given: toml::Table = source.parse()?;
+        let has = |name: &str| given.get("auth").and_then(|auth| auth.get(name)).is_some();
+        let auth = &mut self.auth;
+        for (name, file) in [
+            ("jwt_secret", auth.jwt_secret_file.clone()),
+            ("default_password", auth.default_password_file.clone()),
+        ] {
+            let key = format!("auth.{name}_file");
+            if has(name) && file.is_some() {
+                return Err(source.error(&key, format!("needs no auth.{name} beside it")));
+            }
+            let credential = secretfile::credential(name).filter(|_| !has(name));
+            let Some(path) = file.or(credential) else { continue };
+            let secret = secretfile::read(&path).map_err(|error| {
+                source.error(&key, format!("cannot read {}: {error}", path.display()))
+            })?;
+            self.warnings.extend(secret.warning.map(|why| source.error(&key, why).0));
+            match name {
+                "jwt_secret" => auth.jwt_secret = Some(secret.text),
+                _ => auth.default_password = secret.text,
+            }
+        }
+        Ok(())
     }
 
     /// A secret that everybody can read counts as absent; a short one is taken with a warning.

@@ -84,6 +84,12 @@ pub(crate) fn get(db: &Connection, id: &str) -> rusqlite::Result<Option<Whitelis
     db.prepare_cached(&sql)?.query_row([id], row).optional()
 }
 
+/// The row of the agent with this id, which is never taken for a row's id.
+pub(crate) fn of_agent(db: &Connection, agent_id: &str) -> rusqlite::Result<Option<WhitelistRow>> {
+    let sql = format!("SELECT {COLUMNS} FROM agent_whitelist WHERE agent_id = ?1");
+    db.prepare_cached(&sql)?.query_row([agent_id], row).optional()
+}
+
 /// Adds an agent; false when it is there already.
 pub(crate) fn insert(
     db: &Connection,
@@ -184,13 +190,23 @@ pub(crate) fn drop_old_codes(db: &Connection, now_ms: i64) -> rusqlite::Result<(
     Ok(())
 }
 
-/// Removes a code that is still good, and gives the agent that it is for, if it is for one alone.
+/// A code that was used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Code {
+    /// The agent that it is for, where it is for one alone.
+    pub agent_id: Option<String>,
+    /// The user who made it.
+    pub created_by: String,
+}
+
+/// Removes a code that is still good, and gives what it is for.
 pub(crate) fn take_code(
     db: &Connection,
     code_hash: &TokenHash,
     now_ms: i64,
-) -> rusqlite::Result<Option<Option<String>>> {
+) -> rusqlite::Result<Option<Code>> {
     let sql = "DELETE FROM enroll_codes WHERE code_hash = ?1 AND expires_at > ?2
-               RETURNING agent_id";
-    db.query_row(sql, params![code_hash, now_ms.div_euclid(1_000)], |row| row.get(0)).optional()
+               RETURNING agent_id, created_by";
+    let code = |row: &Row<'_>| Ok(Code { agent_id: row.get(0)?, created_by: row.get(1)? });
+    db.query_row(sql, params![code_hash, now_ms.div_euclid(1_000)], code).optional()
 }

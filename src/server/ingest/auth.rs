@@ -9,11 +9,12 @@ use parking_lot::RwLock;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::base::clock::{Clock, MINUTE_MS};
+use crate::base::clock::{Clock, DAY_MS, MINUTE_MS};
 use crate::base::ids::{new_id, random_hex};
-use crate::base::limits::TEXT_BYTES_MAX;
+use crate::base::limits::{AUDIT_DAYS_MAX, TEXT_BYTES_MAX};
 use crate::model::agent_id::check_agent_id;
 use crate::server::control::Control;
+use crate::server::control::audit::{self, AuditRow};
 use crate::server::control::whitelist::{self as table, TokenHash, WhitelistRow};
 use crate::server::storage::{Listing, Page, StorageError};
 
@@ -37,6 +38,12 @@ pub enum WhitelistError {
     /// A code that is unknown, used, expired or for another agent. The caller does not learn which.
     #[error("the code is not valid for this agent: codes work once, for ten minutes")]
     BadCode,
+    /// A code for any agent, and the agent is on the list.
+    #[error(
+        "the agent `{0}` is on the whitelist already, and this code only adds new agents: make a \
+         code with this agent_id to replace its token"
+    )]
+    Bound(String),
     /// The database said no.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -190,11 +197,12 @@ impl Whitelist {
     }
 
     /// Exchanges a code for a token of `agent_id`, which is put on the list where it is not on it;
-    /// an earlier token of the agent no longer works when this returns.
+    /// an earlier token of the agent no longer works when this returns. A code for any agent makes
+    /// new ones alone: it takes over none that is on the list. The audit log has who used it.
     ///
     /// # Errors
     ///
-    /// `Invalid`, `BadCode`, or what the database said.
+    /// `Invalid`, `BadCode`, `Bound`, or what the database said.
     pub fn redeem(&self, code: &str, agent_id: &str) -> Result<String, WhitelistError> {
         check_agent_id(agent_id).map_err(WhitelistError::Invalid)?;
         let agent = agent_id.to_owned();
@@ -202,19 +210,20 @@ impl Whitelist {
         let token = random_hex(SECRET_BYTES);
         let token_hash = hash(&token);
         self.change(move |tx, now_ms| {
-            let wanted = table::take_code(tx, &code_hash, now_ms)?;
-            let wanted = wanted.ok_or(WhitelistError::BadCode)?;
-            if wanted.is_some_and(|wanted| wanted != agent) {
-                // The transaction rolls back, so the code stays good for the agent it is for.
+            // Where this fails the transaction rolls back, so that the code stays good.
+            let code = table::take_code(tx, &code_hash, now_ms)?.ok_or(WhitelistError::BadCode)?;
+            if code.agent_id.as_ref().is_some_and(|wanted| *wanted != agent) {
                 return Err(WhitelistError::BadCode);
             }
-            match table::get(tx, &agent)? {
+            match table::of_agent(tx, &agent)? {
+                Some(_) if code.agent_id.is_none() => return Err(WhitelistError::Bound(agent)),
                 Some(row) => table::set_hash(tx, &row.id, &token_hash, now_ms)?,
                 None => {
                     table::insert(tx, &new_id(), &agent, None, &token_hash, now_ms)?;
                 }
             }
-            Ok(())
+            let entry = redeemed(code.created_by, agent, now_ms);
+            Ok(audit::insert(tx, &entry, now_ms.saturating_sub(AUDIT_DAYS_MAX * DAY_MS))?)
         })?;
         Ok(token)
     }
@@ -272,6 +281,21 @@ impl Whitelist {
             *published = next;
         }
         Ok(value)
+    }
+}
+
+/// The audit log's entry of a code that was used: the user who made it, and the agent.
+fn redeemed(made_by: String, agent_id: String, now_ms: i64) -> AuditRow {
+    AuditRow {
+        id: new_id(),
+        at_ms: now_ms,
+        username: made_by,
+        // The gRPC core is behind the gate, and does not know where its callers are.
+        address: "gRPC".to_owned(),
+        action: "gRPC Enroll".to_owned(),
+        target: agent_id,
+        outcome: 200,
+        trace_id: new_id(),
     }
 }
 

@@ -10,12 +10,15 @@ use crate::base::cli::print;
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::configfile::Source;
 use crate::base::exit::{Exit, Fatal};
+use crate::base::secretfile;
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::control::notify::channels::{self as rows, ChannelRow};
 use crate::server::control::notify::silence::{self as windows, SilenceRow};
 use crate::server::import::folder::refuse;
 use crate::server::import::shapes;
+use crate::server::notify::channels;
+use crate::server::notify::channels::config::{Config, FieldKind};
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::{NotifyError, time_zone};
 use crate::server::seed::not_made;
@@ -105,11 +108,30 @@ fn check(text: &str, zone: &jiff::tz::TimeZone, now_ms: i64) -> Result<Checked, 
 fn channel(entry: Value, now_ms: i64) -> Result<ChannelRow, String> {
     let mut input: ChannelInput = serde_json::from_value(entry).map_err(|why| why.to_string())?;
     if let (Some(kind), Some(Value::Object(config))) = (&input.channel_type, &input.config_json) {
-        let (kind, config) = shapes::channel(kind, config.clone());
+        let (kind, mut config) = shapes::channel(kind, config.clone());
+        read_secrets(&kind, &mut config)?;
         input.channel_type = Some(kind);
         input.config_json = Some(Value::Object(config));
     }
     manage::new_channel(input, now_ms).map_err(|why| why.to_string())
+}
+
+/// Puts secrets in place of the files that hold them: `smtp_password_file` for `smtp_password`.
+fn read_secrets(kind: &str, config: &mut Config) -> Result<(), String> {
+    let fields = channels::find(kind).map_or(&[][..], |spec| spec.fields);
+    for field in fields.iter().filter(|field| field.kind == FieldKind::Secret) {
+        let key = format!("{}_file", field.name);
+        let Some(path) = config.remove(&key) else { continue };
+        let fail = |why: String| format!("config_json: {key}: {why}");
+        if config.contains_key(field.name) {
+            return Err(fail(format!("needs no {} beside it", field.name)));
+        }
+        let path = path.as_str().ok_or_else(|| fail("must be a path".to_owned()))?.to_owned();
+        let secret = secretfile::read(Path::new(&path));
+        let secret = secret.map_err(|error| fail(format!("cannot read {path}: {error}")))?;
+        config.insert(field.name.to_owned(), secret.text.into());
+    }
+    Ok(())
 }
 
 fn apply(tx: &Transaction<'_>, seed: &Checked) -> Result<Said, NotifyError> {

@@ -5,6 +5,7 @@
 
 use std::net::IpAddr;
 
+use parking_lot::RwLock;
 use sha2::{Digest as _, Sha256};
 
 use crate::base::clock::MINUTE_MS;
@@ -34,13 +35,13 @@ const SECRET: &str = "jwt_secret";
 /// Checks who calls. One for the process.
 pub struct Auth {
     control: Control,
-    keys: jwt::Keys,
+    keys: RwLock<jwt::Keys>,
     hasher: password::Hasher,
     throttle: throttle::Throttle,
     ended: sessions::Ended,
     expire_secs: i64,
     /// The password of the configuration, which no user may choose.
-    default_password: String,
+    default_password: RwLock<String>,
 }
 
 /// A login that worked.
@@ -66,20 +67,29 @@ impl Auth {
         };
         let hasher = password::Hasher::new(config.pools.http_workers).map_err(fatal)?;
         let config = &config.auth;
-        let secret = match &config.jwt_secret {
-            Some(secret) => secret.clone().into_bytes(),
-            None => stored_secret(control).map_err(fatal)?,
-        };
+        let secret = secret_of(config, control).map_err(fatal)?;
         first_user(config, control, &hasher, now_ms).map_err(fatal)?;
         Ok(Self {
             control: control.clone(),
-            keys: jwt::Keys::new(&secret),
+            keys: RwLock::new(jwt::Keys::new(&secret)),
             hasher,
             throttle: throttle::Throttle::default(),
             ended: sessions::Ended::open(control, now_ms / 1_000).map_err(fatal)?,
-            default_password: config.default_password.clone(),
+            default_password: RwLock::new(config.default_password.clone()),
             expire_secs: i64::try_from(config.token_expire_secs).unwrap_or(i64::MAX),
         })
+    }
+
+    /// Takes the secrets of the configuration again. Logins that another key signed end.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read; the secrets stay as they were.
+    pub(crate) fn reload(&self, config: &ServerConfig) -> Result<(), ApiError> {
+        let secret = secret_of(&config.auth, &self.control)?;
+        *self.keys.write() = jwt::Keys::new(&secret);
+        self.default_password.write().clone_from(&config.auth.default_password);
+        Ok(())
     }
 
     /// Logs a user in.
@@ -110,7 +120,7 @@ impl Auth {
             jti: new_id(),
         };
         let failed = || ApiError::new(Code::Internal, "the login can't be signed");
-        let token = self.keys.sign(&claims).ok_or_else(failed)?;
+        let token = self.keys.read().sign(&claims).ok_or_else(failed)?;
         Ok(Login { token, expires_in: self.expire_secs, user })
     }
 
@@ -139,7 +149,7 @@ impl Auth {
         client: &str,
         now_ms: i64,
     ) -> Result<(), ApiError> {
-        password::check_new("new_password", new, &who.username, &self.default_password)?;
+        password::check_new("new_password", new, &who.username, &self.default_password.read())?;
         let row = self.checked(&who.username, current, client, now_ms, || {
             self.control.read(|db| users::by_id(db, &who.user_id))
         })?;
@@ -180,7 +190,7 @@ impl Auth {
         password: &str,
         username: &str,
     ) -> Result<String, ApiError> {
-        password::check_new(field, password, username, &self.default_password)?;
+        password::check_new(field, password, username, &self.default_password.read())?;
         self.hasher.hash(password)
     }
 
@@ -193,7 +203,7 @@ impl Auth {
         if bearer.starts_with(TOKEN_PREFIX) {
             return self.identify_token(bearer, now_ms);
         }
-        let claims = self.keys.verify(bearer, now_ms).map_err(|refusal| match refusal {
+        let claims = self.keys.read().verify(bearer, now_ms).map_err(|refusal| match refusal {
             jwt::Refusal::Expired => ApiError::new(Code::TokenExpired, "the session has expired"),
             jwt::Refusal::Wrong => refused(),
         })?;
@@ -286,6 +296,14 @@ fn identity(user: UserRow, read_only: bool, session: Option<Session>) -> Identit
 /// Whether a client's address is the machine itself.
 pub(crate) fn is_local(client: &str) -> bool {
     client.parse::<IpAddr>().is_ok_and(|ip| ip.to_canonical().is_loopback())
+}
+
+/// The key that signs logins: that of the configuration, or the server's own.
+fn secret_of(config: &config::Auth, control: &Control) -> Result<Vec<u8>, ApiError> {
+    match &config.jwt_secret {
+        Some(secret) => Ok(secret.clone().into_bytes()),
+        None => stored_secret(control),
+    }
 }
 
 fn stored_secret(control: &Control) -> Result<Vec<u8>, ApiError> {

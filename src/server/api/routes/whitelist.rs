@@ -180,7 +180,7 @@ impl From<WhitelistError> for ApiError {
             WhitelistError::NotFound(_) => Self::new(Code::NotFound, error.to_string()),
             WhitelistError::Exists(_) => Self::new(Code::Conflict, error.to_string()),
             WhitelistError::Invalid(message) => Self::bad(message),
-            WhitelistError::BadCode => Self::bad(error.to_string()),
+            WhitelistError::BadCode | WhitelistError::Bound(_) => Self::bad(error.to_string()),
             WhitelistError::Storage(error) => error.into(),
         }
     }

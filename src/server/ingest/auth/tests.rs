@@ -60,7 +60,15 @@ fn a_code_works_once_in_time_and_for_its_agent() {
     assert!(list.allows("web-01", &token));
     assert!(matches!(list.redeem(&code, "web-01"), Err(WhitelistError::BadCode)));
     let (open_code, _) = list.create_code(None, "admin").unwrap();
-    let new = list.redeem(&open_code, "web-01").unwrap();
+    let taken = list.redeem(&open_code, "web-01");
+    assert!(matches!(taken, Err(WhitelistError::Bound(_))), "it takes over nobody");
+    assert!(list.allows("web-01", &token));
+    // The id of a row counts for nothing: an agent of that name is a new one.
+    let row = list.get("web-01").unwrap();
+    let new = list.redeem(&open_code, &row.id).unwrap();
+    assert!(list.allows(&row.id, &new) && list.allows("web-01", &token));
+    let (bound, _) = list.create_code(Some("web-01"), "admin").unwrap();
+    let new = list.redeem(&bound, "web-01").unwrap();
     assert!(list.allows("web-01", &new) && !list.allows("web-01", &token));
     let (late, _) = list.create_code(None, "admin").unwrap();
     clock.advance(CODE_LIFE_MS);

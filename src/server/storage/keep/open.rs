@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use rustix::fs::FlockOperation;
 
+use crate::base::private;
+use crate::server::config::CONTROL_FILE;
 use crate::server::storage::StorageError;
 use crate::server::storage::day::{Day, file};
 use crate::server::storage::keep::{damage, recover};
@@ -29,6 +31,7 @@ pub(crate) fn lock_folder(folder: &Path) -> Result<File, StorageError> {
         )
     };
     std::fs::create_dir_all(folder).map_err(named)?;
+    private::narrow(folder, is_ours);
     let file = File::options()
         .create(true)
         .truncate(false)
@@ -42,6 +45,14 @@ pub(crate) fn lock_folder(folder: &Path) -> Result<File, StorageError> {
         }
         Err(error) => Err(named(error.into()).into()),
     }
+}
+
+/// Whether a name in the folder is one of the server's own: its databases with what SQLite keeps
+/// beside them, and what became of damaged ones.
+fn is_ours(name: &str) -> bool {
+    let database = name.split_once(".db").map(|(start, _)| format!("{start}.db"));
+    let known = |name: &str| name == CONTROL_FILE || file::day_of_file(name).is_some();
+    name == LOCK_FILE || name == RESERVE_FILE || database.is_some_and(|name| known(&name))
 }
 
 /// Bytes of every file in the folder, but for those that only keep room.

@@ -47,6 +47,8 @@ static: ## Fully static binaries from source (takes a while), and a check that t
 	@scripts/setup.sh test
 	@scripts/static.sh
 	@. scripts/env.sh && scripts/static-check.sh "$$CARGO_TARGET_DIR/$$(rustc --print host-tuple)/release"
+	@. scripts/env.sh && OXMON_SERVER_BIN="$$CARGO_TARGET_DIR/$$(rustc --print host-tuple)/release/oxmon-server" \
+	  cargo nextest run --locked --test it grpc_gate:: bounds:: api::hostile::
 
 # Linux targets are cross-built with `cross` (a container engine is needed), macOS natively.
 TRIPLES_CROSS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl

@@ -102,6 +102,8 @@ pub const LABEL_NAME_BYTES_MAX: usize = 64;
 pub const LABEL_VALUE_BYTES_MAX: usize = 512;
 /// Series that one agent may have in a day, so that one runaway host cannot fill the head.
 pub const SERIES_PER_AGENT_MAX: usize = 10_000;
+/// Bytes of names and labels of the series of one agent, with 128 a series.
+pub const SERIES_BYTES_PER_AGENT_MAX: usize = 8 * 1024 * 1024;
 /// Series of one packed stream.
 pub const STREAM_SERIES_MAX: usize = 10_000;
 /// How far ahead of the server's clock a point may be.

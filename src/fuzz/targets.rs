@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -9,10 +10,12 @@ use super::fuzz;
 use crate::agent::config::AgentConfig;
 use crate::base::clock::{Clock, ManualClock};
 use crate::base::configfile::Source;
+use crate::base::limits::GRPC_STREAMS_MAX;
 use crate::server::alert::check_file_rules;
 use crate::server::alert::rule::{Draft, Origin, Rule};
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
+use crate::server::gate::grpc::frames::{Answers, Requests};
 use crate::server::gate::http::body::Body;
 use crate::server::gate::http::parse::{Scanner, parse};
 use crate::server::ingest::auth::Whitelist;
@@ -70,6 +73,53 @@ fn http_requests() {
                 format!("{taken:?} {} {:?}", head.headers.len(), head.framing)
             }
         }
+    });
+}
+
+#[test]
+fn http2_frames() {
+    let words = [
+        "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        "\0\0\0\u{4}\0\0\0\0\0",
+        "\0\0\0\u{4}\u{1}\0\0\0\0",
+        "\0\0\u{4}\u{1}\u{4}\0\0\0\u{3}",
+        "\0\0\u{4}\u{1}\0\0\0\0\u{5}",
+        "\0\0\u{4}\u{9}\u{4}\0\0\0\u{5}",
+        "\0\0\u{4}\u{3}\0\0\0\0\u{1}",
+        "\0\0\u{8}\u{6}\0\0\0\0\0",
+        "\0\0\u{4}\u{8}\0\0\0\0\0",
+        "\0\0\u{5}\0\u{1}\0\0\0\u{1}",
+        "\u{40}\u{1}x\u{1}y",
+        "\u{3f}\u{7f}",
+        "/oxmon.MetricService/ReportPacked",
+    ];
+    let now = Instant::now();
+    fuzz("h2", &words, |input| {
+        let run = |cuts: &[usize]| {
+            let (mut requests, mut out, mut from) = (Requests::new(now), Vec::new(), 0);
+            let mut outcome = Ok(());
+            for to in cuts.iter().copied().chain([input.len()]) {
+                outcome = outcome.and_then(|()| requests.follow(&input[from..to], now, &mut out));
+                from = to;
+            }
+            (outcome, out, requests)
+        };
+        let (outcome, out, requests) = run(&[]);
+        // What passes is what came, in its order, whatever pieces it came in.
+        assert!(input.starts_with(&out), "it passes on something else");
+        let third = input.len() / 3;
+        let (again, parts, _) = run(&[third, third, third * 2]);
+        assert_eq!(outcome, again, "in parts");
+        // Before a violation, more may have passed where it came in pieces.
+        let is_same = if outcome.is_ok() { out == parts } else { input.starts_with(&parts) };
+        assert!(is_same, "in parts, something else passes");
+        assert!(requests.open() <= GRPC_STREAMS_MAX as usize);
+        // The other way, the same bytes are only followed.
+        let mut ended = 0;
+        let mut answers = Answers::default();
+        answers.follow(input, |_| ended += 1);
+        let late = requests.check_time(now + Duration::from_secs(3_600));
+        format!("{outcome:?} {late:?} {} {}", requests.is_greeted(), answers.is_between_frames())
     });
 }
 

@@ -4,11 +4,13 @@
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::support::agent::{Agent, PROGRAM};
 use crate::support::server::{self, Server};
-use crate::support::{free_port, signal, wait_for};
+use crate::support::{free_port, peak, signal, wait_for};
 
 const WITHIN: Duration = Duration::from_secs(60);
 
@@ -170,4 +172,59 @@ fn a_token_in_a_file_of_its_own_is_used_and_a_credential_too() {
     assert!(code == Some(3) && said.contains("must hold visible ASCII"), "{said}");
     std::fs::write(&token, "a-token\n").unwrap();
     assert_eq!(check(Some(dir.path())).0, Some(0));
+}
+
+/// Writes what a message is as its bytes.
+#[allow(clippy::ptr_arg, reason = "the library's type of it")]
+fn write_bytes(bytes: &Vec<u8>, to: &mut grpcio::GrpcSlice) -> grpcio::Result<()> {
+    *to = bytes.clone().into();
+    Ok(())
+}
+
+/// A server whose every answer is 64 MiB, which gzip makes 64 KB.
+fn server_of_large_answers() -> (grpcio::Server, u16, Arc<AtomicUsize>) {
+    const METHOD: grpcio::Method<(), Vec<u8>> = grpcio::Method {
+        ty: grpcio::MethodType::Unary,
+        name: "/oxmon.MetricService/ReportMetrics",
+        req_mar: grpcio::Marshaller { ser: |_, _| Ok(()), de: |_| Ok(()) },
+        resp_mar: grpcio::Marshaller { ser: write_bytes, de: |_| Ok(Vec::new()) },
+    };
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&calls);
+    // A `ReportResponse` with a message of 64 MiB.
+    let mut answer = vec![0x12, 0x80, 0x80, 0x80, 0x20];
+    answer.resize(answer.len() + (64 << 20), b'a');
+    let service = grpcio::ServiceBuilder::new()
+        .add_unary_handler(&METHOD, move |_, (), sink| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            sink.success(answer.clone());
+        })
+        .build();
+    let env = Arc::new(grpcio::EnvBuilder::new().cq_count(1).build());
+    let port = free_port();
+    let arguments = grpcio::ChannelBuilder::new(Arc::clone(&env))
+        .max_send_message_len(-1)
+        // Gzip.
+        .raw_cfg_int(c"grpc.default_compression_algorithm".to_owned(), 2)
+        .build_args();
+    let mut server = grpcio::ServerBuilder::new(env)
+        .channel_args(arguments)
+        .register_service(service)
+        .build()
+        .unwrap();
+    let address = format!("127.0.0.1:{port}");
+    server.add_listening_port(address, grpcio::ServerCredentials::insecure()).unwrap();
+    server.start();
+    (server, port, calls)
+}
+
+#[test]
+fn an_answer_that_unpacks_to_much_costs_an_agent_no_more_than_it_is() {
+    let (_server, port, calls) = server_of_large_answers();
+    let agent = Agent::start("web-01", port, "");
+    wait_for("some answers", Duration::from_secs(40), || {
+        (calls.load(Ordering::SeqCst) >= 3).then_some(())
+    });
+    let peak = peak(&agent.child);
+    assert!(peak < 32 << 20, "the agent took {} MiB:\n{}", peak >> 20, agent.log());
 }

@@ -13,19 +13,12 @@ use std::io::Write as _;
 
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::h2::{self, Connection};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::wait_for;
 
 const REPORT: &str = "/oxmon.MetricService/ReportMetrics";
 const PACKED: &str = "/oxmon.MetricService/ReportPacked";
 const MIB: u64 = 1024 * 1024;
-
-/// The most memory that the process has had, bytes.
-fn peak(server: &Server) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
 
 /// An agent that reports all the while: what it sends must be stored.
 struct Agent {
@@ -136,7 +129,7 @@ fn send(server: &Server, path: &'static str, bytes: Vec<u8>, token: Option<&str>
 #[test]
 fn messages_that_unpack_to_much_cost_no_more_than_they_are() {
     let (server, token, agent) = server();
-    let before = peak(&server);
+    let before = server.peak();
     let bearer = format!("Bearer {token}");
     let metadata = |with_token| {
         let all =
@@ -154,7 +147,7 @@ fn messages_that_unpack_to_much_cost_no_more_than_they_are() {
             assert!(!connection.answer(1).is_empty(), "{path}, token: {with_token}");
         }
     }
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 24 * MIB, "it grew by {} MiB", grown / MIB);
     agent.end();
 }
@@ -164,12 +157,12 @@ fn sixteen_megabytes_of_empty_elements_cost_a_batch() {
     let (server, token, agent) = server();
     // Points and ticks without anything in them.
     let cases = [(REPORT, [26, 0].repeat(8_000_000)), (PACKED, [34, 0].repeat(8_000_000))];
-    let before = peak(&server);
+    let before = server.peak();
     for (path, bytes) in &cases {
         let status = send(&server, path, bytes.clone(), None);
         assert_eq!(status, RpcStatusCode::UNAUTHENTICATED, "{path}");
     }
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 8 * MIB, "without a token it grew by {} MiB", grown / MIB);
     for (path, bytes) in &cases {
         let status = send(&server, path, bytes.clone(), Some(&token));
@@ -179,7 +172,7 @@ fn sixteen_megabytes_of_empty_elements_cost_a_batch() {
         );
     }
     // The message as it is, in the library's pieces and in one.
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 64 * MIB, "with a token it grew by {} MiB", grown / MIB);
     agent.end();
 }
@@ -187,7 +180,7 @@ fn sixteen_megabytes_of_empty_elements_cost_a_batch() {
 #[test]
 fn references_to_a_large_field_count_as_what_they_become() {
     let (mut server, _, agent) = server();
-    let before = peak(&server);
+    let before = server.peak();
     // An entry of 4,033 bytes, and calls that each refer to it three times. SETTINGS are never
     // acknowledged.
     let mut entry = vec![0x40, 1, b'x', 0x7f, 0xa1, 0x1e];
@@ -207,7 +200,7 @@ fn references_to_a_large_field_count_as_what_they_become() {
         connection.send(&h2::frame(h2::HEADERS, h2::END_HEADERS, 3, &[0xbe; 800]));
         assert_eq!(connection.goodbye(), Some(h2::ENHANCE_YOUR_CALM));
     }
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 24 * MIB, "it grew by {} MiB", grown / MIB);
     assert!(closed(&mut server, "header_bytes") >= 20);
     agent.end();
@@ -216,7 +209,7 @@ fn references_to_a_large_field_count_as_what_they_become() {
 #[test]
 fn a_flood_of_resets_ends_its_connection() {
     let (mut server, _, agent) = server();
-    let before = peak(&server);
+    let before = server.peak();
     let mut connections = 0;
     let until = Instant::now() + Duration::from_secs(4);
     while Instant::now() < until {
@@ -234,7 +227,7 @@ fn a_flood_of_resets_ends_its_connection() {
             assert_eq!(code, h2::ENHANCE_YOUR_CALM);
         }
     }
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 32 * MIB, "{connections} connections: it grew by {} MiB", grown / MIB);
     assert!(closed(&mut server, "resets") >= connections / 2, "{connections} connections");
     agent.end();
@@ -243,7 +236,7 @@ fn a_flood_of_resets_ends_its_connection() {
 #[test]
 fn a_block_without_an_end_never_gets_to_the_library() {
     let (mut server, _, agent) = server();
-    let before = peak(&server);
+    let before = server.peak();
     for _ in 0..10 {
         let mut connection = Connection::open(server.grpc_port);
         // A string of two megabytes, in frames that say that more will come.
@@ -263,7 +256,7 @@ fn a_block_without_an_end_never_gets_to_the_library() {
         connection.send(&h2::frame(h2::CONTINUATION, 0, 1, &[]).repeat(1_000));
         assert_ne!(connection.goodbye(), Some(0));
     }
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 16 * MIB, "it grew by {} MiB", grown / MIB);
     assert!(closed(&mut server, "header_bytes") >= 10);
     agent.end();
@@ -301,21 +294,21 @@ fn idle_connections_at_the_descriptor_limit_stop_nobody() {
     let mut server = Server::start_under(&words, "require_agent_auth = true\n");
     let made = server.post("/v1/agents/whitelist", json!({"agent_id": "web-01"}));
     let token = made["token"].as_str().unwrap().to_owned();
-    let before = peak(&server);
+    let before = server.peak();
     let greeted: Vec<Connection> = (0..350).map(|_| Connection::open(server.grpc_port)).collect();
     let connect = || TcpStream::connect(("127.0.0.1", server.grpc_port)).expect("it accepts");
     let silent: Vec<TcpStream> = (0..350).map(|_| connect()).collect();
     let agent = Agent::start(&server, &token);
     let health = server.get("/v1/health");
     assert_eq!(health["grpc_status"], "ok", "{health}");
-    let asked = std::process::Command::new(PROGRAM)
+    let asked = std::process::Command::new(program())
         .arg("--health")
         .arg(server.dir.path().join("server.toml"))
         .output()
         .unwrap();
     assert!(asked.status.success(), "{}", String::from_utf8_lossy(&asked.stderr));
     assert!(closed(&mut server, "connections") >= 600);
-    let grown = peak(&server) - before;
+    let grown = server.peak() - before;
     assert!(grown < 24 * MIB, "it grew by {} MiB", grown / MIB);
     drop((greeted, silent));
     agent.end();

@@ -19,6 +19,8 @@ mod agents;
 mod alerts;
 // `backup` and `restore`, beside a running server.
 mod backup;
+// Bounds on agents, names and labels.
+mod bounds;
 // Certificate checks of real TLS servers.
 mod certs;
 // Each channel type against an endpoint that checks what it receives.

@@ -131,7 +131,7 @@ impl From<StorageError> for ApiError {
                 Self::new(Code::Storage, format!("{file} is damaged; see the server's log"))
             }
             StorageError::Moved(_) => Self::new(Code::Busy, error.to_string()),
-            StorageError::TooManySeries(_) => Self::bad(error.to_string()),
+            StorageError::NoRoom(_) => Self::bad(error.to_string()),
             StorageError::Sqlite(_) | StorageError::Io(_) | StorageError::Locked(_) => {
                 log::error!("storage failed: {error}");
                 Self::new(Code::Storage, "the storage failed; see the server's log")

@@ -122,6 +122,18 @@ pub const KEYS: &[Key] = &[
         (1 << 20, 1 << 36),
         "Memory of the points that are not packed; more are packed early.",
     ),
+    number(
+        "storage.agents_max",
+        "agents",
+        (1, 1_000_000),
+        "Agents that have points; samples of another one are refused.",
+    ),
+    number(
+        "storage.series_max_bytes",
+        "bytes",
+        (1 << 20, 1 << 36),
+        "Names and labels of all agents, with 128 a series; new series are refused beyond it.",
+    ),
     text("cert_check.enabled", "Check certificates of the configured domains."),
     number(
         "cert_check.default_interval_secs",

@@ -135,6 +135,8 @@ pub struct Storage {
     pub pack_points: usize,
     pub pack_age_secs: u64,
     pub head_max_bytes: u64,
+    pub agents_max: usize,
+    pub series_max_bytes: u64,
 }
 
 /// Certificate checks.
@@ -260,6 +262,8 @@ impl Default for Storage {
             pack_points: 240,
             pack_age_secs: 7_200,
             head_max_bytes: 12 * 1024 * 1024,
+            agents_max: 10_000,
+            series_max_bytes: 256 * 1024 * 1024,
         }
     }
 }

@@ -96,7 +96,7 @@ impl<'a> Catalog<'a> {
         let agent = Arc::clone(&self.agents[agent_number as usize]);
         let series = match self.store.resolve(SeriesKey { agent, metric: metric.into(), labels }) {
             Ok(series) => series,
-            Err(StorageError::TooManySeries(_)) => return Ok(Err(Reason::NoRoom)),
+            Err(error @ StorageError::NoRoom(_)) => return Ok(Err(Reason::of(&error))),
             Err(error) => return Err(error),
         };
         let next = self.series.len() as u32;

@@ -7,6 +7,7 @@ use crate::base::limits::{
     METRIC_NAME_BYTES_MAX,
 };
 use crate::model::agent_id::check_agent_id;
+use crate::server::storage::{SeriesLimit, StorageError};
 
 /// Why a point is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,15 @@ pub(crate) enum Reason {
     UnknownSeries,
     /// The store has no room for it: too many series of one agent, or a day that was just deleted.
     NoRoom,
+    /// There are as many agents as there may be.
+    Agents,
+    /// Names and labels, of the agent or of all, have as many bytes as they may have.
+    SeriesBytes,
 }
 
 impl Reason {
     /// All reasons, in the order of their counters.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::NotFinite,
         Self::MetricName,
         Self::Label,
@@ -40,7 +45,20 @@ impl Reason {
         Self::TooFarAhead,
         Self::UnknownSeries,
         Self::NoRoom,
+        Self::Agents,
+        Self::SeriesBytes,
     ];
+
+    /// The reason of a series that the store does not take.
+    pub(crate) fn of(error: &StorageError) -> Self {
+        match error {
+            StorageError::NoRoom(SeriesLimit::Agents) => Self::Agents,
+            StorageError::NoRoom(SeriesLimit::AgentBytes | SeriesLimit::AllBytes) => {
+                Self::SeriesBytes
+            }
+            _ => Self::NoRoom,
+        }
+    }
 
     /// The reason's name as the value of a metric's label.
     pub(crate) fn name(self) -> &'static str {
@@ -53,6 +71,8 @@ impl Reason {
             Self::TooFarAhead => "too_far_ahead",
             Self::UnknownSeries => "unknown_series",
             Self::NoRoom => "no_room",
+            Self::Agents => "agents",
+            Self::SeriesBytes => "series_bytes",
         }
     }
 
@@ -67,6 +87,8 @@ impl Reason {
             Self::TooFarAhead => "more than an hour ahead of the server's clock",
             Self::UnknownSeries => "series not defined on this stream",
             Self::NoRoom => "too many series of this agent, or a day that is not kept",
+            Self::Agents => "too many agents: raise storage.agents_max",
+            Self::SeriesBytes => "names and labels of this agent, or of all, take too many bytes",
         }
     }
 }

@@ -163,6 +163,16 @@ impl Intake {
         Err(Outcome::Denied(format!("this token may not report as `{shown}`")))
     }
 
+    /// Checks that samples of an agent can be stored.
+    ///
+    /// # Errors
+    ///
+    /// `Busy`, with the message for the agent, which keeps its samples: some day there may be room.
+    pub(crate) fn admit_agent(&self, agent_id: &str) -> Result<(), Outcome> {
+        let admitted = self.store.admit_agent(agent_id);
+        admitted.map_err(|error| Outcome::Busy(error.to_string()))
+    }
+
     /// Authenticates and admits a report, and queues what is valid.
     /// One without points is taken where it says something of the host.
     pub(crate) fn report(&self, caller: &Caller, report: &Report) -> Decision {
@@ -187,6 +197,7 @@ impl Intake {
         if !report.is_of_one_agent() {
             return self.decide_relayed(caller, report);
         }
+        self.admit_agent(report.agent())?;
         let mut rejected = Rejected::default();
         let points: Vec<RawPoint<'_>> = report.points().collect();
         let sets = self.sample_sets(report.agent(), &points, &mut rejected);
@@ -208,9 +219,13 @@ impl Intake {
         let mut rejected = Rejected::default();
         let admitted = by_agent
             .into_iter()
-            .map(|(agent, points)| {
+            .filter_map(|(agent, points)| {
+                if self.admit_agent(agent).is_err() {
+                    rejected.add_many(Reason::Agents, points.len());
+                    return None;
+                }
                 let sets = self.sample_sets(agent, &points, &mut rejected);
-                AgentSamples { agent: agent.into(), sets }
+                Some(AgentSamples { agent: agent.into(), sets })
             })
             .collect();
         Ok(self.submit(admitted, rejected, report.len()))

@@ -45,6 +45,7 @@ impl Stream {
         let agent = self.agent(&message.agent_id)?;
         intake.authorize(caller, &agent)?;
         intake.check_twin(caller, &agent)?;
+        intake.admit_agent(&agent)?;
         let is_over = message.is_over();
         self.define(intake, &agent, message.new_series)?;
         if is_over {

@@ -18,6 +18,8 @@ use crate::server::storage::{SampleSet, Series, SeriesList, Store};
 const LISTS_MAX: usize = 4;
 /// Agents that have not reported for so long are forgotten.
 const FORGET_AFTER_MS: i64 = 10 * MINUTE_MS;
+/// Agents whose lists are remembered.
+const AGENTS_MAX: usize = 65_536;
 /// Maps of agents, each behind its own lock, so that completion queues seldom meet.
 const SHARDS: usize = 16;
 
@@ -53,6 +55,8 @@ impl SeriesLists {
         let mut shard = self.0[hasher.finish() as usize % SHARDS].lock();
         let agent = match shard.get(agent_id) {
             Some(agent) => Arc::clone(agent),
+            // Of more agents nothing is remembered: their series are looked up each time.
+            None if shard.len() >= AGENTS_MAX / SHARDS => Arc::default(),
             None => Arc::clone(shard.entry(agent_id.into()).or_default()),
         };
         drop(shard);
@@ -123,7 +127,7 @@ impl Resolver<'_> {
 ///
 /// # Errors
 ///
-/// When the agent has too many.
+/// When the agent, or all agents together, may have no more.
 pub(crate) fn resolve(
     store: &dyn Store,
     agent_id: &str,
@@ -131,7 +135,7 @@ pub(crate) fn resolve(
     labels: Labels,
 ) -> Result<Arc<Series>, Reason> {
     let key = SeriesKey { agent: agent_id.into(), metric, labels };
-    store.resolve(key).map_err(|_| Reason::NoRoom)
+    store.resolve(key).map_err(|error| Reason::of(&error))
 }
 
 impl Agent {

@@ -161,7 +161,7 @@ impl Receiver {
             metric: series.metric.into(),
             labels: Labels::from_pairs(series.labels.iter().copied()),
         };
-        let found = self.store.resolve(key).map_err(|_| Reason::NoRoom)?;
+        let found = self.store.resolve(key).map_err(|error| Reason::of(&error))?;
         let mut known = self.known.lock();
         if known.len() >= RECEIVE_SERIES_CACHED {
             known.clear();

@@ -66,7 +66,7 @@ impl Engine {
             storage: config.storage.clone(),
             queue: config.pools.storage_queue,
             clock,
-            catalog: SeriesCatalog::new(config.retention_days),
+            catalog: SeriesCatalog::new(config, &metrics),
             days: RwLock::new(BTreeMap::new()),
             agent_count: Arc::default(),
             observer: OnceLock::new(),
@@ -151,7 +151,11 @@ impl Engine {
 
 impl Store for Engine {
     fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError> {
-        self.shared.catalog.resolve(key)
+        Ok(self.shared.catalog.resolve(key)?)
+    }
+
+    fn admit_agent(&self, agent: &str) -> Result<(), StorageError> {
+        Ok(self.shared.catalog.admit_agent(agent)?)
     }
 
     fn submit(&self, samples: Vec<AgentSamples>, ack: Ack) -> Result<(), Refused> {

@@ -28,15 +28,48 @@ pub enum StorageError {
         "{0} is in use by another oxmon-server; stop that one, or give this one its own data_dir"
     )]
     Locked(String),
-    /// An agent has more series than it may have; the series is not taken.
-    #[error("agent {0} has more series than it may have in a day")]
-    TooManySeries(String),
+    /// There is no room for another series or agent.
+    #[error("{0}")]
+    NoRoom(#[from] SeriesLimit),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
     /// A day file was dropped or set aside while it was read. Asking again gives what is there now.
     #[error("{0} was dropped while it was read; ask again")]
     Moved(String),
+}
+
+/// Which limit a new series or agent would exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SeriesLimit {
+    /// `storage.agents_max`.
+    #[error("too many agents: raise storage.agents_max, or remove some")]
+    Agents,
+    /// Series of the agent.
+    #[error("too many series of this agent")]
+    AgentSeries,
+    /// Bytes of names and labels of the agent.
+    #[error("names and labels of this agent take too many bytes")]
+    AgentBytes,
+    /// `storage.series_max_bytes`.
+    #[error("names and labels of all agents take too many bytes: raise storage.series_max_bytes")]
+    AllBytes,
+}
+
+impl SeriesLimit {
+    /// All of them, in the order of their counters.
+    pub(crate) const ALL: [Self; 4] =
+        [Self::Agents, Self::AgentSeries, Self::AgentBytes, Self::AllBytes];
+
+    /// The value of the metric's label `reason`.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Agents => "agents",
+            Self::AgentSeries => "agent_series",
+            Self::AgentBytes => "agent_bytes",
+            Self::AllBytes => "all_bytes",
+        }
+    }
 }
 
 impl StorageError {

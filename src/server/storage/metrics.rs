@@ -3,6 +3,7 @@
 use prometheus::{Histogram, IntCounter, IntGauge, Registry};
 
 use crate::base::metrics::Group;
+use crate::server::storage::SeriesLimit;
 
 /// Counters and gauges of the store.
 pub(crate) struct Metrics {
@@ -30,6 +31,12 @@ pub(crate) struct Metrics {
     pub disk_full: IntGauge,
     /// Time of one read.
     pub read_seconds: Histogram,
+    /// Agents that have series.
+    pub agents: IntGauge,
+    /// Bytes of their names and labels.
+    pub series_bytes: IntGauge,
+    /// New series and agents that were refused, by limit.
+    pub refused: [IntCounter; SeriesLimit::ALL.len()],
     /// Day files set aside as damaged since the start.
     pub damaged: IntCounter,
 }
@@ -38,7 +45,18 @@ impl Metrics {
     /// Makes and registers them.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
+        let refused = group.counters(
+            "oxmon_storage_series_refused_total",
+            "New series and agents that were refused, by the limit that they would exceed.",
+            &["reason"],
+        )?;
         Ok(Self {
+            agents: group.gauge("oxmon_storage_agents", "Agents that have series.")?,
+            series_bytes: group.gauge(
+                "oxmon_storage_series_bytes",
+                "Bytes of names and labels of all series, with 128 a series.",
+            )?,
+            refused: SeriesLimit::ALL.map(|limit| refused.with_label_values(&[limit.name()])),
             commits: group
                 .counter("oxmon_storage_commits_total", "Transactions of points and events.")?,
             commit_failures: group

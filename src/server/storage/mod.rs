@@ -62,7 +62,7 @@ mod write;
 
 pub use ack::{Ack, Refused, RefusedWhy, Stored};
 pub use day::file::{companions, day_of, day_of_file, uri};
-pub use error::StorageError;
+pub use error::{SeriesLimit, StorageError};
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,
     PointRow, RangeQuery, RangeSeries, Selection, StorageReport, StoreHealth, Summary,
@@ -127,8 +127,15 @@ pub trait Store: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`StorageError::TooManySeries`] when the agent may have no more.
+    /// [`StorageError::NoRoom`] when it is new, and the agent or all agents may have no more.
     fn resolve(&self, key: SeriesKey) -> Result<Arc<Series>, StorageError>;
+
+    /// Whether samples of this agent could be stored: it is known, or there may be another one.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::NoRoom`] otherwise.
+    fn admit_agent(&self, agent: &str) -> Result<(), StorageError>;
 
     /// Queues sample sets whose series are resolved. `ack` is called once, after the commits that
     /// hold all of them.

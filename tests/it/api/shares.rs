@@ -70,6 +70,24 @@ fn slow_webhook(server: &mut Server) -> (String, TcpListener) {
     (format!("/v1/notifications/channels/{}/test", made["id"].as_str().unwrap()), receiver)
 }
 
+/// Reads a whole request and answers it.
+fn respond(socket: &mut TcpStream) {
+    let mut request = BufReader::new(&mut *socket);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        request.read_line(&mut line).unwrap();
+        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+            length = value.trim().parse().unwrap();
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    request.read_exact(&mut vec![0; length]).unwrap();
+    socket.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n").unwrap();
+}
+
 /// The status and seconds of a GET from another address.
 fn curl_from(address: &str, server: &Server, path: &str) -> (String, Duration) {
     let asked = Instant::now();
@@ -127,10 +145,8 @@ fn an_address_leaves_workers_to_others_and_health_has_its_own() {
             (text.status == 503).then_some(())
         });
         assert_eq!(done.load(Ordering::SeqCst), 0, "the slow ones are under way");
-        let reply = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        first.write_all(reply).unwrap();
-        let (mut second, _) = receiver.accept().unwrap();
-        second.write_all(reply).unwrap();
+        respond(&mut first);
+        respond(&mut receiver.accept().unwrap().0);
     });
     let text = server.call("GET", "/metrics", None).body.as_str().unwrap().to_owned();
     assert!(text.contains("oxmon_http_refused_total{reason=\"address_share\"}"), "{text}");

@@ -13,6 +13,12 @@ use super::{free_port, signal, wait_exit, wait_for};
 /// The built program.
 pub const PROGRAM: &str = env!("CARGO_BIN_EXE_oxmon-server");
 
+/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names, such as
+/// a static build.
+pub fn program() -> String {
+    std::env::var("OXMON_SERVER_BIN").unwrap_or_else(|_| PROGRAM.to_owned())
+}
+
 /// A running server. Dropping it kills the process and removes its folder.
 pub struct Server {
     pub child: Child,
@@ -144,6 +150,11 @@ impl Server {
         wait_exit(&mut self.child, Duration::from_secs(10))
     }
 
+    /// The most memory that the process has had, bytes.
+    pub fn peak(&self) -> u64 {
+        super::peak(&self.child)
+    }
+
     /// The process' log.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("server.log")).unwrap_or_default()
@@ -270,7 +281,8 @@ fn spawn(dir: &Path, under: &[String]) -> Child {
         .append(true)
         .open(dir.join("server.log"))
         .expect("a log file");
-    let mut words = under.iter().map(String::as_str).chain([PROGRAM]);
+    let program = program();
+    let mut words = under.iter().map(String::as_str).chain([program.as_str()]);
     Command::new(words.next().expect("a program"))
         .args(words)
         .arg(dir.join("server.toml"))

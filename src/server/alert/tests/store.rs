@@ -59,6 +59,10 @@ impl Store for MemStore {
         Ok(Arc::new(Series { number: 0, metric_number: 0, key }))
     }
 
+    fn admit_agent(&self, _: &str) -> Result<(), StorageError> {
+        Ok(())
+    }
+
     fn submit(&self, _samples: Vec<AgentSamples>, ack: Ack) -> Result<(), Refused> {
         Err(Refused { ack, error: RefusedWhy::Stopping })
     }

@@ -53,7 +53,7 @@ mod flag {
 
 /// Why a connection is ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Violation {
+pub(crate) enum Violation {
     /// It breaks HTTP/2.
     Protocol,
     /// A header block, or those of all open streams, is too large.
@@ -139,11 +139,11 @@ impl Heads {
 
 /// Follows what the core sends, for the ends of streams.
 #[derive(Debug, Default)]
-pub(super) struct Answers(Heads);
+pub(crate) struct Answers(Heads);
 
 impl Answers {
     /// Calls `ended` for each stream that ends in `input`.
-    pub(super) fn follow(&mut self, mut input: &[u8], mut ended: impl FnMut(u32)) {
+    pub(crate) fn follow(&mut self, mut input: &[u8], mut ended: impl FnMut(u32)) {
         while !input.is_empty() {
             if self.0.left > 0 {
                 self.0.payload(&mut input);
@@ -158,7 +158,7 @@ impl Answers {
     }
 
     /// Whether what came so far ends with a whole frame.
-    pub(super) fn is_between_frames(&self) -> bool {
+    pub(crate) fn is_between_frames(&self) -> bool {
         self.0.left == 0 && self.0.filled == 0
     }
 }
@@ -216,7 +216,7 @@ impl Count {
 
 /// Follows what one client sends.
 #[derive(Debug)]
-pub(super) struct Requests {
+pub(crate) struct Requests {
     /// Bytes of the preface that have come.
     preface: usize,
     heads: Heads,
@@ -234,7 +234,7 @@ pub(super) struct Requests {
 
 impl Requests {
     /// Follows a connection that starts now.
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self {
             preface: 0,
             heads: Heads::default(),
@@ -251,7 +251,7 @@ impl Requests {
     }
 
     /// Whether preface and SETTINGS have come: it is an HTTP/2 client.
-    pub(super) fn is_greeted(&self) -> bool {
+    pub(crate) fn is_greeted(&self) -> bool {
         self.settings.is_some()
     }
 
@@ -261,7 +261,7 @@ impl Requests {
     }
 
     /// Streams that are open.
-    pub(super) fn open(&self) -> usize {
+    pub(crate) fn open(&self) -> usize {
         self.streams.len()
     }
 
@@ -283,7 +283,7 @@ impl Requests {
     /// # Errors
     ///
     /// What it is.
-    pub(super) fn check_time(&self, now: Instant) -> Result<(), Violation> {
+    pub(crate) fn check_time(&self, now: Instant) -> Result<(), Violation> {
         let is_late = |since: Instant, secs| now.duration_since(since) > Duration::from_secs(secs);
         if self.block.as_ref().is_some_and(|it| is_late(it.since, GRPC_HANDSHAKE_SECS_MAX)) {
             return Err(Violation::Slow);
@@ -304,7 +304,7 @@ impl Requests {
     /// # Errors
     ///
     /// Why the connection must end. What was appended before is allowed.
-    pub(super) fn follow(
+    pub(crate) fn follow(
         &mut self,
         mut input: &[u8],
         now: Instant,

@@ -11,7 +11,7 @@
 //! exceeds it gets GOAWAY with ENHANCE_YOUR_CALM.
 
 mod conn;
-mod frames;
+pub(crate) mod frames;
 mod hpack;
 mod metrics;
 pub(crate) mod probe;

@@ -87,7 +87,7 @@ fn load_series(
             .ok_or_else(|| file::damaged(&day.path, "a series has no agent"))?;
         let mut agent = cell.lock();
         let key = SeriesKey { agent: (&*agent.name).into(), metric: row.metric.into(), labels };
-        let series = catalog.resolve(key)?;
+        let series = catalog.restore(key)?;
         let place = agent.add_entry(series, row.id);
         loaded.series.insert(row.id, (row.agent, place));
         Ok(())

@@ -112,8 +112,11 @@ pub(crate) fn run(shared: &Arc<Shared>, stop: &Stop) {
     }
 }
 
-/// Wakes the writers of days in which something is due.
+/// Wakes the writers of days in which something is due, and makes room for series where some were
+/// refused.
 pub(crate) fn wake_writers(shared: &Arc<Shared>) {
+    // What was refused may fit once that is forgotten which nothing holds.
+    shared.catalog.sweep_if_full();
     let now = shared.clock.now_ms();
     for day in shared.days() {
         if day.needs_maintenance(now, shared.storage.pack_age_secs)

@@ -35,6 +35,8 @@ collection_interval_secs = 5
 buffer_dir = "$data/agent-buffer"
 TOML
 fi
+# A new server has the stock rules in force.
+[ -f "$data/cert.db" ] || "$bin/oxmon-server" init-rules "$data/server.toml" config/rules.stock.json >/dev/null
 http=$(sed -n 's/^http_port *= *//p' "$data/server.toml")
 
 server='' agent=''
@@ -77,8 +79,12 @@ done
 
 cat <<TEXT
 
-oxmon is running: agent "$host" reports to http://127.0.0.1:$http every 5 s.
-Login: admin / changeme (change it before others can reach the port).
+oxmon is running: agent "$host" reports every 5 s, and the stock rules are in force.
+
+  http://127.0.0.1:$http/    admin / changeme (change it before others can reach the port)
+
+Another host joins from the dashboard: "Add a host" shows the line to copy. The ports are bound to this machine
+alone; for other hosts set bind = ["0.0.0.0"] in $data/server.toml.
 Data:  $data/*.db, configuration: $data/server.toml and $data/agent.toml, logs beside them.
 
 Copy this into another terminal for live values:

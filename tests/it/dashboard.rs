@@ -12,6 +12,7 @@ use crate::support::{free_port, wait_for};
 
 mod manage;
 mod pages;
+mod picture;
 
 const SOON: Duration = Duration::from_secs(20);
 /// An agent's name that would run as a script if it ever became markup.

@@ -1,14 +1,18 @@
 // The page of one host: charts, alerts, and the newest value of every series.
 
 import { AlertTable } from "./alerttable.js";
-import { all, call, idPath, now, withQuery } from "./api.js";
+import { all, call, idPath, isAdmin, now, withQuery } from "./api.js";
+import { globTest } from "./backtest.js";
 import { Chart, Crosshair } from "./chart.js";
-import { Table, h, setText } from "./dom.js";
-import { ago, duration, formatOf, labels, when } from "./format.js";
+import { Table, button, h, setText } from "./dom.js";
+import { facts } from "./facts.js";
+import { ago, bytes, duration, formatOf, labels, when } from "./format.js";
+import { editHost, removeHost, tellHost } from "./hosts.js";
 import { t, word } from "./i18n.js";
 import { Field } from "./kit.js";
 import { current, rangeButtons } from "./range.js";
 import { href, route, setQuery } from "./route.js";
+import { silenceFor } from "./silences.js";
 
 /** How far a young host's first samples are spread over the chart, at the least. */
 const FIRST_MS = 600_000;
@@ -191,13 +195,52 @@ async function alertMarks(id, range, signal) {
     limit: MARKS,
   };
   const { data } = await call(withQuery("/v1/alerts/history", query), { signal });
-  return data.map((event) => ({
+  // An alert and its recovery are two events of one time.
+  const key = (it) => JSON.stringify([it.rule_id, it.labels, it.first_triggered_at]);
+  const once = [...new Map(data.map((event) => [key(event), event])).values()];
+  return once.map((event) => ({
     metric: event.metric_name,
     level: event.severity,
     from: Date.parse(event.first_triggered_at),
     to: event.resolved_at ? Date.parse(event.resolved_at) : now(),
     text: `${word("severity", event.severity)}: ${event.message}`,
   }));
+}
+
+/** Silences of a host as marks in its charts. */
+async function silenceMarks(host, range, signal) {
+  const query = {
+    timestamp__gte: new Date(range.from).toISOString(),
+    timestamp__lte: new Date(range.to).toISOString(),
+  };
+  const path = withQuery("/v1/notifications/silence-spans", query);
+  const { data } = await call(path, { signal });
+  const mine = data.filter(({ agent_pattern: pattern }) =>
+    !pattern || globTest(pattern, [host]).length > 0);
+  return mine.map((span) => ({
+    metric: span.metric_pattern && !span.metric_pattern.includes("*") ? span.metric_pattern : "*",
+    level: "silence",
+    from: Date.parse(span.start),
+    to: Date.parse(span.end),
+    text: t("silence.mark", { comment: span.comment ?? when(span.start) }),
+  }));
+}
+
+/** What a host said of itself: system, processor, memory, addresses. */
+function hostFacts(known) {
+  if (!known) return "";
+  const cores = known.cpu_cores ? ` (${known.cpu_cores})` : "";
+  return facts([
+    [t("fact.os"), known.os],
+    [t("fact.kernel"), [known.kernel, known.architecture].filter(Boolean).join(" ")],
+    [t("fact.virtualization"), known.virtualization],
+    [t("fact.cpu"), known.cpu_model + cores],
+    [t("chart.memory"), known.memory_bytes ? bytes(known.memory_bytes) : ""],
+    [t("fact.addresses"), known.addresses.join(", ")],
+    [t("fact.boot"), known.boot_time ? when(known.boot_time) : ""],
+    [t("fact.zone"), known.time_zone],
+    [t("fact.agent"), known.agent_version],
+  ]);
 }
 
 /** Whether nothing is stored of a host from before `first`. */
@@ -237,28 +280,46 @@ class HostPage {
 
   draw() {
     this.heading = h("h1", { tabindex: "-1" }, this.id);
+    this.facts = h("div");
+    const { shell } = this;
+    const known = () => this.host ?? { agent_id: this.id };
+    const buttons = isAdmin()
+      ? [
+        button(t("edit"), () => editHost(shell, known())),
+        button(t("silence.here"), () => silenceFor(shell, { agent_id: this.id })),
+        button(t("host.remove"), () => removeHost(shell, known())),
+      ]
+      : [];
     this.node = h(
       "div",
       {},
       h("p", {}, h("a", { href: href("") }, t("host.all"))),
-      h("div", { class: "head" }, this.heading, this.range.node),
+      h("div", { class: "head" }, this.heading, ...buttons, this.range.node),
       this.state,
       this.about,
       this.alerts,
       this.comparer.node,
       this.grid,
       this.chooser.node,
+      h("details", {}, h("summary", {}, t("host.facts")), this.facts),
       h("details", {}, h("summary", {}, t("host.series")), this.latest.node),
     );
   }
 
   async load(signal) {
-    const [rows, active, hosts] = await Promise.all([
-      all(idPath("/v1/agents", this.id) + "/latest", signal),
+    const path = idPath("/v1/agents", this.id);
+    const [rows, active, hosts, detail] = await Promise.all([
+      all(`${path}/latest`, signal),
       all("/v1/alerts/active", signal),
-      call("/v1/metrics/agents?limit=1000", { signal }),
+      all("/v1/dashboard/agents", signal),
+      call(path, { signal }),
     ]);
-    this.comparer.offer(hosts.data);
+    this.comparer.offer(hosts.map(({ agent_id: id }) => id));
+    this.host = hosts.find(({ agent_id: id }) => id === this.id) ?? { agent_id: this.id };
+    setText(this.heading, this.host.display_name || this.id);
+    tellHost(this.about, this.host);
+    this.facts.replaceChildren(hostFacts(detail.data.facts));
+    this.facts.parentNode.hidden = !detail.data.facts;
     this.tell(rows);
     const mine = active.filter((event) => event.agent_id === this.id);
     this.alerts.hidden = mine.length === 0;
@@ -269,10 +330,10 @@ class HostPage {
   }
 
   tell(rows) {
-    const seen = rows.reduce((last, row) => (row.timestamp > last ? row.timestamp : last), "");
+    const seen = this.host.last_seen;
     const up = rows.find((row) => row.metric_name === "load.uptime");
     const since = up ? ` · ${t("host.up", { time: duration(up.value) })}` : "";
-    const stale = now() - Date.parse(seen) > 300_000;
+    const stale = this.host.status === "inactive";
     const text = t(stale ? "host.stale" : "host.seen", { time: ago(seen, now()) });
     setText(this.state, text + since);
     this.state.classList.toggle("stale", stale);
@@ -287,12 +348,13 @@ class HostPage {
     const wanted = [...this.panels, this.extra].filter((it) => it && !it.chart.node.hidden);
     const range = current();
     const agents = [this.id, ...this.comparer.others()];
-    const [marks] = await Promise.all([
+    const [fired, silent] = await Promise.all([
       alertMarks(this.id, range, signal),
+      silenceMarks(this.host, range, signal),
       ...wanted.map((panel) => panel.fetch(range, agents, signal)),
     ]);
     const shown = await this.axis(range, wanted, signal);
-    for (const panel of wanted) panel.draw(shown, marks);
+    for (const panel of wanted) panel.draw(shown, [...silent, ...fired]);
   }
 
   async axis(range, panels, signal) {

@@ -121,6 +121,16 @@ export async function prometheus(path, parameters, signal) {
   return said.data;
 }
 
+/** `data` of a GET of Prometheus' API. */
+export async function prometheusGet(path, signal) {
+  const answer = await send(path, { signal });
+  const said = await json(answer);
+  if (!answer.ok || said?.status !== "success") {
+    throw failure(answer, { err_msg: said?.error ?? said?.err_msg, err_code: said?.err_code });
+  }
+  return said.data;
+}
+
 /** A path with parameters; those without a value are left out. */
 export function withQuery(path, query) {
   const kept = Object.entries(query).filter(([, value]) => value !== "" && value != null);

@@ -19,6 +19,7 @@ const PAGES = {
   channels: { load: () => import("./channels.js"), link: "nav.channels" },
   silences: { load: () => import("./silences.js"), link: "nav.silences" },
   certs: { load: () => import("./certs.js"), link: "nav.certs" },
+  explore: { load: () => import("./explore.js"), link: "nav.explore" },
   system: { load: () => import("./system.js"), link: "nav.system" },
   password: { load: () => import("./login.js").then((all) => ({ page: all.passwordPage })) },
 };

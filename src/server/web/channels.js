@@ -196,7 +196,9 @@ class ChannelPage {
       value: name === this.channel.channel_type ? this.channel.recipients : [],
       help: t(`channel.recipient.${type.recipient_type}`),
     });
-    this.form.fields = this.form.fields.filter((field) => !this.fields?.includes(field));
+    recipients.node.hidden = type.recipient_type === "none";
+    const old = [...(this.fields ?? []), this.recipients];
+    this.form.fields = this.form.fields.filter((field) => !old.includes(field));
     Object.assign(this, { fields, recipients });
     this.form.fields.push(...fields, recipients);
     this.own.replaceChildren(...[...fields, recipients].map((field) => field.node));

@@ -2,9 +2,10 @@
 
 import { AlertTable } from "./alerttable.js";
 import { all, call, isAdmin, now } from "./api.js";
-import { Table, h, setBar, setLink, setText } from "./dom.js";
+import { Table, button, h, setBar, setLink, setText } from "./dom.js";
 import { ago, bytes, duration, number, percent, when } from "./format.js";
 import { t, word } from "./i18n.js";
+import { addHost } from "./hosts.js";
 import { filterBar } from "./kit.js";
 import { agentHref, href } from "./route.js";
 
@@ -129,7 +130,8 @@ class Overview {
     });
     this.lacking = h("div");
     this.count = h("span", { role: "status" });
-    this.actions = h("span", { class: "actions" });
+    const add = () => addHost(shell);
+    this.actions = isAdmin() ? button(t("host.add"), add, { class: "main" }) : "";
     this.draw();
   }
 

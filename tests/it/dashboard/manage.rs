@@ -173,6 +173,89 @@ fn silences_are_made_for_an_hour_or_for_ever_again_and_ended() {
     browser.wait("document.querySelectorAll('tbody tr').length === 1");
 }
 
+/// The text of the first line to copy in the dialog, after the address was set.
+fn line_to_copy(browser: &Browser, server: &Server) -> String {
+    fill(browser, "address", &format!("127.0.0.1:{}", server.grpc_port));
+    let lines =
+        "[...document.querySelectorAll('dialog[open] .copy code')].map((it) => it.innerText)";
+    browser.wait(&format!("{lines}.length === 4"));
+    let file = browser.eval(&format!("return {lines}.find((it) => it.startsWith('./'))"));
+    file.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_host_joins_by_the_line_that_is_shown_and_is_named_tagged_and_removed() {
+    let mut server = Server::start("require_agent_auth = true\n");
+    let Some(browser) = as_admin(&server) else { return };
+    go(&browser, "#/");
+    press(&browser, "Add a host");
+    fill(&browser, "id", "web-02");
+    press(&browser, "Make a code");
+    let line = line_to_copy(&browser, &server);
+    says(&browser, "Waiting for the host to report");
+    let dir = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(crate::support::agent::PROGRAM, dir.path().join("oxmon-agent"))
+        .unwrap();
+    let mut agent = std::process::Command::new("sh")
+        .args(["-c", &line.replace("&& ./", "&& exec ./")])
+        .current_dir(dir.path())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    browser.wait("document.querySelector('.joined.good')?.innerText.includes('web-02')");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    press(&browser, "×");
+
+    go(&browser, "#/agents/web-02");
+    press(&browser, "Edit");
+    fill(&browser, "display_name", "网站二号");
+    fill(&browser, "tags", "web\nberlin");
+    press(&browser, "Save");
+    browser.wait("document.querySelector('h1')?.innerText === '网站二号'");
+    let host = server.get("/v1/dashboard/agents?agent_id__contains=web-02")[0].clone();
+    assert_eq!(host["tags"], json!(["berlin", "web"]), "{host}");
+    // A rule by tag is about the host, as the form says and the backtest shows.
+    go(&browser, "#/rules/new");
+    fill(&browser, "agent_pattern", "tag:berlin");
+    says(&browser, "Now: 1 hosts (web-02)");
+    let rule = json!({"rule_type": "threshold", "metric": "cpu.usage", "agent_pattern": "tag:berlin",
+                      "config_json": {"operator": "greater_equal", "value": 0}});
+    assert_eq!(server.post("/v1/alerts/rules/test", rule)["series_evaluated"], 1);
+
+    go(&browser, "#/?tag=berlin");
+    browser.wait("document.querySelector('tbody tr')?.innerText.includes('#berlin')");
+    go(&browser, "#/agents/web-02");
+    press(&browser, "Remove host");
+    fill(&browser, "points", "on");
+    browser.eval("document.querySelector('dialog[open] form [type=submit]').click()");
+    browser.wait("location.hash === '#/'");
+    says(&browser, "No host has reported yet");
+}
+
+#[test]
+fn promql_is_completed_drawn_and_kept_in_the_address() {
+    let server = Server::start("");
+    busy_hour(&server);
+    let Some(browser) = as_admin(&server) else { return };
+    go(&browser, "#/explore");
+    browser.wait("document.querySelector('#expression')");
+    browser.click("#expression");
+    browser.press("max by (agent) (oxmon_cpu_us");
+    browser.wait(
+        "document.querySelector('#offers:not([hidden]) li')?.innerText === 'oxmon_cpu_usage'",
+    );
+    browser.press("\u{e015}\u{e007})\u{e007}");
+    browser.wait("document.querySelectorAll('.series .line').length > 0");
+    browser.wait("document.querySelector('tbody tr')?.innerText.includes('web-01')");
+    assert!(browser.eval("return location.hash").as_str().unwrap().contains("oxmon_cpu_usage"));
+    browser.reload();
+    browser.wait("document.querySelectorAll('.series .line').length > 0");
+    browser.eval("const it = document.querySelector('#expression'); it.value = 'sum('; it.focus()");
+    browser.press("\u{e007}");
+    browser.wait("document.querySelector('main p.bad')?.innerText.length > 0");
+}
+
 #[test]
 fn certificates_users_and_tokens_are_managed() {
     let mut server = Server::start("");

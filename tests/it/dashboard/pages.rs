@@ -20,6 +20,7 @@ const PAGES: &[(&str, &str)] = &[
     ("#/channels", "tbody tr"),
     ("#/channels/new", "form [name=recipients]"),
     ("#/silences", "tbody tr"),
+    ("#/explore?q=avg%20by%20(agent)%20(oxmon_cpu_usage)", "tbody tr"),
     ("#/certs", "tbody tr"),
     ("#/certs/localhost", ".table"),
     ("#/system/deliveries", "tbody tr"),

@@ -92,6 +92,12 @@ impl Browser {
         self.send("POST", "/goog/cdp/execute", Some(body));
     }
 
+    /// The window as a picture: a PNG in base64.
+    pub fn screenshot(&self) -> String {
+        let png = self.send("GET", "/screenshot", None);
+        png.as_str().expect("a picture").to_owned()
+    }
+
     /// Presses keys, wherever the focus is. `\u{e004}` is the tabulator, `\u{e007}` enter.
     pub fn press(&self, keys: &str) {
         let steps: Vec<Value> = keys

@@ -74,6 +74,9 @@ files! {
     "/silences.js" JS "silences.js" "The page with silences.";
     "/system.js" JS "system.js" "The pages of the server itself.";
     "/facts.js" JS "facts.js" "Facts in two columns.";
+    "/hosts.js" JS "hosts.js" "How a host joins, what it is called, how it leaves.";
+    "/explore.js" JS "explore.js" "The page for PromQL.";
+    "/complete.js" JS "complete.js" "Completion of PromQL.";
     "/certs.js" JS "certs.js" "The page with certificates.";
 }
 

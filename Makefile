@@ -81,7 +81,7 @@ deb: build ## Debian packages of both daemons in dist/
 rpm: build ## RPM packages of both daemons in dist/
 	@. scripts/env.sh && packaging/rpm/build.sh "$$CARGO_TARGET_DIR/release" dist
 
-.PHONY: bench size soak
+.PHONY: bench size soak agent-cost
 bench: ## What both daemons do and cost on this machine
 	@scripts/bench.sh
 .PHONY: promql-bench
@@ -90,6 +90,9 @@ promql-bench: ## PromQL and remote write beside Prometheus and VictoriaMetrics
 
 size: ## What both daemons weigh, against packaging/budget.txt
 	@scripts/size.sh
+
+agent-cost: ## What the agent costs here and on a large host, beside others
+	@scripts/agent-cost.sh
 
 soak: ## An hour at 1 s: fails when the agent's memory grows
 	@scripts/soak.sh

@@ -53,6 +53,9 @@ command -v man|man-db|man-db|man-db|man-db
 command -v dpkg-shlibdeps|dpkg-dev|-|-|-
 command -v lintian|lintian|-|-|-
 command -v free|procps|procps-ng|procps|procps-ng
+command -v ss|iproute2|iproute|iproute2|iproute2
+command -v iostat|sysstat|sysstat|sysstat|sysstat
+command -v stress-ng|stress-ng|stress-ng|stress-ng|stress-ng
 command -v rpmbuild|rpm|rpm-build|rpm|rpm-tools
 command -v rpmlint|rpmlint|rpmlint|-|-
 command -v zsh|zsh|zsh|zsh|zsh

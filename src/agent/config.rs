@@ -81,6 +81,7 @@ pub const COLLECTORS: &[&str] = &[
     "power",
     "wireless",
     "raid",
+    "time",
     "containers",
     "units",
     "processes",

@@ -173,6 +173,153 @@ fn a_disk_that_is_written_shows_how_much() {
     }
 }
 
+/// What a program says while `--once` takes its second between two looks.
+fn beside(
+    program: &str,
+    arguments: &[&str],
+    config: &str,
+) -> (BTreeMap<(String, String), f64>, String) {
+    let command = Command::new(program)
+        .args(arguments)
+        .env("LC_ALL", "C")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let rows = once(config);
+    let out = command.wait_with_output().unwrap();
+    (rows, String::from_utf8_lossy(&out.stdout).into_owned())
+}
+
+/// The numbers of the last line of a table that has the name, by the heads of its columns.
+fn columns(text: &str, head: &str, row: &str) -> BTreeMap<String, f64> {
+    let heads = text.lines().find(|line| line.contains(head)).unwrap_or_else(|| panic!("{text}"));
+    let mut rows = text.lines().filter(|line| line.split_whitespace().any(|word| word == row));
+    let row = rows.next_back().unwrap_or_else(|| panic!("no {row}: {text}"));
+    // Both end with the numbers.
+    let heads = heads.split_whitespace().rev();
+    let cells = row.split_whitespace().rev();
+    let cells = heads.zip(cells).filter_map(|(head, cell)| Some((head, cell.parse().ok()?)));
+    cells.map(|(head, cell)| (head.to_owned(), cell)).collect()
+}
+
+#[test]
+fn cpu_time_is_what_mpstat_says() {
+    if !crate::support::tools::there("mpstat") {
+        return;
+    }
+    let (rows, text) = beside("mpstat", &["1", "1"], "");
+    let theirs = columns(&text, "%idle", "all");
+    let ours = |name: &str| rows[&(format!("cpu.{name}"), String::new())];
+    // The two seconds overlap, and other tests run.
+    near("busy", ours("usage"), 100.0 - theirs["%idle"] - theirs["%iowait"], 35.0);
+    near("user", ours("user"), theirs["%usr"] + theirs["%nice"], 35.0);
+    near("system", ours("system"), theirs["%sys"], 35.0);
+}
+
+#[test]
+fn disks_at_work_are_what_iostat_says() {
+    if !crate::support::tools::there("iostat") {
+        return;
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let dir = tempfile::tempdir_in(crate::support::tools::root()).unwrap();
+    let writer = {
+        let (stop, path) = (Arc::clone(&stop), dir.path().join("data"));
+        std::thread::spawn(move || {
+            while !stop.load(Ordering::Relaxed) {
+                let mut file = std::fs::File::create(&path).unwrap();
+                file.write_all(&[7; 4 << 20]).unwrap();
+                file.sync_all().unwrap();
+            }
+        })
+    };
+    // Two reports: the first one is of the time since the start.
+    let (rows, text) = beside("iostat", &["-d", "-x", "-k", "1", "2"], "");
+    stop.store(true, Ordering::Relaxed);
+    writer.join().unwrap();
+    let mut compared = 0;
+    for ((name, labels), ours) in &rows {
+        let Some(device) = labels.strip_prefix("disk=").map(|name| name.trim_matches('"')) else {
+            continue;
+        };
+        if name != "diskio.write_bytes" || !text.contains(device) {
+            continue;
+        }
+        let theirs = columns(&text, "%util", device);
+        let kib = theirs["wkB/s"];
+        compared += 1;
+        if kib < 10_000.0 {
+            continue;
+        }
+        // Both seconds are of the same steady writing.
+        let share = ours / (kib * 1_024.0);
+        assert!((0.2..5.0).contains(&share), "{device}: {ours} bytes/s beside\n{text}");
+        let busy = rows[&("diskio.busy_percent".to_owned(), labels.clone())];
+        near(&format!("{device} busy"), busy, theirs["%util"].min(100.0), 60.0);
+    }
+    assert!(compared > 0 || rows.keys().all(|(name, _)| !name.starts_with("diskio")), "{text}");
+}
+
+#[test]
+fn switches_between_threads_are_what_vmstat_says() {
+    let (rows, text) = beside("vmstat", &["1", "2"], "");
+    let heads: Vec<&str> = text.lines().nth(1).unwrap().split_whitespace().collect();
+    let cells: Vec<&str> = text.lines().last().unwrap().split_whitespace().collect();
+    let at = heads.iter().position(|head| *head == "cs").unwrap();
+    let theirs: f64 = cells[at].parse().unwrap();
+    let ours = rows[&("kernel.context_switches".to_owned(), String::new())];
+    assert!((theirs / 5.0..=theirs * 5.0).contains(&ours), "{ours} beside {theirs}");
+}
+
+#[test]
+fn programs_that_wait_for_the_cpu_show_as_pressure() {
+    let there = std::path::Path::new("/proc/pressure/cpu").exists();
+    if !there || !crate::support::tools::there("stress-ng") {
+        return;
+    }
+    let total = || -> f64 {
+        let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap();
+        text.split("total=").nth(1).unwrap().split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let workers = (cores * 3).to_string();
+    let arguments = ["--cpu", &workers, "--timeout", "4s", "--quiet"];
+    let before = total();
+    let (rows, _) = beside("stress-ng", &arguments, "");
+    if total() - before < 1_000_000.0 {
+        eprintln!("not run: this kernel counts no pressure");
+        return;
+    }
+    let ours = rows[&("pressure.cpu_some".to_owned(), String::new())];
+    assert!(ours > 50.0 && ours <= 100.0, "{workers} workers on {cores} cores: {ours} %");
+}
+
+/// adjtimex(2), asked through Python's ctypes: value, status, offset, maxerror, esterror.
+const ADJTIMEX: &str = "
+import ctypes
+class T(ctypes.Structure):
+    _fields_ = [('modes', ctypes.c_uint)] + [(n, ctypes.c_long) for n in
+        ('offset', 'freq', 'maxerror', 'esterror')] + [('status', ctypes.c_int)] + [
+        (n, ctypes.c_long) for n in ('constant', 'precision', 'tolerance')] + [
+        ('rest', ctypes.c_char * 256)]
+t = T()
+print(ctypes.CDLL(None).adjtimex(ctypes.byref(t)), t.status, t.offset, t.maxerror, t.esterror)
+";
+
+#[test]
+fn the_clock_is_what_another_program_reads_of_the_kernel() {
+    let rows = once("");
+    let text = said(Command::new("python3").args(["-c", ADJTIMEX]));
+    let theirs: Vec<f64> = text.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let [value, status, offset, error_max, _] = theirs[..] else { panic!("{text}") };
+    let ours = |name: &str| rows[&(format!("time.{name}"), String::new())];
+    let kept = value != 5.0 && status as i64 & 0x40 == 0;
+    assert_eq!(ours("synchronised"), f64::from(u8::from(kept)), "{text}");
+    let unit = if status as i64 & 0x2000 == 0 { 1e6 } else { 1e9 };
+    near("offset", ours("offset"), offset / unit, 0.01);
+    near("error_max", ours("error_max"), error_max / 1e6, 1.0);
+}
+
 #[test]
 fn load_and_uptime_are_what_the_kernel_says() {
     let before = std::fs::read_to_string("/proc/uptime").unwrap();

@@ -61,6 +61,8 @@ mod sockets;
 mod statfs;
 mod textfile;
 #[cfg(target_os = "linux")]
+mod time;
+#[cfg(target_os = "linux")]
 mod units;
 #[cfg(target_os = "linux")]
 mod vm;
@@ -204,6 +206,7 @@ pub const SPECS: &[Spec] = &[
     power::SPEC,
     wireless::SPEC,
     raid::SPEC,
+    time::SPEC,
     containers::SPEC,
     units::SPEC,
     processes::SPEC,

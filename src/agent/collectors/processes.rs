@@ -1,6 +1,6 @@
 //! Processes that the configuration names, from /proc/[pid]/stat (proc_pid_stat(5)).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use crate::agent::collectors::procfile::value;
@@ -45,6 +45,7 @@ pub(super) const SPEC: Spec = Spec {
             wanted: setup.config.processes.clone(),
             before: HashMap::new(),
             before_at: None,
+            others: HashSet::new(),
             oldest: HashMap::new(),
         })
     },
@@ -56,6 +57,8 @@ struct Processes {
     /// CPU time of each process, by its id and start.
     before: HashMap<(u32, u64), u64>,
     before_at: Option<std::time::Instant>,
+    /// Processes with other names, which are not read again before the next minute.
+    others: HashSet<u32>,
     /// When the oldest process of each name started, and how often that has changed.
     oldest: HashMap<String, (u64, u64)>,
 }
@@ -115,8 +118,9 @@ impl Collector for Processes {
 }
 
 impl Processes {
-    /// The processes with a wanted name.
-    fn find(&self, out: &mut Samples) -> Result<Vec<(u32, ProcStat)>, CollectError> {
+    /// The processes with a wanted name. Those with others are looked at once a minute, since a
+    /// process may take another name.
+    fn find(&mut self, out: &mut Samples) -> Result<Vec<(u32, ProcStat)>, CollectError> {
         let entries = std::fs::read_dir(&self.proc)
             .map_err(|error| CollectError::Read { path: self.proc.clone(), error })?;
         let mut pids: Vec<u32> = entries
@@ -124,15 +128,28 @@ impl Processes {
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect();
         out.cap(&mut pids, PROCESSES_MAX, "processes");
-        let wanted = |stat: &ProcStat| {
-            self.wanted.iter().any(|name| name.get(..NAME_BYTES).unwrap_or(name) == stat.name)
-        };
-        let stats = pids.into_iter().filter_map(|pid| {
+        if out.moment.slow {
+            self.others.clear();
+        }
+        let mut others = HashSet::new();
+        let mut found = Vec::new();
+        for pid in pids {
+            if self.others.contains(&pid) {
+                others.insert(pid);
+                continue;
+            }
             // A process that ends meanwhile has no file any more.
-            let text = value(&self.proc.join(pid.to_string()).join("stat"))?;
-            Some((pid, procstat::parse(&text)?))
-        });
-        Ok(stats.filter(|(_, stat)| wanted(stat)).collect())
+            let text = value(&self.proc.join(pid.to_string()).join("stat"));
+            let Some(stat) = text.and_then(|text| procstat::parse(&text)) else { continue };
+            let is_wanted = |name: &String| name.get(..NAME_BYTES).unwrap_or(name) == stat.name;
+            if self.wanted.iter().any(is_wanted) {
+                found.push((pid, stat));
+            } else {
+                others.insert(pid);
+            }
+        }
+        self.others = others;
+        Ok(found)
     }
 }
 
@@ -140,4 +157,50 @@ impl Processes {
 pub(super) fn open_files(proc: &std::path::Path, pid: u32) -> Option<usize> {
     let files = std::fs::read_dir(proc.join(pid.to_string()).join("fd")).ok()?;
     Some(files.take(100_000).count())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::agent::collectors::Moment;
+    use std::path::Path;
+
+    fn put(proc: &Path, pid: u32, name: &str) {
+        std::fs::create_dir_all(proc.join(pid.to_string())).unwrap();
+        let rest = "S 1 7 7 0 -1 0 1 2 3 4 50 60 7 8 20 0 3 0 900 1000000 250 1";
+        let text = format!("{pid} ({name}) {rest}");
+        std::fs::write(proc.join(pid.to_string()).join("stat"), text).unwrap();
+    }
+
+    #[test]
+    fn new_processes_are_seen_at_once_and_new_names_within_a_minute() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut processes = Processes {
+            proc: dir.path().to_owned(),
+            wanted: vec!["postgres".to_owned()],
+            before: HashMap::new(),
+            before_at: None,
+            others: HashSet::new(),
+            oldest: HashMap::new(),
+        };
+        let mut find = |slow| -> Vec<u32> {
+            let moment = Moment { timestamp_ms: 1, at: std::time::Instant::now(), slow };
+            let found = processes.find(&mut Samples::new(moment)).unwrap();
+            let mut pids: Vec<u32> = found.into_iter().map(|(pid, _)| pid).collect();
+            pids.sort_unstable();
+            pids
+        };
+        put(dir.path(), 7, "postgres");
+        put(dir.path(), 8, "sh");
+        assert_eq!(find(true), [7]);
+        put(dir.path(), 8, "postgres");
+        put(dir.path(), 9, "postgres");
+        assert_eq!(find(false), [7, 9]);
+        assert_eq!(find(true), [7, 8, 9]);
+        std::fs::remove_dir_all(dir.path().join("8")).unwrap();
+        assert_eq!(find(false), [7, 9]);
+        put(dir.path(), 8, "postgres");
+        assert_eq!(find(false), [7, 8, 9], "an id that is used again");
+    }
 }

@@ -17,7 +17,7 @@ const LOOK_AGAIN: Duration = Duration::from_secs(60);
 /// Longest line of a file of records that is known to be short.
 const RECORD_BYTES_MAX: usize = 512;
 /// Bytes of a file of one value.
-const VALUE_BYTES_MAX: u64 = 4 * 1024;
+const VALUE_BYTES_MAX: usize = 4 * 1024;
 
 /// How the kernel gives a file's text (fs/seq_file.c).
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -152,10 +152,16 @@ fn is_missing(error: &Error) -> bool {
 /// The text of a small file that is read once in a while, without white space around it; `None`
 /// when it can't be read.
 pub(crate) fn value(path: &Path) -> Option<String> {
-    let mut text = String::new();
-    File::open(path).ok()?.take(VALUE_BYTES_MAX).read_to_string(&mut text).ok()?;
-    text.truncate(text.trim_end().len());
-    Some(text.trim_start().to_owned())
+    // The kernel gives a small file in one read, so none is needed to see its end.
+    let mut buffer = [0; VALUE_BYTES_MAX];
+    let mut file = File::open(path).ok()?;
+    let length = loop {
+        match file.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => break other.ok()?,
+        }
+    };
+    Some(str::from_utf8(&buffer[..length]).ok()?.trim().to_owned())
 }
 
 /// The number in a small file; `None` when there is none.

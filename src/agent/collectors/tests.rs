@@ -12,6 +12,8 @@ use super::*;
 use crate::agent::config::AgentConfig;
 use crate::base::configfile::Source;
 
+mod damage;
+
 fn config(proc_root: &Path) -> AgentConfig {
     let text = format!(
         "agent_id = \"t\"\nproc_root = {:?}\n[filters]\ninterfaces_exclude = []\n",

@@ -13,14 +13,18 @@
 #   --setup-pm2               write a PM2 file and start it with PM2
 #   --pm2-only                only that, for a binary that is installed already
 #   --base-url URL            a mirror, or a folder on this machine, with the release's files
+#   --release-key KEY         the key that signed them, as "ssh-ed25519 AAAA..."  (default: the project's)
+#   --unsigned                take files that are not signed; their checksums are checked all the same
 #   --uninstall               remove what this script installed; configuration and data stay
 #   --help                    this text
 #
-# The archive is checked against the release's SHA256SUMS before anything is installed. An existing
-# configuration is never changed. Needs a POSIX shell, tar, and curl or wget.
+# The archive is checked against the release's SHA256SUMS, and those against their signature where
+# ssh-keygen is installed, before anything is installed. An existing configuration is never changed. Needs a POSIX shell, tar, and curl or wget.
 set -eu
 
 RELEASES=https://github.com/skingford/oxmon/releases
+# The public key of releases. Empty until the project has one (CONTRIBUTING.md, "Releases").
+RELEASE_KEY=''
 
 say() { printf 'install: %s\n' "$*"; }
 fail() { printf 'install: %s\n' "$*" >&2; exit 1; }
@@ -34,6 +38,8 @@ data_dir=/var/lib/oxmon
 agent_id=
 server_endpoint=127.0.0.1:9090
 base_url=
+release_key=$RELEASE_KEY
+unsigned=
 unpacked=
 setup_systemd='' setup_pm2='' pm2_only='' uninstall=''
 
@@ -42,7 +48,7 @@ parse() {
   while [ $# -gt 0 ]; do
     case $1 in
       server | agent) component=$1 ;;
-      --version | --install-dir | --config-dir | --data-dir | --agent-id | --server-endpoint | --base-url)
+      --version | --install-dir | --config-dir | --data-dir | --agent-id | --server-endpoint | --base-url | --release-key)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case $1 in
           --version) version=$2 ;;
@@ -52,8 +58,10 @@ parse() {
           --agent-id) agent_id=$2 ;;
           --server-endpoint) server_endpoint=$2 ;;
           --base-url) base_url=$2 ;;
+          --release-key) release_key=$2 ;;
         esac
         shift ;;
+      --unsigned) unsigned=yes ;;
       --setup-systemd) setup_systemd=yes ;;
       --setup-pm2) setup_pm2=yes ;;
       --pm2-only) pm2_only=yes ;;
@@ -110,11 +118,20 @@ triple() {
   esac
 }
 
+# HTTPS with TLS 1.2 or newer, redirects included; plain HTTP only from a mirror that is named so.
 fetch() {
   case $1 in
     http://* | https://*)
-      if command -v curl >/dev/null; then curl -fsSL --retry 3 --max-time 300 -o "$2" "$1" || fail "cannot fetch $1"
-      elif command -v wget >/dev/null; then wget -q -O "$2" "$1" || fail "cannot fetch $1"
+      if command -v curl >/dev/null; then
+        case $1 in https://*) set -- "$1" "$2" --proto =https --tlsv1.2 ;; *) set -- "$1" "$2" --proto =http,https ;; esac
+        from_url=$1 to=$2
+        shift 2
+        curl -fsSL --retry 3 --max-time 300 "$@" -o "$to" "$from_url" || fail "cannot fetch $from_url"
+      elif command -v wget >/dev/null; then
+        # The wget of busybox knows neither option.
+        if wget --help 2>&1 | grep -q -e --https-only && [ "${1#https://}" != "$1" ]; then
+          wget -q --https-only --secure-protocol=TLSv1_2 -O "$2" "$1" || fail "cannot fetch $1"
+        else wget -q -O "$2" "$1" || fail "cannot fetch $1"; fi
       else fail "neither curl nor wget is installed"; fi ;;
     *) cp "$1" "$2" || fail "cannot read $1" ;;
   esac
@@ -131,6 +148,30 @@ check_sum() {
   ) || fail "$2 does not match SHA256SUMS: nothing is installed"
 }
 
+# Whether the release's key signed SHA256SUMS (ssh-keygen(1), -Y), as far as this system can tell.
+check_signature() {
+  if [ -n "$unsigned" ]; then say "the signature of SHA256SUMS is not checked: --unsigned"; return; fi
+  if [ -z "$release_key" ]; then
+    say "the signature of SHA256SUMS is not checked: this script has no release key (--release-key)"
+    return
+  fi
+  if ! command -v ssh-keygen >/dev/null; then
+    say "the signature of SHA256SUMS is not checked: ssh-keygen is not installed"
+    return
+  fi
+  # Before OpenSSH 8.1 it signs and verifies nothing.
+  case $(ssh-keygen -Y 2>&1) in
+    *"requires an argument"*) ;;
+    *) say "the signature of SHA256SUMS is not checked: this ssh-keygen is too old"; return ;;
+  esac
+  fetch "$1/SHA256SUMS.sig" "$2/SHA256SUMS.sig"
+  printf 'release@oxmon namespaces="oxmon-release" %s\n' "$release_key" >"$2/signers"
+  ssh-keygen -Y verify -f "$2/signers" -I release@oxmon -n oxmon-release -s "$2/SHA256SUMS.sig" \
+    <"$2/SHA256SUMS" >/dev/null 2>&1 ||
+    fail "SHA256SUMS is not signed with the release key: nothing is installed"
+  say "the signature of SHA256SUMS is good"
+}
+
 install_binary() {
   unpacked=$(mktemp -d)
   trap 'rm -rf "$unpacked"' EXIT
@@ -140,6 +181,7 @@ install_binary() {
   else from=$RELEASES/download/$version; fi
   say "fetching $archive ($version)"
   fetch "$from/SHA256SUMS" "$unpacked/SHA256SUMS"
+  check_signature "$from" "$unpacked"
   fetch "$from/$archive" "$unpacked/$archive"
   check_sum "$unpacked" "$archive"
   tar -xzf "$unpacked/$archive" -C "$unpacked" "$program" "$program.service" || fail "$archive does not contain $program"
@@ -183,6 +225,7 @@ write_config() {
 say_what_is_open() {
   if [ "$component" = server ]; then
     say "open to every address: 9090 (any agent may report), 8080 (dashboard and API, login admin / changeme)"
+    say "first password: set auth.default_password_file in $config before the first start, or log in from this machine and change it"
     say "to close: change that password; require_agent_auth = true; bind = [\"127.0.0.1\"] or a firewall; [tls]"
   else
     say "the agent listens on no port; it reports to $server_endpoint without TLS: set [tls] outside a trusted network"
@@ -191,7 +234,7 @@ say_what_is_open() {
 
 make_data_dir() {
   [ "$component" = server ] || return 0
-  [ -d "$data_dir" ] || { with_rights "$data_dir" mkdir -p "$data_dir"; say "created $data_dir"; }
+  [ -d "$data_dir" ] || { with_rights "$data_dir" mkdir -p -m 700 "$data_dir"; say "created $data_dir"; }
 }
 
 setup_pm2() {

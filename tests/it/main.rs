@@ -65,6 +65,8 @@ mod reload;
 mod rules;
 // Secrets in files, credentials of the service manager, enrolment codes.
 mod secrets;
+// The table of SECURITY.md.
+mod security;
 // READY, watchdog and health checks, for systemd and containers.
 mod service;
 // `oxmon-server sql`.

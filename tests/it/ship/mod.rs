@@ -18,3 +18,5 @@ mod packaging;
 mod release;
 // The systemd units: syntax, rating, and both daemons within them.
 mod units;
+// The signature over a release's checksums.
+mod signature;

@@ -12,6 +12,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod mutate;
+mod receive;
 mod targets;
 
 use std::collections::HashSet;

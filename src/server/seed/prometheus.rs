@@ -257,5 +257,14 @@ fn message(rule: &Value, notes: &mut Vec<String>) -> Option<String> {
     (!texts.is_empty()).then(|| texts.join(" "))
 }
 
+/// What a file's text gives, in a word, for the fuzzing harness.
+#[cfg(test)]
+pub(crate) fn outcome(text: &str) -> String {
+    match check("f", text, 1) {
+        Ok(checked) => format!("{} taken, {:?}", checked.taken.len(), checked.wrong.first()),
+        Err(error) => error,
+    }
+}
+
 #[cfg(test)]
 mod tests;

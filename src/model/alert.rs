@@ -46,6 +46,85 @@ impl TryFrom<i64> for AlertStatus {
     }
 }
 
+/// How a value compares with its threshold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Relation {
+    /// Greater.
+    Over,
+    /// Greater or equal.
+    AtLeast,
+    /// Less.
+    Under,
+    /// Less or equal.
+    AtMost,
+}
+
+/// What makes an alert fire.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "type")]
+pub enum Cause {
+    /// A value beyond its threshold.
+    Threshold {
+        /// On which side of it.
+        relation: Relation,
+    },
+    /// A change of more percent than the threshold.
+    Change {
+        /// The value at the window's start.
+        from: f64,
+        /// The window, milliseconds.
+        window_ms: i64,
+    },
+    /// A trend that reaches the threshold.
+    Trend,
+    /// A certificate with few days left.
+    CertExpiry,
+    /// A certificate that is not valid.
+    CertInvalid {
+        /// What its check found.
+        reason: String,
+    },
+    /// No report for too many seconds.
+    NoData {
+        /// How far the agent's clock is ahead of the server's, milliseconds, where it is wrong.
+        clock_ahead_ms: Option<i64>,
+    },
+    /// A PromQL expression that gives a result.
+    Query {
+        /// The expression, shortened.
+        expr: String,
+        /// The rule's own message, filled in.
+        text: Option<String>,
+    },
+    /// Nothing: someone tries a channel.
+    Test {
+        /// The channel's name.
+        channel: String,
+    },
+}
+
+/// How an alert ended without a value that recovered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum End {
+    /// A person resolved it.
+    By(String),
+    /// Its rule, series or agent is gone.
+    Because(String),
+}
+
+/// What a message says, in parts, so that a notification can be worded in any language. Pending
+/// notifications and `cert.db` have it; the history keeps the message alone.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Why it fires or fired.
+    pub cause: Cause,
+    /// How it ended; `None` while it fires, and after a recovery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
 /// One row of the alert history, kept in the day file of its `timestamp_ms`. As JSON it is also
 /// what `cert.db` holds of it: in `alert_state`, in `alert_journal`, and in the notifications that
 /// are pending.
@@ -85,6 +164,9 @@ pub struct AlertEvent {
     /// When it ended, Unix milliseconds.
     #[serde(default)]
     pub resolved_at_ms: Option<i64>,
+    /// What the message says, in parts. Older versions, and rows of the history, have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facts: Option<Box<Facts>>,
 }
 
 fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
@@ -155,7 +237,19 @@ mod tests {
             first_triggered_at_ms: 1_770_625_740_000,
             status: AlertStatus::Firing,
             resolved_at_ms: None,
+            facts: None,
         }
+    }
+
+    #[test]
+    fn facts_are_stored_beside_the_message() {
+        let cause = Cause::Threshold { relation: Relation::Over };
+        let facts = Facts { cause, end: Some(End::Because("the rule was deleted".to_owned())) };
+        let told = AlertEvent { facts: Some(Box::new(facts)), ..event() };
+        let text = told.to_json();
+        let wanted = r#""facts":{"cause":{"type":"threshold","relation":"over"},"end":{"because":"the rule was deleted"}}}"#;
+        assert!(text.ends_with(wanted), "{text}");
+        assert_eq!(AlertEvent::from_json(&text), Some(told));
     }
 
     #[test]

@@ -150,8 +150,7 @@ fn robots_and_gateways_get_what_their_documents_say_byte_for_byte() {
     report(&server, "web-1", at, 95.0);
     wait_log(&mut server, "success", 3);
     let line = format!(
-        "### [CRITICAL] Hot: web-1\\n\\nweb-1 cpu.usage: cpu.usage on web-1 is 95, over 90 (rule Hot) \
-         (since {})",
+        "### [CRITICAL] Hot: web-1\\n\\nCPU usage on web-1 is 95%, over 90%, since {}",
         shown(at)
     );
     let request = &dingtalk.requests()[0];
@@ -172,8 +171,11 @@ fn robots_and_gateways_get_what_their_documents_say_byte_for_byte() {
     assert_eq!(request.header("authorization"), "Bearer api-123456");
     assert_eq!(
         request.body,
-        "{\"message\":\"[CRITICAL] Hot: web-1: cpu.usage on web-1 is 95, over 90 (rule Hot)\",\
-         \"phone\":\"+8613800138000\",\"to\":\"+8613800138000\"}"
+        format!(
+            "{{\"message\":\"[CRITICAL] Hot: web-1: CPU usage on web-1 is 95%, over 90%, since {}\",\
+             \"phone\":\"+8613800138000\",\"to\":\"+8613800138000\"}}",
+            shown(at)
+        )
     );
     let logs = server.get("/v1/notifications/logs").to_string() + &server.log();
     for secret in ["very-secret", "tok-123456", "key-123456", "api-123456"] {
@@ -201,9 +203,13 @@ fn the_messages_of_two_clouds_are_signed_as_their_documents_say() {
     make(&mut server, "sms_aliyun", config, &["+86 138-0013-8000", "13800130000"]);
     make(&mut server, "sms_tencent", tencent(&ten.url("")), &["+8613800138000", "13800130000"]);
     hot_rule(&mut server);
-    report(&server, "web-1 \"ä\"", some_time(), 95.0);
+    let at = some_time();
+    report(&server, "web-1 \"ä\"", at, 95.0);
     wait_log(&mut server, "failed", 2);
-    let text = "[CRITICAL] Hot: web-1 \"ä\": cpu.usage on web-1 \"ä\" is 95, over 90 (rule Hot)";
+    let text = format!(
+        "[CRITICAL] Hot: web-1 \"ä\": CPU usage on web-1 \"ä\" is 95%, over 90%, since {}",
+        shown(at)
+    );
     let requests = ali.requests();
     assert_eq!(requests.len(), 2, "a lasting refusal is not tried again: {requests:?}");
     let ok = |request: &&Value| request["body"].as_str().unwrap().contains("8613800138000");

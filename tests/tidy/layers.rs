@@ -175,13 +175,15 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/promql/",
         ],
     ),
-    // Implements that trait, and reads alert's rules for its messages.
+    // Implements that trait, and reads alert's rules for its messages; units are those of the
+    // agent's collectors.
     (
         "server/notify/",
         &[
             "base/",
             "model/",
             "rt/",
+            "agent/",
             "server/config/",
             "server/storage/",
             "server/control/",

@@ -10,13 +10,16 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::base::clock::Now;
+use crate::model::alert::Cause;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::evaluate::{Condition, Sample, span};
 use crate::server::alert::history::Warm;
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::state::Phase;
-use crate::server::alert::tracked::{Change, Tracked, Transition, TransitionKind, end, subject};
+use crate::server::alert::tracked::{
+    Change, NO_LONGER_FIRES, Tracked, Transition, TransitionKind, end,
+};
 use crate::server::alert::window::Window;
 
 /// How far the clocks of agents are ahead of the server's, milliseconds, where they differ.
@@ -209,9 +212,9 @@ impl Absences {
                 changes.extend(absence.recheck(now));
                 kept.push(absence);
             } else {
-                let why = format!("{} ended: {}", subject(&absence.key), rules.why_gone(id));
                 let key = absence.key.clone();
-                changes.extend(end(&mut absence.tracked, &key, now.wall_ms, &why));
+                let reason = rules.why_gone(id);
+                changes.extend(end(&mut absence.tracked, &key, now.wall_ms, reason));
             }
         }
         self.list = kept;
@@ -240,8 +243,7 @@ impl Absences {
     ) {
         self.agents.remove(agent);
         for absence in self.list.iter_mut().filter(|absence| &*absence.key.agent == agent) {
-            let why = format!("{} ended: {reason}", subject(&absence.key));
-            changes.extend(end(&mut absence.tracked, &absence.key, now_ms, &why));
+            changes.extend(end(&mut absence.tracked, &absence.key, now_ms, reason));
             absence.gone = true;
         }
     }
@@ -264,8 +266,7 @@ impl Absence {
         if self.tracked.state.phase != Phase::Firing || silent_ms >= limit_ms {
             return None;
         }
-        let why = format!("{} ended: the rule was changed and no longer fires", subject(&self.key));
-        end(&mut self.tracked, &self.key, now.wall_ms, &why)
+        end(&mut self.tracked, &self.key, now.wall_ms, NO_LONGER_FIRES)
     }
 
     fn seen(&mut self, now: Now, skews: &Skews, changes: &mut Vec<Change>) {
@@ -311,6 +312,9 @@ fn name_skew(skews: &Skews, agent: &str, tracked: &mut Tracked, transition: &mut
     for event in events.chain(tracked.active.as_deref_mut()) {
         let end = event.message.rfind(" (rule ").unwrap_or(event.message.len());
         event.message.insert_str(end, &text);
+        if let Some(facts) = &mut event.facts {
+            facts.cause = Cause::NoData { clock_ahead_ms: Some(ahead_ms) };
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use crate::server::alert::evaluate::{Condition, Evaluation, Sample};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::state::{CLOCK_AHEAD_MS_MAX, Phase};
-use crate::server::alert::tracked::{Change, Tracked, end, subject};
+use crate::server::alert::tracked::{Change, Tracked, end};
 use crate::server::alert::window::Window;
 
 /// The series of one result of one rule, as far as one shard has their agents.
@@ -90,8 +90,7 @@ impl Results {
                 continue;
             }
             for (key, mut known) in tracked.drain() {
-                let why = format!("{} ended: {}", subject(&key), rules.why_gone(id));
-                changes.extend(end(&mut known, &key, now_ms, &why));
+                changes.extend(end(&mut known, &key, now_ms, rules.why_gone(id)));
             }
         }
         self.tracked.retain(|_, tracked| !tracked.is_empty());
@@ -107,8 +106,7 @@ impl Results {
     ) {
         let all = self.tracked.values_mut().flatten();
         for (key, known) in all.filter(|(key, _)| &*key.agent == agent) {
-            let why = format!("{} ended: {reason}", subject(key));
-            changes.extend(end(known, key, now_ms, &why));
+            changes.extend(end(known, key, now_ms, reason));
         }
     }
 

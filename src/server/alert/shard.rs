@@ -8,7 +8,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::base::clock::Now;
-use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::alert::{AlertEvent, AlertStatus, Cause};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::absence::{Absences, Skews};
 use crate::server::alert::evaluate::Sample;
@@ -18,7 +18,8 @@ use crate::server::alert::rule::{CERT_AGENT, Rule};
 use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::state::Phase;
 use crate::server::alert::tracked::{
-    Change, Tracked, Transition, TransitionKind, end, ended, series_of, subject,
+    Change, Tracked, Transition, TransitionKind, because, end, end_saying, ended, series_of,
+    subject,
 };
 use crate::server::control::alerts::StateRow;
 use crate::server::storage::Series;
@@ -246,8 +247,9 @@ impl Shard {
                 let stale_ms = tracked.rule.stale_ms(tracked.state.interval_ms);
                 let reports = agent_ms.saturating_sub(entry.seen_ms) >= stale_ms / 2;
                 if tracked.state.phase != Phase::Ok && silent_ms >= stale_ms && reports {
-                    let why = format!("{} is no longer reported", subject(key));
-                    self.changes.extend(end(tracked, key, now.wall_ms, &why));
+                    let sentence = format!("{} is no longer reported", subject(key));
+                    let why = (sentence.as_str(), "it is no longer reported");
+                    self.changes.extend(end_saying(tracked, key, now.wall_ms, why));
                 }
             }
         }
@@ -260,8 +262,7 @@ impl Shard {
             let key = entry.key.get();
             if &*key.agent == agent {
                 for tracked in &mut entry.tracked {
-                    let why = format!("{} ended: {reason}", subject(key));
-                    self.changes.extend(end(tracked, key, now_ms, &why));
+                    self.changes.extend(end(tracked, key, now_ms, reason));
                 }
             }
         }
@@ -377,7 +378,7 @@ impl Shard {
         if let Some(event) = row.detail.as_deref().and_then(AlertEvent::from_json) {
             let why = self.rules.why_gone(rule_id);
             let message = format!("{} ended: {why} (rule {})", event.series(), event.rule_name);
-            transition = ended(event, now_ms, None, message, false);
+            transition = ended(event, (now_ms, None), message, because(why), false);
             transition.kind = TransitionKind::Ended;
         }
         self.changes.push(Change { key: row.key.clone(), row: None, active: None, transition });
@@ -424,8 +425,8 @@ impl Shard {
     ) {
         let rule = rules.enabled().find(|rule| rule.id == tracked.rule.id);
         let Some(rule) = rule.filter(|rule| rule.evaluates_points() && rule.wants(key)) else {
-            let why = format!("{} ended: {}", subject(key), rules.why_gone(&tracked.rule.id));
-            self.changes.extend(end(&mut tracked, key, now_ms, &why));
+            let reason = rules.why_gone(&tracked.rule.id);
+            self.changes.extend(end(&mut tracked, key, now_ms, reason));
             return;
         };
         if rule.evaluates_like(&tracked.rule) {
@@ -470,6 +471,9 @@ fn explain(reasons: &Reasons, key: &SeriesKey, tracked: &mut Tracked, transition
     for event in events.chain(tracked.active.as_deref_mut()) {
         if event.status == AlertStatus::Firing {
             event.message.clone_from(&text);
+            if let Some(facts) = &mut event.facts {
+                facts.cause = Cause::CertInvalid { reason: reason.clone() };
+            }
         }
     }
 }
@@ -486,7 +490,7 @@ fn answer(
 ) -> Option<AlertEvent> {
     let transition = match act {
         Act::Acknowledge => tracked.acknowledge(),
-        Act::End { why } => tracked.end(now_ms, &format!("{} ended: {why}", subject(key))),
+        Act::End { why } => tracked.end(now_ms, &format!("{} ended: {why}", subject(key)), why),
         Act::Resolve { who } => tracked.resolve_by_hand(key, now_ms, who),
     }?;
     let event = transition.events.first().cloned();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::base::clock::Now;
 use crate::base::ids::stable_id;
-use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::alert::{AlertEvent, AlertStatus, End, Facts};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject, number};
 use crate::server::alert::notify::NotifyKind;
@@ -261,7 +261,7 @@ impl Tracked {
                 let active = self.active.take()?;
                 let lasted_ms = at_ms.saturating_sub(active.first_triggered_at_ms);
                 let message = self.sentence(text(lasted_ms));
-                Some(ended(*active, at_ms, Some(evaluation.value), message, notify))
+                Some(ended(*active, (at_ms, Some(evaluation.value)), message, None, notify))
             }
         }
     }
@@ -282,7 +282,7 @@ impl Tracked {
 
     /// Ends the alert for another reason than its points: the rule, the series or the agent is
     /// gone. `None` when it does not fire.
-    pub(crate) fn end(&mut self, now_ms: i64, why: &str) -> Option<Transition> {
+    pub(crate) fn end(&mut self, now_ms: i64, why: &str, reason: &str) -> Option<Transition> {
         self.state = State {
             last_ms: self.state.last_ms,
             notified_ms: self.state.notified_ms,
@@ -294,7 +294,7 @@ impl Tracked {
         let message = self.sentence(why.to_owned());
         Some(Transition {
             kind: TransitionKind::Ended,
-            ..ended(*active, now_ms, None, message, false)
+            ..ended(*active, (now_ms, None), message, because(reason), false)
         })
     }
 
@@ -319,10 +319,9 @@ impl Tracked {
         let evaluation = self.evaluate(sample);
         if evaluation.condition == Condition::Clear {
             let subject = subject(key);
-            let text =
-                format!("{subject} is {}: the rule was changed and no longer fires", number(value));
+            let text = format!("{subject} is {}: {NO_LONGER_FIRES}", number(value));
             let had_row = self.row(key).is_some();
-            let ended = self.end(now_ms, &text);
+            let ended = self.end(now_ms, &text, NO_LONGER_FIRES);
             return ended.or_else(|| had_row.then(Transition::default));
         }
         let active = self.active.as_mut()?;
@@ -350,7 +349,8 @@ impl Tracked {
         let active = self.active.take()?;
         let notify = self.state.close(now_ms);
         let message = self.sentence(format!("{} was resolved by {who}", subject(key)));
-        Some(ended(*active, now_ms, None, message, notify))
+        let end = Some(End::By(who.to_owned()));
+        Some(ended(*active, (now_ms, None), message, end, notify))
     }
 
     /// The alert's row: `None` when there is nothing to remember.
@@ -465,6 +465,10 @@ impl Tracked {
             first_triggered_at_ms: state.since_ms,
             status: AlertStatus::Firing,
             resolved_at_ms: None,
+            facts: Some(Box::new(Facts {
+                cause: rule.evaluator.cause(subject(key), evaluation),
+                end: None,
+            })),
         }
     }
 
@@ -482,18 +486,28 @@ pub(super) fn subject(key: &SeriesKey) -> Subject<'_> {
     Subject { agent: &key.agent, metric: &key.metric, labels: &key.labels }
 }
 
+/// Why an alert ends that its changed rule would not begin.
+pub(super) const NO_LONGER_FIRES: &str = "the rule was changed and no longer fires";
+
+/// An end that no value recovered from.
+pub(super) fn because(reason: &str) -> Option<End> {
+    Some(End::Because(reason.to_owned()))
+}
+
 /// The firing event with its end, and the recovery as an event of its own.
 pub(super) fn ended(
     mut firing: AlertEvent,
-    at_ms: i64,
-    value: Option<f64>,
+    (at_ms, value): (i64, Option<f64>),
     message: String,
+    end: Option<End>,
     notify: bool,
 ) -> Transition {
     firing.status = AlertStatus::Resolved;
     firing.resolved_at_ms = Some(at_ms);
+    let facts = firing.facts.clone().map(|facts| Box::new(Facts { end, ..*facts }));
     let recovery = AlertEvent {
         id: stable_id(&[&firing.id, "recovered"]),
+        facts,
         message,
         value: value.unwrap_or(firing.value),
         timestamp_ms: at_ms,
@@ -516,10 +530,21 @@ pub(crate) fn end(
     tracked: &mut Tracked,
     key: &SeriesKey,
     now_ms: i64,
-    why: &str,
+    reason: &str,
+) -> Option<Change> {
+    let sentence = format!("{} ended: {reason}", subject(key));
+    end_saying(tracked, key, now_ms, (&sentence, reason))
+}
+
+/// The same with a sentence of its own.
+pub(crate) fn end_saying(
+    tracked: &mut Tracked,
+    key: &SeriesKey,
+    now_ms: i64,
+    (sentence, reason): (&str, &str),
 ) -> Option<Change> {
     let had_row = tracked.row(key).is_some();
-    let transition = tracked.end(now_ms, why);
+    let transition = tracked.end(now_ms, sentence, reason);
     (had_row || transition.is_some())
         .then(|| Change::of(tracked, key, transition.unwrap_or_default()))
 }

@@ -8,7 +8,8 @@ use crate::server::config::keys::KEYS;
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
 /// Keys that have no default: the example shows a possible value.
-const SHOWN_ONLY: [&str; 10] = [
+const SHOWN_ONLY: [&str; 11] = [
+    "public_url",
     "time_zone",
     "cert_file",
     "key_file",

@@ -26,7 +26,19 @@ pub const KEYS: &[Key] = &[
         "What fires within it for one rule and severity becomes one notification. 0: none wait.",
     ),
     text("log_level", "`error`, `warn`, `info`, `debug` or `trace`."),
-    text("time_zone", "Zone of silence windows that name none. Default: the system's."),
+    text(
+        "time_zone",
+        "Zone of times in messages, and of silence windows that name none. Default: the system's.",
+    ),
+    text(
+        "language",
+        "Language of mails and chat messages: `en` or `zh-CN`. A channel may have its own.",
+    ),
+    text(
+        "public_url",
+        "Where people reach the dashboard, such as `https://oxmon.example.com`: messages then link to \
+         their alert.",
+    ),
     text("tls.cert_file", "PEM file with the certificate chain of both ports."),
     text("tls.key_file", "PEM file with its private key."),
     text(

@@ -19,6 +19,17 @@ pub use outgoing::Outgoing;
 /// The control database in `data_dir`. Named here because storage backs it up without opening it.
 pub const CONTROL_FILE: &str = "cert.db";
 
+/// Languages of mails and chat messages; the first is the default.
+pub const LANGUAGES: [&str; 2] = ["en", "zh-CN"];
+
+/// Whether a text is a URL that paths can be put behind.
+fn is_base_url(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let bad = |c: char| !c.is_ascii_graphic() || "\"'<>()[]{}|\\^`@?#".contains(c);
+    let bad = |rest: &str| rest.replace(['[', ']'], "").contains(bad);
+    rest.is_some_and(|rest| !rest.is_empty() && rest.len() <= 255 && !bad(rest))
+}
+
 /// The whole of `server.toml`. What each key means stands in [`keys::KEYS`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -37,6 +48,8 @@ pub struct ServerConfig {
     pub aggregation_window_secs: u64,
     pub log_level: String,
     pub time_zone: Option<String>,
+    pub language: String,
+    pub public_url: Option<String>,
     pub tls: Option<Tls>,
     pub auth: Auth,
     pub pools: Pools,
@@ -210,6 +223,8 @@ impl Default for ServerConfig {
             aggregation_window_secs: 60,
             log_level: "info".to_owned(),
             time_zone: None,
+            language: LANGUAGES[0].to_owned(),
+            public_url: None,
             tls: None,
             auth: Auth::default(),
             pools: Pools::default(),
@@ -339,6 +354,7 @@ impl ServerConfig {
             );
         }
         config.read_secrets(source)?;
+        config.check_messages(source)?;
         let password = config.auth.default_password.len();
         if !(PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password) {
             let message = format!("must have {PASSWORD_BYTES_MIN} to {PASSWORD_BYTES_MAX} bytes");
@@ -388,6 +404,21 @@ impl ServerConfig {
                 "jwt_secret" => auth.jwt_secret = Some(secret.text),
                 _ => auth.default_password = secret.text,
             }
+        }
+        Ok(())
+    }
+
+    /// Language and links of messages.
+    fn check_messages(&self, source: &Source) -> Result<(), ConfigError> {
+        if !LANGUAGES.contains(&self.language.as_str()) {
+            let message = format!("must be one of {}", LANGUAGES.join(", "));
+            return Err(source.error("language", message));
+        }
+        if let Some(url) = &self.public_url
+            && !is_base_url(url)
+        {
+            let message = format!("`{url}` must be a URL such as \"https://oxmon.example.com\"");
+            return Err(source.error("public_url", message));
         }
         Ok(())
     }
@@ -498,6 +529,10 @@ mod tests {
         );
         assert!(refuse("http_prt = 1").contains("did you mean `http_port`?"));
         assert!(refuse("time_zone = 'Mars/Base'").contains("not a time zone"));
+        assert!(refuse("language = 'fr'").contains("must be one of en, zh-CN"));
+        for url in ["oxmon.example", "https://", "https://a.example/?x=1", "https://a b/"] {
+            assert!(refuse(&format!("public_url = '{url}'")).contains("must be a URL"), "{url}");
+        }
     }
 
     #[test]

@@ -181,6 +181,7 @@ mod tests {
             first_triggered_at_ms: began_ms,
             status: AlertStatus::Firing,
             resolved_at_ms: None,
+            facts: None,
         }
     }
 

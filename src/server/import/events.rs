@@ -112,5 +112,6 @@ fn event(row: &Row<'_>, names: &HashMap<String, String>) -> rusqlite::Result<Ale
         first_triggered_at_ms: row.get::<_, Option<i64>>(12)?.unwrap_or(timestamp_ms),
         status,
         resolved_at_ms: (status == AlertStatus::Resolved).then_some(ended_ms.max(timestamp_ms)),
+        facts: None,
     })
 }

@@ -13,13 +13,15 @@ use crate::server::control::notify::outbox::{Ahead, Waiting};
 use crate::server::control::notify::{channels as rows, outbox};
 use crate::server::notify::NotifyError;
 use crate::server::notify::attempts::Attempts;
-use crate::server::notify::channels::config::{Config, by_length, scrub, secrets};
+use crate::server::notify::channels::config::{Config, by_length, scrub, secrets, some_text};
 use crate::server::notify::channels::url::{mask_path, recipient_secrets};
 use crate::server::notify::channels::{self, ChannelType, Sending};
 use crate::server::notify::client::{Attempt, Client};
+use crate::server::notify::lang::Language;
 use crate::server::notify::message::{Kind, Notification};
 use crate::server::notify::metrics::Metrics;
 use crate::server::notify::processes;
+use crate::server::notify::voice::Voice;
 use jiff::tz::TimeZone;
 
 /// What the senders share.
@@ -32,6 +34,10 @@ pub(super) struct Deliverer {
     pub client: Client,
     /// The zone in which people read times.
     pub zone: TimeZone,
+    /// The language of channels that name none.
+    pub language: Language,
+    /// Where people reach the dashboard.
+    pub public_url: Option<String>,
     /// What is notified of all this.
     pub metrics: Arc<Metrics>,
     /// The end: no new message is begun after it.
@@ -138,7 +144,7 @@ impl Deliverer {
             let sending = Sending {
                 config: &config,
                 notification,
-                zone: &self.zone,
+                voice: self.voice(&config),
                 client: &self.client,
                 now_ms,
             };
@@ -158,6 +164,15 @@ impl Deliverer {
         }
         let left = unserved - outcomes.len();
         Attempts { outcomes, left, took: begun.elapsed() }
+    }
+
+    fn voice(&self, config: &Config) -> Voice<'_> {
+        let language = some_text(config, "language").and_then(Language::from_name);
+        Voice {
+            words: language.unwrap_or(self.language).words(),
+            zone: &self.zone,
+            public_url: self.public_url.as_deref(),
+        }
     }
 
     /// Sends a notification from an alert on, in as many parts as the endpoint's limit makes.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::base::ids::new_id;
-use crate::model::alert::{AlertEvent, AlertStatus};
+use crate::model::alert::{AlertEvent, AlertStatus, Cause, Facts};
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
 use crate::server::alert::rule::CERT_AGENT;
@@ -59,15 +59,6 @@ pub(crate) struct Notification {
     pub created_ms: i64,
 }
 
-/// How a text is marked up.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Markup {
-    /// Not at all.
-    Plain,
-    /// The little Markdown that chat robots take.
-    Markdown,
-}
-
 impl Notification {
     /// A stored notification; `None` when its events can't be read or there are none.
     pub(crate) fn read(row: &NotificationRow) -> Option<Self> {
@@ -101,6 +92,10 @@ impl Notification {
             first_triggered_at_ms: now_ms,
             status: AlertStatus::Firing,
             resolved_at_ms: None,
+            facts: Some(Box::new(Facts {
+                cause: Cause::Test { channel: channel.to_owned() },
+                end: None,
+            })),
         };
         Self {
             id: new_id(),
@@ -126,11 +121,6 @@ impl Notification {
         };
         let title = format!("[{tag}] {}: {whom}", one_line(&self.rule_name));
         cut(&title, TITLE_BYTES_MAX).to_owned()
-    }
-
-    /// The title in a chat's Markdown: what hosts, labels and rules are called is plain text.
-    pub(crate) fn chat_title(&self) -> String {
-        plain_in_markdown(&self.title())
     }
 
     /// So many of its events from one on, as a notification of its own.
@@ -162,48 +152,6 @@ impl Notification {
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         format!("{} alerts of {} on {shown}{more}", self.items.len(), self.rule_name)
     }
-
-    /// The title's details: a line for each event, as many as fit into `bytes_max` bytes, and then
-    /// how many more there are. The whole text never has more bytes than that.
-    pub(crate) fn lines(&self, markup: Markup, zone: &TimeZone, bytes_max: usize) -> String {
-        let escape = match markup {
-            Markup::Plain => str::to_owned,
-            Markup::Markdown => |text: &str| plain_at_start(&plain_in_markdown(text)),
-        };
-        self.text(escape, zone, bytes_max)
-    }
-
-    /// The same with another way to make what hosts send safe, line by line.
-    pub(crate) fn text(
-        &self,
-        escape: fn(&str) -> String,
-        zone: &TimeZone,
-        bytes_max: usize,
-    ) -> String {
-        let mut text = String::new();
-        let mark = if self.items.len() > 1 { "- " } else { "" };
-        for (index, item) in self.items.iter().enumerate() {
-            let plain = line(item, self.kind, zone);
-            let line = format!("{mark}{}\n", escape(&plain));
-            let rest = self.items.len() - index - 1;
-            let room = if rest > 0 { MORE_BYTES } else { 0 };
-            if text.len() + line.len() + room > bytes_max {
-                let more = format!("… and {} more\n", rest + 1);
-                if index == 0 {
-                    let keep = bytes_max.saturating_sub(room + mark.len() + 4);
-                    text = format!("{mark}{}…\n", escaped(&plain, escape, keep));
-                    if rest > 0 {
-                        text.push_str(&format!("… and {rest} more\n"));
-                    }
-                } else {
-                    text.push_str(&more);
-                }
-                break;
-            }
-            text.push_str(&line);
-        }
-        text
-    }
 }
 
 /// As much of a text as has at most `bytes_max` bytes once it is escaped: an entity or an escape is
@@ -223,32 +171,35 @@ pub(crate) fn escaped(text: &str, escape: fn(&str) -> String, bytes_max: usize) 
 /// Bytes that an escape makes of one at the most: `&quot;`.
 const ESCAPE_BYTES_MAX: usize = 6;
 /// Bytes of a title: a mail's line has 998 at the most (RFC 5322), also when it is encoded.
-const TITLE_BYTES_MAX: usize = 240;
+pub(crate) const TITLE_BYTES_MAX: usize = 240;
 /// Agents that a summary names before it counts the rest.
 const AGENTS_SHOWN: usize = 5;
-/// Bytes of `… and 1000000 more` with its line's end, rounded up.
-const MORE_BYTES: usize = 32;
+/// The domain of a certificate's alert, with its port where that is not the usual one.
+pub(crate) fn domain(event: &AlertEvent) -> Option<String> {
+    let domain = event.labels.get("domain").filter(|_| event.agent_id == CERT_AGENT)?;
+    let port = event.labels.get("port").map(|port| format!(":{port}"));
+    Some(one_line(&format!("{domain}{}", port.unwrap_or_default())))
+}
 
 /// What an event is about, for a title: `web-1`, `web-1 /data`, or the domain of a certificate.
-fn about(event: &AlertEvent) -> String {
-    if event.agent_id == CERT_AGENT
-        && let Some(domain) = event.labels.get("domain")
-    {
-        let port = event.labels.get("port").map(|port| format!(":{port}"));
-        return one_line(&format!("{domain}{}", port.unwrap_or_default()));
+pub(crate) fn about(event: &AlertEvent) -> String {
+    if let Some(domain) = domain(event) {
+        return domain;
     }
     let labels = event.labels.iter().filter(|(_, value)| !value.is_empty()).take(TITLE_LABELS);
     let labels = labels.map(|(_, value)| format!(" {}", cut(value, TITLE_LABEL_BYTES)));
     one_line(&format!("{}{}", event.agent_id, labels.collect::<String>()))
 }
 
-/// What of the beginning of a line is Markdown: `- ` of a list, `---` of a rule, `1. `.
-fn plain_at_start(line: &str) -> String {
+/// A line of a chat's Markdown, of which nothing is markup: neither in it, as
+/// [`plain_in_markdown`] has it, nor at its beginning, as `- ` of a list or `---` of a rule.
+pub(crate) fn plain_line_in_markdown(text: &str) -> String {
+    let line = &plain_in_markdown(text);
     match line.chars().next() {
         Some('-') => format!("－{}", &line[1..]),
         Some('+') => format!("＋{}", &line[1..]),
         Some('=') => format!("＝{}", &line[1..]),
-        _ => line.to_owned(),
+        _ => line.clone(),
     }
 }
 
@@ -267,16 +218,6 @@ pub(crate) fn dedup_key(event: &AlertEvent) -> String {
 
 /// The rule's id in a test message.
 const TEST_RULE: &str = "test";
-
-/// The event on one line, with its series and its times.
-fn line(event: &AlertEvent, kind: Kind, zone: &TimeZone) -> String {
-    let since = local_time(event.first_triggered_at_ms, zone);
-    let times = match kind {
-        Kind::Firing | Kind::Test => format!("since {since}"),
-        Kind::Resolved => format!("{since} to {}", local_time(event.timestamp_ms, zone)),
-    };
-    one_line(&format!("{} {}: {} ({times})", event.agent_id, event.series(), event.message))
-}
 
 /// A time for people, in the server's zone: `2026-02-09 16:30:00 +08:00`.
 pub(crate) fn local_time(ms: i64, zone: &TimeZone) -> String {
@@ -357,6 +298,7 @@ pub(crate) fn escape_html(text: &str) -> String {
 pub(crate) mod tests {
     #![allow(clippy::unwrap_used, missing_docs)]
     use super::*;
+    use crate::model::alert::Relation;
 
     pub(crate) fn item(agent: &str, message: &str) -> AlertEvent {
         AlertEvent {
@@ -375,6 +317,10 @@ pub(crate) mod tests {
             first_triggered_at_ms: 1_770_625_740_000,
             status: AlertStatus::Firing,
             resolved_at_ms: None,
+            facts: Some(Box::new(Facts {
+                cause: Cause::Threshold { relation: Relation::Over },
+                end: None,
+            })),
         }
     }
 
@@ -395,12 +341,6 @@ pub(crate) mod tests {
         let one = notification(vec![item("web-1", "96.5 % of / is used")]);
         assert_eq!(one.title(), "[CRITICAL] Disk full: web-1 /");
         assert_eq!(one.summary(), "96.5 % of / is used");
-        let zone = TimeZone::fixed(jiff::tz::offset(8));
-        assert_eq!(
-            one.lines(Markup::Plain, &zone, 1_000),
-            "web-1 disk.used_percent{mount=\"/\"}: 96.5 % of / is used \
-             (since 2026-02-09 16:29:00 +08:00)\n"
-        );
         let items = (0..8).map(|index| item(&format!("web-{index}"), "full")).collect();
         let many = notification(items);
         assert_eq!(many.title(), "[CRITICAL] Disk full: 8 alerts");
@@ -411,25 +351,11 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_text_never_grows_over_its_limit() {
-        let long = "磁盘已满".repeat(200);
-        for count in [1, 2, 50] {
-            let items = (0..count).map(|index| item(&format!("主机-{index}"), &long)).collect();
-            let many = notification(items);
-            for limit in [100, 333, 2_048, 4_000] {
-                let text = many.lines(Markup::Markdown, &TimeZone::UTC, limit);
-                assert!(text.len() <= limit, "{} > {limit}", text.len());
-                assert!(count == 1 || text.contains("more"), "{text}");
-            }
-        }
-    }
-
-    #[test]
     fn what_hosts_send_is_no_markup() {
-        let mut bad = item("web-1", "see [here](http://evil) <font>\nnext");
-        bad.labels = Labels::none();
-        let text = notification(vec![bad]).lines(Markup::Markdown, &TimeZone::UTC, 1_000);
-        assert!(text.contains("[here] (http: //evil) ‹font› next"), "{text}");
+        assert_eq!(
+            plain_in_markdown("see [here](http://evil) <font>"),
+            "see [here] (http: //evil) ‹font›"
+        );
         for (sent, shown) in [
             ("@all <@everyone>", "＠all ‹＠everyone›"),
             ("![x](https://evil/x.png)", "! [x] (https: //evil/x.png)"),
@@ -439,7 +365,7 @@ pub(crate) mod tests {
         ] {
             assert_eq!(plain_in_markdown(sent), shown);
         }
-        assert_eq!(plain_at_start("- a"), "－ a");
+        assert_eq!(plain_line_in_markdown("- a"), "－ a");
         assert_eq!(one_line("a\u{202e}b\u{2028}c\td"), "a b c d");
         assert_eq!(escape_html("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
     }

@@ -29,6 +29,7 @@ pub(crate) mod channels;
 pub(crate) mod client;
 mod deliver;
 mod dispatcher;
+mod lang;
 pub(crate) mod manage;
 pub(crate) mod message;
 mod metrics;
@@ -37,6 +38,8 @@ mod processes;
 mod router;
 pub(crate) mod template;
 pub(crate) mod timed;
+mod units;
+pub(crate) mod voice;
 
 use deliver::Deliverer;
 use message::Notification;
@@ -120,6 +123,8 @@ impl Notifier {
             clock: Arc::clone(&clock),
             client,
             zone: zone.clone(),
+            language: lang::Language::from_name(&config.language).unwrap_or_default(),
+            public_url: config.public_url.clone(),
             metrics,
             stop: source.stop(),
         });

@@ -70,6 +70,7 @@ fn event(row: &Row<'_>) -> Result<Option<AlertEvent>, rusqlite::Error> {
         first_triggered_at_ms: row.get(12)?,
         status,
         resolved_at_ms: row.get(14)?,
+        facts: None,
     }))
 }
 

@@ -1,5 +1,6 @@
 //! `cert_expiration`: a certificate ends soon; how bad it is follows from the days that are left.
 
+use crate::model::alert::Cause;
 use crate::model::severity::Severity;
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number,
@@ -46,6 +47,10 @@ impl Evaluator for CertExpiration {
         let condition = if breach { Condition::Breach } else { Condition::Clear };
         let plain = Evaluation::plain(condition, days, self.warning_days);
         Evaluation { severity: Some(Severity::Warning), ..plain }
+    }
+
+    fn cause(&self, _: Subject<'_>, _: &Evaluation) -> Cause {
+        Cause::CertExpiry
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {

@@ -5,6 +5,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 
+use crate::model::alert::Cause;
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
 use crate::server::alert::fields::{Field, FieldError, Fields};
@@ -128,6 +129,9 @@ pub trait Evaluator: Send + Sync + fmt::Debug {
 
     /// The sentence for a firing alert, without its end: `… is 95.2, over 90 for 5m`.
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String;
+
+    /// Why it fires, in parts: what [`Evaluator::firing`] words.
+    fn cause(&self, subject: Subject<'_>, evaluation: &Evaluation) -> Cause;
 
     /// The sentence for one that has ended after `lasted_ms`.
     fn recovered(&self, subject: Subject<'_>, evaluation: &Evaluation, lasted_ms: i64) -> String {

@@ -3,6 +3,7 @@
 //! There is no point to evaluate, so a timer asks: see `absence.rs`. The sample here is the number
 //! of seconds since the last report.
 
+use crate::model::alert::Cause;
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, span,
 };
@@ -40,6 +41,10 @@ impl Evaluator for NoData {
         let breach = sample.value >= bound;
         let condition = if breach { Condition::Breach } else { Condition::Clear };
         Evaluation::plain(condition, sample.value, bound)
+    }
+
+    fn cause(&self, _: Subject<'_>, _: &Evaluation) -> Cause {
+        Cause::NoData { clock_ahead_ms: None }
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {

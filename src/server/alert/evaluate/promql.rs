@@ -12,6 +12,7 @@ use crate::base::limits::{
     LABEL_NAME_BYTES_MAX, LABELS_MAX, PROMQL_BYTES_MAX, PROMQL_RULE_INTERVAL_SECS_MAX,
     RULE_MESSAGE_BYTES_MAX,
 };
+use crate::model::alert::Cause;
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, span,
 };
@@ -180,6 +181,11 @@ impl Evaluator for PromQl {
 
     fn evaluate(&self, sample: Sample, _window: &Window) -> Evaluation {
         Evaluation::plain(Condition::Breach, sample.value, self.threshold)
+    }
+
+    fn cause(&self, subject: Subject<'_>, evaluation: &Evaluation) -> Cause {
+        let own = self.message.is_some().then(|| self.firing(subject, evaluation));
+        Cause::Query { expr: self.shown.clone(), text: own }
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {

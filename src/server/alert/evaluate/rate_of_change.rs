@@ -3,6 +3,7 @@
 //! The change is that from the oldest point in the window to the newest, in percent of the oldest.
 //! From 0 there is no percentage, so a window that starts at 0 says nothing.
 
+use crate::model::alert::Cause;
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, numbers, span,
 };
@@ -89,6 +90,10 @@ impl Evaluator for RateOfChange {
             Condition::Between
         };
         Evaluation { aside: first, ..Evaluation::plain(condition, sample.value, self.percent) }
+    }
+
+    fn cause(&self, _: Subject<'_>, evaluation: &Evaluation) -> Cause {
+        Cause::Change { from: evaluation.aside, window_ms: self.window_ms }
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {

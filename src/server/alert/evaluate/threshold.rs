@@ -1,5 +1,6 @@
 //! `threshold`: every sample of a time is above, or below, a value.
 
+use crate::model::alert::{Cause, Relation};
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, numbers, span,
 };
@@ -110,6 +111,16 @@ impl Evaluator for Threshold {
             Condition::Between
         };
         Evaluation::plain(condition, sample.value, self.value)
+    }
+
+    fn cause(&self, _: Subject<'_>, _: &Evaluation) -> Cause {
+        let relation = match self.operator {
+            Operator::Greater => Relation::Over,
+            Operator::GreaterEqual => Relation::AtLeast,
+            Operator::Less => Relation::Under,
+            Operator::LessEqual => Relation::AtMost,
+        };
+        Cause::Threshold { relation }
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {

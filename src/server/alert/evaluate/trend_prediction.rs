@@ -4,6 +4,7 @@
 //! variance that the line explains: 1 on the line, 0 when it explains nothing.
 
 use crate::base::clock::rfc3339;
+use crate::model::alert::Cause;
 use crate::server::alert::evaluate::{
     Condition, Evaluation, Evaluator, MetricField, RuleType, Sample, Subject, number, span,
 };
@@ -197,6 +198,10 @@ impl Evaluator for TrendPrediction {
         // It is at most the horizon and a tenth, which is days.
         let breach_ms = sample.at_ms.saturating_add(left_ms as i64);
         Evaluation { condition, predicted_breach_ms: Some(breach_ms), ..clear }
+    }
+
+    fn cause(&self, _: Subject<'_>, _: &Evaluation) -> Cause {
+        Cause::Trend
     }
 
     fn firing(&self, subject: Subject<'_>, evaluation: &Evaluation) -> String {

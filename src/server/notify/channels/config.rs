@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use crate::base::limits::{CONFIG_JSON_BYTES_MAX, TEXT_BYTES_MAX};
 use crate::server::notify::channels::url::MASK;
 use crate::server::notify::channels::{address, literals, url};
+use crate::server::notify::lang;
 use crate::server::notify::template::Escape;
 
 /// A channel's configuration, a JSON object.
@@ -33,6 +34,9 @@ impl Field {
     pub(crate) const fn optional(name: &'static str, kind: FieldKind) -> Self {
         Self { name, kind, required: false, is_address: matches!(kind, FieldKind::Url) }
     }
+
+    /// The language of a channel's messages.
+    pub(crate) const LANGUAGE: Self = Self::optional("language", FieldKind::Word(lang::NAMES));
 
     /// The same, saying where secrets go: when it changes they must be given again.
     pub(crate) const fn address(self) -> Self {

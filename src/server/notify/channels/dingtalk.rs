@@ -18,6 +18,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     fields: &[
         Field::required("webhook_url", FieldKind::Url),
         Field::optional("secret", FieldKind::Secret),
+        Field::LANGUAGE,
     ],
     check: |_| Ok(()),
     targets: |config, recipients| post::targets(config, recipients, "webhook_url"),
@@ -34,7 +35,7 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
         let text = robot::markdown(sending, room);
         json!({
             "msgtype": "markdown",
-            "markdown": {"title": sending.notification.chat_title(), "text": text},
+            "markdown": {"title": robot::title(sending), "text": text},
         })
     });
     match some_text(sending.config, "secret") {

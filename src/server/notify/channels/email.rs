@@ -17,7 +17,8 @@ use crate::server::notify::channels::address::{ascii_host, check_address};
 use crate::server::notify::channels::config::{Config, Field, FieldKind, some_text, text};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
 use crate::server::notify::client::Attempt;
-use crate::server::notify::message::{Markup, escape_html, local_time};
+use crate::server::notify::lang::fill;
+use crate::server::notify::message::{Kind, domain, escape_html, local_time};
 use crate::server::notify::timed::Late;
 
 /// The channel type.
@@ -33,6 +34,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("smtp_password", FieldKind::Secret),
         Field::optional("tls", FieldKind::Word(&["starttls", "tls", "none"])).address(),
         Field::optional("helo_name", FieldKind::Host),
+        Field::LANGUAGE,
     ],
     check,
     targets: |_, recipients| each_once(recipients.iter().cloned()),
@@ -100,7 +102,7 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
         Err(why) => return Attempt::not_sent(why),
     };
     let mut outcome = Attempt {
-        request: format!("{} to {recipient}", sending.notification.title()),
+        request: format!("{} to {recipient}", sending.title(usize::MAX)),
         message_id: Some(id),
         ..Attempt::default()
     };
@@ -176,7 +178,7 @@ fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), 
     let mail = Message::builder()
         .from(from)
         .to(Mailbox::new(None, check_address(recipient)?))
-        .subject(notification.title())
+        .subject(sending.title(usize::MAX))
         .date(UNIX_EPOCH + Duration::from_millis(now_ms).min(DATE_MAX))
         .message_id(Some(id.clone()))
         .raw_header(HeaderValue::new(automatic, "auto-generated".to_owned()))
@@ -189,30 +191,38 @@ fn compose(sending: &Sending<'_>, recipient: &str) -> Result<(Message, String), 
 const DATE_MAX: Duration = Duration::from_secs(253_402_300_799);
 
 fn plain(sending: &Sending<'_>) -> String {
-    let lines = sending.notification.lines(Markup::Plain, sending.zone, TEXT_BYTES_MAX);
-    format!("{}\n\n{lines}", sending.notification.title())
+    let lines = sending.text(str::to_owned, TEXT_BYTES_MAX);
+    let link = sending.link().map(|(link, words)| format!("\n{words}: {link}\n"));
+    format!("{}\n\n{lines}\n{}", sending.title(usize::MAX), link.unwrap_or_default())
 }
 
 fn html(sending: &Sending<'_>) -> String {
-    let notification = sending.notification;
+    let (notification, voice) = (sending.notification, sending.voice);
+    let words = voice.words;
     let mut text = format!(
         "<!DOCTYPE html>\n<html><body style=\"font-family:sans-serif\">\n<h2>{}</h2>\n\
          <table cellpadding=\"4\" style=\"border-collapse:collapse\">\n\
-         <tr><th align=\"left\">Agent</th><th align=\"left\">Metric</th>\
-         <th align=\"left\">Message</th><th align=\"left\">Since</th></tr>\n",
-        escape_html(&notification.title())
+         <tr><th align=\"left\">{}</th><th align=\"left\">{}</th>\
+         <th align=\"left\">{}</th></tr>\n",
+        escape_html(&sending.title(usize::MAX)),
+        words.host,
+        words.message,
+        words.since,
     );
     for (index, item) in notification.items.iter().enumerate() {
+        let mut message = escape_html(&voice.sentence(item, notification.kind));
+        if let Some(link) = voice.event_link(item).filter(|_| notification.kind != Kind::Test) {
+            message = format!("<a href=\"{}\">{message}</a>", escape_html(&link));
+        }
         let row = format!(
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>\n",
-            escape_html(&item.agent_id),
-            escape_html(&item.series()),
-            escape_html(&item.message),
-            local_time(item.first_triggered_at_ms, sending.zone)
+            "<tr><td>{}</td><td>{message}</td><td>{}</td></tr>\n",
+            escape_html(&domain(item).unwrap_or_else(|| item.agent_id.clone())),
+            local_time(item.first_triggered_at_ms, voice.zone)
         );
         if text.len() + row.len() > TEXT_BYTES_MAX {
-            let more = notification.items.len() - index;
-            text.push_str(&format!("<tr><td colspan=\"4\">… and {more} more</td></tr>\n"));
+            let more = (notification.items.len() - index).to_string();
+            let more = fill(words.more, &[("count", &more)]);
+            text.push_str(&format!("<tr><td colspan=\"3\">{more}</td></tr>\n"));
             break;
         }
         text.push_str(&row);

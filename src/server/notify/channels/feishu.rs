@@ -16,6 +16,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     fields: &[
         Field::required("webhook_url", FieldKind::Url),
         Field::optional("secret", FieldKind::Secret),
+        Field::LANGUAGE,
     ],
     check: |_| Ok(()),
     targets: |config, recipients| post::targets(config, recipients, "webhook_url"),

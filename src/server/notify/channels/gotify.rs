@@ -17,6 +17,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::required("url", FieldKind::Url),
         Field::required("token", FieldKind::Secret),
         Field::optional("priority", FieldKind::Number(0, 10)),
+        Field::LANGUAGE,
     ],
     check: |_| Ok(()),
     targets: |config, _| post::targets(config, &[], "url"),

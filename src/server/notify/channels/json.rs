@@ -10,6 +10,7 @@ use crate::server::notify::channels::post::{self, Answers, bearer};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending};
 use crate::server::notify::client::Attempt;
 use crate::server::notify::message::{Kind, dedup_key};
+use crate::server::notify::units::unit;
 
 /// The channel type.
 pub(crate) const TYPE: ChannelType = ChannelType {
@@ -19,6 +20,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("url", FieldKind::Url),
         Field::optional("token", FieldKind::Secret),
         Field::optional("headers", FieldKind::Headers),
+        Field::LANGUAGE,
     ],
     check: |_| Ok(()),
     targets: |config, recipients| post::targets(config, recipients, "url"),
@@ -64,7 +66,9 @@ fn alert(item: &AlertEvent, sending: &Sending<'_>) -> Value {
         "labels": item.labels,
         "value": item.value,
         "threshold": item.threshold,
-        "message": item.message,
+        "unit": unit(&item.metric_name),
+        "message": sending.voice.sentence(item, sending.notification.kind),
+        "link": sending.voice.event_link(item),
         "started_at": rfc3339(item.first_triggered_at_ms),
         "ended_at": ended,
     })

@@ -18,6 +18,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::required("homeserver_url", FieldKind::Url),
         Field::required("access_token", FieldKind::Secret),
         Field::optional("room_id", FieldKind::Id),
+        Field::LANGUAGE,
     ],
     check: |_| Ok(()),
     targets: |config, recipients| post::targets(config, recipients, "room_id"),

@@ -1,9 +1,8 @@
 //! Channel types. Each is one file with one [`ChannelType`], and one row of [`ALL`].
 
-use jiff::tz::TimeZone;
-
 use crate::server::notify::client::{Attempt, Client};
 use crate::server::notify::message::{Notification, cut};
+use crate::server::notify::voice::Voice;
 
 pub(crate) mod address;
 pub(crate) mod config;
@@ -91,8 +90,8 @@ pub(crate) struct Sending<'a> {
     pub config: &'a Config,
     /// What is notified.
     pub notification: &'a Notification,
-    /// The zone in which people read times.
-    pub zone: &'a TimeZone,
+    /// The language and the zone of the reader.
+    pub voice: Voice<'a>,
     /// How the endpoint is reached.
     pub client: &'a Client,
     /// The time, Unix milliseconds.
@@ -102,18 +101,17 @@ pub(crate) struct Sending<'a> {
 impl Sending<'_> {
     /// The title, plain text of at most `bytes_max` bytes.
     pub(crate) fn title(&self, bytes_max: usize) -> String {
-        cut(&self.notification.title(), bytes_max).to_owned()
+        cut(&self.voice.title(self.notification), bytes_max).to_owned()
     }
 
-    /// A line for each event, each made safe by `escape`; at most `bytes_max` bytes.
+    /// A sentence for each event, each made safe by `escape`; at most `bytes_max` bytes.
     pub(crate) fn text(&self, escape: fn(&str) -> String, bytes_max: usize) -> String {
-        let text = self.notification.text(escape, self.zone, bytes_max);
-        text.trim_end().to_owned()
+        self.voice.text(self.notification, escape, bytes_max)
     }
 
-    /// Where the alert is shown, and the words of a link to there.
+    /// Where the alerts are shown, and the words of a link to there.
     pub(crate) fn link(&self) -> Option<(String, &'static str)> {
-        None
+        self.voice.link(self.notification)
     }
 }
 

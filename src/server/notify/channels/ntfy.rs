@@ -22,6 +22,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("password", FieldKind::Secret),
         Field::optional("priority", FieldKind::Number(1, 5)),
         Field::optional("tags", FieldKind::Text),
+        Field::LANGUAGE,
     ],
     check,
     targets: |config, recipients| post::targets(config, recipients, "topic"),

@@ -9,7 +9,7 @@ use crate::server::notify::channels::config::{Field, FieldKind, text};
 use crate::server::notify::channels::post::{self, Answers};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending};
 use crate::server::notify::client::Attempt;
-use crate::server::notify::message::{Kind, cut, dedup_key, one_line};
+use crate::server::notify::message::{Kind, cut, dedup_key, domain};
 
 /// The channel type.
 pub(crate) const TYPE: ChannelType = ChannelType {
@@ -18,6 +18,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     fields: &[
         Field::required("routing_key", FieldKind::Secret),
         Field::optional("api_url", FieldKind::Url),
+        Field::LANGUAGE,
     ],
     check: |_| Ok(()),
     targets: |config, _| vec![post::at(config, "api_url", API, "")],
@@ -58,10 +59,12 @@ fn body(sending: &Sending<'_>, event: &AlertEvent, action: &str) -> Value {
     if action == "resolve" {
         return body;
     }
+    let source = domain(event).unwrap_or_else(|| event.agent_id.clone());
+    let summary = sending.voice.sentence(event, sending.notification.kind);
     body["client"] = "oxmon".into();
     body["payload"] = json!({
-        "summary": cut(&one_line(&sending.notification.summary()), SUMMARY_MAX),
-        "source": cut(&event.agent_id, SOURCE_MAX),
+        "summary": cut(&summary, SUMMARY_MAX),
+        "source": cut(&source, SOURCE_MAX),
         "severity": event.severity.name(),
         "timestamp": rfc3339(event.timestamp_ms),
         "component": event.metric_name,

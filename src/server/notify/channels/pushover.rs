@@ -7,7 +7,7 @@ use crate::server::notify::channels::config::{Config, Field, FieldKind, some_tex
 use crate::server::notify::channels::post::{self, Answers};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, escape};
 use crate::server::notify::client::Attempt;
-use crate::server::notify::message::Kind;
+use crate::server::notify::message::{Kind, escaped};
 
 /// The channel type.
 pub(crate) const TYPE: ChannelType = ChannelType {
@@ -21,6 +21,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("retry", FieldKind::Number(30, EXPIRE_MAX)),
         Field::optional("expire", FieldKind::Number(30, EXPIRE_MAX)),
         Field::optional("api_url", FieldKind::Url),
+        Field::LANGUAGE,
     ],
     check,
     targets: |config, _| vec![post::at(config, "api_url", API, "")],
@@ -50,7 +51,7 @@ fn send(sending: &Sending<'_>, api: &str) -> Attempt {
     let mut body = json!({
         "token": text(config, "token"),
         "user": text(config, "user_key"),
-        "title": escape::plain(&sending.title(TITLE_MAX)),
+        "title": escaped(&sending.title(TITLE_MAX), escape::plain, TITLE_MAX),
         "message": sending.text(escape::plain, MESSAGE_MAX),
         "timestamp": sending.notification.created_ms / crate::base::clock::SECOND_MS,
         "priority": priority(sending),

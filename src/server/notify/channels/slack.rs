@@ -12,7 +12,7 @@ use crate::server::notify::message::escaped;
 pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "slack",
     recipient: RecipientKind::Url,
-    fields: &[Field::required("webhook_url", FieldKind::Url)],
+    fields: &[Field::required("webhook_url", FieldKind::Url), Field::LANGUAGE],
     check: |_| Ok(()),
     targets: |config, recipients| post::targets(config, recipients, "webhook_url"),
     send,
@@ -26,6 +26,7 @@ const ANSWERS: Answers = Answers { code: BODY, ..Answers::STATUS };
 
 fn send(sending: &Sending<'_>, url: &str) -> Attempt {
     let title = sending.title(HEADER_MAX);
+    let header = escaped(&title, escape::plain, HEADER_MAX);
     let mut text = sending.text(escape::slack, SECTION_MAX - LINK_MAX);
     if let Some((link, words)) = sending.link() {
         text.push_str(&format!("\n<{link}|{words}>"));
@@ -36,7 +37,7 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
         "blocks": [
             {
                 "type": "header",
-                "text": {"type": "plain_text", "text": title, "emoji": false},
+                "text": {"type": "plain_text", "text": header, "emoji": false},
             },
             {
                 "type": "section",

@@ -8,7 +8,7 @@ use crate::server::notify::channels::config::{
 use crate::server::notify::channels::webhook::content_type;
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
 use crate::server::notify::client::Attempt;
-use crate::server::notify::message::{Notification, cut, one_line};
+use crate::server::notify::message::cut;
 use crate::server::notify::template::{self, Escape};
 
 /// The channel type.
@@ -20,6 +20,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::required("api_key", FieldKind::Secret),
         Field::optional("body_template", FieldKind::Template),
         Field::optional("headers", FieldKind::Headers),
+        Field::LANGUAGE,
     ],
     check,
     targets: |_, recipients| each_once(recipients.iter().cloned()),
@@ -68,15 +69,17 @@ pub(crate) fn plain_number(phone: &str) -> String {
     phone.chars().filter(|letter| letter.is_ascii_digit() || *letter == '+').collect()
 }
 
-/// `[CRITICAL] Disk full: web-1: 96.5 % of / is used`.
-pub(crate) fn message(notification: &Notification) -> String {
-    let whole = format!("{}: {}", notification.title(), one_line(&notification.summary()));
-    cut(&whole, TEXT_BYTES_MAX).to_owned()
+/// The title, and of one alert the sentence: what a phone shows is short.
+pub(crate) fn message(sending: &Sending<'_>) -> String {
+    let title = sending.title(TEXT_BYTES_MAX);
+    let [one] = sending.notification.items.as_slice() else { return title };
+    let sentence = sending.voice.sentence(one, sending.notification.kind);
+    cut(&format!("{title}: {sentence}"), TEXT_BYTES_MAX).to_owned()
 }
 
 fn send(sending: &Sending<'_>, phone: &str) -> Attempt {
     let key = text(sending.config, "api_key");
-    let message = message(sending.notification);
+    let message = message(sending);
     let mut headers = headers(sending.config);
     let mut default_type = "application/json";
     let body = match some_text(sending.config, "body_template") {

@@ -29,6 +29,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("template_param", FieldKind::Template),
         Field::optional("endpoint", FieldKind::Text).address(),
         Field::optional("provider", FieldKind::Word(&["aliyun"])),
+        Field::LANGUAGE,
     ],
     check,
     targets: |_, recipients| each_once(recipients.iter().cloned()),
@@ -57,7 +58,7 @@ fn check(config: &Config) -> Result<(), String> {
 
 fn send(sending: &Sending<'_>, phone: &str) -> Attempt {
     let config = sending.config;
-    let message = message(sending.notification);
+    let message = message(sending);
     let values = match some_text(config, "template_param") {
         None => json!({"msg": message}).to_string(),
         Some(template) => {

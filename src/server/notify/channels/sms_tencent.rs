@@ -26,6 +26,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("region", FieldKind::Text),
         Field::optional("endpoint", FieldKind::Text).address(),
         Field::optional("provider", FieldKind::Word(&["tencent"])),
+        Field::LANGUAGE,
     ],
     check,
     targets: |_, recipients| each_once(recipients.iter().cloned()),
@@ -58,7 +59,7 @@ fn check(config: &Config) -> Result<(), String> {
 
 fn send(sending: &Sending<'_>, phone: &str) -> Attempt {
     let config = sending.config;
-    let message = message(sending.notification);
+    let message = message(sending);
     let extra = [("text", message.as_str())];
     let templates = params(config).unwrap_or_else(|| vec!["{{text}}"]);
     let values: Result<Vec<String>, String> = templates

@@ -12,7 +12,7 @@ use crate::server::notify::client::Attempt;
 pub(crate) const TYPE: ChannelType = ChannelType {
     kind: "teams",
     recipient: RecipientKind::Url,
-    fields: &[Field::required("webhook_url", FieldKind::Url)],
+    fields: &[Field::required("webhook_url", FieldKind::Url), Field::LANGUAGE],
     check: |_| Ok(()),
     targets: |config, recipients| post::targets(config, recipients, "webhook_url"),
     send,

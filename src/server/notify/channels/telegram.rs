@@ -16,6 +16,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::required("bot_token", FieldKind::Secret),
         Field::optional("chat_id", FieldKind::Id),
         Field::optional("api_url", FieldKind::Url),
+        Field::LANGUAGE,
     ],
     check: |given| {
         // It becomes a part of the address.

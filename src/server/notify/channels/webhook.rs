@@ -21,18 +21,22 @@ pub(crate) const TYPE: ChannelType = ChannelType {
         Field::optional("body_template", FieldKind::Template),
         Field::optional("headers", FieldKind::Headers),
         Field::optional("max_body_bytes", FieldKind::Number(1_000, BODY_BYTES_MAX)),
+        Field::LANGUAGE,
     ],
     check,
     targets,
     send,
 };
 
+/// Bytes of `{{text}}`.
+const TEXT_BYTES_MAX: usize = 16_000;
 /// Bytes of a body, where the channel names no limit.
 const BODY_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 fn check(config: &Config) -> Result<(), String> {
     let Some(template) = some_text(config, "body_template") else { return Ok(()) };
-    template::check(template, escape(config), &[])
+    let extra = [("text", "t"), ("link", "l")];
+    template::check(template, escape(config), &extra)
         .map_err(|why| format!("config_json: body_template: {why}"))
 }
 
@@ -52,7 +56,10 @@ fn send(sending: &Sending<'_>, url: &str) -> Attempt {
         None => (default_body(sending.notification).to_string(), "application/json"),
         Some(template) => {
             let declared = escape(sending.config);
-            match template::fill(template, declared, sending.notification, &[]) {
+            let text = sending.text(str::to_owned, TEXT_BYTES_MAX);
+            let (link, _) = sending.link().unwrap_or_default();
+            let extra = [("text", text.as_str()), ("link", link.as_str())];
+            match template::fill(template, declared, sending.notification, &extra) {
                 Err(why) => return Attempt::not_sent(format!("body_template: {why}")),
                 Ok((body, escape)) => (body, escape.content_type()),
             }

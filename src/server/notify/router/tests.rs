@@ -49,6 +49,7 @@ fn event(alert: usize, severity: Severity, number: usize, now_ms: i64) -> AlertE
         first_triggered_at_ms: now_ms,
         status: AlertStatus::Firing,
         resolved_at_ms: None,
+        facts: None,
     }
 }
 

@@ -98,7 +98,7 @@ fn an_sms_gateway_gets_one_request_for_each_number() {
     assert_eq!(requests[0].header("authorization"), "Bearer key-123456");
     assert_eq!(
         requests[0].body,
-        r#"{"message":"[CRITICAL] Disk full: web-1 /: 96.5 % of / on web-1 is used","phone":"+8613800138000","to":"+8613800138000"}"#
+        r#"{"message":"[CRITICAL] Disk full: web-1 /: disk usage of / on web-1: 96.5 % of / on web-1 is used (since 2026-02-09 08:29:00 +00:00)","phone":"+8613800138000","to":"+8613800138000"}"#
     );
     assert_eq!(requests[1].json()["phone"], "10086");
 }
@@ -157,7 +157,7 @@ fn a_dingtalk_robot_gets_signed_markdown() {
     assert!(request.target().starts_with(&start), "{}", request.target());
     assert_eq!(
         request.body,
-        r####"{"markdown":{"text":"### [CRITICAL] Disk full: web-1 /\n\nweb-1 disk.used_percent{mount=\"/\"}: 96.5 % of / on web-1 is used (since 2026-02-09 08:29:00 +00:00)","title":"[CRITICAL] Disk full: web-1 /"},"msgtype":"markdown"}"####
+        r####"{"markdown":{"text":"### [CRITICAL] Disk full: web-1 /\n\ndisk usage of / on web-1: 96.5 % of / on web-1 is used (since 2026-02-09 08:29:00 +00:00)","title":"[CRITICAL] Disk full: web-1 /"},"msgtype":"markdown"}"####
     );
     assert_eq!(rig.logs()[0].status, "success");
 }
@@ -199,7 +199,7 @@ fn a_weixin_robot_gets_markdown_and_its_errcode_counts() {
     rig.wait_empty();
     assert_eq!(
         requests[1].body,
-        r####"{"markdown":{"content":"### [CRITICAL] Disk full: web-1 /\n\nweb-1 disk.used_percent{mount=\"/\"}: 96.5 % of / on web-1 is used (since 2026-02-09 08:29:00 +00:00)"},"msgtype":"markdown"}"####
+        r####"{"markdown":{"content":"### [CRITICAL] Disk full: web-1 /\n\ndisk usage of / on web-1: 96.5 % of / on web-1 is used (since 2026-02-09 08:29:00 +00:00)"},"msgtype":"markdown"}"####
     );
     let rows = rig.logs();
     assert_eq!(rows[0].api_error_code.as_deref(), Some("45009"));

@@ -1,4 +1,5 @@
-//! The examples of `docs/channels.md` are ones that the program takes.
+//! The examples of `docs/channels.md` are ones that the program takes, and both languages of the
+//! page describe every type and field.
 
 use std::time::Duration;
 
@@ -10,10 +11,13 @@ use crate::server::notify::channels::json::document;
 use crate::server::notify::channels::webhook::default_body;
 use crate::server::notify::channels::{ALL, Sending};
 use crate::server::notify::client::Client;
+use crate::server::notify::lang::Language;
 use crate::server::notify::manage::{new_channel, new_window};
 use crate::server::notify::message::Notification;
+use crate::server::notify::voice::Voice;
 
 const PAGE: &str = include_str!("../../../../docs/channels.md");
+const CHINESE: &str = include_str!("../../../../docs/channels.zh-CN.md");
 
 fn examples() -> Vec<Value> {
     let blocks = PAGE.split("```json\n").skip(1);
@@ -36,11 +40,32 @@ fn every_example_of_the_page_is_taken() {
     }
     for spec in ALL {
         assert!(kinds.iter().any(|kind| kind == spec.kind), "no example of {}", spec.kind);
-        for field in spec.fields {
-            assert!(PAGE.contains(field.name), "{} {}", spec.kind, field.name);
-        }
     }
     assert_eq!(windows, 3);
+}
+
+#[test]
+fn both_languages_describe_every_type_and_field_with_the_same_examples() {
+    for (language, page) in [("en", PAGE), ("zh-CN", CHINESE)] {
+        for spec in ALL {
+            let heading = format!("\n## {}\n", spec.kind);
+            let section = page.split_once(heading.as_str());
+            let (_, section) = section.unwrap_or_else(|| panic!("{language}: {}", spec.kind));
+            let section = section.split("\n## ").next().unwrap();
+            for field in spec.fields.iter().filter(|field| field.name != "language") {
+                let row = |line: &&str| {
+                    line.starts_with("| `") && line.contains(&format!("`{}`", field.name))
+                };
+                let described = section.lines().any(|line| row(&line));
+                assert!(described, "{language}: {} {}", spec.kind, field.name);
+            }
+        }
+        assert!(page.contains("\n| `language` |"), "{language}");
+        let headings = page.lines().filter(|line| line.starts_with("## ")).count();
+        assert_eq!(headings, PAGE.lines().filter(|line| line.starts_with("## ")).count());
+        let blocks = |page: &'static str| page.split("```").skip(1).step_by(2).collect::<Vec<_>>();
+        assert_eq!(blocks(page), blocks(PAGE), "{language}");
+    }
 }
 
 #[test]
@@ -59,7 +84,7 @@ fn the_default_body_of_the_page_has_the_fields_of_the_real_one() {
     let sending = Sending {
         config: &config,
         notification: &notification,
-        zone: &zone,
+        voice: Voice { words: Language::En.words(), zone: &zone, public_url: None },
         client: &client,
         now_ms: 0,
     };

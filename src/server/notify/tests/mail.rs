@@ -126,7 +126,7 @@ fn a_mail_goes_to_each_recipient_over_starttls_with_a_login() {
         let html = decoded_part(data, "text/html");
         assert!(html.contains("&lt;b&gt;磁盘&lt;/b&gt; 96.5 %"), "{html}");
         let plain = decoded_part(data, "text/plain");
-        let line = "主机-1 disk.used_percent{mount=\"/\"}: <b>磁盘</b> 96.5 % \
+        let line = "disk usage of / on 主机-1: <b>磁盘</b> 96.5 % \
                     (since 2026-02-09 08:29:00 +00:00)";
         assert!(plain.contains(line), "{plain}");
     }

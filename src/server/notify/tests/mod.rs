@@ -164,6 +164,7 @@ pub(super) fn event(agent: &str, severity: Severity) -> AlertEvent {
         first_triggered_at_ms: parse_rfc3339(START).unwrap() - 60_000,
         status: AlertStatus::Firing,
         resolved_at_ms: None,
+        facts: None,
     }
 }
 

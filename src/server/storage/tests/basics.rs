@@ -98,6 +98,7 @@ fn event(id: &str, ts: i64) -> AlertEvent {
         first_triggered_at_ms: ts - 1,
         status: AlertStatus::Firing,
         resolved_at_ms: None,
+        facts: None,
     }
 }
 

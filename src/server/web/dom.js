@@ -4,6 +4,7 @@ import { NONE } from "./format.js";
 import { language, t } from "./i18n.js";
 
 const SVG = "http://www.w3.org/2000/svg";
+const collator = new Intl.Collator(language, { numeric: true });
 /** Rows that a table shows at the most; a filter finds the others. */
 const ROWS_MAX = 500;
 
@@ -127,7 +128,7 @@ export class Table {
       // What is not known stands last, whichever way the rest is sorted.
       if (x === null || x === undefined) return y === null || y === undefined ? 0 : 1;
       if (y === null || y === undefined) return -1;
-      const order = typeof x === "string" ? x.localeCompare(y, language, { numeric: true }) : x - y;
+      const order = typeof x === "string" ? collator.compare(x, y) : x - y;
       return down ? -order : order;
     };
     return [...items].sort(compare);

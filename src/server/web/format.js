@@ -61,7 +61,14 @@ export function ago(time, nowMs) {
   return secs < 2 ? t("time.now") : t("time.ago", { time: duration(secs) });
 }
 
-const date = (time, options) => new Intl.DateTimeFormat(language, options).format(new Date(time));
+const dates = new Map();
+
+/** To make a format takes much longer than to use it, and a list has hundreds of times. */
+function date(time, options) {
+  const key = JSON.stringify(options);
+  if (!dates.has(key)) dates.set(key, new Intl.DateTimeFormat(language, options));
+  return dates.get(key).format(new Date(time));
+}
 
 export const when = (time) =>
   (time ? date(time, { dateStyle: "medium", timeStyle: "short" }) : NONE);

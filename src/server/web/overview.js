@@ -154,8 +154,8 @@ class Overview {
   list() {
     const by = new Map();
     for (const event of this.active) {
-      const mine = by.get(event.agent_id) ?? [];
-      by.set(event.agent_id, [...mine, event.severity]);
+      if (!by.has(event.agent_id)) by.set(event.agent_id, []);
+      by.get(event.agent_id).push(event.severity);
     }
     const worst = ["critical", "warning", "info"];
     const hosts = this.hosts.filter(({ agent_id: id }) => id !== OWN).map((host) => {

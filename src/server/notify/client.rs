@@ -21,7 +21,7 @@ use crate::server::notify::timed::Timed;
 pub(crate) struct Client {
     agent: Agent,
     timeout: Duration,
-    authorities: Vec<lettre::transport::smtp::client::Certificate>,
+    authorities: Vec<native_tls::Certificate>,
     mails: Timed,
     denied: Denied,
 }
@@ -152,8 +152,7 @@ impl Client {
                 return Err(fail("it holds no PEM certificate".to_owned()));
             }
             for certificate in &certificates {
-                let der = certificate.der().to_vec();
-                let authority = lettre::transport::smtp::client::Certificate::from_der(der)
+                let authority = native_tls::Certificate::from_der(certificate.der())
                     .map_err(|error| fail(error.to_string()))?;
                 authorities.push(authority);
             }
@@ -192,7 +191,7 @@ impl Client {
     }
 
     /// Authorities to trust besides the system's, for mail.
-    pub(crate) fn authorities(&self) -> &[lettre::transport::smtp::client::Certificate] {
+    pub(crate) fn authorities(&self) -> &[native_tls::Certificate] {
         &self.authorities
     }
 

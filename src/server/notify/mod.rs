@@ -36,6 +36,7 @@ mod metrics;
 pub(crate) mod mute;
 mod processes;
 mod router;
+mod smtp;
 pub(crate) mod template;
 pub(crate) mod timed;
 mod units;

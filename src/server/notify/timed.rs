@@ -1,4 +1,4 @@
-//! A time limit for work whose library has none: lettre limits each read, so that a mail server
+//! A time limit for work that has none: each read of a mail is limited, so that a mail server
 //! which sends a byte now and then, and never the end, would hold a sender for ever.
 
 use std::collections::HashMap;

@@ -1,24 +1,20 @@
 //! `email`: one mail for each recipient, in text and HTML, over SMTP.
 
-use std::error::Error as _;
-use std::net::ToSocketAddrs as _;
+use std::io::ErrorKind;
 use std::time::{Duration, UNIX_EPOCH};
 
+use lettre::Message;
 use lettre::message::header::{HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart};
-use lettre::transport::smtp::authentication::Credentials;
-use lettre::transport::smtp::client::{Tls, TlsParameters};
-use lettre::transport::smtp::extension::ClientId;
-use lettre::{Message, SmtpTransport, Transport as _};
 
 use crate::base::ids::stable_id;
-use crate::server::config::outgoing::Denied;
 use crate::server::notify::channels::address::{ascii_host, check_address};
 use crate::server::notify::channels::config::{Config, Field, FieldKind, some_text, text};
 use crate::server::notify::channels::{ChannelType, RecipientKind, Sending, each_once};
 use crate::server::notify::client::Attempt;
 use crate::server::notify::lang::fill;
 use crate::server::notify::message::{Kind, domain, escape_html, local_time};
+use crate::server::notify::smtp::{MailServer, Security, SmtpError};
 use crate::server::notify::timed::Late;
 
 /// The channel type.
@@ -69,14 +65,14 @@ fn check(config: &Config) -> Result<(), String> {
 
 /// What EHLO says (RFC 5321, section 4.1.1.1): the configured name, the system's where it has a
 /// domain, or the address that the mail server sees.
-fn hello(config: &Config, host: &str, port: u16) -> ClientId {
+fn hello(config: &Config, host: &str, port: u16) -> String {
     if let Some(name) = some_text(config, "helo_name") {
-        return ClientId::Domain(ascii_host(name).unwrap_or_else(|| name.to_owned()));
+        return ascii_host(name).unwrap_or_else(|| name.to_owned());
     }
     let own = rustix::system::uname();
     let own = own.nodename().to_str().unwrap_or_default();
     if own.contains('.') && own.is_ascii() {
-        return ClientId::Domain(own.to_owned());
+        return own.to_owned();
     }
     let socket = std::net::UdpSocket::bind(("::", 0));
     let socket = socket.or_else(|_| std::net::UdpSocket::bind(("0.0.0.0", 0)));
@@ -86,9 +82,11 @@ fn hello(config: &Config, host: &str, port: u16) -> ClientId {
         socket.local_addr()
     });
     match local.map(|address| address.ip().to_canonical()) {
-        Ok(std::net::IpAddr::V4(address)) => ClientId::Ipv4(address),
-        Ok(std::net::IpAddr::V6(address)) if !address.is_unspecified() => ClientId::Ipv6(address),
-        _ => ClientId::Ipv4(std::net::Ipv4Addr::LOCALHOST),
+        Ok(std::net::IpAddr::V4(address)) => format!("[{address}]"),
+        Ok(std::net::IpAddr::V6(address)) if !address.is_unspecified() => {
+            format!("[IPv6:{address}]")
+        }
+        _ => "[127.0.0.1]".to_owned(),
     }
 }
 
@@ -97,8 +95,14 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
         Ok(made) => made,
         Err(why) => return Attempt::not_sent(why),
     };
-    let transport = match transport(sending) {
-        Ok(transport) => transport,
+    let server = match mail_server(sending) {
+        Ok(server) => server,
+        Err(why) => return Attempt::not_sent(why),
+    };
+    let from = text(sending.config, "from_email");
+    let addresses = check_address(from).and_then(|from| Ok((from, check_address(recipient)?)));
+    let (from, to) = match addresses {
+        Ok(addresses) => addresses,
         Err(why) => return Attempt::not_sent(why),
     };
     let mut outcome = Attempt {
@@ -106,28 +110,23 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
         message_id: Some(id),
         ..Attempt::default()
     };
-    let server = format!("{}:{}", text(sending.config, "smtp_host"), port(sending.config));
-    let limit = sending.client.timeout() * ANSWERS_MAX;
-    let denied = sending.client.denied().clone();
-    let place = (text(sending.config, "smtp_host").to_owned(), port(sending.config));
-    let work = move || match refused(&denied, &place) {
-        Some(why) => Err(why),
-        None => Ok(transport.send(&mail)),
-    };
-    match sending.client.mails().run(&server, limit, work) {
-        Ok(Err(why)) => return Attempt { permanent: true, ..Attempt::not_sent(why) },
-        Ok(Ok(Ok(answer))) => {
-            let lines: Vec<&str> = answer.message().collect();
-            outcome.response = format!("{} {}", answer.code(), lines.join(" "));
-        }
-        Ok(Ok(Err(error))) => {
-            outcome.unreachable = error.status().is_none();
-            outcome.permanent = error.is_permanent();
-            outcome.error_code = error.status().map(|code| code.to_string());
-            outcome.error = Some(explain(&error, sending.client.timeout()));
-            if error.status().is_some() {
-                outcome.response = crate::rt::thread::chain(&error);
+    let name = format!("{}:{}", text(sending.config, "smtp_host"), port(sending.config));
+    let timeout = sending.client.timeout();
+    let limit = timeout * ANSWERS_MAX;
+    let work = move || server.send(from.as_ref(), to.as_ref(), &mail.formatted());
+    match sending.client.mails().run(&name, limit, work) {
+        Ok(Ok(answer)) => outcome.response = answer.text(),
+        Ok(Err(error)) => {
+            if let SmtpError::Refused(answer) = &error {
+                outcome.error_code = Some(answer.code.to_string());
+                outcome.response = answer.text();
+                outcome.permanent = answer.is_permanent();
+            } else if let SmtpError::Denied(why) = error {
+                return Attempt { permanent: true, ..Attempt::not_sent(why) };
+            } else {
+                outcome.unreachable = true;
             }
+            outcome.error = Some(explain(&error, timeout));
         }
         Err(late) => {
             outcome.unreachable = true;
@@ -144,25 +143,14 @@ fn send(sending: &Sending<'_>, recipient: &str) -> Attempt {
     outcome
 }
 
-/// Why a mail server must not be connected to, where one of its addresses is denied.
-fn refused(denied: &Denied, (host, port): &(String, u16)) -> Option<String> {
-    let host = ascii_host(host)?;
-    // A name that has no address fails when it is connected to.
-    let mut found = (host.as_str(), *port).to_socket_addrs().ok()?;
-    found.find_map(|address| denied.check(address.ip()).err())
-}
-
-fn explain(error: &lettre::transport::smtp::Error, timeout: Duration) -> String {
-    let mut source = error.source();
-    while let Some(inner) = source {
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && matches!(io.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut)
-        {
-            return format!("no answer from the mail server within {} s", timeout.as_secs());
+fn explain(error: &SmtpError, timeout: Duration) -> String {
+    let late = |kind| matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut);
+    match error {
+        SmtpError::Io(io) if late(io.kind()) => {
+            format!("no answer from the mail server within {} s", timeout.as_secs())
         }
-        source = inner.source();
+        other => crate::rt::thread::chain(other),
     }
-    crate::rt::thread::chain(error)
 }
 
 /// The mail and its Message-ID, which is the same for every attempt: a mailbox that gets it twice
@@ -236,35 +224,30 @@ fn port(config: &Config) -> u16 {
     port.and_then(|port| port.try_into().ok()).unwrap_or_default()
 }
 
-fn transport(sending: &Sending<'_>) -> Result<SmtpTransport, String> {
+fn mail_server(sending: &Sending<'_>) -> Result<MailServer, String> {
     let config = sending.config;
     let host = text(config, "smtp_host");
     let host = ascii_host(host).ok_or_else(|| format!("smtp_host: `{host}` is not a host name"))?;
     let port = port(config);
     let user = some_text(config, "smtp_username");
-    let mut parameters = TlsParameters::builder(host.clone());
-    for authority in sending.client.authorities() {
-        parameters = parameters.add_root_certificate(authority.clone());
-    }
-    let parameters = parameters.build().map_err(|why| why.to_string())?;
-    let tls = match (some_text(config, "tls"), user) {
-        (Some("none"), _) => Tls::None,
-        (Some("tls"), _) => Tls::Wrapper(parameters),
-        (None, _) if port == TLS_PORT => Tls::Wrapper(parameters),
+    let security = match (some_text(config, "tls"), user) {
+        (Some("none"), _) => Security::None,
+        (Some("tls"), _) => Security::Wrapped,
+        (None, _) if port == TLS_PORT => Security::Wrapped,
         // A password never goes over a line that someone could have kept from being encrypted.
-        (Some(_), _) | (None, Some(_)) => Tls::Required(parameters),
-        (None, None) => Tls::Opportunistic(parameters),
+        (Some(_), _) | (None, Some(_)) => Security::Required,
+        (None, None) => Security::Offered,
     };
-    let mut builder = SmtpTransport::builder_dangerous(&host)
-        .hello_name(hello(config, &host, port))
-        .port(port)
-        .timeout(Some(sending.client.timeout()))
-        .tls(tls);
-    if let Some(user) = user {
-        let password = text(config, "smtp_password").to_owned();
-        builder = builder.credentials(Credentials::new(user.to_owned(), password));
-    }
-    Ok(builder.build())
+    Ok(MailServer {
+        hello: hello(config, &host, port),
+        host,
+        port,
+        security,
+        authorities: sending.client.authorities().to_vec(),
+        login: user.map(|user| (user.to_owned(), text(config, "smtp_password").to_owned())),
+        timeout: sending.client.timeout(),
+        denied: sending.client.denied().clone(),
+    })
 }
 
 #[cfg(test)]
@@ -292,8 +275,8 @@ mod tests {
     fn ehlo_says_a_name_with_a_domain_or_an_address() {
         let config = serde_json::json!({"helo_name": "mx.example.com"});
         let config = config.as_object().cloned().unwrap_or_default();
-        assert_eq!(hello(&config, "127.0.0.1", 25).to_string(), "mx.example.com");
-        let own = hello(&Config::new(), "127.0.0.1", 25).to_string();
+        assert_eq!(hello(&config, "127.0.0.1", 25), "mx.example.com");
+        let own = hello(&Config::new(), "127.0.0.1", 25);
         assert!(own.contains('.') && (own == "[127.0.0.1]" || !own.starts_with('[')), "{own}");
     }
 }

@@ -186,6 +186,41 @@ fn tls_from_the_first_byte_and_no_tls_work_too() {
 }
 
 #[test]
+fn what_a_server_offers_in_lower_case_is_taken() {
+    let pki = Pki::new();
+    let (cert, key) = (pki.file("server.pem"), pki.file("server.key"));
+    let tls =
+        ["--tls", "starttls", "--cert", cert.to_str().unwrap(), "--key", key.to_str().unwrap()];
+    let open = MailServer::start(&[&tls[..], &["--lower"]].concat());
+    let login_wanted = ["--lower", "--user", "oxmon", "--password", "pass-w0rd"];
+    let closed = MailServer::start(&[&tls[..], &login_wanted].concat());
+    let rig = rig(Some(&pki));
+    rig.channel("email", config(open.port, json!({})), &["a@example.com"]);
+    rig.channel("email", config(closed.port, login()), &["a@example.com"]);
+    rig.fire("web-1");
+    assert_eq!(open.wait(1)[0]["tls"], true, "a mail went in the clear");
+    let mail = &closed.wait(1)[0];
+    assert_eq!((&mail["tls"], &mail["user"]), (&json!(true), &json!("oxmon")));
+    rig.wait_empty();
+}
+
+#[test]
+fn no_line_of_a_mail_is_longer_than_998_octets_and_dots_stay() {
+    let server = MailServer::start(&[]);
+    let rig = rig(None);
+    rig.channel("email", config(server.port, json!({})), &["a@example.com"]);
+    let mut fired = event(&"x".repeat(120), Severity::Critical);
+    fired.rule_name = "R".repeat(1_200);
+    fired.message = format!(".dot\n..two {}", "y".repeat(3_000));
+    rig.tell(vec![fired], false);
+    let mail = server.wait(1)[0]["data"].as_str().unwrap().to_owned();
+    let longest = mail.split("\r\n").map(str::len).max();
+    assert!(longest <= Some(998), "{longest:?}");
+    assert!(decoded_part(&mail, "text/plain").contains(".dot"), "{mail}");
+    rig.wait_empty();
+}
+
+#[test]
 fn a_password_never_goes_over_a_line_without_tls() {
     let server = MailServer::start(&["--user", "oxmon", "--password", "pass-w0rd"]);
     let rig = rig(None);

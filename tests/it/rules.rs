@@ -343,3 +343,27 @@ fn a_backtest_names_time_host_and_length() {
     let refused = server.call("POST", &format!("{RULES}/test"), Some(bad));
     assert_eq!(refused.status, 400, "{refused:?}");
 }
+
+#[test]
+fn a_rule_on_a_metric_that_nobody_reports_is_saved_with_a_warning() {
+    let mut server = Server::start("");
+    let client = Client::to(server.grpc_port);
+    let sent = batch("web-01", now_ms(), &[("cpu.usage", 1.0)]);
+    assert!(client.report(&sent).unwrap().success);
+    let mut save = |name: &str, metric: &str, pattern: &str, config: serde_json::Value| {
+        let body = json!({"name": name, "rule_type": config["type"], "metric": metric,
+                          "agent_pattern": pattern, "config_json": config["fields"]});
+        server.post("/v1/alerts/rules", body)
+    };
+    let over = json!({"type": "threshold", "fields": {"operator": "greater_than", "value": 90}});
+    let gone = json!({"type": "no_data", "fields": {"duration_secs": 60}});
+    assert_eq!(save("known", "cpu.usage", "*", over.clone())["warnings"], json!([]));
+    assert_eq!(save("whole", "*", "*", gone)["warnings"], json!([]));
+    let made = save("typo", "cpu.usgae", "*", over.clone());
+    assert_eq!(made["warnings"], json!(["No agent reports the metric `cpu.usgae`."]));
+    let other = save("other", "cpu.usage", "db-*", over)["warnings"][0].clone();
+    assert!(other.as_str().unwrap().starts_with("No agent that the rule is about"), "{other}");
+    let path = format!("/v1/alerts/rules/{}", made["id"].as_str().unwrap());
+    let fixed = server.call("PUT", &path, Some(json!({"metric": "cpu.usage"})));
+    assert_eq!((fixed.status, &fixed.data()["warnings"]), (200, &json!([])), "{fixed:?}");
+}

@@ -143,6 +143,9 @@ struct RuleDetail {
     source: &'static str,
     created_at: Time,
     updated_at: Time,
+    /// What may be a mistake, each a sentence: of a rule that was just saved, that nothing stored
+    /// is what it looks at.
+    warnings: Vec<String>,
 }
 
 /// A rule as it is given.
@@ -242,8 +245,27 @@ impl From<&Built> for RuleDetail {
             source: rule.origin.name(),
             created_at: Time::from_secs(rule.created_at),
             updated_at: Time::from_secs(rule.updated_at),
+            warnings: Vec::new(),
         }
     }
+}
+
+/// A rule that was just saved, with what may be a mistake.
+fn saved(call: &Call<'_>, rule: &Built) -> Result<RuleDetail, ApiError> {
+    let mut detail = RuleDetail::from(rule);
+    let metric = rule.draft.metric.as_str();
+    if metric.is_empty() || metric == "*" {
+        return Ok(detail);
+    }
+    let rows = call.app.store.latest_all()?;
+    if !rows.iter().any(|row| *row.key.metric == *metric) {
+        detail.warnings.push(format!("No agent reports the metric `{metric}`."));
+    } else if !rows.iter().any(|row| rule.wants(&row.key)) {
+        detail.warnings.push(format!(
+            "No agent that the rule is about reports the metric `{metric}` with its labels."
+        ));
+    }
+    Ok(detail)
 }
 
 /// The types of rules, as the table has them.
@@ -276,14 +298,14 @@ fn create(call: &Call<'_>) -> Result<Reply, ApiError> {
     let body: Map<String, Value> = call.json()?;
     check_names(&body, &[]).map_err(field)?;
     let rule = call.app.alerts.create_rule(&body)?;
-    Ok(Reply::created(&RuleDetail::from(rule.as_ref())))
+    Ok(Reply::created(&saved(call, &rule)?))
 }
 
 fn update(call: &Call<'_>) -> Result<Reply, ApiError> {
     let body: Map<String, Value> = call.json()?;
     check_names(&body, &[]).map_err(field)?;
     let rule = call.app.alerts.update_rule(call.param("id"), &body)?;
-    Ok(Reply::ok(&RuleDetail::from(rule.as_ref())))
+    Ok(Reply::ok(&saved(call, &rule)?))
 }
 
 fn enable(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -139,3 +139,38 @@ fn the_scheduler_checks_a_new_domain_by_itself() {
     });
     assert_eq!(seen["is_valid"], true, "{seen}");
 }
+
+#[test]
+fn a_row_that_is_changed_by_hand_ends_its_alert() {
+    let pki = Pki::new();
+    let names = "DNS:localhost,IP:127.0.0.1";
+    let (pem, key) = pki.issue("soon", names, 5);
+    let tls = Tls::start(&pem, &key);
+    let rule = "[[alert.rules]]\nname = \"cert-expiry\"\ntype = \"cert_expiration\"\n\
+                metric = \"certificate.days_until_expiry\"\nagent_pattern = \"cert-checker\"\n\
+                severity = \"critical\"\nwarning_days = 30\ncritical_days = 7\n";
+    let mut server = server_with(&pki, rule);
+    check(&mut server, "localhost", tls.port);
+    check(&mut server, "127.0.0.1", tls.port);
+    let active = |server: &mut Server| -> Vec<String> {
+        let rows = server.get("/v1/alerts/active");
+        let domain = |row: &Value| row["labels"]["domain"].as_str().unwrap().to_owned();
+        rows.as_array().unwrap().iter().map(domain).collect()
+    };
+    wait_for("both alerts", Duration::from_secs(20), || {
+        (active(&mut server).len() == 2).then_some(())
+    });
+    let control = server.data().join("cert.db");
+    for (sql, left) in [
+        ("UPDATE cert_domains SET enabled = 0 WHERE domain = 'localhost'", vec!["127.0.0.1"]),
+        ("DELETE FROM cert_domains WHERE domain = '127.0.0.1'", vec![]),
+    ] {
+        let db = rusqlite::Connection::open(&control).unwrap();
+        db.busy_timeout(Duration::from_secs(10)).unwrap();
+        db.pragma_update(None, "foreign_keys", "ON").unwrap();
+        assert_eq!(db.execute(sql, []).unwrap(), 1, "{sql}");
+        wait_for(sql, Duration::from_secs(30), || (active(&mut server) == left).then_some(()));
+    }
+    let history = server.get("/v1/alerts/history?limit=100").to_string();
+    assert_eq!(history.matches("the domain is no longer checked").count(), 2, "{history}");
+}

@@ -200,3 +200,18 @@ fn inner_sockets_have_no_name_or_a_private_one() {
         }
     }
 }
+
+#[test]
+fn a_call_without_a_body_needs_no_length() {
+    let mut server = Server::start("");
+    server.get("/v1/agents");
+    let token = server.token().unwrap().to_owned();
+    for path in ["/v1/system/storage/cleanup", "/v1/certs/check"] {
+        let mut line = Raw::open(&server);
+        line.write(&format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\n\r\n"
+        ));
+        let (status, _, body) = line.read(true);
+        assert_eq!(status, 200, "{path}: {body}");
+    }
+}

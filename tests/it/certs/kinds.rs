@@ -243,3 +243,16 @@ fn endpoints_that_hang_hold_their_place_and_no_more_and_no_stop() {
     let answer = server.call("GET", "/v1/certs/status/127.0.1.1", None);
     assert_eq!((answer.status, answer.code()), (404, 1105), "nothing was made up of it");
 }
+
+#[test]
+fn a_common_name_alone_stands_for_no_host() {
+    let pki = Pki::new();
+    let (pem, key) = pki.issue_without_names("localhost");
+    let tls = Tls::start(&pem, &key);
+    let mut server = server_with(&pki, "");
+    let seen = check(&mut server, "localhost", tls.port);
+    assert_eq!(kind(&seen), "wrong_name", "{seen}");
+    let said = seen["error"].as_str().unwrap();
+    assert!(said.contains("no subject alternative name: clients ignore its common name"), "{said}");
+    assert_eq!((&seen["subject"], &seen["chain_valid"]), (&json!("CN=localhost"), &json!(true)));
+}

@@ -66,6 +66,11 @@ impl Pki {
         self.sign("ca", file, &format!("subjectAltName={names}\n"), days)
     }
 
+    /// A certificate that names its host by its common name alone.
+    pub fn issue_without_names(&self, file: &str) -> (PathBuf, PathBuf) {
+        self.sign("ca", file, "keyUsage=digitalSignature\n", (-1, 20))
+    }
+
     /// An authority below the first one, and a certificate of its making.
     pub fn issue_below(&self, between: &str, file: &str, names: &str) -> (PathBuf, PathBuf) {
         self.sign("ca", between, "basicConstraints=critical,CA:true\n", (-1, 20));

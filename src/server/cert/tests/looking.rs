@@ -135,6 +135,10 @@ fn a_name_without_an_address_is_told_from_a_resolver_that_fails() {
         ("Name does not resolve", Kind::NoSuchName),
         ("Temporary failure in name resolution", Kind::LookupFailed),
         ("Try again", Kind::LookupFailed),
+        // For good, as EAI_FAIL is: that says nothing of the name either.
+        ("Non-recoverable failure in name resolution", Kind::LookupFailed),
+        ("Unrecoverable error", Kind::LookupFailed),
+        ("System error", Kind::LookupFailed),
     ];
     for (said, wanted) in cases {
         assert_eq!(kind(format!("failed to lookup address information: {said}")), wanted, "{said}");

@@ -177,8 +177,8 @@ impl Server {
         }
     }
 
-    /// Takes what can change while it runs: the log level, the rules of the file, secrets, and the
-    /// certificate of both ports.
+    /// Takes what can change while it runs (`RELOADED` in the configuration), secrets, and the
+    /// certificate of both ports. Names what has changed and needs a restart.
     fn reload(&self, path: &Path) {
         match alert::load_config(path) {
             Ok(config) => {
@@ -190,6 +190,14 @@ impl Server {
                 }
                 if let Err(error) = self.app.auth.reload(&config) {
                     log::error!("kept the secrets as they were: {error}");
+                }
+                if let Err(error) = self.app.notifier.reload(&config) {
+                    log::error!("kept how notifications are sent as it was: {error}");
+                }
+                self.app.senders.set_refuse_twins(config.ingest.refuse_twins);
+                let later = config.needs_restart(&self.app.config);
+                if !later.is_empty() {
+                    log::warn!("restart oxmon-server for the new values of {}", later.join(", "));
                 }
                 if let Err(error) = self.app.certs.reload(&config) {
                     log::error!("kept the authorities of certificate checks as they were: {error}");

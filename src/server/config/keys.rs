@@ -201,6 +201,16 @@ pub const KEYS: &[Key] = &[
         "outgoing.deny",
         "Addresses and networks that channels and certificate checks never connect to.",
     ),
+    text(
+        "outgoing.proxy",
+        "Proxy of webhooks, robots and SMS gateways, such as \"http://proxy.example.com:3128\"; \"none\" \
+         for no proxy. Default: that of the environment.",
+    ),
+    text(
+        "outgoing.no_proxy",
+        "Names, domains, addresses and networks that are called directly. Default: `no_proxy` of the \
+         environment.",
+    ),
 ];
 
 #[cfg(test)]

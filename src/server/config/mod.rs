@@ -87,6 +87,21 @@ impl Tls {
     }
 }
 
+/// Keys that SIGHUP reads again, besides `[[alert.rules]]`. The files of certificates and
+/// authorities are read again under their names.
+pub(crate) const RELOADED: [&str; 10] = [
+    "log_level",
+    "auth.jwt_secret_file",
+    "auth.default_password_file",
+    "ingest.refuse_twins",
+    "cert_check.ca_file",
+    "notify.ca_file",
+    "notify.timeout_secs",
+    "outgoing.proxy",
+    "outgoing.no_proxy",
+    "alert.rules",
+];
+
 /// Bytes of a key for HMAC-SHA-256 at the least (RFC 7518, section 3.2).
 const SECRET_BYTES_MIN: usize = 32;
 /// Secrets in examples and documents that anybody can read, those of the first oxmon among them.
@@ -421,6 +436,19 @@ impl ServerConfig {
             return Err(source.error("public_url", message));
         }
         Ok(())
+    }
+
+    /// The keys whose values differ from those that the server runs with, and that it reads at its
+    /// start alone.
+    pub(crate) fn needs_restart(&self, running: &Self) -> Vec<&'static str> {
+        let shown = |config: &Self| serde_json::to_value(config).unwrap_or_default();
+        let (new, old) = (shown(self), shown(running));
+        let at = |name: &str| format!("/{}", name.replace('.', "/"));
+        let names = keys::KEYS.iter().map(|key| key.path);
+        names
+            .filter(|name| !RELOADED.contains(name))
+            .filter(|name| new.pointer(&at(name)) != old.pointer(&at(name)))
+            .collect()
     }
 
     /// A secret that everybody can read counts as absent; a short one is taken with a warning.

@@ -4,7 +4,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 /// Where connections go.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -12,13 +12,25 @@ use serde::{Deserialize, Serialize};
 #[allow(missing_docs, reason = "keys::KEYS documents every key")]
 pub struct Outgoing {
     pub deny: Vec<String>,
+    #[serde(serialize_with = "without_password")]
+    pub proxy: Option<String>,
+    pub no_proxy: Option<Vec<String>>,
+}
+
+/// A proxy's URL as the API shows it.
+fn without_password<S: Serializer>(proxy: &Option<String>, to: S) -> Result<S::Ok, S::Error> {
+    let shown = proxy.as_ref().map(|url| match url.split_once('@') {
+        Some((_, place)) => format!("http://***@{place}"),
+        None => url.clone(),
+    });
+    shown.serialize(to)
 }
 
 impl Default for Outgoing {
     fn default() -> Self {
         // Link-local addresses, the metadata services of clouds among them.
         let deny = ["169.254.0.0/16", "fe80::/10", "fd00:ec2::254"];
-        Self { deny: deny.map(str::to_owned).to_vec() }
+        Self { deny: deny.map(str::to_owned).to_vec(), proxy: None, no_proxy: None }
     }
 }
 
@@ -146,7 +158,7 @@ mod tests {
 
     #[test]
     fn networks_are_read_with_their_bits() {
-        let of = |text: &str| Outgoing { deny: vec![text.to_owned()] };
+        let of = |text: &str| Outgoing { deny: vec![text.to_owned()], ..Outgoing::default() };
         let all = of("0.0.0.0/0").denied();
         assert!(all.check("203.0.113.9".parse().unwrap()).is_err());
         assert!(all.check("2001:db8::1".parse().unwrap()).is_ok());

@@ -3,6 +3,7 @@
 //! second of two processes is refused where the configuration asks for it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -64,7 +65,7 @@ pub(crate) type OnSkew = Box<dyn Fn(&str, Option<i64>) + Send + Sync>;
 /// The processes that report, by agent.
 pub(crate) struct Senders {
     agents: Mutex<HashMap<Box<str>, Seen>>,
-    refuse_twins: bool,
+    refuse_twins: AtomicBool,
     on_skew: OnSkew,
 }
 
@@ -124,7 +125,12 @@ impl Senders {
     /// Nobody has reported. `on_skew` is called when an agent's clock differs, and when it agrees
     /// again.
     pub(crate) fn new(refuse_twins: bool, on_skew: OnSkew) -> Self {
-        Self { agents: Mutex::default(), refuse_twins, on_skew }
+        Self { agents: Mutex::default(), refuse_twins: AtomicBool::new(refuse_twins), on_skew }
+    }
+
+    /// Whether the second of two processes with one id is refused from now on.
+    pub(crate) fn set_refuse_twins(&self, refuse: bool) {
+        self.refuse_twins.store(refuse, Ordering::Relaxed);
     }
 
     /// Whether this process may report as `agent`: where two with one id were noticed, and the
@@ -134,7 +140,7 @@ impl Senders {
     ///
     /// The message for the one that is refused.
     pub(crate) fn admit(&self, agent: &str, who: &Identity) -> Result<(), String> {
-        if !self.refuse_twins || who.instance.is_empty() {
+        if !self.refuse_twins.load(Ordering::Relaxed) || who.instance.is_empty() {
             return Ok(());
         }
         self.admit_at(agent, who, Instant::now())

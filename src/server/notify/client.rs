@@ -1,75 +1,38 @@
 //! The endpoint: HTTP with time limits, no redirects, and authorities of one's own.
 
-use std::io::{self, Read as _};
+use std::collections::HashMap;
+use std::io::Read as _;
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ureq::Agent;
+use ureq::config::Config;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
+use ureq::unversioned::transport::DefaultConnector;
 
 use crate::base::cli::VERSION;
+use crate::server::config::Outgoing;
 use crate::server::config::outgoing::Denied;
 use crate::server::notify::channels::config::scrub;
 use crate::server::notify::channels::url::mask_url;
+use crate::server::notify::guard::{Guarded, Refused};
 use crate::server::notify::message::cut;
+use crate::server::notify::proxy::Proxies;
 use crate::server::notify::timed::Timed;
+use crate::server::notify::via::{Via, mask_proxy};
 
 /// What the senders share. Making one reads the authorities' files once.
 pub(crate) struct Client {
-    agent: Agent,
+    direct: Agent,
+    proxies: Proxies,
+    /// How each proxy is used, by its URL, for plain and for encrypted endpoints.
+    via: HashMap<(String, bool), Result<Via, String>>,
     timeout: Duration,
     authorities: Vec<native_tls::Certificate>,
-    mails: Timed,
+    mails: Arc<Timed>,
     denied: Denied,
-}
-
-/// The addresses of a name, without those that must not be connected to. What is connected to is
-/// what was looked up here, so that a name can't lead elsewhere between a check and its use.
-#[derive(Debug)]
-struct Guarded {
-    inner: DefaultResolver,
-    denied: Denied,
-}
-
-impl Resolver for Guarded {
-    fn resolve(
-        &self,
-        uri: &ureq::http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        let found = self.inner.resolve(uri, config, timeout)?;
-        let mut kept = self.empty();
-        let mut refused = None;
-        for address in found.iter() {
-            match self.denied.check(address.ip()) {
-                Ok(()) => kept.push(*address),
-                Err(why) => refused = Some(why),
-            }
-        }
-        match refused {
-            Some(why) if kept.is_empty() => {
-                Err(ureq::Error::Io(io::Error::new(io::ErrorKind::PermissionDenied, Refused(why))))
-            }
-            _ => Ok(kept),
-        }
-    }
-}
-
-/// Why an address is not connected to.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Refused(String);
-
-impl Refused {
-    /// The sentence, where an error is one.
-    fn of(error: &ureq::Error) -> Option<String> {
-        let ureq::Error::Io(error) = error else { return None };
-        error.get_ref()?.downcast_ref::<Self>().map(ToString::to_string)
-    }
 }
 
 /// What one attempt at one recipient gave.
@@ -127,20 +90,63 @@ impl Attempt {
     }
 }
 
+/// An agent, and the proxy that it uses.
+struct Route<'a> {
+    agent: &'a Agent,
+    proxy: Option<&'a Via>,
+}
+
+impl<'a> Route<'a> {
+    fn direct(agent: &'a Agent) -> Self {
+        Self { agent, proxy: None }
+    }
+}
+
+/// An agent for each proxy. One of the environment that can't be used fails the calls through it,
+/// one of the configuration fails here.
+fn via_all(
+    proxies: &Proxies,
+    config: &dyn Fn(Option<ureq::Proxy>) -> Config,
+    guarded: &Guarded,
+    is_configured: bool,
+) -> Result<HashMap<(String, bool), Result<Via, String>>, String> {
+    let mut all = HashMap::new();
+    for name in proxies.named() {
+        for is_https in [false, true] {
+            let via = Via::new(name, is_https, config, guarded);
+            if let Err(why) = &via {
+                if is_configured {
+                    return Err(format!("outgoing.proxy: {why}"));
+                }
+                log::warn!("{why}");
+            }
+            all.insert((name.to_owned(), is_https), via);
+        }
+    }
+    Ok(all)
+}
+
+fn address_of(url: &str) -> Option<IpAddr> {
+    let uri: ureq::http::Uri = url.parse().ok()?;
+    uri.host()?.trim_matches(['[', ']']).parse().ok()
+}
+
 /// Bytes read of an answer before the rest is left alone.
 const ANSWER_BYTES_READ: u64 = 64 * 1024;
 
 impl Client {
-    /// An endpoint that is left when it gives no answer within `timeout`, trusting the system's
-    /// authorities and those in `ca_file`, and never at an address that is `denied`.
+    /// Calls that are given up when there is no answer within `timeout`, trusting the system's
+    /// authorities and those in `ca_file`, through proxies as `outgoing` and the environment say,
+    /// and never at an address that is denied. `mails` outlives a change of the configuration.
     ///
     /// # Errors
     ///
-    /// When the file can't be read or holds no certificate.
+    /// When the file can't be read or holds no certificate, or `outgoing.proxy` can't be used.
     pub(crate) fn new(
         timeout: Duration,
         ca_file: Option<&Path>,
-        denied: Denied,
+        outgoing: &Outgoing,
+        mails: Arc<Timed>,
     ) -> Result<Self, String> {
         let mut roots = RootCerts::PlatformVerifier;
         let mut authorities = Vec::new();
@@ -160,19 +166,40 @@ impl Client {
             roots = RootCerts::Specific(Arc::new(certificates));
         }
         let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build();
-        let agent = Agent::config_builder()
-            .timeout_global(Some(timeout))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .max_redirects_will_error(false)
-            // A kept connection that the endpoint has closed would look like a failure.
-            .max_idle_connections(0)
-            .user_agent(format!("oxmon/{VERSION}"))
-            .tls_config(tls)
-            .build();
-        let resolver = Guarded { inner: DefaultResolver::default(), denied: denied.clone() };
-        let agent = Agent::with_parts(agent, DefaultConnector::default(), resolver);
-        Ok(Self { agent, timeout, authorities, mails: Timed::default(), denied })
+        let config = |proxy| {
+            Agent::config_builder()
+                .proxy(proxy)
+                .timeout_global(Some(timeout))
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .max_redirects_will_error(false)
+                // A kept connection that the endpoint has closed would look like a failure.
+                .max_idle_connections(0)
+                .user_agent(format!("oxmon/{VERSION}"))
+                .tls_config(tls.clone())
+                .build()
+        };
+        let denied = outgoing.denied();
+        let proxies = Proxies::new(outgoing, |name| std::env::var(name).ok());
+        let guarded = Guarded::new(denied.clone());
+        let via = via_all(&proxies, &config, &guarded, outgoing.proxy.is_some())?;
+        let direct = Agent::with_parts(config(None), DefaultConnector::default(), guarded);
+        Ok(Self { direct, proxies, via, timeout, authorities, mails, denied })
+    }
+
+    /// How a URL is called.
+    fn route(&self, url: &str) -> Result<Route<'_>, String> {
+        let Some(proxy) = self.proxies.of(url) else { return Ok(Route::direct(&self.direct)) };
+        // Whatever a name leads to is up to the proxy; an address is known here.
+        if let Some(address) = address_of(url) {
+            self.denied.check(address)?;
+        }
+        let is_https = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+        match self.via.get(&(proxy.to_owned(), is_https)) {
+            Some(Ok(via)) => Ok(Route { agent: &via.agent, proxy: Some(via) }),
+            Some(Err(why)) => Err(why.clone()),
+            None => Err(format!("the proxy {} can't be used", mask_proxy(proxy))),
+        }
     }
 
     /// Addresses that must not be connected to.
@@ -183,6 +210,11 @@ impl Client {
     /// The limit of each mail server's time.
     pub(crate) fn mails(&self) -> &Timed {
         &self.mails
+    }
+
+    /// The same, for a client of another configuration.
+    pub(crate) fn shared_mails(&self) -> Arc<Timed> {
+        Arc::clone(&self.mails)
     }
 
     /// Time for an HTTP call, or for one answer of a mail server.
@@ -198,22 +230,26 @@ impl Client {
     /// POSTs a body. Any status but 2xx is a failure; a redirect is never followed, since the
     /// secrets in hand are meant for the address that was configured.
     pub(crate) fn post(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
-        self.send(self.agent.post(url), headers, body)
+        self.send("POST", url, headers, body)
     }
 
     /// PUTs a body; the rest is as for [`Client::post`].
     pub(crate) fn put(&self, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
-        self.send(self.agent.put(url), headers, body)
+        self.send("PUT", url, headers, body)
     }
 
-    fn send(
-        &self,
-        mut request: ureq::RequestBuilder<ureq::typestate::WithBody>,
-        headers: &[(String, String)],
-        body: &str,
-    ) -> Attempt {
+    fn send(&self, method: &str, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
+        let route = match self.route(url) {
+            Ok(route) => route,
+            Err(why) => return Attempt { permanent: true, ..Attempt::not_sent(why) },
+        };
+        let mut request =
+            if method == "PUT" { route.agent.put(url) } else { route.agent.post(url) };
         for (name, value) in headers {
             request = request.header(name, value);
+        }
+        if let Some(credentials) = route.proxy.and_then(|via| via.authorization.as_deref()) {
+            request = request.header("Proxy-Authorization", credentials);
         }
         let mut outcome = Attempt { request: body.to_owned(), ..Attempt::default() };
         let mut response = match request.send(body) {
@@ -224,7 +260,11 @@ impl Client {
                 }
                 outcome.unreachable =
                     !matches!(error, ureq::Error::BadUri(_) | ureq::Error::Http(_));
-                outcome.error = Some(explain(&error, self.timeout));
+                let said = explain(&error, self.timeout);
+                outcome.error = Some(match route.proxy {
+                    Some(via) => format!("{said} (through the proxy {})", via.name),
+                    None => said,
+                });
                 return outcome;
             }
         };

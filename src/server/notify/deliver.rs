@@ -23,6 +23,7 @@ use crate::server::notify::metrics::Metrics;
 use crate::server::notify::processes;
 use crate::server::notify::voice::Voice;
 use jiff::tz::TimeZone;
+use parking_lot::RwLock;
 
 /// What the senders share.
 pub(super) struct Deliverer {
@@ -31,7 +32,7 @@ pub(super) struct Deliverer {
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// How endpoints are reached.
-    pub client: Client,
+    pub client: RwLock<Arc<Client>>,
     /// The zone in which people read times.
     pub zone: TimeZone,
     /// The language of channels that name none.
@@ -102,6 +103,11 @@ const AHEAD_AGAIN_MS: i64 = SECOND_MS;
 const RECORD_AGAIN: Duration = Duration::from_secs(5);
 
 impl Deliverer {
+    /// How endpoints are called now.
+    pub(super) fn client(&self) -> Arc<Client> {
+        Arc::clone(&self.client.read())
+    }
+
     /// Sends to every recipient of the channel who is not in `past.served`, and calls `on_served`
     /// after each who has it. Who has not got what comes before it waits for that. The number of
     /// attempts moves the order, so that a slow first recipient keeps nobody from their turn for
@@ -133,10 +139,10 @@ impl Deliverer {
             secrets.extend(targets.iter().flat_map(|target| recipient_secrets(target)));
         }
         let secrets = by_length(secrets);
-        let begun = Instant::now();
+        let (client, begun) = (self.client(), Instant::now());
         let mut outcomes = Vec::new();
         for target in &targets {
-            let over = begun.elapsed() >= self.client.timeout() * TURNS_MAX;
+            let over = begun.elapsed() >= client.timeout() * TURNS_MAX;
             if !outcomes.is_empty() && (over || self.stop.is_stopped()) {
                 break;
             }
@@ -145,7 +151,7 @@ impl Deliverer {
                 config: &config,
                 notification,
                 voice: self.voice(&config),
-                client: &self.client,
+                client: &client,
                 now_ms,
             };
             let outcome = self.send_parts(spec, &sending, target, past.progress(target), on_served);

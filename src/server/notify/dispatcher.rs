@@ -138,7 +138,7 @@ impl Dispatcher {
                         continue;
                     }
                     let took = deliverer.deliver(job.row);
-                    let slow = took * 2 >= deliverer.client.timeout();
+                    let slow = took * 2 >= deliverer.client().timeout();
                     flights.lock().end(&job.channel_id, slow);
                     let _ = done.try_send(());
                 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Sender, bounded};
 use jiff::tz::TimeZone;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use rusqlite::Transaction;
 
 use crate::base::clock::{Clock, DAY_MS, SECOND_MS};
@@ -29,17 +29,20 @@ pub(crate) mod channels;
 pub(crate) mod client;
 mod deliver;
 mod dispatcher;
+mod guard;
 mod lang;
 pub(crate) mod manage;
 pub(crate) mod message;
 mod metrics;
 pub(crate) mod mute;
 mod processes;
+mod proxy;
 mod router;
 mod smtp;
 pub(crate) mod template;
 pub(crate) mod timed;
 mod units;
+mod via;
 pub(crate) mod voice;
 
 use deliver::Deliverer;
@@ -88,6 +91,11 @@ impl From<rusqlite::Error> for NotifyError {
     }
 }
 
+fn client_of(config: &ServerConfig, mails: Arc<timed::Timed>) -> Result<client::Client, String> {
+    let timeout = Duration::from_secs(config.notify.timeout_secs);
+    client::Client::new(timeout, config.notify.ca_file.as_deref(), &config.outgoing, mails)
+}
+
 /// Tests of channels that run at once: each holds an HTTP worker for as long as an endpoint hangs.
 const TESTS_MAX: usize = 2;
 
@@ -105,13 +113,7 @@ impl Notifier {
     ) -> Result<Arc<Self>, Fatal> {
         let fatal = |message: String| Fatal::new(Exit::Config, message);
         let zone = time_zone(config)?;
-        let timeout = Duration::from_secs(config.notify.timeout_secs);
-        let client = client::Client::new(
-            timeout,
-            config.notify.ca_file.as_deref(),
-            config.outgoing.denied(),
-        )
-        .map_err(fatal)?;
+        let client = client_of(config, Arc::default()).map_err(fatal)?;
         let metrics = Arc::new(metrics::Metrics::register(registry)?);
         let routing = router::Routing {
             window_ms: millis(config.aggregation_window_secs),
@@ -122,7 +124,7 @@ impl Notifier {
         let deliverer = Arc::new(Deliverer {
             control: control.clone(),
             clock: Arc::clone(&clock),
-            client,
+            client: RwLock::new(Arc::new(client)),
             zone: zone.clone(),
             language: lang::Language::from_name(&config.language).unwrap_or_default(),
             public_url: config.public_url.clone(),
@@ -151,6 +153,19 @@ impl Notifier {
             running: Mutex::new(Some((source, handle))),
             testing: Mutex::new(HashSet::new()),
         }))
+    }
+
+    /// Takes the authorities, the time limit and the proxies of a configuration that was read
+    /// again. What is being sent is finished as it was begun.
+    ///
+    /// # Errors
+    ///
+    /// When they can't be used: they stay what they were.
+    pub(crate) fn reload(&self, config: &ServerConfig) -> Result<(), String> {
+        let mails = self.deliverer.client().shared_mails();
+        let client = client_of(config, mails)?;
+        *self.deliverer.client.write() = Arc::new(client);
+        Ok(())
     }
 
     /// Ends the senders; each finishes the message that it is at. What is left waits in the outbox.

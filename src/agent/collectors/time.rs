@@ -89,6 +89,7 @@ impl Collector for Time {
 }
 
 /// Reads the state; with `modes` 0 nothing is set, which everybody may do.
+#[allow(clippy::useless_conversion, reason = "a C long has 32 bits on other machines")]
 fn adjtimex() -> Result<State, Error> {
     // SAFETY: `timex` is plain numbers, for which all zeros are a value, and the call writes into
     // the struct that it is given and keeps no pointer to it.

@@ -8,7 +8,7 @@ use crate::server::config::keys::KEYS;
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
 /// Keys that have no default: the example shows a possible value.
-const SHOWN_ONLY: [&str; 11] = [
+const SHOWN_ONLY: [&str; 13] = [
     "public_url",
     "time_zone",
     "cert_file",
@@ -19,6 +19,8 @@ const SHOWN_ONLY: [&str; 11] = [
     "jwt_secret",
     "jwt_secret_file",
     "default_password_file",
+    "proxy",
+    "no_proxy",
     // The table of the files above can't be empty.
     "[tls]",
 ];

@@ -23,12 +23,15 @@ use crate::server::notify::proxy::Proxies;
 use crate::server::notify::timed::Timed;
 use crate::server::notify::via::{Via, mask_proxy};
 
+/// Proxies by their URL, for plain and for encrypted endpoints; or why one can't be used.
+type ByProxy = HashMap<(String, bool), Result<Via, String>>;
+
 /// What the senders share. Making one reads the authorities' files once.
 pub(crate) struct Client {
     direct: Agent,
     proxies: Proxies,
-    /// How each proxy is used, by its URL, for plain and for encrypted endpoints.
-    via: HashMap<(String, bool), Result<Via, String>>,
+    /// How each proxy is used.
+    via: ByProxy,
     timeout: Duration,
     authorities: Vec<native_tls::Certificate>,
     mails: Arc<Timed>,
@@ -109,7 +112,7 @@ fn via_all(
     config: &dyn Fn(Option<ureq::Proxy>) -> Config,
     guarded: &Guarded,
     is_configured: bool,
-) -> Result<HashMap<(String, bool), Result<Via, String>>, String> {
+) -> Result<ByProxy, String> {
     let mut all = HashMap::new();
     for name in proxies.named() {
         for is_https in [false, true] {

@@ -4,10 +4,9 @@ use base64::Engine as _;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 
+use super::Rig;
 use super::endpoint::{Act, Endpoint, Request};
-use super::{Rig, event};
 use crate::base::clock::Clock as _;
-use crate::model::severity::Severity;
 use crate::server::notify::NotifyError;
 
 const OK: &str = r#"{"errcode":0,"errmsg":"ok"}"#;
@@ -215,29 +214,4 @@ fn an_answer_that_is_no_robots_is_a_failure() {
         rig.channel("weixin", json!({"webhook_url": endpoint.url("/send?key=k1234")}), &[]);
     let error = rig.notifier.test(&channel.id).unwrap_err().to_string();
     assert!(error.contains("no errcode"), "{error}");
-}
-
-#[test]
-fn no_body_for_a_dingtalk_robot_exceeds_its_limit_and_what_is_left_out_is_counted() {
-    let endpoint = Endpoint::start(dingtalk("SECgood-secret"));
-    let rig = rig();
-    let url = endpoint.url("/robot/send?access_token=tok-123456");
-    rig.channel("dingtalk", json!({"webhook_url": url, "secret": "SECgood-secret"}), &[]);
-    let events = (0..3_000).map(|number| {
-        let mut event = event(&format!("主机\"{number}\""), Severity::Critical);
-        let names = (0..12).map(|label| (format!("empty_{label}"), String::new()));
-        event.labels = crate::model::series::Labels::from_pairs(names);
-        event.id = format!("event-{number}");
-        event
-    });
-    rig.tell(events.collect(), false);
-    let requests = endpoint.wait(1);
-    rig.wait_empty();
-    for request in &requests {
-        assert!(request.body.len() <= 20_000, "{} bytes", request.body.len());
-    }
-    let text = requests[0].json()["markdown"]["text"].as_str().unwrap().to_owned();
-    let shown = text.matches("主机").count();
-    let more = text.rsplit("and ").next().and_then(|rest| rest.split(' ').next()?.parse().ok());
-    assert_eq!(more, Some(3_000 - shown), "{shown} of 3000, then: {}", &text[text.len() - 60..]);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::server::config::outgoing::Denied;
+use crate::server::config::Outgoing;
 use crate::server::notify::channels::config::Config;
 use crate::server::notify::channels::json::document;
 use crate::server::notify::channels::webhook::default_body;
@@ -79,7 +79,9 @@ fn the_default_body_of_the_page_has_the_fields_of_the_real_one() {
     let shown = page.iter().find(|example| example.get("version").is_some()).unwrap();
     let notification = Notification::test(0, "x");
     let config = Config::new();
-    let client = Client::new(Duration::from_secs(1), None, Denied::default()).unwrap();
+    let client =
+        Client::new(Duration::from_secs(1), None, &Outgoing::default(), Default::default())
+            .unwrap();
     let zone = jiff::tz::TimeZone::UTC;
     let sending = Sending {
         config: &config,

@@ -85,16 +85,17 @@ fn ask(name: &str) -> Result<String, Fatal> {
 }
 
 fn typed(prompt: &str) -> Result<String, Fatal> {
-    eprint!("{prompt}");
     let failed = |error: rustix::io::Errno| Fatal::new(Exit::Failed, format!("terminal: {error}"));
     let stdin = std::io::stdin();
     let before = tcgetattr(&stdin).map_err(failed)?;
     let mut silent = before.clone();
     silent.local_modes.remove(LocalModes::ECHO);
     silent.local_modes.insert(LocalModes::ECHONL);
-    tcsetattr(&stdin, OptionalActions::Flush, &silent).map_err(failed)?;
+    // The prompt comes after the echo ends, so that nothing that answers it is shown or lost.
+    tcsetattr(&stdin, OptionalActions::Now, &silent).map_err(failed)?;
+    eprint!("{prompt}");
     let text = line();
-    tcsetattr(&stdin, OptionalActions::Flush, &before).map_err(failed)?;
+    tcsetattr(&stdin, OptionalActions::Now, &before).map_err(failed)?;
     text
 }
 

@@ -67,7 +67,12 @@ fn a_channel_is_made_shown_changed_tried_and_removed() {
     let id = made["id"].as_str().unwrap();
     let recipients = format!("/v1/notifications/channels/{id}/recipients");
     let set = json!({"recipients": ["https://a.example/", "https://b.example/"]});
-    server.call("PUT", &recipients, Some(set));
+    // The stored key was made for the old address.
+    let kept = server.call("PUT", &recipients, Some(set.clone()));
+    assert_eq!((kept.status, kept.code()), (400, 1001), "{kept:?}");
+    let plain = json!({"config_json": {"headers": {}}});
+    assert_eq!(server.call("PUT", &path, Some(plain)).status, 200);
+    assert_eq!(server.call("PUT", &recipients, Some(set)).status, 200);
     assert_eq!(server.get(&recipients), json!(["https://a.example/", "https://b.example/"]));
     let bad = server.call("PUT", &recipients, Some(json!({"recipients": ["nobody"]})));
     assert_eq!((bad.status, bad.code()), (400, 1001), "{bad:?}");
@@ -223,7 +228,7 @@ fn init_channels_makes_what_is_missing_beside_a_running_server() {
     let said = String::from_utf8_lossy(&third.stderr).into_owned();
     assert_eq!(third.status.code(), Some(oxmon::base::exit::Exit::Config as i32), "{said}");
     assert!(said.contains("channels[0] `x`: config_json: api_key: is missing"), "{said}");
-    assert_eq!(server.call("GET", "/v1/notifications/channels", None).total, Some(5));
+    assert_eq!(server.call("GET", "/v1/notifications/channels", None).total, Some(7));
     let shown = server.get(&format!("{CONFIG}/ops-email"));
     assert!(!shown.to_string().contains("change-me"), "{shown}");
 }

@@ -191,7 +191,7 @@ fn a_endpoint_that_wants_a_certificate_of_its_clients_is_judged_by_its_own() {
 fn calls_that_wait_for_checks_leave_workers_for_others() {
     let mute = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut server = Server::start(
-        "[pools]\nhttp_workers = 2\n[cert_check]\nenabled = false\nconnect_timeout_secs = 4\n",
+        "[pools]\nhttp_workers = 3\n[cert_check]\nenabled = false\nconnect_timeout_secs = 4\n",
     );
     let domains = json!([
         {"domain": "localhost", "port": mute.local_addr().unwrap().port()},

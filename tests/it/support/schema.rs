@@ -64,8 +64,18 @@ impl Check<'_> {
                     }
                 }
                 "format" => self.check_format(says, value, at),
-                "minimum" if value.as_f64() < says.as_f64() => self.fault(at, "too small"),
-                "maximum" if value.as_f64() > says.as_f64() => self.fault(at, "too large"),
+                "minimum" if value.is_number() && value.as_f64() < says.as_f64() => {
+                    self.fault(at, "too small")
+                }
+                "maximum" if value.is_number() && value.as_f64() > says.as_f64() => {
+                    self.fault(at, "too large")
+                }
+                "uniqueItems" => {
+                    let items = value.as_array().map(Vec::as_slice).unwrap_or_default();
+                    if (1..items.len()).any(|at| items[..at].contains(&items[at])) {
+                        self.fault(at, "an item is listed twice");
+                    }
+                }
                 "const" | "enum" | "minimum" | "maximum" | "description" | "title" => {}
                 other => self.fault(at, format!("`{other}` is not understood by this test")),
             }

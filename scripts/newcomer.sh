@@ -88,4 +88,4 @@ wait_for "the recovery by mail" grep -q 'RESOLVED' received/mail
 step "received: $(grep -o '"message":"[^"]*"' received/hook | tail -n 1)"
 took=$((SECONDS - started))
 echo "newcomer: from nothing to the first alert and its recovery in $took s"
-[ "$took" -lt 300 ] || fail "that is over 5 minutes"
+[ "$took" -lt 300 ] || fail "that took more than 5 minutes"

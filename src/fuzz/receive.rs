@@ -1,50 +1,15 @@
 //! Targets for samples from others than agents, and for what rules of Prometheus hold.
 
-use std::sync::Arc;
-
+use super::bench::{Benches, NOW_MS, Parts};
 use super::fuzz;
-use crate::base::clock::{Clock, ManualClock};
 use crate::server::alert::evaluate::promql::template::Template;
-use crate::server::config::ServerConfig;
 use crate::server::receive::remote_write::Version;
 use crate::server::receive::unpack::{unpack, unpack_if_packed};
 use crate::server::receive::{Receiver, Refusal, Writer, Written};
 use crate::server::seed::prometheus;
-use crate::server::storage::Store;
-use crate::server::storage::engine::Engine;
 
-const NOW_MS: i64 = 1_770_625_800_000;
-/// Inputs after which a store is replaced, since series of a day stay in its memory.
-const INPUTS_A_STORE: u32 = 2_000;
-
-/// A receiver over a store in a temporary folder.
-struct Bench {
-    receiver: Receiver,
-    store: Arc<Engine>,
-    _dir: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = ServerConfig { data_dir: dir.path().join("data"), ..ServerConfig::default() };
-        let clock: Arc<dyn Clock> = ManualClock::at(NOW_MS);
-        let registry = prometheus_registry();
-        let store = Engine::open(&config, Arc::clone(&clock), &registry).unwrap();
-        let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let receiver = Receiver::new(&config, shared, clock, &registry).unwrap();
-        Self { receiver, store, _dir: dir }
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.store.stop();
-    }
-}
-
-fn prometheus_registry() -> ::prometheus::Registry {
-    ::prometheus::Registry::new()
+fn receiver(parts: Parts<'_>) -> Receiver {
+    Receiver::new(parts.config, parts.store, parts.clock, &parts.registry).unwrap()
 }
 
 /// Fuzzes a decoder: the word is how many samples became what, or why nothing was taken.
@@ -54,25 +19,17 @@ fn decoder(
     take: impl Fn(&Receiver, &Writer, &[u8]) -> Result<Written, Refusal>,
 ) {
     let writer = Writer::User("fuzz".to_owned());
-    let mut bench = None;
-    let mut inputs = 0;
-    fuzz(name, words, |input| {
-        if inputs % INPUTS_A_STORE == 0 {
-            bench = None;
-        }
-        inputs += 1;
-        let bench = bench.get_or_insert_with(Bench::new);
-        match take(&bench.receiver, &writer, input) {
-            Ok(written) => format!(
-                "{} {} {} {} {}",
-                written.stored.min(3),
-                written.duplicate.min(3),
-                written.stale.min(3),
-                written.malformed.min(3),
-                written.rejected.total().min(3)
-            ),
-            Err(error) => error.to_string(),
-        }
+    let mut benches = Benches::new(receiver);
+    fuzz(name, words, |input| match take(benches.next(), &writer, input) {
+        Ok(written) => format!(
+            "{} {} {} {} {}",
+            written.stored.min(3),
+            written.duplicate.min(3),
+            written.stale.min(3),
+            written.malformed.min(3),
+            written.rejected.total().min(3)
+        ),
+        Err(error) => error.to_string(),
     });
 }
 

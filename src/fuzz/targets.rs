@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use super::bench::{Benches, NOW_MS, Parts};
 use super::fuzz;
 use crate::agent::config::AgentConfig;
-use crate::base::clock::{Clock, ManualClock};
 use crate::base::configfile::Source;
 use crate::base::limits::GRPC_STREAMS_MAX;
 use crate::server::alert::check_file_rules;
@@ -28,10 +28,7 @@ use crate::server::ingest::senders::Senders;
 use crate::server::notify::manage::{self, ChannelInput, SilenceInput};
 use crate::server::notify::template;
 use crate::server::promql;
-use crate::server::storage::engine::Engine;
-use crate::server::storage::{Store, sql};
-
-const NOW_MS: i64 = 1_770_625_800_000;
+use crate::server::storage::sql;
 
 #[test]
 fn http_requests() {
@@ -123,66 +120,33 @@ fn http2_frames() {
     });
 }
 
-/// An intake over a store in a temporary folder.
-struct Bench {
-    intake: Intake,
-    store: Arc<Engine>,
-    _dir: tempfile::TempDir,
-}
-
-impl Bench {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let config = ServerConfig { data_dir: dir.path().join("data"), ..ServerConfig::default() };
-        let clock: Arc<dyn Clock> = ManualClock::at(NOW_MS);
-        let registry = prometheus::Registry::new();
-        let store = Engine::open(&config, Arc::clone(&clock), &registry).unwrap();
-        let control = Control::open(&config.data_dir).unwrap();
-        let whitelist = Arc::new(Whitelist::open(control, Arc::clone(&clock)).unwrap());
-        let shared = Arc::clone(&store) as Arc<dyn Store>;
-        let senders = Arc::new(Senders::new(false, Box::new(|_, _| {})));
-        let intake = Intake::new(&config, whitelist, senders, shared, clock, &registry).unwrap();
-        Self { intake, store, _dir: dir }
-    }
-}
-
-impl Drop for Bench {
-    fn drop(&mut self) {
-        self.store.stop();
-    }
-}
-
-/// A bench that is replaced now and then, since agents of a day stay in its memory.
-struct Benches(Option<Bench>, AtomicU32);
-
-impl Benches {
-    fn next(&mut self) -> &Bench {
-        if self.1.fetch_add(1, Ordering::Relaxed).is_multiple_of(5_000) {
-            self.0 = None;
-        }
-        self.0.get_or_insert_with(Bench::new)
-    }
+fn intake(parts: Parts<'_>) -> Intake {
+    let Parts { config, store, clock, registry } = parts;
+    let control = Control::open(&config.data_dir).unwrap();
+    let whitelist = Arc::new(Whitelist::open(control, Arc::clone(&clock)).unwrap());
+    let senders = Arc::new(Senders::new(false, Box::new(|_, _| {})));
+    Intake::new(config, whitelist, senders, store, clock, &registry).unwrap()
 }
 
 #[test]
 fn reports() {
-    let mut benches = Benches(None, AtomicU32::new(0));
+    let mut benches = Benches::new(intake);
     fuzz("report", &["cpu.usage", "mount", "/"], |input| {
         let report = match Report::parse(input.to_vec()) {
             Err(error) => return error.to_string(),
             Ok(report) => report,
         };
         let labels: usize = report.points().map(|point| point.labels().len()).sum();
-        let decision = benches.next().intake.report(&Caller::new("", ""), &report);
+        let decision = benches.next().report(&Caller::new("", ""), &report);
         format!("{} {labels} {}", report.len(), word(&decision))
     });
 }
 
 #[test]
 fn packed_batches() {
-    let mut benches = Benches(None, AtomicU32::new(0));
+    let mut benches = Benches::new(intake);
     fuzz("packed", &["cpu.usage", "mount", "/"], |input| {
-        let bench = benches.next();
+        let intake = benches.next();
         let (mut stream, caller) = (Stream::default(), Caller::new("", ""));
         let mut words = String::new();
         // The second time, the series are defined already.
@@ -191,7 +155,7 @@ fn packed_batches() {
                 Err(error) => return error.to_string(),
                 Ok(message) => message,
             };
-            match stream.take(&bench.intake, &caller, message) {
+            match stream.take(intake, &caller, message) {
                 Ok(decision) => words += word(&decision),
                 Err(outcome) => return format!("{words} {outcome:?}"),
             }
@@ -318,9 +282,11 @@ fn configuration_files() {
 
 #[test]
 fn sql_queries() {
-    let bench = Bench::new();
-    let dir = bench.intake_dir();
-    let mut connection = sql::open(&dir).unwrap();
+    let mut benches = Benches::new(|parts| {
+        Control::open(&parts.config.data_dir).unwrap();
+        parts.config.data_dir.clone()
+    });
+    let mut connection = sql::open(benches.next()).unwrap();
     let words = [
         "metrics",
         "metric_chunks",
@@ -357,13 +323,6 @@ fn sql_queries() {
         };
         read().map_or_else(|error| error.to_string(), |count| format!("{count} rows"))
     });
-}
-
-impl Bench {
-    /// The data folder.
-    fn intake_dir(&self) -> std::path::PathBuf {
-        self._dir.path().join("data")
-    }
 }
 
 #[test]

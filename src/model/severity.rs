@@ -43,6 +43,6 @@ impl FromStr for Severity {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|severity| severity.name() == text);
-        found.ok_or_else(|| format!("`{text}` is none of info, warning, critical"))
+        found.ok_or_else(|| format!("`{text}` is not info, warning or critical"))
     }
 }

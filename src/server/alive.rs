@@ -12,7 +12,7 @@ use ureq::tls::{TlsConfig, TlsProvider};
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::{Stop, StopSource};
 use crate::rt::{service, thread};
-use crate::server::app::App;
+use crate::server::api::app::App;
 use crate::server::config::ServerConfig;
 use crate::server::gate::grpc::probe::{GrpcHealth, reachable};
 use crate::server::ingest::intake::Intake;

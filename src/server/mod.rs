@@ -3,7 +3,6 @@
 pub mod alert;
 pub(crate) mod alive;
 pub mod api;
-pub(crate) mod app;
 pub(crate) mod cert;
 pub mod cli;
 pub mod config;

@@ -306,8 +306,6 @@ const ROOMS: &[(&str, &[&str])] = &[
 
 fn room(file: &str) -> Option<usize> {
     let inner = file.strip_prefix("src/")?;
-    // What the calls of the API share.
-    let inner = if inner == "server/app.rs" { "server/api/app.rs" } else { inner };
     ROOMS.iter().position(|(room, _)| inner.starts_with(room))
 }
 

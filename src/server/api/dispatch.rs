@@ -3,8 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD as STANDARD;
 use percent_encoding::percent_decode_str;
 
 use crate::base::clock::{DAY_MS, parse_rfc3339};
@@ -13,15 +11,16 @@ use crate::base::limits::{AUDIT_DAYS_MAX, TEXT_BYTES_MAX};
 use crate::base::logging;
 use crate::model::role::Role;
 use crate::server::api::answer::Answer;
+use crate::server::api::app::App;
+use crate::server::api::auth::cookie;
+use crate::server::api::auth::credentials::{authenticate, check_password_changed};
 use crate::server::api::auth::identity::Identity;
-use crate::server::api::auth::{TOKEN_PREFIX, cookie, is_local};
 use crate::server::api::cors;
 use crate::server::api::hosts;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Incoming};
 use crate::server::api::router::{Access, Kind, Method, Param, Route};
 use crate::server::api::routes;
-use crate::server::app::App;
 use crate::server::control::audit::{self, AuditRow};
 
 /// Serves one request. Never fails: what goes wrong becomes an answer.
@@ -186,65 +185,12 @@ fn admit(
     let header = incoming.authorization.as_deref();
     let identity = match cookie::token(incoming, app.config.http_port) {
         Some(token) if header.is_none() => app.auth.identify(token, now_ms)?,
-        _ => authenticate(app, header, route.is_prometheus(), now_ms)?,
+        _ => authenticate(&app.auth, header, route.is_prometheus(), now_ms)?,
     };
     if !route.with_default_password {
         check_password_changed(&identity, &incoming.client)?;
     }
     Ok(Some(identity))
-}
-
-/// Whether a caller may do more than change the password: with the default one, which everybody
-/// can look up, only the machine itself may.
-///
-/// # Errors
-///
-/// 1014 otherwise.
-pub(crate) fn check_password_changed(identity: &Identity, client: &str) -> Result<(), ApiError> {
-    if identity.must_change && !is_local(client) {
-        let message = "change the default password first: POST /v1/auth/password";
-        return Err(ApiError::new(Code::ChangePassword, message));
-    }
-    Ok(())
-}
-
-/// The user that an `Authorization` stands for: a login or an API token as Bearer, and on
-/// Prometheus' API an API token as a Basic password.
-///
-/// # Errors
-///
-/// 1002 or 1003 when it stands for none.
-pub(crate) fn authenticate(
-    app: &App,
-    header: Option<&str>,
-    takes_basic: bool,
-    now_ms: i64,
-) -> Result<Identity, ApiError> {
-    let missing = || {
-        let message = "log in first: POST /v1/auth/login, then `Authorization: Bearer <token>`";
-        ApiError::new(Code::Unauthenticated, message)
-    };
-    let header = header.ok_or_else(missing)?;
-    let (scheme, token) = header.trim().split_once(' ').ok_or_else(missing)?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return app.auth.identify(token.trim(), now_ms);
-    }
-    // Grafana and Prometheus know user and password: the password is the API token.
-    let (_, token) = basic(header).filter(|_| takes_basic).ok_or_else(missing)?;
-    if !token.starts_with(TOKEN_PREFIX) {
-        return Err(missing());
-    }
-    app.auth.identify(&token, now_ms)
-}
-
-/// User and password of a `Basic` credential (RFC 7617).
-pub(crate) fn basic(header: &str) -> Option<(String, String)> {
-    let (scheme, credential) = header.trim().split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let text = String::from_utf8(STANDARD.decode(credential.trim()).ok()?).ok()?;
-    text.split_once(':').map(|(user, password)| (user.to_owned(), password.to_owned()))
 }
 
 fn allowed(route: &Route, identity: Option<&Identity>) -> Result<(), ApiError> {

@@ -1,6 +1,7 @@
 //! The REST API: routes in a const table, requests, replies, errors.
 
 pub(crate) mod answer;
+pub(crate) mod app;
 pub(crate) mod auth;
 pub(crate) mod cors;
 pub(crate) mod dispatch;

@@ -7,9 +7,9 @@ use serde::de::DeserializeOwned;
 
 use crate::base::clock::parse_rfc3339;
 use crate::base::limits::{PAGE_DEFAULT, PAGE_MAX};
+use crate::server::api::app::App;
 use crate::server::api::auth::identity::Identity;
 use crate::server::api::reply::{ApiError, Code};
-use crate::server::app::App;
 use crate::server::gate::http::Ticket;
 use crate::server::storage::Page;
 

@@ -20,6 +20,7 @@ use crate::server::control::users::{self, UserRow};
 use crate::server::control::{Control, tokens};
 
 pub(crate) mod cookie;
+pub(crate) mod credentials;
 pub(crate) mod identity;
 pub(crate) mod jwt;
 pub(crate) mod names;

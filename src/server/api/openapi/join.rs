@@ -13,10 +13,12 @@ pub(super) fn join(value: &mut Value, named: &Map<String, Value>) {
     object.values_mut().for_each(|inner| join(inner, named));
     let Some(Value::Array(parts)) = object.remove("allOf") else { return };
     for part in parts {
-        let part = match part["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        let mut part = match part["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
             Some(name) => named.get(name).cloned().unwrap_or(Value::Null),
             None => part,
         };
+        // One that is named may be several at once as well.
+        join(&mut part, named);
         if let Value::Object(part) = part {
             absorb(object, part);
         }

@@ -8,12 +8,12 @@ use utoipa::ToSchema;
 
 use crate::base::clock::MINUTE_MS;
 use crate::base::limits::LATEST_ROWS_MAX;
+use crate::server::api::app::App;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
 use crate::server::api::routes::hosts::Facts;
 use crate::server::api::schema::{Shape, Time};
-use crate::server::app::App;
 use crate::server::control::{hosts as hosts_table, profiles, removed};
 use crate::server::ingest::auth::WhitelistError;
 use crate::server::ingest::senders::Sender;
@@ -217,14 +217,8 @@ struct RemovedAgent {
 /// An agent with its host.
 #[derive(Serialize, ToSchema)]
 struct AgentDetail {
-    agent_id: String,
-    /// When its last report arrived.
-    last_seen: Option<Time>,
-    active: bool,
-    #[schema(inline)]
-    status: AgentStatus,
     #[serde(flatten)]
-    oddities: Oddities,
+    agent: Agent,
     /// Null where the agent has said nothing, as those of earlier versions do.
     facts: Option<Facts>,
 }
@@ -269,8 +263,7 @@ fn detail(call: &Call<'_>) -> Result<Reply, ApiError> {
     let known = known.ok_or_else(|| ApiError::not_found("agent", id))?;
     let facts = call.app.control.read(|db| hosts_table::facts(db, id))?;
     let facts = facts.map(|(facts, updated_ms)| Facts::new(facts, updated_ms));
-    let Agent { agent_id, last_seen, active, status, oddities } = Agent::new(known, call.now_ms);
-    Ok(Reply::ok(&AgentDetail { agent_id, last_seen, active, status, oddities, facts }))
+    Ok(Reply::ok(&AgentDetail { agent: Agent::new(known, call.now_ms), facts }))
 }
 
 fn latest(call: &Call<'_>) -> Result<Reply, ApiError> {

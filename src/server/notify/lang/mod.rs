@@ -143,7 +143,7 @@ words! {
 pub(crate) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let mut out = String::with_capacity(template.len() + 64);
     let mut rest = template;
-    // Read once from left to right: a brace in a value is none of the template's.
+    // Read once from left to right: a brace in a value does not belong to the template.
     while let Some((before, after)) = rest.split_once('{') {
         out.push_str(before);
         let Some((name, behind)) = after.split_once('}') else {

@@ -2,7 +2,7 @@
 
 use crate::model::role::Role;
 use crate::server::api::auth::TOKEN_PREFIX;
-use crate::server::api::dispatch::{authenticate, basic, check_password_changed};
+use crate::server::api::auth::credentials::{authenticate, basic, check_password_changed};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::receive::influx::unit_ns;
@@ -145,7 +145,7 @@ pub(super) fn writer(call: &Call<'_>) -> Result<Writer, ApiError> {
         let message = "the password is neither an API token nor the token of this agent";
         return Err(ApiError::new(Code::Unauthenticated, message));
     }
-    let identity = authenticate(call.app, call.authorization, true, call.now_ms)?;
+    let identity = authenticate(&call.app.auth, call.authorization, true, call.now_ms)?;
     check_password_changed(&identity, &call.client)?;
     if identity.role < Role::Admin {
         let message = "this token only reads; use one that may write, or an agent's own";

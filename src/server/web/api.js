@@ -34,7 +34,7 @@ export function forget() {
   keepKiosk(null);
 }
 
-/** Why the login is shown: `over` when the session has ended, `change` when the password must be changed. */
+/** Why the login is shown: `over` the session has ended, `change` the password must be changed. */
 export class Failure extends Error {
   constructor(message, { over = false, change = false, status = 0 } = {}) {
     super(message);

@@ -16,5 +16,6 @@ mod hpack;
 mod metrics;
 pub(crate) mod probe;
 mod serve;
+mod shares;
 
 pub(crate) use serve::Serve;

@@ -252,15 +252,9 @@ impl Default for AgentConfig {
     }
 }
 
-/// The host's name as the kernel has it (kernel.hostname of sysctl(8)); empty without one.
+/// The host's name as the kernel has it (uname(2)); empty without one.
 fn host_name() -> String {
-    #[cfg(target_os = "linux")]
-    const NAME: &str = "kernel.hostname";
-    #[cfg(not(target_os = "linux"))]
-    const NAME: &str = "kern.hostname";
-    use sysctl::Sysctl as _;
-    let value = sysctl::Ctl::new(NAME).and_then(|ctl| ctl.value_string());
-    value.unwrap_or_default().trim().to_owned()
+    rustix::system::uname().nodename().to_string_lossy().trim().to_owned()
 }
 
 impl AgentConfig {

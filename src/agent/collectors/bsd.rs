@@ -2,13 +2,12 @@
 //! there. CPU time is FreeBSD's `kern.cp_time`; macOS has none in sysctl, so it gives no
 //! `cpu.usage`.
 
-use sysctl::{Ctl, CtlValue, Sysctl as _};
-
 use crate::agent::collectors::rate::growth;
 use crate::agent::collectors::statfs::{push_sizes, statvfs};
 use crate::agent::collectors::{
-    CollectError, Collector, Metric, Pace, Samples, Spec, percent, plain as metric,
+    CollectError, Collector, Metric, Pace, Samples, Spec, percent, plain as metric, round,
 };
+use crate::agent::sysctl;
 
 const fn disk(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, unit, labels: &["mount"], help }
@@ -35,7 +34,11 @@ pub const MEMORY: Spec = Spec {
     metrics: &[
         metric("memory.total", "bytes", "Physical memory (hw.memsize, hw.physmem)."),
         metric("memory.used", "bytes", "What is not free."),
-        metric("memory.available", "bytes", "Free and purgeable pages."),
+        metric(
+            "memory.available",
+            "bytes",
+            "Pages that are free, and those that can be used at once: inactive ones of FreeBSD, purgeable ones of macOS.",
+        ),
         metric("memory.used_percent", "%", "memory.used of memory.total."),
     ],
     make: |_| Box::new(Memory),
@@ -72,36 +75,13 @@ pub const DISK: Spec = Spec {
     make: |_| Box::new(Disk),
 };
 
-fn value(name: &'static str) -> Result<CtlValue, CollectError> {
-    Ctl::new(name)
-        .and_then(|ctl| ctl.value())
-        .map_err(|error| CollectError::parse(name, error.to_string()))
+fn bytes(name: &'static str) -> Result<Vec<u8>, CollectError> {
+    sysctl::bytes(name).map_err(|error| CollectError::parse(name, error.to_string()))
 }
 
 fn number(name: &'static str) -> Result<u64, CollectError> {
-    Ok(match value(name)? {
-        CtlValue::Int(n) => u64::try_from(n).unwrap_or(0),
-        CtlValue::Uint(n) => u64::from(n),
-        CtlValue::Long(n) => u64::try_from(n).unwrap_or(0),
-        CtlValue::Ulong(n) | CtlValue::U64(n) => n,
-        CtlValue::S64(n) => u64::try_from(n).unwrap_or(0),
-        CtlValue::U32(n) => u64::from(n),
-        _ => return Err(CollectError::parse(name, "it is not a number")),
-    })
-}
-
-fn bytes(name: &'static str) -> Result<Vec<u8>, CollectError> {
-    match value(name)? {
-        CtlValue::Struct(bytes) | CtlValue::Node(bytes) => Ok(bytes),
-        _ => Err(CollectError::parse(name, "it is not such a structure")),
-    }
-}
-
-/// The little-endian numbers of a structure, `N` bytes each.
-fn words<const N: usize>(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
-    bytes
-        .chunks_exact(N)
-        .map(|chunk| chunk.iter().rev().fold(0, |number, byte| (number << 8) | u64::from(*byte)))
+    let number = sysctl::number(&bytes(name)?);
+    number.ok_or_else(|| CollectError::parse(name, "it is not a number"))
 }
 
 struct Cpu {
@@ -111,7 +91,7 @@ struct Cpu {
 impl Collector for Cpu {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         // user, nice, system, interrupt, idle (sys/resource.h: CPUSTATES).
-        let times: Vec<u64> = words::<8>(&bytes("kern.cp_time")?).take(5).collect();
+        let times: Vec<u64> = sysctl::words::<8>(&bytes("kern.cp_time")?).take(5).collect();
         let [user, nice, system, interrupt, idle] = times[..] else {
             return Err(CollectError::parse("kern.cp_time", "it has fewer than 5 numbers"));
         };
@@ -157,19 +137,14 @@ struct Load;
 
 impl Collector for Load {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        // struct loadavg { fixpt_t ldavg[3]; long fscale; } (sys/resource.h): three 32-bit numbers,
-        // padding, and the scale.
-        let load = bytes("vm.loadavg")?;
-        let averages: Vec<u64> = words::<4>(&load).take(3).collect();
-        let scale = load.get(16..24).and_then(|scale| words::<8>(scale).next()).unwrap_or(2048);
+        let loads = sysctl::loads(&bytes("vm.loadavg")?);
+        let loads = loads.ok_or_else(|| CollectError::parse("vm.loadavg", "it is too short"))?;
         let names = ["load.load_1", "load.load_5", "load.load_15"];
-        for (name, average) in names.into_iter().zip(averages) {
-            let value = average as f64 / scale.max(1) as f64;
-            out.plain(name, (value * 100.0).round() / 100.0);
+        for (name, load) in names.into_iter().zip(loads) {
+            out.plain(name, round(load, 100.0));
         }
-        let boot = words::<8>(&bytes("kern.boottime")?).next().unwrap_or(0);
-        let uptime =
-            (out.moment.timestamp_ms / 1_000).saturating_sub(i64::try_from(boot).unwrap_or(0));
+        let boot = sysctl::seconds(&bytes("kern.boottime")?).unwrap_or(0);
+        let uptime = (out.moment.timestamp_ms / 1_000).saturating_sub(boot);
         out.plain("load.uptime", uptime as f64);
         Ok(())
     }

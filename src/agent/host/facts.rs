@@ -45,11 +45,8 @@ fn system(sources: &Sources, facts: &mut HostFacts) {
 
 #[cfg(not(target_os = "linux"))]
 fn system(_: &Sources, facts: &mut HostFacts) {
-    use sysctl::Sysctl as _;
-    let text = |name: &str| {
-        let value = sysctl::Ctl::new(name).and_then(|ctl| ctl.value_string());
-        value.unwrap_or_default().trim().to_owned()
-    };
+    use crate::agent::sysctl::{bytes, number, seconds, text};
+    let count = |name: &str| bytes(name).ok().and_then(|bytes| number(&bytes));
     facts.hostname = text("kern.hostname");
     facts.kernel = format!("{} {}", text("kern.ostype"), text("kern.osrelease"));
     facts.os.clone_from(&facts.kernel);
@@ -57,13 +54,13 @@ fn system(_: &Sources, facts: &mut HostFacts) {
         guest if guest.is_empty() => "none".to_owned(),
         guest => guest,
     };
-    facts.cpu_model = text("hw.model");
-    facts.cpu_cores = text("hw.ncpu").parse().unwrap_or(0);
-    facts.memory_bytes = text("hw.physmem").parse().unwrap_or(0);
-    // `{ sec = 1770625800, usec = 0 } …`
-    let booted = text("kern.boottime");
-    let secs = booted.split("sec = ").nth(1).and_then(|rest| rest.split(',').next());
-    facts.boot_time_ms = secs.and_then(|secs| secs.parse::<i64>().ok()).unwrap_or(0) * 1_000;
+    // The first of each is macOS': its hw.model is the computer's, its hw.physmem has 32 bits.
+    let brand = text("machdep.cpu.brand_string");
+    facts.cpu_model = if brand.is_empty() { text("hw.model") } else { brand };
+    facts.memory_bytes = count("hw.memsize").or_else(|| count("hw.physmem")).unwrap_or(0);
+    facts.cpu_cores = count("hw.ncpu").and_then(|cores| u32::try_from(cores).ok()).unwrap_or(0);
+    let booted = bytes("kern.boottime").ok().and_then(|bytes| seconds(&bytes));
+    facts.boot_time_ms = booted.unwrap_or(0).saturating_mul(1_000);
 }
 
 /// Most of a file that is read; more than any host's has.

@@ -33,6 +33,9 @@ pub(crate) fn run(config: &AgentConfig) -> String {
         // Writing to a string can't fail.
         let _ = writeln!(out, "{:<24} {labels:<28} {:>20} {unit}", point.metric, point.value);
     }
+    for (name, note) in collectors.notes() {
+        let _ = writeln!(out, "\ncollector `{name}`: {}: {}", note.about, note.text);
+    }
     for (name, why) in collectors.failures() {
         let _ = writeln!(out, "\ncollector `{name}` failed: {why}");
     }

@@ -11,6 +11,8 @@ pub const GRPC_MEMORY_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// 64 KB or more from the first larger one on: after an outage, a thousand agents with a backlog
 /// would make that 64 MB.
 pub const PACKED_POINTS_MAX: usize = 500;
+/// Cores whose usage an agent reports one by one.
+pub const CORES_MAX: usize = 1_024;
 /// File systems that an agent measures.
 pub const MOUNTS_MAX: usize = 128;
 /// Network interfaces that an agent measures.
@@ -19,7 +21,7 @@ pub const INTERFACES_MAX: usize = 128;
 pub const DISKS_MAX: usize = 128;
 /// Temperatures and fans that an agent measures.
 pub const SENSORS_MAX: usize = 128;
-/// Arrays of disks that an agent measures.
+/// Arrays of disks, and devices of btrfs, that an agent measures.
 pub const ARRAYS_MAX: usize = 64;
 /// Containers that an agent measures.
 pub const CONTAINERS_MAX: usize = 200;
@@ -80,20 +82,6 @@ pub const GRPC_CALL_BYTES_MAX: usize = 16 * 1024;
 pub const GRPC_CONNECTIONS_MAX: usize = 8_192;
 /// Open gRPC connections of one address, of one /64 for IPv6.
 pub const GRPC_CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
-/// Open gRPC calls of one address.
-pub const GRPC_CALLS_PER_ADDRESS_MAX: usize = 4_096;
-/// Open gRPC calls of all clients.
-pub const GRPC_CALLS_MAX: usize = 16_384;
-/// New gRPC connections, and calls that end without an answer, of one address at once.
-pub const GRPC_ALLOWANCE_PER_ADDRESS_MAX: usize = 2_048;
-/// New gRPC connections, and calls that end without an answer, of one address a second, once those
-/// at once are used up.
-pub const GRPC_ALLOWANCE_PER_ADDRESS_PER_SEC: usize = 256;
-/// New gRPC connections, and calls that end without an answer, of all clients at once.
-pub const GRPC_ALLOWANCE_MAX: usize = 16_384;
-/// New gRPC connections, and calls that end without an answer, of all clients a second, once those
-/// at once are used up.
-pub const GRPC_ALLOWANCE_PER_SEC: usize = 2_048;
 /// Seconds for the handshake of a gRPC connection: TLS, preface, SETTINGS and their
 /// acknowledgement.
 pub const GRPC_HANDSHAKE_SECS_MAX: u64 = 10;

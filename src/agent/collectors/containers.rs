@@ -1,9 +1,11 @@
 //! Containers, by their control groups: those of Docker, Podman, containerd, CRI-O, LXC and
 //! systemd-nspawn. Names come from the engines' own files where those can be read.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::agent::collectors::cgroup::{Hierarchy, Usage};
+use crate::agent::collectors::engines::Engines;
 use crate::agent::collectors::rate::Counters;
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, percent, round,
@@ -68,8 +70,7 @@ struct Found {
 impl Collector for Containers {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         if out.moment.slow {
-            self.found = find(&self.groups, &self.root);
-            out.cap(&mut self.found, CONTAINERS_MAX, "containers");
+            self.found = find(&self.groups, &self.root, out);
         }
         let mut usages = Vec::with_capacity(self.found.len());
         for found in &self.found {
@@ -121,6 +122,8 @@ impl Collector for Containers {
     }
 }
 
+/// Containers that are counted.
+const FOUND_MAX: usize = 10_000;
 /// How deep groups that hold others are looked through.
 const DEPTH_MAX: usize = 5;
 
@@ -138,18 +141,22 @@ fn holds_containers(place: &str, name: &str) -> bool {
     }
 }
 
-fn find(groups: &Hierarchy, root: &Path) -> Vec<Found> {
+/// The containers with their names, at most [`CONTAINERS_MAX`].
+fn find(groups: &Hierarchy, root: &Path, out: &mut Samples) -> Vec<Found> {
     let mut found = Vec::new();
     look(groups, "", DEPTH_MAX, &mut found);
     found.sort_by(|a: &(String, String), b| a.1.cmp(&b.1));
-    let mut named: Vec<Found> = Vec::new();
+    out.cap(&mut found, CONTAINERS_MAX, "containers", None);
+    let engines = Engines::read(root);
+    let mut used = HashSet::new();
+    let mut named = Vec::with_capacity(found.len());
     for (group, id) in found {
-        let mut name = engine_name(root, &id).unwrap_or_else(|| short(&id).to_owned());
+        let mut name = engines.name(&id).unwrap_or_else(|| short(&id).to_owned());
         // Two containers of two engines may have one name.
-        if named.iter().any(|other| other.name == name) {
+        if used.contains(&name) {
             name = format!("{name}-{}", short(&id));
         }
-        if !named.iter().any(|other| other.name == name) {
+        if used.insert(name.clone()) {
             named.push(Found { group, name });
         }
     }
@@ -158,7 +165,7 @@ fn find(groups: &Hierarchy, root: &Path) -> Vec<Found> {
 
 /// The containers among the groups below one, as pairs of their group and id.
 fn look(groups: &Hierarchy, place: &str, depth: usize, found: &mut Vec<(String, String)>) {
-    if found.len() > 4 * CONTAINERS_MAX {
+    if found.len() > FOUND_MAX {
         return;
     }
     for child in groups.children(place) {
@@ -176,9 +183,9 @@ fn look(groups: &Hierarchy, place: &str, depth: usize, found: &mut Vec<(String, 
 /// The id in a group's name, where it is that of a container.
 fn container_id(place: &str, name: &str) -> Option<String> {
     let is_hash = |id: &str| id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_hash(name) {
-        // Docker and containerd without systemd: /docker/ID, /kubepods/burstable/podUID/ID.
-        return Some(name.to_owned());
+    // Engines without systemd: /docker/ID, /kubepods/burstable/podUID/ID, /libpod_parent/libpod-ID.
+    if let Some(id) = Some(name.strip_prefix("libpod-").unwrap_or(name)).filter(|id| is_hash(id)) {
+        return Some(id.to_owned());
     }
     // Podman's monitor and CRI-O's are processes of the engine.
     if name.contains("conmon") {
@@ -204,36 +211,6 @@ fn short(id: &str) -> &str {
     if id.len() == 64 { id.get(..12).unwrap_or(id) } else { id }
 }
 
-/// The name that an engine gave a container, from the engine's own files.
-fn engine_name(root: &Path, id: &str) -> Option<String> {
-    if id.len() != 64 {
-        return None;
-    }
-    let docker = root.join("var/lib/docker/containers").join(id).join("config.v2.json");
-    // Podman keeps one file of all containers with their names.
-    let podman = root.join("var/lib/containers/storage/overlay-containers/containers.json");
-    let text = read_json(&docker);
-    if let Some(text) = text {
-        return string_after(&text, "\"Name\":")
-            .map(|name| name.trim_start_matches('/').to_owned());
-    }
-    let text = read_json(&podman)?;
-    let of_id = &text[text.find(id)?..];
-    string_after(of_id, "\"names\":[").map(str::to_owned)
-}
-
-/// The text of an engine's file; `None` where it can't be read or is over 4 MiB.
-fn read_json(path: &Path) -> Option<String> {
-    let size = std::fs::metadata(path).ok()?.len();
-    if size > 4 * 1024 * 1024 { None } else { std::fs::read_to_string(path).ok() }
-}
-
-/// The string that follows a key. A name has no character that JSON would escape.
-fn string_after<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let rest = text[text.find(key)? + key.len()..].trim_start().strip_prefix('"')?;
-    rest.split('"').next().filter(|name| !name.is_empty() && name.len() <= 255)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -246,6 +223,7 @@ mod tests {
             ("docker", hash.clone(), hash.clone()),
             ("system.slice", format!("docker-{hash}.scope"), hash.clone()),
             ("machine.slice", format!("libpod-{hash}.scope"), hash.clone()),
+            ("libpod_parent", format!("libpod-{hash}"), hash.clone()),
             ("kubepods.slice/x", format!("cri-containerd-{hash}.scope"), hash.clone()),
             ("kubepods.slice/x", format!("crio-{hash}.scope"), hash.clone()),
             ("", "lxc.payload.web".to_owned(), "web".to_owned()),
@@ -259,6 +237,7 @@ mod tests {
             ("system.slice", "nginx.service".to_owned()),
             ("system.slice", "session-3.scope".to_owned()),
             ("machine.slice", format!("libpod-conmon-{hash}.scope")),
+            ("libpod_parent", "conmon".to_owned()),
             ("", "init.scope".to_owned()),
         ] {
             assert_eq!(container_id(place, &name), None, "{place}/{name}");

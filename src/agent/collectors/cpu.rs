@@ -5,6 +5,7 @@ use crate::agent::collectors::rate::Counters;
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, percent, plain,
 };
+use crate::base::limits::CORES_MAX;
 
 const FILE: &str = "/proc/stat";
 
@@ -47,7 +48,10 @@ struct Cpu {
 
 impl Collector for Cpu {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let now = parse(&self.file.read()?)?;
+        let mut now = parse(&self.file.read()?)?;
+        // The first line is of all of them.
+        out.left_out(now.len().saturating_sub(1), CORES_MAX, "cores", None);
+        now.truncate(CORES_MAX + 1);
         let Some(growth) = self.before.step(out.moment.at, now) else { return Ok(()) };
         for (name, grown) in &growth.groups {
             let total = grown.iter().fold(0_u64, |sum, field| sum.saturating_add(*field));
@@ -76,10 +80,8 @@ impl Collector for Cpu {
     }
 }
 
-/// The `cpu` lines: all cores first, then each that is online, by its own number.
-///
-/// procfs' parser numbers cores by their place in the file, which moves when one goes offline, so
-/// the names are read here.
+/// The `cpu` lines: all cores first, then each that is online, by its own number, which stays the
+/// same when another one goes offline.
 fn parse(text: &str) -> Result<Vec<(Box<str>, Times)>, CollectError> {
     let mut found = Vec::new();
     for line in text.lines().take_while(|line| line.starts_with("cpu")) {

@@ -72,7 +72,7 @@ impl Collector for Disk {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let (mounts, changed) = self.mounts.current(out.moment.at, out.moment.slow)?;
         let mut mounts = mounts.to_vec();
-        out.cap(&mut mounts, MOUNTS_MAX, "file systems");
+        out.cap(&mut mounts, MOUNTS_MAX, "file systems", Some("filters.mounts_exclude"));
         // Mounts that were measured once are what is seen at their points until the list changes.
         let check = self.unchecked || changed || out.moment.slow;
         self.unchecked = false;

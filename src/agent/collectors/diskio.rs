@@ -68,7 +68,7 @@ impl Collector for DiskIo {
         }
         // A disk without a single operation is a drive without a medium, or not set up.
         now.retain(|(name, counts)| self.wanted.take(name) && counts.iter().any(|n| *n > 0));
-        out.cap(&mut now, DISKS_MAX, "disks");
+        out.cap(&mut now, DISKS_MAX, "disks", Some("filters.disks_exclude"));
         let Some(growth) = self.before.step(out.moment.at, now) else { return Ok(()) };
         for (disk, grown) in &growth.groups {
             let [reads, read_sectors, read_ms, writes, write_sectors, write_ms, busy, all] = *grown;

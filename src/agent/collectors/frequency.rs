@@ -36,7 +36,7 @@ impl Collector for Frequency {
             let number = name.strip_prefix("cpu").unwrap_or_default();
             !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
         };
-        // The first core stands for all of a virtual machine, which has no frequencies.
+        // A virtual machine has no frequencies: its first core shows that.
         if number(&self.0.join("cpu0/cpufreq/scaling_cur_freq")).is_none() {
             return Ok(());
         }

@@ -45,9 +45,7 @@ pub(super) const SPEC: Spec = Spec {
             files: ProcFile::whole(sys("fs/file-nr")),
             conntrack: ProcFile::whole(sys("net/netfilter/nf_conntrack_count")),
             conntrack_max: sys("net/netfilter/nf_conntrack_max"),
-            entropy: procfile::number(&sys("kernel/random/poolsize"))
-                .filter(|bits| *bits > 256.0)
-                .map(|_| sys("kernel/random/entropy_avail")),
+            random: sys("kernel/random"),
             before: Counters::new(),
         })
     },
@@ -58,8 +56,7 @@ struct Kernel {
     files: ProcFile,
     conntrack: ProcFile,
     conntrack_max: PathBuf,
-    /// Where the bits in the pool are read; none where the pool is always full.
-    entropy: Option<PathBuf>,
+    random: PathBuf,
     before: Counters<2>,
 }
 
@@ -89,8 +86,11 @@ impl Collector for Kernel {
                 out.maybe("kernel.conntrack_max", procfile::number(&self.conntrack_max));
             }
         }
-        if let Some(file) = self.entropy.as_deref().filter(|_| out.moment.slow) {
-            out.maybe("kernel.entropy", procfile::number(file));
+        if out.moment.slow {
+            // The pool of kernels from 5.18 on has 256 bits and is always full.
+            let pool = procfile::number(&self.random.join("poolsize")).filter(|bits| *bits > 256.0);
+            let bits = pool.and_then(|_| procfile::number(&self.random.join("entropy_avail")));
+            out.maybe("kernel.entropy", bits);
         }
         Ok(())
     }
@@ -121,7 +121,7 @@ fn parse(text: &str) -> Stat {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::agent::collectors::tests::twice;
+    use crate::agent::collectors::tests::{tree, twice};
 
     pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
@@ -136,5 +136,26 @@ pub(super) mod tests {
         assert_eq!(parse("cpu 1"), Stat::default());
         let seen = twice("kernel", "stat", text, text);
         assert_eq!((seen["kernel.forks"], seen["kernel.context_switches"]), (0.0, 0.0));
+    }
+
+    #[test]
+    fn files_tracked_connections_and_randomness_have_their_limits() {
+        let files = |pool: &'static str| {
+            [
+                ("proc/stat", "procs_running 2\n"),
+                ("proc/sys/fs/file-nr", "1216\t16\t184088\n"),
+                ("proc/sys/net/netfilter/nf_conntrack_count", "31\n"),
+                ("proc/sys/net/netfilter/nf_conntrack_max", "262144\n"),
+                ("proc/sys/kernel/random/poolsize", pool),
+                ("proc/sys/kernel/random/entropy_avail", "256\n"),
+            ]
+        };
+        let seen = tree("kernel", &files("4096\n"));
+        assert_eq!((seen["kernel.files_used"], seen["kernel.files_max"]), (1_200.0, 184_088.0));
+        let tracked = (seen["kernel.conntrack_used"], seen["kernel.conntrack_max"]);
+        assert_eq!(tracked, (31.0, 262_144.0));
+        assert_eq!(seen["kernel.entropy"], 256.0);
+        let new = tree("kernel", &files("256\n"));
+        assert!(!new.contains_key("kernel.entropy"), "a pool that is always full: {new:?}");
     }
 }

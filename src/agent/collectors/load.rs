@@ -38,7 +38,6 @@ struct Load {
 
 impl Collector for Load {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        // procfs reads load averages as f32, which turns 0.05 into 0.05000000074505806.
         let [one, five, fifteen] = numbers("/proc/loadavg", &self.loadavg.read()?)?;
         let [uptime] = numbers("/proc/uptime", &self.uptime.read()?)?;
         out.plain("load.load_1", one);

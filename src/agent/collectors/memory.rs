@@ -126,8 +126,7 @@ impl Sizes {
     }
 }
 
-/// The few fields that count. procfs' parser panics on a line without its colon, which a property
-/// test found, so the lines are read here.
+/// The few fields that count; a line without a colon is passed over.
 fn parse(text: &str) -> Result<Sizes, CollectError> {
     let mut sizes = Sizes::default();
     let (mut huge, mut huge_free, mut huge_size) = (None, None, None);
@@ -180,7 +179,7 @@ fn parse_arc(text: &str) -> Option<(u64, u64)> {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::agent::collectors::tests::once;
+    use crate::agent::collectors::tests::{once, tree};
 
     pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
@@ -228,6 +227,29 @@ pub(super) mod tests {
         let text = "9 1 0x01 123 33456 1 2\nname type data\nhits 4 5\nc_min 4 1000\nsize 4 5000\n";
         assert_eq!(parse_arc(text), Some((5_000, 1_000)));
         assert_eq!(parse_arc("size 4 5000\n"), None);
+        let meminfo = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 400 kB\n";
+        let arc = "9 1\nname type data\nc_min 4 102400\nsize 4 409600\n";
+        let files = [("proc/meminfo", meminfo), ("proc/spl/kstat/zfs/arcstats", arc)];
+        let seen = tree("memory", &files);
+        assert_eq!(seen["memory.available"], 700.0 * 1024.0);
+        assert_eq!(seen["memory.zfs_arc"], 400.0 * 1024.0);
+        assert_eq!(seen["memory.used_percent"], 30.0);
+    }
+
+    #[test]
+    fn huge_pages_are_counted_in_bytes_where_there_are_some() {
+        let text = |pages: &str| {
+            format!(
+                "MemTotal: 8192 kB\nMemAvailable: 400 kB\nSlab: 12 kB\nHugePages_Total: {pages}\n\
+                 HugePages_Free: 1\nHugepagesize: 2048 kB\n"
+            )
+        };
+        let seen = once("memory", "meminfo", &text("4"));
+        let pages = (seen["memory.huge_total"], seen["memory.huge_used"]);
+        assert_eq!(pages, (4.0 * 2_097_152.0, 3.0 * 2_097_152.0));
+        assert_eq!(seen["memory.slab"], 12.0 * 1024.0);
+        let none = once("memory", "meminfo", &text("0"));
+        assert!(!none.contains_key("memory.huge_total"), "{none:?}");
     }
 
     #[test]

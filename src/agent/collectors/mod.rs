@@ -10,7 +10,7 @@ use crate::base::limits::BATCH_POINTS_MAX;
 use crate::model::point::Point;
 use crate::rt::stop::Stop;
 use guard::{Guard, Outcome, PATIENCE, Row};
-pub use samples::{Moment, Samples};
+pub use samples::{Moment, Note, Samples};
 
 #[cfg(not(target_os = "linux"))]
 mod bsd;
@@ -24,6 +24,8 @@ mod cpu;
 mod disk;
 #[cfg(target_os = "linux")]
 mod diskio;
+#[cfg(target_os = "linux")]
+mod engines;
 #[cfg(target_os = "linux")]
 mod frequency;
 mod guard;
@@ -266,6 +268,8 @@ pub struct Collectors {
     logged: Vec<Logged>,
     failures: Vec<(&'static str, String)>,
     slow_at: Option<i64>,
+    /// When it was last said that points were left out.
+    cut_at: Option<Instant>,
 }
 
 /// What was logged of one collector.
@@ -273,7 +277,7 @@ pub struct Collectors {
 struct Logged {
     name: &'static str,
     complained: Option<Instant>,
-    notes: Vec<samples::Note>,
+    notes: Vec<Note>,
 }
 
 impl Collectors {
@@ -293,7 +297,7 @@ impl Collectors {
         let logged = rows.iter().map(|row| Logged { name: row.name, ..Logged::default() });
         let logged = logged.collect();
         let guard = Guard::new(rows, stop, PATIENCE);
-        Self { guard, logged, failures: Vec::new(), slow_at: None }
+        Self { guard, logged, failures: Vec::new(), slow_at: None, cut_at: None }
     }
 
     /// All points of one collection, each at `timestamp_ms`, in an order that stays the same. A
@@ -304,8 +308,11 @@ impl Collectors {
         let moment = Moment { timestamp_ms, at: Instant::now(), slow };
         let (mut points, outcomes) = self.guard.collect(moment);
         // A batch that is over the server's limit would be refused whole.
-        if points.len() > COLLECTED_POINTS_MAX {
-            log::warn!("left out {} points of a collection", points.len() - COLLECTED_POINTS_MAX);
+        if let Some(over) = points.len().checked_sub(COLLECTED_POINTS_MAX).filter(|n| *n > 0) {
+            if is_due(self.cut_at, moment.at) {
+                log::warn!("left out the last {over} points of a collection; choose with filters");
+                self.cut_at = Some(moment.at);
+            }
             points.truncate(COLLECTED_POINTS_MAX);
         }
         let mut out = Samples::new(moment);
@@ -336,16 +343,19 @@ impl Collectors {
         &self.failures
     }
 
+    /// What the collectors had to say in the last collection, with their names: what they left out,
+    /// and why.
+    pub fn notes(&self) -> impl Iterator<Item = (&'static str, &Note)> {
+        self.logged.iter().flat_map(|logged| logged.notes.iter().map(|note| (logged.name, note)))
+    }
+
     fn log(&mut self, outcome: Outcome, now: Instant) {
         let name = outcome.name;
         let Some(logged) = self.logged.iter_mut().find(|logged| logged.name == name) else {
             return;
         };
         if let Some(error) = outcome.error {
-            let due = logged
-                .complained
-                .is_none_or(|last| now.duration_since(last).as_secs() >= COMPLAIN_EVERY_SECS);
-            if due {
+            if is_due(logged.complained, now) {
                 log::warn!("collector `{name}` failed: {error}");
                 logged.complained = Some(now);
             }
@@ -359,6 +369,11 @@ impl Collectors {
         }
         logged.notes = outcome.notes;
     }
+}
+
+/// Whether something that was last said at `last` may be said again.
+fn is_due(last: Option<Instant>, now: Instant) -> bool {
+    last.is_none_or(|last| now.duration_since(last).as_secs() >= COMPLAIN_EVERY_SECS)
 }
 
 /// Rounds to `1 / parts`: digits beyond are noise and cost storage.

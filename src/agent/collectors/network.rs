@@ -73,7 +73,7 @@ impl Collector for Network {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let mut now = parse(&self.file.read()?)?;
         now.retain(|(name, _)| self.wanted.take(name));
-        out.cap(&mut now, INTERFACES_MAX, "interfaces");
+        out.cap(&mut now, INTERFACES_MAX, "interfaces", Some("filters.interfaces_exclude"));
         let names: Vec<Box<str>> = now.iter().map(|(name, _)| name.clone()).collect();
         if let Some(growth) = self.before.step(out.moment.at, now) {
             for (interface, grown) in &growth.groups {

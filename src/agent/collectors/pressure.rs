@@ -61,13 +61,13 @@ impl Collector for Pressure {
 
 /// The `total` of each line, microseconds.
 fn parse(text: &str) -> Result<Vec<Group<1>>, CollectError> {
-    let mut found = Vec::new();
+    let mut found: Vec<Group<1>> = Vec::new();
     for line in text.lines() {
         let (kind, rest) = line.split_once(' ').unwrap_or((line, ""));
         let total = rest.split(' ').find_map(|word| word.strip_prefix("total="));
         let total = total.and_then(|total| total.parse().ok());
         let total = total.ok_or_else(|| CollectError::parse("/proc/pressure", "no `total`"))?;
-        if matches!(kind, "some" | "full") {
+        if matches!(kind, "some" | "full") && found.iter().all(|(other, _)| **other != *kind) {
             found.push((kind.into(), [total]));
         }
     }

@@ -127,7 +127,7 @@ impl Processes {
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
             .collect();
-        out.cap(&mut pids, PROCESSES_MAX, "processes");
+        out.cap(&mut pids, PROCESSES_MAX, "processes", None);
         if out.moment.slow {
             self.others.clear();
         }

@@ -51,7 +51,7 @@ impl Collector for Raid {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         if let Some(text) = self.mdstat.read_optional(out.moment.at)? {
             let mut arrays = parse(&text);
-            out.cap(&mut arrays, ARRAYS_MAX, "arrays");
+            out.cap(&mut arrays, ARRAYS_MAX, "arrays", None);
             for array in arrays {
                 let mut push = |metric, value| out.labelled(metric, "array", array.name, value);
                 if let Some((wanted, there)) = array.disks {
@@ -65,18 +65,31 @@ impl Collector for Raid {
                 }
             }
         }
-        for filesystem in names(&self.btrfs, ARRAYS_MAX) {
-            let devices = self.btrfs.join(&filesystem).join("devinfo");
-            for device in names(&devices, ARRAYS_MAX) {
-                let stats = devices.join(&device).join("error_stats");
-                let Some(text) = value(&stats) else { continue };
-                let numbers = text.lines().filter_map(|line| line.split_once(' '));
-                let numbers = numbers.filter_map(|(_, number)| number.trim().parse::<f64>().ok());
-                let pairs = [("filesystem", filesystem.as_str()), ("device", device.as_str())];
-                out.with("raid.btrfs_errors", &Labels::from_pairs(pairs), numbers.sum());
-            }
+        let mut devices = self.btrfs_devices();
+        out.cap(&mut devices, ARRAYS_MAX, "devices of btrfs", None);
+        for (filesystem, device) in devices {
+            let folder = self.btrfs.join(&filesystem).join("devinfo").join(&device);
+            let Some(text) = value(&folder.join("error_stats")) else { continue };
+            let numbers = text.lines().filter_map(|line| line.split_once(' '));
+            let numbers = numbers.filter_map(|(_, number)| number.trim().parse::<f64>().ok());
+            let pairs = [("filesystem", filesystem.as_str()), ("device", device.as_str())];
+            out.with("raid.btrfs_errors", &Labels::from_pairs(pairs), numbers.sum());
         }
         Ok(())
+    }
+}
+
+/// Names that are looked at in one folder of btrfs.
+const NAMES_MAX: usize = 1_000;
+
+impl Raid {
+    /// Pairs of a file system and a device of it.
+    fn btrfs_devices(&self) -> Vec<(String, String)> {
+        let devices = |filesystem: String| {
+            let folder = self.btrfs.join(&filesystem).join("devinfo");
+            names(&folder, NAMES_MAX).into_iter().map(move |device| (filesystem.clone(), device))
+        };
+        names(&self.btrfs, NAMES_MAX).into_iter().flat_map(devices).take(NAMES_MAX).collect()
     }
 }
 

@@ -74,13 +74,18 @@ impl Samples {
         self.notes.push(Note { about: about.into(), text: text.into() });
     }
 
-    /// Shortens `items` to `most` and notes how many are left out.
-    pub fn cap<T>(&mut self, items: &mut Vec<T>, most: usize, what: &str) {
-        if items.len() > most {
-            let text = format!("measuring {most} of {} {what}; narrow the filters", items.len());
-            self.note(what, text);
-            items.truncate(most);
-        }
+    /// Shortens `items` to `most` and notes how many are left out. `key` is the key of the
+    /// configuration that chooses among them, where there is one.
+    pub fn cap<T>(&mut self, items: &mut Vec<T>, most: usize, what: &str, key: Option<&str>) {
+        self.left_out(items.len(), most, what, key);
+        items.truncate(most);
+    }
+
+    /// Notes that of `there` things only `most` are measured, where there are more.
+    pub fn left_out(&mut self, there: usize, most: usize, what: &str, key: Option<&str>) {
+        let Some(over) = there.checked_sub(most).filter(|over| *over > 0) else { return };
+        let choose = key.map(|key| format!("; choose with {key}")).unwrap_or_default();
+        self.note(what, format!("measuring {most} of {there} {what}, {over} are left out{choose}"));
     }
 
     /// The points and the notes.

@@ -43,31 +43,36 @@ struct Sensors {
     thermal: PathBuf,
 }
 
+/// Names that are looked at in one folder.
+const NAMES_MAX: usize = 1_000;
 /// Temperatures that a sensor can mean, °C. A broken one says -128, 255 or worse.
 const TEMPERATURES: std::ops::Range<f64> = -100.0..200.0;
 
 impl Collector for Sensors {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let mut left = SENSORS_MAX;
+        let mut there = 0;
         let mut chips = HashSet::new();
         let mut used = HashSet::new();
-        for device in names(&self.hwmon, SENSORS_MAX) {
+        for device in names(&self.hwmon, NAMES_MAX) {
             let folder = self.hwmon.join(&device);
             let name = value(&folder.join("name")).unwrap_or_else(|| device.clone());
             chips.insert(name.clone());
             // Two disks are two chips with one name.
             let chip = if used.insert(name.clone()) { name } else { format!("{name}-{device}") };
-            self::chip(&folder, &chip, &mut left, out);
+            self::chip(&folder, &chip, &mut there, out);
         }
-        for zone in names(&self.thermal, SENSORS_MAX) {
+        for zone in names(&self.thermal, NAMES_MAX) {
             let Some(number) = zone.strip_prefix("thermal_zone") else { continue };
             let folder = self.thermal.join(&zone);
             let Some(kind) = value(&folder.join("type")) else { continue };
             // Most zones have a chip of hwmon with the zone's type as its name.
-            if chips.contains(&kind.replace('-', "_")) || chips.contains(&kind) || left == 0 {
+            if chips.contains(&kind.replace('-', "_")) || chips.contains(&kind) {
                 continue;
             }
-            left -= 1;
+            there += 1;
+            if there > SENSORS_MAX {
+                continue;
+            }
             let labels = Labels::from_pairs([("chip", kind.as_str()), ("sensor", number)]);
             temperature("sensors.temperature", &folder.join("temp"), &labels, out);
             for trip in 0..8 {
@@ -78,22 +83,23 @@ impl Collector for Sensors {
                 }
             }
         }
-        if left == 0 {
-            out.note("sensors", format!("measuring the first {SENSORS_MAX}"));
-        }
+        out.left_out(there, SENSORS_MAX, "sensors", None);
         Ok(())
     }
 }
 
 /// The sensors of one chip of hwmon.
-fn chip(folder: &Path, chip: &str, left: &mut usize, out: &mut Samples) {
-    for file in names(folder, 1_000) {
+fn chip(folder: &Path, chip: &str, there: &mut usize, out: &mut Samples) {
+    for file in names(folder, NAMES_MAX) {
         let Some(sensor) = file.strip_suffix("_input") else { continue };
         let is_fan = sensor.starts_with("fan");
-        if !(is_fan || sensor.starts_with("temp")) || *left == 0 {
+        if !(is_fan || sensor.starts_with("temp")) {
             continue;
         }
-        *left -= 1;
+        *there += 1;
+        if *there > SENSORS_MAX {
+            continue;
+        }
         let label =
             value(&folder.join(format!("{sensor}_label"))).filter(|label| !label.is_empty());
         let name = label.unwrap_or_else(|| sensor.to_owned());

@@ -13,6 +13,7 @@ use crate::agent::config::AgentConfig;
 use crate::base::configfile::Source;
 
 mod damage;
+mod many;
 
 fn config(proc_root: &Path) -> AgentConfig {
     let text = format!(
@@ -47,14 +48,29 @@ pub(super) fn twice(name: &str, file: &str, before: &str, now: &str) -> HashMap<
     let dir = tempfile::tempdir().unwrap();
     let mut collector = in_tree(name, dir.path());
     let file = format!("proc/{file}");
-    write_tree(dir.path(), &[(&file, before)]);
+    write_tree(dir.path(), &[(file.as_str(), before)]);
     collect(&mut *collector, 0);
-    write_tree(dir.path(), &[(&file, now)]);
+    write_tree(dir.path(), &[(file.as_str(), now)]);
     collect(&mut *collector, 10)
 }
 
-fn write_tree(root: &Path, files: &[(&str, &str)]) {
+/// What one collector gives for files that change, 10 s later.
+pub(super) fn tree_twice(
+    name: &str,
+    before: &[(String, String)],
+    now: &[(String, String)],
+) -> HashMap<String, f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut collector = in_tree(name, dir.path());
+    write_tree(dir.path(), before);
+    collect(&mut *collector, 0);
+    write_tree(dir.path(), now);
+    collect(&mut *collector, 10)
+}
+
+fn write_tree<T: AsRef<str>>(root: &Path, files: &[(T, T)]) {
     for (file, text) in files {
+        let (file, text) = (file.as_ref(), text.as_ref());
         let path = root.join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -140,6 +156,13 @@ fn a_file_that_blocks_costs_its_own_collector_alone() {
 }
 
 #[test]
+fn a_failure_is_said_once_a_minute() {
+    let now = Instant::now();
+    let after = |secs| now + std::time::Duration::from_secs(secs);
+    assert!(is_due(None, now) && !is_due(Some(now), after(59)) && is_due(Some(now), after(60)));
+}
+
+#[test]
 fn collectors_are_switched_by_name() {
     let names: Vec<&str> = SPECS.iter().map(|spec| spec.name).collect();
     assert_eq!(names, crate::agent::config::COLLECTORS);
@@ -217,6 +240,15 @@ fn values_are_what_df_free_and_uptime_say() {
     near("load.uptime", uptime.split(' ').next().unwrap().parse().unwrap(), 3.0);
     let load = fs::read_to_string("/proc/loadavg").unwrap();
     near("load.load_15", load.split(' ').nth(2).unwrap().parse().unwrap(), 0.5);
+}
+
+#[test]
+fn every_metric_has_a_name_of_its_own_a_unit_and_a_meaning() {
+    let all: Vec<&Metric> = SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS).collect();
+    for metric in &all {
+        assert!(!metric.unit.is_empty() && !metric.help.is_empty(), "{metric:?}");
+        assert_eq!(all.iter().filter(|other| other.name == metric.name).count(), 1, "{metric:?}");
+    }
 }
 
 proptest! {
@@ -319,5 +351,6 @@ fn a_file_with_a_hundred_thousand_lines_stays_within_the_limits_and_says_so() {
     collector.collect(&mut out).unwrap();
     let (points, notes) = out.into_parts();
     assert_eq!(points.len(), 8 * crate::base::limits::INTERFACES_MAX);
-    assert_eq!(notes[0].text, "measuring 128 of 20000 interfaces; narrow the filters");
+    let text = "measuring 128 of 20000 interfaces, 19872 are left out";
+    assert!(notes[0].text.starts_with(text), "{}", notes[0].text);
 }

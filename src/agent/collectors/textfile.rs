@@ -1,9 +1,13 @@
 //! Metrics that other programs of this host write to files, in Prometheus' text format: each file
 //! `*.prom` of `textfile_dir`, as node_exporter reads them.
 
+use std::fs::OpenOptions;
 use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use rustix::fs::OFlags;
 
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, promtext,
@@ -50,7 +54,7 @@ impl Collector for Textfile {
         let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         let mut names: Vec<String> = names.filter(|name| name.ends_with(".prom")).collect();
         names.sort_unstable();
-        out.cap(&mut names, TEXTFILES_MAX, "text files");
+        out.cap(&mut names, TEXTFILES_MAX, "text files", None);
         let mut room = TEXTFILE_SERIES_MAX;
         for name in names {
             let path = dir.join(&name);
@@ -89,7 +93,10 @@ impl Collector for Textfile {
 
 /// A file's text and its age in seconds.
 fn read(path: &Path) -> Result<(String, f64), String> {
-    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    // Without it, opening a pipe would wait for a program that writes to it.
+    let at_once = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = OpenOptions::new().read(true).custom_flags(at_once).open(path);
+    let file = file.map_err(|error| error.to_string())?;
     let meta = file.metadata().map_err(|error| error.to_string())?;
     if !meta.is_file() {
         return Err("not a regular file".to_owned());

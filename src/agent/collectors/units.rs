@@ -45,7 +45,7 @@ pub(super) const SPEC: Spec = Spec {
         let root = setup.sys("fs/cgroup");
         Box::new(Units {
             groups: Hierarchy::new(root.clone()),
-            // Where the two versions stand side by side, systemd has a hierarchy of its own.
+            // Where both versions are mounted, systemd has a hierarchy of its own.
             own: [root.join("systemd"), root.join("unified"), root.clone()]
                 .into_iter()
                 .find(|folder| folder.join("system.slice").is_dir())
@@ -187,6 +187,10 @@ fn search_slices(root: &std::path::Path, at: &str, unit: &str, depth: usize) -> 
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::agent::collectors::Moment;
+    use crate::agent::config::AgentConfig;
+    use crate::model::point::Point;
+    use std::path::Path;
 
     #[test]
     fn units_are_found_in_their_slices() {
@@ -204,5 +208,69 @@ mod tests {
         assert_eq!(found("getty@tty1.service").unwrap(), getty);
         assert_eq!(found("db.service").unwrap(), "big.slice/big-db.slice/db.service");
         assert_eq!(found("gone.service"), None);
+    }
+
+    /// A host of files with one unit, whose group is of version 2.
+    fn host(root: &Path) -> AgentConfig {
+        let put = |file: &str, text: &str| {
+            let path = root.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("sys/fs/cgroup/cgroup.controllers", "cpu memory pids\n");
+        let group = "sys/fs/cgroup/system.slice/nginx.service";
+        put(&format!("{group}/cgroup.procs"), "7\n");
+        put(&format!("{group}/worker/cgroup.procs"), "8\n9\n");
+        put(&format!("{group}/memory.current"), "9000\n");
+        put(&format!("{group}/memory.stat"), "inactive_file 1000\n");
+        put(&format!("{group}/pids.current"), "5\n");
+        put(&format!("{group}/cpu.stat"), "usage_usec 1000000\n");
+        for (pid, files) in [(7, 3), (8, 2), (9, 1)] {
+            (0..files).for_each(|file| put(&format!("proc/{pid}/fd/{file}"), ""));
+        }
+        AgentConfig {
+            units: vec!["nginx.service".to_owned(), "gone.service".to_owned()],
+            proc_root: root.join("proc"),
+            sys_root: root.join("sys"),
+            ..AgentConfig::default()
+        }
+    }
+
+    #[test]
+    fn a_unit_shows_what_it_uses_and_that_it_was_started_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let config = host(dir.path());
+        let mut units = (SPEC.make)(&Setup { config: &config });
+        let start = std::time::Instant::now();
+        let mut seen = |secs| {
+            let at = start + std::time::Duration::from_secs(secs);
+            let mut out = Samples::new(Moment { timestamp_ms: 1, at, slow: true });
+            units.collect(&mut out).unwrap();
+            let key = |p: &Point| format!("{}@{}", p.metric, p.labels.get("unit").unwrap());
+            let points = out.into_parts().0;
+            points.iter().map(|p| (key(p), p.value)).collect::<HashMap<String, f64>>()
+        };
+        let first = seen(0);
+        assert_eq!(first["unit.running@nginx.service"], 1.0);
+        assert_eq!(first["unit.running@gone.service"], 0.0);
+        assert_eq!(first["unit.memory@nginx.service"], 8_000.0);
+        assert_eq!(first["unit.tasks@nginx.service"], 5.0);
+        assert_eq!(first["unit.open_files@nginx.service"], 6.0);
+        assert_eq!(first["unit.restarts@nginx.service"], 0.0);
+        let group = dir.path().join("sys/fs/cgroup/system.slice/nginx.service");
+        std::fs::write(group.join("cpu.stat"), "usage_usec 6000000\n").unwrap();
+        assert_eq!(seen(10)["unit.cpu_percent@nginx.service"], 50.0);
+        // A unit that is started again has another group of the same name.
+        let old = dir.path().join("old");
+        std::fs::rename(&group, &old).unwrap();
+        let stopped = seen(20);
+        assert_eq!(stopped["unit.running@nginx.service"], 0.0);
+        assert!(!stopped.contains_key("unit.memory@nginx.service"));
+        std::fs::create_dir(&group).unwrap();
+        std::fs::write(group.join("cgroup.procs"), "77\n").unwrap();
+        let again = seen(30);
+        assert_eq!(again["unit.running@nginx.service"], 1.0);
+        assert_eq!(again["unit.restarts@nginx.service"], 1.0);
+        assert!(!again.contains_key("unit.open_files@nginx.service"), "they are hidden: {again:?}");
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::{CollectError, Collector, Metric, Pace, Samples, Setup, Spec};
+use crate::base::limits::INTERFACES_MAX;
 
 const fn of(name: &'static str, unit: &'static str, help: &'static str) -> Metric {
     Metric { name, unit, labels: &["interface"], help }
@@ -16,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         of("wireless.signal", "dBm", "Strength of the signal (/proc/net/wireless)."),
         of(
             "wireless.quality",
-            "",
+            "steps",
             "Quality of the link, on the driver's own scale, often 0 to 70.",
         ),
     ],
@@ -30,7 +31,9 @@ struct Wireless(ProcFile);
 impl Collector for Wireless {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let Some(text) = self.0.read_optional(out.moment.at)? else { return Ok(()) };
-        for (interface, quality, signal) in parse(&text) {
+        let mut links: Vec<_> = parse(&text).collect();
+        out.cap(&mut links, INTERFACES_MAX, "wireless links", None);
+        for (interface, quality, signal) in links {
             out.labelled("wireless.signal", "interface", interface, signal);
             out.labelled("wireless.quality", "interface", interface, quality);
         }

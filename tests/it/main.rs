@@ -75,6 +75,8 @@ mod service;
 mod sql;
 // The `sqlite3` commands of the documentation, beside a running server.
 mod sqlite;
+// The stock rules, and rules on every metric.
+mod stock;
 // TLS and client certificates on the gRPC port, HTTPS.
 mod tls;
 // `oxmon-server import`: a data_dir of the first release.

@@ -40,6 +40,116 @@ const CHARTS = [
   { title: "chart.temperature", metrics: ["sensors.temperature"], least: 50 },
 ];
 
+/** Charts of everything else, each of one metric or of several: a group is fetched once open. */
+const GROUPS = [
+  {
+    title: "group.cpu",
+    charts: [
+      ["cpu.user", "cpu.system", "cpu.iowait", "cpu.irq", "cpu.steal"],
+      ["kernel.processes_running", "kernel.processes_blocked"],
+      ["kernel.forks"],
+      ["kernel.context_switches"],
+      ["pressure.cpu_full", "pressure.memory_full", "pressure.io_full"],
+      ["cpu.frequency"],
+    ],
+  },
+  {
+    title: "group.memory",
+    charts: [
+      ["memory.cached", "memory.buffers", "memory.shared", "memory.slab", "memory.zfs_arc"],
+      ["memory.swap_used"],
+      ["vm.swap_in", "vm.swap_out"],
+      ["vm.major_faults"],
+      ["vm.oom_kills"],
+      ["memory.huge_used"],
+    ],
+  },
+  {
+    title: "group.disks",
+    charts: [
+      ["disk.inodes_used_percent"],
+      ["disk.read_only"],
+      ["diskio.busy_percent"],
+      ["diskio.latency"],
+      ["diskio.queue"],
+      ["diskio.reads"],
+      ["diskio.writes"],
+      ["raid.disks_missing"],
+      ["raid.sync_percent"],
+      ["raid.btrfs_errors"],
+    ],
+  },
+  {
+    title: "group.network",
+    charts: [
+      ["network.errors_recv", "network.errors_sent"],
+      ["network.drops_recv", "network.drops_sent"],
+      ["tcp.established", "sockets.tcp_time_wait", "sockets.tcp_orphans"],
+      ["tcp.retransmit_percent"],
+      ["tcp.listen_overflows", "tcp.listen_drops"],
+      ["tcp.resets", "udp.errors"],
+      ["sockets.used", "sockets.tcp", "sockets.udp"],
+      ["kernel.conntrack_used"],
+      ["network.up"],
+      ["wireless.signal"],
+    ],
+  },
+  {
+    title: "group.system",
+    charts: [
+      ["kernel.files_used"],
+      ["kernel.entropy"],
+      ["time.synchronised"],
+      ["time.offset"],
+      ["time.error_max"],
+      ["sensors.fan"],
+      ["power.battery_percent"],
+      ["power.under_voltage", "power.throttled"],
+    ],
+  },
+  {
+    title: "group.containers",
+    charts: [
+      ["container.cpu_percent"],
+      ["container.throttled_percent"],
+      ["container.memory"],
+      ["container.memory_percent"],
+      ["container.read_bytes"],
+      ["container.write_bytes"],
+      ["container.tasks"],
+      ["container.oom_kills"],
+    ],
+  },
+  {
+    title: "group.services",
+    charts: [
+      ["unit.running"],
+      ["unit.restarts"],
+      ["unit.cpu_percent"],
+      ["unit.memory"],
+      ["unit.tasks"],
+      ["unit.open_files"],
+      ["process.running"],
+      ["process.restarts"],
+      ["process.cpu_percent"],
+      ["process.memory"],
+      ["process.tasks"],
+      ["process.open_files"],
+    ],
+  },
+  {
+    title: "group.agent",
+    charts: [
+      ["textfile.age"],
+      ["scrape.success"],
+      ["scrape.ms"],
+      ["scrape.series"],
+      ["agent.collect_ms"],
+      ["agent.buffer.batches"],
+    ],
+  },
+];
+
 /** Fetches what a chart shows, of one host or several. */
 async function fetchSeries(agents, about, { from, to, step }, signal) {
   const wanted = agents.flatMap((agent) => about.metrics.map((metric, at) => [agent, metric, at]));
@@ -256,6 +366,7 @@ class HostPage {
     this.shared = { crosshair: new Crosshair(), zoom: this.range.zoom };
     this.panels = CHARTS.map((about) => this.panel(about));
     this.grid = h("div", { class: "charts" }, ...this.panels.map(({ chart }) => chart.node));
+    this.groups = GROUPS.map((group) => this.group(group));
     this.chooser = chooser(this, shell);
     this.comparer = comparer(id, shell);
     this.state = h("p", { class: "state" });
@@ -276,6 +387,17 @@ class HostPage {
 
   panel(about) {
     return new Panel([this.id], about, this.shared);
+  }
+
+  /** Charts that are shown when somebody opens them. */
+  group({ title, charts }) {
+    const name = ([first, ...others]) =>
+      [first, ...others.map((metric) => metric.slice(metric.lastIndexOf(".") + 1))].join(", ");
+    const panels = charts.map((metrics) => this.panel({ name: name(metrics), metrics }));
+    const grid = h("div", { class: "charts" }, ...panels.map(({ chart }) => chart.node));
+    const node = h("details", { hidden: true }, h("summary", {}, t(title)), grid);
+    node.addEventListener("toggle", () => node.open && this.shell.refresh());
+    return { node, panels };
   }
 
   draw() {
@@ -301,6 +423,7 @@ class HostPage {
       this.comparer.node,
       this.grid,
       this.chooser.node,
+      ...this.groups.map(({ node }) => node),
       h("details", {}, h("summary", {}, t("host.facts")), this.facts),
       h("details", {}, h("summary", {}, t("host.series")), this.latest.node),
     );
@@ -342,10 +465,16 @@ class HostPage {
 
   async loadCharts(rows, signal) {
     const names = new Set(rows.map((row) => row.metric_name));
-    for (const panel of this.panels) {
+    const grouped = this.groups.flatMap(({ panels }) => panels);
+    for (const panel of [...this.panels, ...grouped]) {
       panel.chart.node.hidden = !panel.about.metrics.some((metric) => names.has(metric));
     }
-    const wanted = [...this.panels, this.extra].filter((it) => it && !it.chart.node.hidden);
+    for (const { node, panels } of this.groups) {
+      node.hidden = panels.every(({ chart }) => chart.node.hidden);
+    }
+    const open = this.groups.filter(({ node }) => node.open).flatMap(({ panels }) => panels);
+    const candidates = [...this.panels, ...open, this.extra];
+    const wanted = candidates.filter((it) => it && !it.chart.node.hidden);
     const range = current();
     const agents = [this.id, ...this.comparer.others()];
     const [fired, silent] = await Promise.all([

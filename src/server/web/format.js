@@ -98,6 +98,10 @@ const UNITS = [
   [/_ms$|\.ms$|latency$/, suffixed("ms"), "ms"],
   [/^sensors\.temperature/, suffixed("°C"), "°C"],
   [/^cpu\.frequency/, suffixed("MHz"), "MHz"],
+  [/^sensors\.fan/, suffixed("rpm"), "rpm"],
+  [/^wireless\.signal/, suffixed("dBm"), "dBm"],
+  [/^network\.speed/, suffixed("Mbit/s"), "Mbit/s"],
+  [/^time\.(offset|error_)/, suffixed("s"), "s"],
   [/^certificate\.days_/, (value) => t("format.days", { count: number(value) }), "d"],
 ];
 

@@ -25,6 +25,7 @@ pids=()
 cleanup() {
   for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
   wait 2>/dev/null || true
+  umount "$work"/host/root/mnt* 2>/dev/null || true
   rm -rf "$work"
 }
 trap cleanup EXIT

@@ -55,6 +55,7 @@ command -v lintian|lintian|-|-|-
 command -v free|procps|procps-ng|procps|procps-ng
 command -v ss|iproute2|iproute|iproute2|iproute2
 command -v iostat|sysstat|sysstat|sysstat|sysstat
+command -v sensors|lm-sensors|lm_sensors|lm-sensors|lm_sensors
 command -v stress-ng|stress-ng|stress-ng|stress-ng|stress-ng
 command -v rpmbuild|rpm|rpm-build|rpm|rpm-tools
 command -v rpmlint|rpmlint|rpmlint|-|-

@@ -55,7 +55,7 @@ const CHINESE: Edition = Edition {
 const CHINESE_MEANINGS: &str = include_str!("metrics.zh-CN.json");
 
 /// Units in Chinese; those that are not here are the same in both.
-const CHINESE_UNITS: [(&str, &str); 27] = [
+const CHINESE_UNITS: [(&str, &str); 28] = [
     ("bytes", "字节"),
     ("bytes/s", "字节/s"),
     ("inodes", "inode"),
@@ -83,6 +83,7 @@ const CHINESE_UNITS: [(&str, &str); 27] = [
     ("batches", "批次"),
     ("calls", "次"),
     ("days", "天"),
+    ("steps", "级"),
 ];
 
 const CERTIFICATES: [Metric; 2] = [
@@ -158,4 +159,16 @@ fn metrics_are_documented_in_chinese() {
         (unit, meanings[metric.name].as_str().unwrap_or_default().to_owned())
     };
     super::check(CHINESE.file, &render(&CHINESE, &chinese));
+}
+
+#[test]
+fn both_readmes_name_every_metric() {
+    let all = SPECS.iter().flat_map(|spec| spec.metrics).chain(OWN_METRICS).chain(&CERTIFICATES);
+    let names: Vec<String> = all.map(|metric| format!("`{}`", metric.name)).collect();
+    for file in ["README.md", "README.zh-CN.md"] {
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        let text = std::fs::read_to_string(path).expect("a README");
+        let missing: Vec<&String> = names.iter().filter(|name| !text.contains(*name)).collect();
+        assert!(missing.is_empty(), "{file} lacks {missing:?}");
+    }
 }

@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::agent::PROGRAM;
 
+mod events;
+mod groups;
+mod sensors;
+mod units;
+
 /// Memory moves while it is looked at: a test run's own programs come and go.
 const MEMORY_SLACK_BYTES: f64 = 1_024.0 * 1_024.0 * 1_024.0;
 const DISK_SLACK_BYTES: f64 = 1_024.0 * 1_024.0 * 1_024.0;
@@ -21,13 +26,15 @@ fn once(config: &str) -> BTreeMap<(String, String), f64> {
     let text = said(Command::new(PROGRAM).arg("--once").arg(&path));
     let mut rows = BTreeMap::new();
     for line in text.lines().skip(3) {
-        let mut words: Vec<&str> = line.split_whitespace().collect();
-        let metric = words.remove(0);
-        let labels = if words[0].contains('=') { words.remove(0) } else { "" };
-        if labels.contains(' ') || words[0].parse::<f64>().is_err() {
-            continue;
+        // The labels may hold spaces; the value comes right after them.
+        let Some((metric, rest)) = line.split_once(' ') else { continue };
+        let rest = rest.trim_start();
+        let labels = if rest.contains('=') { rest.rfind('"').map_or(0, |at| at + 1) } else { 0 };
+        let (labels, rest) = rest.split_at(labels);
+        let value = rest.split_whitespace().next().and_then(|word| word.parse().ok());
+        if let Some(value) = value {
+            rows.insert((metric.to_owned(), labels.to_owned()), value);
         }
-        rows.insert((metric.to_owned(), labels.to_owned()), words[0].parse().unwrap());
     }
     assert!(rows.len() > 20, "{text}");
     rows

@@ -18,8 +18,6 @@ pub(super) enum Closed {
     Crowded,
     /// The limit of its address is reached.
     Address,
-    /// Its address opened too many in too short a time.
-    Rate,
     /// The handshake failed or took too long.
     Handshake,
     /// No message came in time.
@@ -35,10 +33,9 @@ pub(super) enum Closed {
 }
 
 impl Closed {
-    const ALL: [Self; 18] = [
+    const ALL: [Self; 17] = [
         Self::Crowded,
         Self::Address,
-        Self::Rate,
         Self::Handshake,
         Self::FirstMessage,
         Self::Silent,
@@ -61,7 +58,6 @@ impl Closed {
         match self {
             Self::Crowded => "connections",
             Self::Address => "connections_of_address",
-            Self::Rate => "rate",
             Self::Handshake => "handshake",
             Self::FirstMessage | Self::Violation(Violation::Slow) => "first_message",
             Self::Silent => "silent",

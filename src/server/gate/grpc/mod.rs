@@ -16,6 +16,5 @@ mod hpack;
 mod metrics;
 pub(crate) mod probe;
 mod serve;
-mod shares;
 
 pub(crate) use serve::Serve;

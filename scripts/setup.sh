@@ -55,6 +55,10 @@ command -v lintian|lintian|-|-|-
 command -v free|procps|procps-ng|procps|procps-ng
 command -v ss|iproute2|iproute|iproute2|iproute2
 command -v iostat|sysstat|sysstat|sysstat|sysstat
+command -v systemd-nspawn|systemd-container|systemd-container|-|systemd
+command -v podman|podman|podman|podman|podman
+command -v runc|runc|runc|runc|runc
+command -v busybox|busybox-static|busybox|busybox-static|busybox
 command -v sensors|lm-sensors|lm_sensors|lm-sensors|lm_sensors
 command -v stress-ng|stress-ng|stress-ng|stress-ng|stress-ng
 command -v rpmbuild|rpm|rpm-build|rpm|rpm-tools

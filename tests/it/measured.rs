@@ -11,6 +11,7 @@ use crate::support::agent::PROGRAM;
 
 mod events;
 mod groups;
+mod podman;
 mod sensors;
 mod units;
 

@@ -252,9 +252,13 @@ impl Default for AgentConfig {
     }
 }
 
-/// The host's name as the kernel has it (uname(2)); empty without one.
+/// The host's name as the kernel has it (kernel.hostname of sysctl(8)); empty without one.
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().trim().to_owned()
+    #[cfg(target_os = "linux")]
+    const NAME: &str = "kernel.hostname";
+    #[cfg(not(target_os = "linux"))]
+    const NAME: &str = "kern.hostname";
+    crate::agent::sysctl::text(NAME)
 }
 
 impl AgentConfig {

@@ -16,6 +16,5 @@ pub(crate) mod once;
 mod procstat;
 pub(crate) mod reporter;
 pub(crate) mod run;
-#[cfg(any(test, not(target_os = "linux")))]
 mod sysctl;
 mod timeline;

@@ -1,8 +1,18 @@
-//! Values of sysctl(3) on macOS and FreeBSD, as the kernel gives them: texts, numbers, structures.
+//! Values of sysctl(3), and of /proc/sys on Linux: texts by the crate; numbers, structures and
+//! arrays of macOS and FreeBSD as the kernel gives them, since the crate gives the first of an
+//! array alone.
 #![cfg_attr(
-    all(test, target_os = "linux"),
-    allow(dead_code, reason = "the tests alone use it where there is no sysctl(3)")
+    target_os = "linux",
+    allow(dead_code, reason = "Linux has texts alone; the tests use the rest")
 )]
+
+use sysctl::Sysctl as _;
+
+/// The text of a value, trimmed; empty where there is none.
+pub(crate) fn text(name: &str) -> String {
+    let value = sysctl::Ctl::new(name).and_then(|ctl| ctl.value_string());
+    value.unwrap_or_default().trim().to_owned()
+}
 
 /// The bytes of a value.
 ///
@@ -26,18 +36,6 @@ pub(crate) fn bytes(name: &str) -> std::io::Result<Vec<u8>> {
     }
     value.truncate(length);
     Ok(value)
-}
-
-/// The text of a value; empty where there is none.
-#[cfg(not(target_os = "linux"))]
-pub(crate) fn text(name: &str) -> String {
-    bytes(name).map(|bytes| string(&bytes)).unwrap_or_default()
-}
-
-/// A text that ends with a zero.
-pub(crate) fn string(bytes: &[u8]) -> String {
-    let text = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-    String::from_utf8_lossy(text).trim().to_owned()
 }
 
 /// A number of four or eight bytes, none of which is negative.
@@ -79,8 +77,6 @@ mod tests {
 
     #[test]
     fn values_are_read_as_their_headers_lay_them_out() {
-        assert_eq!(string(b"FreeBSD\0"), "FreeBSD");
-        assert_eq!(string(b""), "");
         assert_eq!(number(&16_384_u32.to_le_bytes()), Some(16_384));
         assert_eq!(number(&(1_u64 << 35).to_le_bytes()), Some(1 << 35));
         assert_eq!(number(&[1, 2, 3]), None);

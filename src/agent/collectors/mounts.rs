@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use procfs::process::MountInfo;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::agent::collectors::CollectError;
@@ -84,59 +85,31 @@ impl Mounts {
     }
 }
 
-/// One line: `36 35 98:0 /root /point rw,noatime shared:1 - ext4 /dev/sda1 rw,errors=continue`,
-/// with any number of fields before the dash.
-struct Line<'a> {
-    id: u32,
-    parent: u32,
-    /// Major and minor number, as they are written.
-    device: &'a str,
-    /// What of the file system is mounted.
-    root: &'a str,
-    /// Where it is mounted, with escapes.
-    point: &'a str,
-    /// The file system's type.
-    kind: &'a str,
-    /// Options of the file system itself, not of this mount.
-    options: &'a str,
-}
-
-impl<'a> Line<'a> {
-    /// `None` where a field is missing.
-    fn parse(line: &'a str) -> Option<Self> {
-        let (mount, filesystem) = line.split_once(" - ")?;
-        let mut words = mount.split(' ');
-        let (id, parent) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
-        let (device, root, point) = (words.next()?, words.next()?, words.next()?);
-        let mut words = filesystem.split(' ');
-        let (kind, _source, options) = (words.next()?, words.next()?, words.next()?);
-        Some(Self { id, parent, device, root, point, kind, options })
-    }
-}
-
 /// The visible mounts that pass the filter, one for each device: `/` before others, then the
 /// device's own root before bind mounts of its folders, then the one that was mounted first. A
 /// line that can't be parsed is left out.
 fn parse(text: &str, filter: &MountFilter) -> Vec<Mount> {
-    let all: Vec<Line<'_>> = text.lines().filter_map(Line::parse).collect();
-    let points: Vec<String> = all.iter().map(|line| unescape(line.point)).collect();
+    let all: Vec<MountInfo> =
+        text.lines().filter_map(|line| MountInfo::from_line(line).ok()).collect();
+    let points: Vec<String> =
+        all.iter().map(|info| unescape(&info.mount_point.to_string_lossy())).collect();
     let hidden = hidden(&all, &points);
     let mut found: Vec<(usize, Mount)> = Vec::new();
-    for (index, line) in all.iter().enumerate() {
+    for (index, info) in all.iter().enumerate() {
         let point = &points[index];
-        if hidden[index] || !filter.take(point, line.kind) {
+        if hidden[index] || !filter.take(point, &info.fs_type) {
             continue;
         }
-        let device = device(line.device);
+        let device = device(&info.majmin);
         // Each subvolume, and each overlay, has a device number of its own to stat(2).
-        let own = matches!(line.kind, "btrfs" | "bcachefs" | "overlay" | "aufs");
+        let own = matches!(info.fs_type.as_str(), "btrfs" | "bcachefs" | "overlay" | "aufs");
         found.push((
             index,
             Mount {
                 point: point.clone(),
-                doubtful: !LOCAL.contains(&line.kind),
+                doubtful: !LOCAL.contains(&info.fs_type.as_str()),
                 device: device.filter(|_| !own),
-                read_only: line.options.split(',').any(|option| option == "ro"),
+                read_only: info.super_options.contains_key("ro"),
                 wanted: filter.names(point),
             },
         ));
@@ -147,7 +120,7 @@ fn parse(text: &str, filter: &MountFilter) -> Vec<Mount> {
     let mut devices = HashSet::new();
     let mut seen = HashSet::new();
     found.retain(|(index, mount)| {
-        seen.insert(mount.point.clone()) && devices.insert(all[*index].device)
+        seen.insert(mount.point.clone()) && devices.insert(all[*index].majmin.as_str())
     });
     let mut mounts: Vec<Mount> = found.into_iter().map(|(_, mount)| mount).collect();
     mounts.sort_by(|a, b| a.point.cmp(&b.point));
@@ -159,20 +132,20 @@ const CHAIN_MAX: usize = 1_000;
 
 /// Which mounts can't be reached since another one covers them: at the same mount point, where
 /// the later one has the earlier as its parent, or above it, where both have the same parent.
-fn hidden(all: &[Line<'_>], points: &[String]) -> Vec<bool> {
-    let by_id: HashMap<u32, usize> =
-        all.iter().enumerate().map(|(index, line)| (line.id, index)).collect();
+fn hidden(all: &[MountInfo], points: &[String]) -> Vec<bool> {
+    let by_id: HashMap<i32, usize> =
+        all.iter().enumerate().map(|(index, info)| (info.mnt_id, index)).collect();
     // By parent and mount point, so that none is compared with all the others.
-    let mut children: HashMap<(u32, &str), Vec<usize>> = HashMap::new();
-    for (index, line) in all.iter().enumerate() {
-        children.entry((line.parent, points[index].as_str())).or_default().push(index);
+    let mut children: HashMap<(i32, &str), Vec<usize>> = HashMap::new();
+    for (index, info) in all.iter().enumerate() {
+        children.entry((info.pid, points[index].as_str())).or_default().push(index);
     }
     let covered = |index: usize| {
-        let above = children.get(&(all[index].id, points[index].as_str()));
+        let above = children.get(&(all[index].mnt_id, points[index].as_str()));
         above.is_some_and(|above| above.iter().any(|other| *other != index))
     };
     let shadowed = |index: usize| {
-        let parent = all[index].parent;
+        let parent = all[index].pid;
         folders(&points[index]).any(|above| children.contains_key(&(parent, above)))
     };
     let unreachable = |start: usize| {
@@ -182,7 +155,7 @@ fn hidden(all: &[Line<'_>], points: &[String]) -> Vec<bool> {
             if shadowed(at) {
                 return true;
             }
-            let Some(parent) = by_id.get(&all[at].parent).filter(|parent| **parent != at) else {
+            let Some(parent) = by_id.get(&all[at].pid).filter(|parent| **parent != at) else {
                 break;
             };
             if points[*parent] != points[at] && covered(*parent) {

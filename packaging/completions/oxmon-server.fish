@@ -9,6 +9,10 @@ complete -c oxmon-server -n __fish_use_subcommand -a import -d 'Bring over a dat
 complete -c oxmon-server -n __fish_use_subcommand -a passwd -d 'Set the password of a user who lost it'
 complete -c oxmon-server -n __fish_use_subcommand -a sql -d 'Read-only SQL over every day'
 complete -c oxmon-server -n __fish_use_subcommand -a backup -d 'Copy all files while the server runs'
+complete -c oxmon-server -n __fish_use_subcommand -a check-remote -d 'Try the engine of [remote]'
+complete -c oxmon-server -n __fish_use_subcommand -a forward -d 'Send stored samples to the engine of [remote]'
 complete -c oxmon-server -n __fish_use_subcommand -a restore -d 'Put a checked copy back'
 complete -c oxmon-server -n '__fish_seen_subcommand_from sql' -l format -d 'How rows are printed' -x -a 'table csv json'
 complete -c oxmon-server -n '__fish_seen_subcommand_from import-rules' -l dry-run -d 'Write nothing'
+complete -c oxmon-server -n '__fish_seen_subcommand_from forward' -l from -d 'First day or time' -x
+complete -c oxmon-server -n '__fish_seen_subcommand_from forward' -l to -d 'Last day or time' -x

@@ -172,6 +172,15 @@ pub const RECEIVE_SERIES_CACHED: usize = 65_536;
 /// Bytes of the answer to one PromQL query, before it is packed.
 pub const PROMQL_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// URLs of `remote.write_urls`, and of `remote.read_urls`.
+pub const REMOTE_URLS_MAX: usize = 64;
+/// Labels of `remote.labels`: with those of a series an engine must take all of them.
+pub const REMOTE_LABELS_MAX: usize = 8;
+/// Samples that wait in memory for the engine; more of them are read from the store later.
+pub const REMOTE_QUEUED_SAMPLES_MAX: usize = 500_000;
+/// Bytes of an engine's answer to one read.
+pub const REMOTE_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
 /// Bytes of a name, a note or a description given over the API.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of a rule's or a channel's `config_json`.

@@ -11,6 +11,7 @@ use crate::base::exit::Fatal;
 use crate::base::private;
 use crate::server::alert::load_config;
 use crate::server::config::ServerConfig;
+use crate::server::remote::{check, history};
 use crate::server::storage::keep::backup;
 use crate::server::storage::sql;
 use crate::server::{alive, import, passwd, run, seed};
@@ -89,6 +90,18 @@ const COMMANDS: &[Command] = &[
         arguments: "CONFIG DEST",
         help: "copy every database while the server runs",
         run: |args| two_paths(args, ["backup", "CONFIG", "DEST"], backup::backup),
+    },
+    Command {
+        name: "check-remote",
+        arguments: "CONFIG",
+        help: "try the engine of [remote]",
+        run: check_remote,
+    },
+    Command {
+        name: "forward",
+        arguments: history::ARGUMENTS,
+        help: "send stored samples to the engine of [remote]",
+        run: |args| history::main(args, &help()),
     },
     Command {
         name: "restore",
@@ -195,6 +208,22 @@ fn two_paths(
     }
 }
 
+/// `check-remote CONFIG`
+fn check_remote(args: &mut Parser) -> Result<(), Fatal> {
+    let mut config: Option<PathBuf> = None;
+    while let Some(arg) = args.next().map_err(wrong)? {
+        match arg {
+            Arg::Short('h') | Arg::Long("help") => {
+                print(&help());
+                return Ok(());
+            }
+            Arg::Value(path) if config.is_none() => config = Some(path.into()),
+            other => return Err(wrong(other.unexpected())),
+        }
+    }
+    check::run(&config.ok_or_else(|| usage(PROGRAM, "check-remote needs CONFIG"))?)
+}
+
 /// `import-rules CONFIG RULES.yml [--dry-run]`
 fn import_rules(args: &mut Parser) -> Result<(), Fatal> {
     let mut paths: Vec<PathBuf> = Vec::new();
@@ -235,6 +264,8 @@ mod tests {
             ("init-channels a.toml", "init-channels needs SEED after CONFIG"),
             ("backup a.toml", "backup needs DEST after CONFIG"),
             ("restore", "restore needs CONFIG and SOURCE"),
+            ("check-remote", "check-remote needs CONFIG"),
+            ("forward --from 2026-02-30 a.toml", "must be a day or a time"),
             ("import-rules a.toml", "import-rules needs CONFIG and RULES.yml"),
             ("sql a.toml", "sql needs a query after CONFIG"),
             ("init-channels a b c", "\"c\""),

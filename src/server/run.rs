@@ -38,8 +38,9 @@ use crate::server::ingest::intake::Intake;
 use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
 use crate::server::receive;
+use crate::server::remote::Remote;
 use crate::server::storage::engine::Engine;
-use crate::server::storage::{Observer, StorageError, Store};
+use crate::server::storage::{Feed, Observer, StorageError, Store};
 use crate::server::{alive, api, process};
 
 /// How often what is no longer needed in memory is forgotten.
@@ -84,6 +85,7 @@ struct Server {
     http: HttpServer,
     grpc: GrpcServer,
     alive: alive::Watch,
+    remote: Option<Remote>,
 }
 
 impl Server {
@@ -99,16 +101,20 @@ impl Server {
         let tls = config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Grpc)).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
 
-        let store = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
+        let engine = Engine::open(&config, Arc::clone(&clock), &registry).map_err(unusable)?;
         let control = Control::open(&config.data_dir).map_err(unusable)?;
         control.register(&registry)?;
-        know_agents(&store, &control).map_err(unusable)?;
+        know_agents(&engine, &control).map_err(unusable)?;
         let auth = Arc::new(Auth::open(&config, &control, started_ms)?);
         let whitelist = Whitelist::open(control.clone(), Arc::clone(&clock)).map_err(unusable)?;
         let whitelist = Arc::new(whitelist);
         let notifier = Notifier::start(control.clone(), Arc::clone(&clock), &config, &registry)?;
+        let feed = Arc::clone(&engine) as Arc<dyn Feed>;
+        let remote = Remote::start(&config, feed, control.clone(), Arc::clone(&clock), &registry)?;
+        let local = || Arc::clone(&engine) as Arc<dyn Store>;
+        let store = remote.as_ref().map_or_else(local, Remote::store);
         let alerts = Alerts::start(
-            Arc::clone(&store) as Arc<dyn Store>,
+            Arc::clone(&store),
             control.clone(),
             Arc::clone(&clock),
             &config,
@@ -121,19 +127,15 @@ impl Server {
         let on_skew = Box::new(move |agent: &str, ahead_ms| skewed.note_skew(agent, ahead_ms));
         let senders = Arc::new(Senders::new(config.ingest.refuse_twins, on_skew));
         let certs = Certs::start(
-            Arc::clone(&store) as Arc<dyn Store>,
+            local(),
             control.clone(),
             Arc::clone(&clock),
             &config,
             &registry,
             Arc::new(move |labels, reason| explain.explain(labels, reason)),
         )?;
-        let receiver = receive::Receiver::new(
-            &config,
-            Arc::clone(&store) as Arc<dyn Store>,
-            Arc::clone(&clock),
-            &registry,
-        );
+        let receiver =
+            receive::Receiver::new(&config, Arc::clone(&store), Arc::clone(&clock), &registry);
         let receiver = Arc::new(receiver?);
         let app = Arc::new(App {
             grpc_health: GrpcHealth::of(&config)?,
@@ -156,7 +158,7 @@ impl Server {
         let http = HttpServer::start(Arc::clone(&app))?;
         let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), tls, &app.registry)?;
         let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
-        Ok(Self { app, intake, http, grpc, alive })
+        Ok(Self { app, intake, http, grpc, alive, remote })
     }
 
     /// Answers signals until it is time to stop.
@@ -220,6 +222,10 @@ impl Server {
         self.app.alerts.stop();
         self.app.notifier.stop();
         self.app.store.stop();
+        // After the store, whose last samples it notes as not sent.
+        if let Some(remote) = self.remote {
+            remote.stop();
+        }
     }
 }
 

@@ -63,6 +63,8 @@ mod proxy;
 mod promql;
 // SIGHUP.
 mod reload;
+// Samples at an engine beyond this machine: VictoriaMetrics, Prometheus, one that misbehaves.
+mod remote;
 // Alert rules of every type, through the API and on live points.
 mod rules;
 // Secrets in files, credentials of the service manager, enrolment codes.

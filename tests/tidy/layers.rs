@@ -119,6 +119,8 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("mock/", &["base/", "model/", "rt/", "wire.rs"]),
     // A configuration is read without what uses it.
     ("server/config/", &["base/"]),
+    // Calls of servers elsewhere: proxies, authorities, addresses that are denied.
+    ("server/outgoing/", &["base/", "rt/", "server/config/"]),
     // Figures of the process itself.
     ("server/process.rs", &["base/"]),
     // Points behind `Store`; it knows none of its callers.
@@ -188,6 +190,23 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/storage/",
             "server/control/",
             "server/alert/",
+            "server/outgoing/",
+        ],
+    ),
+    // An engine beyond this machine, in remote write's format, under PromQL's names.
+    (
+        "server/remote/",
+        &[
+            "base/",
+            "model/",
+            "rt/",
+            "server/config/",
+            "server/outgoing/",
+            "server/storage/",
+            "server/control/",
+            "server/exposition.rs",
+            "server/promql/",
+            "server/receive/",
         ],
     ),
     // The API shows every room; help texts are those of the agent's collectors.
@@ -283,6 +302,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/alert/",
             "server/notify/",
             "server/api/",
+            "server/remote/",
             "server/import/",
             "server/alive.rs",
         ],
@@ -296,6 +316,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/storage/",
             "server/alert/",
             "server/import/",
+            "server/remote/",
             "server/seed/",
             "server/passwd.rs",
             "server/alive.rs",

@@ -130,7 +130,9 @@ impl From<StorageError> for ApiError {
                 log::error!("{file} is damaged: {what}");
                 Self::new(Code::Storage, format!("{file} is damaged; see the server's log"))
             }
-            StorageError::Moved(_) => Self::new(Code::Busy, error.to_string()),
+            StorageError::Moved(_) | StorageError::Behind(_) => {
+                Self::new(Code::Busy, error.to_string())
+            }
             StorageError::NoRoom(_) => Self::bad(error.to_string()),
             StorageError::Sqlite(_) | StorageError::Io(_) | StorageError::Locked(_) => {
                 log::error!("storage failed: {error}");

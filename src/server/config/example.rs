@@ -8,7 +8,12 @@ use crate::server::config::keys::KEYS;
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
 /// Keys that have no default: the example shows a possible value.
-const SHOWN_ONLY: [&str; 13] = [
+const SHOWN_ONLY: [&str; 18] = [
+    "username",
+    "password",
+    "password_file",
+    "bearer_token",
+    "bearer_token_file",
     "public_url",
     "time_zone",
     "cert_file",

@@ -199,18 +199,82 @@ pub const KEYS: &[Key] = &[
     ),
     text(
         "outgoing.deny",
-        "Addresses and networks that channels and certificate checks never connect to.",
+        "Addresses and networks that channels, certificate checks and `[remote]` never connect to.",
     ),
     text(
         "outgoing.proxy",
-        "Proxy of webhooks, robots and SMS gateways, such as \"http://proxy.example.com:3128\"; \"none\" \
-         for no proxy. Default: that of the environment.",
+        "Proxy of webhooks, robots, SMS gateways and `[remote]`, such as \
+         \"http://proxy.example.com:3128\"; \"none\" for no proxy. Default: that of the environment.",
     ),
     text(
         "outgoing.no_proxy",
         "Names, domains, addresses and networks that are called directly. Default: `no_proxy` of the \
          environment.",
     ),
+    text(
+        "remote.write_urls",
+        "Remote write URLs of the engine that gets every sample. Empty: none is sent on \
+         (docs/scaling.md).",
+    ),
+    text(
+        "remote.read_urls",
+        "Base URLs of its Prometheus HTTP API, such as \"http://vm:8428\", for audits and older days.",
+    ),
+    text(
+        "remote.mode",
+        "`failover`: the URLs lead to one engine. `ring`: each is a node, and an agent is on \
+         `replicas` of them.",
+    ),
+    number("remote.replicas", "nodes", (1, 8), "Nodes of a ring that get the samples of an agent."),
+    text(
+        "remote.ack",
+        "When an agent's report is acknowledged: `disk`, once it is stored here; `engine`, once the \
+         engine has answered 2xx as well.",
+    ),
+    number(
+        "remote.hot_days",
+        "days",
+        (0, 3_650),
+        "Days of samples kept here; older ones leave once they are audited, and are read from the \
+         engine. 0: `retention_days`.",
+    ),
+    number(
+        "remote.audit_after_secs",
+        "seconds",
+        (1, 3_600),
+        "Age at which samples are counted at the engine; it shows new ones only after some seconds.",
+    ),
+    number(
+        "remote.shards",
+        "threads",
+        (1, 64),
+        "Requests under way at a time, agents spread over them.",
+    ),
+    number("remote.timeout_secs", "seconds", (1, 300), "Time for one request to the engine."),
+    text("remote.ca_file", "PEM file of authorities to trust besides the system's."),
+    text("remote.insecure_tls", "Do not verify the engine's certificate."),
+    text(
+        "remote.headers",
+        "Headers of every request, such as `{ X-Scope-OrgID = \"ops\" }` for Mimir's tenant.",
+    ),
+    text("remote.username", "User of HTTP Basic authentication."),
+    text("remote.password", "Its password."),
+    text(
+        "remote.password_file",
+        "A file that holds it instead. Default: the credential `remote_password` of the service manager, \
+         where it passes one.",
+    ),
+    text("remote.bearer_token", "Token that is sent as `Authorization: Bearer`."),
+    text(
+        "remote.bearer_token_file",
+        "A file that holds it instead. Default: the credential `remote_bearer_token` of the service \
+         manager, where it passes one.",
+    ),
+    text(
+        "remote.labels",
+        "Labels that every series has at the engine, such as `{ site = \"berlin\" }`.",
+    ),
+    text("remote.name_prefix", "What every metric's name begins with at the engine."),
 ];
 
 #[cfg(test)]
@@ -220,7 +284,9 @@ mod tests {
     use crate::server::config::ServerConfig;
 
     /// Keys whose value is left out of the serialised defaults: secrets, and tables that are off.
-    const UNSHOWN: [&str; 6] = [
+    const UNSHOWN: [&str; 8] = [
+        "remote.password",
+        "remote.bearer_token",
         "auth.jwt_secret",
         "auth.default_password",
         "tls.cert_file",

@@ -24,6 +24,7 @@ pub(crate) mod hosts;
 mod metrics;
 pub(crate) mod notify;
 pub(crate) mod profiles;
+pub(crate) mod remote;
 pub(crate) mod removed;
 pub(crate) mod tokens;
 pub(crate) mod users;
@@ -31,7 +32,7 @@ pub(crate) mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 7] = [
+const STEPS: [&[&str]; 8] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
     &[certs::SCHEMA_3],
@@ -39,6 +40,7 @@ const STEPS: [&[&str]; 7] = [
     &[removed::SCHEMA],
     &[hosts::SCHEMA],
     &[comments::SCHEMA, notify::SCHEMA_SILENCES, profiles::SCHEMA],
+    &[remote::SCHEMA],
 ];
 
 /// The file's name in `data_dir`.

@@ -40,7 +40,9 @@ impl Outcome {
     pub(crate) fn of_store(result: Result<Stored, StorageError>, message: String) -> Self {
         match result {
             Ok(_) => Self::Stored(message),
-            Err(error @ StorageError::DiskFull) => Self::Busy(error.to_string()),
+            Err(error @ (StorageError::DiskFull | StorageError::Behind(_))) => {
+                Self::Busy(error.to_string())
+            }
             Err(StorageError::Invalid(why)) => Self::Refused(why),
             Err(error @ StorageError::Stopping) => Self::Unavailable(error.to_string()),
             Err(error) => {

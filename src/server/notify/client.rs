@@ -1,41 +1,24 @@
-//! The endpoint: HTTP with time limits, no redirects, and authorities of one's own.
+//! The endpoint of a notification: one call, and what its answer says.
 
-use std::collections::HashMap;
 use std::io::Read as _;
-use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ureq::Agent;
-use ureq::config::Config;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem};
-use ureq::unversioned::transport::DefaultConnector;
-
-use crate::base::cli::VERSION;
 use crate::server::config::Outgoing;
 use crate::server::config::outgoing::Denied;
 use crate::server::notify::channels::config::scrub;
 use crate::server::notify::channels::url::mask_url;
-use crate::server::notify::guard::{Guarded, Refused};
 use crate::server::notify::message::cut;
-use crate::server::notify::proxy::Proxies;
 use crate::server::notify::timed::Timed;
-use crate::server::notify::via::{Via, mask_proxy};
-
-/// Proxies by their URL, for plain and for encrypted endpoints; or why one can't be used.
-type ByProxy = HashMap<(String, bool), Result<Via, String>>;
+use crate::server::outgoing::{Caller, Refused, Settings, Trust, explain, retry_after};
 
 /// What the senders share. Making one reads the authorities' files once.
 pub(crate) struct Client {
-    direct: Agent,
-    proxies: Proxies,
-    /// How each proxy is used.
-    via: ByProxy,
+    caller: Caller,
     timeout: Duration,
     authorities: Vec<native_tls::Certificate>,
     mails: Arc<Timed>,
-    denied: Denied,
 }
 
 /// What one attempt at one recipient gave.
@@ -93,47 +76,6 @@ impl Attempt {
     }
 }
 
-/// An agent, and the proxy that it uses.
-struct Route<'a> {
-    agent: &'a Agent,
-    proxy: Option<&'a Via>,
-}
-
-impl<'a> Route<'a> {
-    fn direct(agent: &'a Agent) -> Self {
-        Self { agent, proxy: None }
-    }
-}
-
-/// An agent for each proxy. One of the environment that can't be used fails the calls through it,
-/// one of the configuration fails here.
-fn via_all(
-    proxies: &Proxies,
-    config: &dyn Fn(Option<ureq::Proxy>) -> Config,
-    guarded: &Guarded,
-    is_configured: bool,
-) -> Result<ByProxy, String> {
-    let mut all = HashMap::new();
-    for name in proxies.named() {
-        for is_https in [false, true] {
-            let via = Via::new(name, is_https, config, guarded);
-            if let Err(why) = &via {
-                if is_configured {
-                    return Err(format!("outgoing.proxy: {why}"));
-                }
-                log::warn!("{why}");
-            }
-            all.insert((name.to_owned(), is_https), via);
-        }
-    }
-    Ok(all)
-}
-
-fn address_of(url: &str) -> Option<IpAddr> {
-    let uri: ureq::http::Uri = url.parse().ok()?;
-    uri.host()?.trim_matches(['[', ']']).parse().ok()
-}
-
 /// Bytes read of an answer before the rest is left alone.
 const ANSWER_BYTES_READ: u64 = 64 * 1024;
 
@@ -151,63 +93,21 @@ impl Client {
         outgoing: &Outgoing,
         mails: Arc<Timed>,
     ) -> Result<Self, String> {
-        let mut roots = RootCerts::PlatformVerifier;
-        let mut authorities = Vec::new();
-        if let Some(path) = ca_file {
-            let fail = |why: String| format!("notify.ca_file: {}: {why}", path.display());
-            let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-            let mut certificates = certificates(&pem);
-            if certificates.is_empty() {
-                return Err(fail("it holds no PEM certificate".to_owned()));
-            }
-            for certificate in &certificates {
-                let authority = native_tls::Certificate::from_der(certificate.der())
-                    .map_err(|error| fail(error.to_string()))?;
-                authorities.push(authority);
-            }
-            certificates.extend(system_certificates());
-            roots = RootCerts::Specific(Arc::new(certificates));
-        }
-        let tls = TlsConfig::builder().provider(TlsProvider::NativeTls).root_certs(roots).build();
-        let config = |proxy| {
-            Agent::config_builder()
-                .proxy(proxy)
-                .timeout_global(Some(timeout))
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .max_redirects_will_error(false)
-                // A kept connection that the endpoint has closed would look like a failure.
-                .max_idle_connections(0)
-                .user_agent(format!("oxmon/{VERSION}"))
-                .tls_config(tls.clone())
-                .build()
+        let trust = Trust::read("notify.ca_file", ca_file)?;
+        let settings = Settings {
+            timeout,
+            roots: trust.roots,
+            is_verified: true,
+            // A kept connection that the endpoint has closed would look like a failure.
+            idle_connections: 0,
         };
-        let denied = outgoing.denied();
-        let proxies = Proxies::new(outgoing, |name| std::env::var(name).ok());
-        let guarded = Guarded::new(denied.clone());
-        let via = via_all(&proxies, &config, &guarded, outgoing.proxy.is_some())?;
-        let direct = Agent::with_parts(config(None), DefaultConnector::default(), guarded);
-        Ok(Self { direct, proxies, via, timeout, authorities, mails, denied })
-    }
-
-    /// How a URL is called.
-    fn route(&self, url: &str) -> Result<Route<'_>, String> {
-        let Some(proxy) = self.proxies.of(url) else { return Ok(Route::direct(&self.direct)) };
-        // Whatever a name leads to is up to the proxy; an address is known here.
-        if let Some(address) = address_of(url) {
-            self.denied.check(address)?;
-        }
-        let is_https = url.get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
-        match self.via.get(&(proxy.to_owned(), is_https)) {
-            Some(Ok(via)) => Ok(Route { agent: &via.agent, proxy: Some(via) }),
-            Some(Err(why)) => Err(why.clone()),
-            None => Err(format!("the proxy {} can't be used", mask_proxy(proxy))),
-        }
+        let caller = Caller::new(&settings, outgoing)?;
+        Ok(Self { caller, timeout, authorities: trust.authorities, mails })
     }
 
     /// Addresses that must not be connected to.
     pub(crate) fn denied(&self) -> &Denied {
-        &self.denied
+        self.caller.denied()
     }
 
     /// The limit of each mail server's time.
@@ -242,7 +142,7 @@ impl Client {
     }
 
     fn send(&self, method: &str, url: &str, headers: &[(String, String)], body: &str) -> Attempt {
-        let route = match self.route(url) {
+        let route = match self.caller.route(url) {
             Ok(route) => route,
             Err(why) => return Attempt { permanent: true, ..Attempt::not_sent(why) },
         };
@@ -306,43 +206,4 @@ fn is_permanent(status: u16) -> bool {
         300..=499 | 501 | 505 | 508 | 510 => true,
         _ => false,
     }
-}
-
-/// The seconds of a `Retry-After`, or those until its date (RFC 9110, section 10.2.3).
-fn retry_after(headers: &ureq::http::HeaderMap) -> Option<Duration> {
-    let value = headers.get("retry-after")?.to_str().ok()?.trim();
-    if let Ok(secs) = value.parse() {
-        return Some(Duration::from_secs(secs));
-    }
-    let at = jiff::fmt::rfc2822::parse(value).ok()?;
-    let now = headers.get("date").and_then(|date| date.to_str().ok());
-    let now = now.and_then(|date| jiff::fmt::rfc2822::parse(date).ok());
-    let now = now.map_or_else(jiff::Timestamp::now, |now| now.timestamp());
-    let secs = at.timestamp().as_second().saturating_sub(now.as_second());
-    Some(Duration::from_secs(u64::try_from(secs).unwrap_or(0)))
-}
-
-fn explain(error: &ureq::Error, timeout: Duration) -> String {
-    match error {
-        ureq::Error::Timeout(phase) => {
-            format!("no answer within {} s ({phase})", timeout.as_secs())
-        }
-        ureq::Error::HostNotFound => "the host name is not known".to_owned(),
-        other => crate::rt::thread::chain(other),
-    }
-}
-
-fn certificates(pem: &[u8]) -> Vec<Certificate<'static>> {
-    parse_pem(pem)
-        .filter_map(|item| match item {
-            Ok(PemItem::Certificate(certificate)) => Some(certificate),
-            _ => None,
-        })
-        .collect()
-}
-
-/// The system's bundle. ureq takes either that or given certificates, so they are put together.
-fn system_certificates() -> Vec<Certificate<'static>> {
-    let bundle = openssl_probe::probe().cert_file.and_then(|path| std::fs::read(path).ok());
-    bundle.map_or_else(Vec::new, |pem| certificates(&pem))
 }

@@ -24,15 +24,15 @@ use crate::server::storage::keep::open;
 use crate::server::storage::keep::retention;
 use crate::server::storage::keep::retention::What;
 use crate::server::storage::metrics::Metrics;
-use crate::server::storage::read::{index, points, range, select};
+use crate::server::storage::read::{arrived, index, points, range, select};
 use crate::server::storage::series::SeriesCatalog;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
-    Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page,
-    Partition, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy, Selection,
-    Series, StorageError, StorageReport, Store, StoreHealth, Stored, Summary, TakePoints,
-    TakeSeries, Visit,
+    Ack, AgentSamples, AgentSeen, Arrived, Cleanup, EventFilter, Feed, LatestRow, Listing,
+    Observer, Page, Partition, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy,
+    Selection, Series, StorageError, StorageReport, Store, StoreHealth, Stored, Summary,
+    TakePoints, TakeSeries, Tap, Visit,
 };
 
 /// How often a read is begun again when a day goes meanwhile.
@@ -70,6 +70,7 @@ impl Engine {
             days: RwLock::new(BTreeMap::new()),
             agent_count: Arc::default(),
             observer: OnceLock::new(),
+            tap: OnceLock::new(),
             metrics,
             waiting: Arc::new(AtomicUsize::new(0)),
             stopping: AtomicBool::new(false),
@@ -373,6 +374,40 @@ impl Store for Engine {
             let _ = thread.join();
         }
         self.shared.days().iter().for_each(|day| day.close());
+    }
+}
+
+impl Feed for Engine {
+    fn tap(&self, tap: Arc<dyn Tap>) {
+        if self.shared.tap.set(tap).is_err() {
+            log::error!("the store has a tap already; the second one is ignored");
+        }
+    }
+
+    fn arrived_since(&self, since_ms: i64) -> Result<Vec<Arrived>, StorageError> {
+        self.read(|days| arrived::since(days, since_ms))
+    }
+
+    fn days_with_samples(&self) -> Vec<i64> {
+        let days = self.shared.days();
+        days.iter().filter(|day| !day.agents().is_empty()).map(|day| day.number).collect()
+    }
+
+    fn shed_day(&self, day: i64) -> Result<(), StorageError> {
+        let Some(day) = self.shared.known_day(day) else { return Ok(()) };
+        if !day.is_created() || !day.read(|connection| events::any(connection, &day.path))? {
+            retention::drop_one(&self.shared, &day)?;
+        } else {
+            for cell in day.agents() {
+                let agent = cell.lock().name.to_string();
+                let (reply, answer) = bounded(1);
+                let job = Job::Forget(agent, reply);
+                queue_of(&self.shared, &day)?.send(job).map_err(|_| StorageError::Stopping)?;
+                answer.recv().unwrap_or(Err(StorageError::Stopping))?;
+            }
+        }
+        self.shared.catalog.sweep();
+        Ok(())
     }
 }
 

@@ -31,6 +31,9 @@ pub enum StorageError {
     /// There is no room for another series or agent.
     #[error("{0}")]
     NoRoom(#[from] SeriesLimit),
+    /// The samples are stored here, and not yet where the caller wants them as well.
+    #[error("{0}")]
+    Behind(String),
     /// The server is stopping.
     #[error("the server is stopping")]
     Stopping,
@@ -79,6 +82,7 @@ impl StorageError {
         match self {
             Self::DiskFull => Self::DiskFull,
             Self::Stopping => Self::Stopping,
+            Self::Behind(why) => Self::Behind(why.clone()),
             Self::Moved(file) => Self::Moved(file.clone()),
             Self::Damaged { file, what } => {
                 Self::Damaged { file: file.clone(), what: what.clone() }

@@ -1,5 +1,6 @@
 //! Alert events in the day files.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rusqlite::types::Value;
@@ -38,6 +39,17 @@ pub(super) fn put(connection: &Connection, event: &AlertEvent) -> Result<(), rus
         event.resolved_at_ms,
     ])?;
     Ok(())
+}
+
+/// Whether a day has any event.
+///
+/// # Errors
+///
+/// When the file can't be read.
+pub(super) fn any(connection: &Connection, path: &Path) -> Result<bool, StorageError> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM alert_events)";
+    let found = connection.query_row(sql, [], |row| row.get(0));
+    found.map_err(|error| file::classify(error, path))
 }
 
 const COLUMNS: &str = "id, rule_id, rule_name, agent_id, metric_name, severity, message, labels,

@@ -11,6 +11,7 @@
 //! | `series.rs` | every series of the process, by number | engine, recover |
 //! | `events.rs` | the table of alert events | engine, writers |
 //! | `metrics.rs` | the store's own metrics | shared |
+//! | `feed.rs` | what a forwarder of samples needs | engine, writer |
 //! | `day/mod.rs` | one day: its agents, its readers' connections, its writer's queue | all below |
 //! | `day/count.rs` | how many agents all days have | head, engine |
 //! | `day/file.rs` | name, schema and opening of a day file; SQLite's errors | all below |
@@ -29,6 +30,7 @@
 //! | `read/select.rs` | points of many series, for PromQL | engine |
 //! | `read/range.rs` | buckets, summaries, scans | engine |
 //! | `read/index.rs` | metrics, agents, newest values | engine |
+//! | `read/arrived.rs` | what arrived since a time | engine |
 //! | `keep/open.rs` | the folder: lock, size, reserve; loads the days | engine, backup |
 //! | `keep/recover.rs` | a day file back into memory | open |
 //! | `keep/damage.rs` | damaged files are set aside | writer, open, engine |
@@ -49,6 +51,7 @@ mod day;
 pub mod engine;
 mod error;
 mod events;
+mod feed;
 pub(crate) mod keep;
 mod metrics;
 mod query;
@@ -63,6 +66,7 @@ mod write;
 pub use ack::{Ack, Refused, RefusedWhy, Stored};
 pub use day::file::{companions, day_of, day_of_file, uri};
 pub use error::{SeriesLimit, StorageError};
+pub use feed::{Arrived, Feed, Tap};
 pub use query::{
     AgentSeen, Bucket, Cleanup, EventFilter, LatestRow, Listing, Page, Partition, PointFilter,
     PointRow, RangeQuery, RangeSeries, Selection, StorageReport, StoreHealth, Summary,

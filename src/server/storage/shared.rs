@@ -15,7 +15,7 @@ use crate::server::storage::day::count::AgentCount;
 use crate::server::storage::day::file::{day_of, path_of};
 use crate::server::storage::metrics::Metrics;
 use crate::server::storage::series::SeriesCatalog;
-use crate::server::storage::{Observer, StorageError};
+use crate::server::storage::{Observer, StorageError, Tap};
 
 /// Called with the name of each step that a crash may come after.
 #[cfg(test)]
@@ -43,6 +43,8 @@ pub(crate) struct Shared {
     pub(crate) agent_count: Arc<AgentCount>,
     /// The observer of new samples.
     pub observer: OnceLock<Arc<dyn Observer>>,
+    /// What sees new samples before they are acknowledged.
+    pub tap: OnceLock<Arc<dyn Tap>>,
     /// Own figures.
     pub metrics: Metrics,
     /// Batches that wait.
@@ -95,6 +97,11 @@ impl Shared {
         let (earliest, latest) = self.clock.possible_ms();
         let first = day_of(earliest).saturating_sub(self.retention_days);
         (first, day_of(latest.saturating_add(FUTURE_MS_MAX)))
+    }
+
+    /// Whether somebody looks at new samples.
+    pub(crate) fn is_observed(&self) -> bool {
+        self.observer.get().is_some() || self.tap.get().is_some()
     }
 
     /// Marks a step that a crash may come after, for tests that look at the files then.

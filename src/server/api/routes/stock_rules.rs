@@ -87,7 +87,7 @@ mod tests {
     fn every_stock_rule_can_be_made_as_it_is() {
         let file: Map<String, Value> = serde_json::from_str(STOCK).unwrap();
         let rules = file["rules"].as_array().unwrap();
-        assert_eq!(rules.len(), 21);
+        assert_eq!(rules.len(), 22);
         for rule in rules {
             let draft = Draft::from_map(rule.as_object().unwrap()).unwrap();
             Rule::build("id".to_owned(), draft, Origin::Api, (0, 0)).unwrap();

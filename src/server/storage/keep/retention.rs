@@ -81,6 +81,16 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     Ok(())
 }
 
+/// Drops one day, whatever its age.
+///
+/// # Errors
+///
+/// When a file can't be removed.
+pub(crate) fn drop_one(shared: &Shared, day: &Arc<Day>) -> Result<(), StorageError> {
+    let _one_at_a_time = shared.cleaning.lock();
+    drop_day(shared, day, &mut Cleanup::default())
+}
+
 /// How often days are looked at for packing by age.
 const EVERY: Duration = Duration::from_secs(5);
 /// How often the size of all days is compared with its bound.

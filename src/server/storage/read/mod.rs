@@ -11,6 +11,7 @@ use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::{AgentCell, Day};
 use crate::server::storage::{Series, StorageError};
 
+pub(crate) mod arrived;
 pub(crate) mod chunks;
 pub(crate) mod index;
 pub(crate) mod points;

@@ -128,7 +128,7 @@ impl Writer<'_> {
             self.shared.found_room(!matches!(error, StorageError::DiskFull));
             return;
         }
-        let mut group = Group::new(self.shared.observer.get().is_some());
+        let mut group = Group::new(self.shared.is_observed());
         let mut pending_events = Vec::new();
         let mut forget = None;
         let mut next = Some(first);
@@ -196,7 +196,7 @@ impl Writer<'_> {
         if self.due.is_empty() {
             self.compact_step();
         } else if self.open().is_ok() {
-            self.commit(Group::new(self.shared.observer.get().is_some()), Vec::new());
+            self.commit(Group::new(self.shared.is_observed()), Vec::new());
         } else {
             // It is found due again when the file can be opened.
             self.due.clear();
@@ -296,6 +296,9 @@ impl Writer<'_> {
                 drop(agent);
                 self.due.push_back(cell);
             }
+        }
+        if let Some(tap) = shared.tap.get() {
+            published.observed.iter().for_each(|(agent, sets)| tap.committed(agent, sets));
         }
         for (ack, stored) in published.acks {
             shared.metrics.batches.inc();

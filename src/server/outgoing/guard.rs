@@ -10,13 +10,13 @@ use crate::server::config::outgoing::Denied;
 /// The addresses of a name, without those that must not be connected to. What is connected to is
 /// what was looked up here, so that a name can't lead elsewhere between a check and its use.
 #[derive(Debug, Clone)]
-pub(super) struct Guarded {
+pub(crate) struct Guarded {
     denied: Denied,
 }
 
 impl Guarded {
     /// Looks names up, and leaves out what is `denied`.
-    pub(super) fn new(denied: Denied) -> Self {
+    pub(crate) fn new(denied: Denied) -> Self {
         Self { denied }
     }
 }
@@ -49,11 +49,11 @@ impl Resolver for Guarded {
 /// Why an address is not connected to.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refused(String);
+pub(crate) struct Refused(String);
 
 impl Refused {
     /// The sentence, where an error is one.
-    pub(super) fn of(error: &ureq::Error) -> Option<String> {
+    pub(crate) fn of(error: &ureq::Error) -> Option<String> {
         let ureq::Error::Io(error) = error else { return None };
         error.get_ref()?.downcast_ref::<Self>().map(ToString::to_string)
     }

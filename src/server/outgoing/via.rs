@@ -12,7 +12,7 @@ use ureq::unversioned::transport::{
 };
 use ureq::{Agent, Proxy, ProxyProtocol};
 
-use crate::server::notify::guard::Guarded;
+use crate::server::outgoing::guard::Guarded;
 
 /// An agent that calls through a proxy.
 pub(crate) struct Via {

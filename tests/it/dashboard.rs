@@ -152,6 +152,18 @@ const ROW: &str = "[...document.querySelectorAll('tbody tr')].find((row) => \
     row.querySelector('.dot ~ a')?.textContent === 'web-01')";
 const DRAWN: &str = "document.querySelectorAll('.series .line, .series circle').length";
 
+/// Charts of a group are fetched and drawn once it is open, and not before.
+fn groups_open_and_draw(browser: &Browser) {
+    let drawn = "document.querySelectorAll('details.group .chart:not([hidden]) .series').length";
+    assert_eq!(browser.eval(&format!("return {drawn}")), 0);
+    let before = browser.requests().iter().any(|url| url.contains("cpu.iowait"));
+    assert!(!before, "a closed group is fetched");
+    browser.click("details.group:not([hidden]) summary");
+    browser.wait(&format!("{drawn} > 0"));
+    browser.click("details.group[open] summary");
+    browser.wait("!document.querySelector('details.group[open]')");
+}
+
 fn range_is_in_the_address(browser: &Browser) {
     browser.click(".ranges button:nth-child(4)");
     browser.wait("location.hash === '#/agents/web-01?range=7d'");
@@ -211,6 +223,7 @@ fn a_person_logs_in_finds_an_agent_looks_at_its_charts_and_acknowledges_its_aler
         assert!(chart[1].as_u64() > Some(0), "no series in {chart}");
         assert!(chart[2].as_str().unwrap().contains("newest"), "{chart}");
     }
+    groups_open_and_draw(&browser);
     range_is_in_the_address(&browser);
 
     browser.click("td.act button");

@@ -395,7 +395,8 @@ class HostPage {
       [first, ...others.map((metric) => metric.slice(metric.lastIndexOf(".") + 1))].join(", ");
     const panels = charts.map((metrics) => this.panel({ name: name(metrics), metrics }));
     const grid = h("div", { class: "charts" }, ...panels.map(({ chart }) => chart.node));
-    const node = h("details", { hidden: true }, h("summary", {}, t(title)), grid);
+    const about = { class: "group", hidden: true };
+    const node = h("details", about, h("summary", {}, t(title)), grid);
     node.addEventListener("toggle", () => node.open && this.shell.refresh());
     return { node, panels };
   }
@@ -465,16 +466,14 @@ class HostPage {
 
   async loadCharts(rows, signal) {
     const names = new Set(rows.map((row) => row.metric_name));
-    const grouped = this.groups.flatMap(({ panels }) => panels);
-    for (const panel of [...this.panels, ...grouped]) {
-      panel.chart.node.hidden = !panel.about.metrics.some((metric) => names.has(metric));
-    }
+    const reported = ({ about }) => about.metrics.some((metric) => names.has(metric));
+    for (const panel of this.panels) panel.chart.node.hidden = !reported(panel);
     for (const { node, panels } of this.groups) {
-      node.hidden = panels.every(({ chart }) => chart.node.hidden);
+      node.hidden = !panels.some(reported);
+      for (const panel of panels) panel.chart.node.hidden = !node.open || !reported(panel);
     }
-    const open = this.groups.filter(({ node }) => node.open).flatMap(({ panels }) => panels);
-    const candidates = [...this.panels, ...open, this.extra];
-    const wanted = candidates.filter((it) => it && !it.chart.node.hidden);
+    const panels = [...this.panels, ...this.groups.flatMap((group) => group.panels), this.extra];
+    const wanted = panels.filter((it) => it && !it.chart.node.hidden);
     const range = current();
     const agents = [this.id, ...this.comparer.others()];
     const [fired, silent] = await Promise.all([

@@ -67,7 +67,7 @@ fn rules_are_made_tried_changed_and_removed() {
     says(&browser, "No rule is in force");
     press(&browser, "Stock rules…");
     press(&browser, "Add the selected");
-    browser.wait("document.querySelectorAll('tbody tr').length === 7");
+    browser.wait("document.querySelectorAll('tbody tr').length === 21");
     browser.wait("!document.body.innerText.includes('No rule is in force')");
 
     press(&browser, "New rule");

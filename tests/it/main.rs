@@ -65,6 +65,8 @@ mod promql;
 mod reload;
 // Samples at an engine beyond this machine: VictoriaMetrics, Prometheus, one that misbehaves.
 mod remote;
+// nginx before the HTTP port, with the configuration of the documentation.
+mod reverse_proxy;
 // Alert rules of every type, through the API and on live points.
 mod rules;
 // Secrets in files, credentials of the service manager, enrolment codes.

@@ -21,6 +21,7 @@ use crate::server::api::dispatch;
 use crate::server::api::refusal;
 use crate::server::api::request::Incoming;
 use crate::server::gate::http::backend::{CLIENT, TICKET};
+use crate::server::gate::http::forwarded::Proxies;
 use crate::server::gate::http::{self, Behind, Gone, Ticket};
 use crate::server::gate::listener;
 use crate::server::gate::private::PrivateFolder;
@@ -71,7 +72,8 @@ impl HttpServer {
             });
         }
         let queue = app.config.pools.http_queue;
-        let behind = Behind { backends, gone, queue, render: refusal::render };
+        let proxies = Proxies::new(&app.config.http);
+        let behind = Behind { backends, gone, queue, render: refusal::render, proxies };
         let gate = Gate::start::<http::Serve>(listeners, tls, behind, &app.registry)?;
         let addresses = gate.addresses().to_vec();
         Ok(Self { gate: Some(gate), inner, workers, ended, addresses })

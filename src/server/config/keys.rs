@@ -198,6 +198,15 @@ pub const KEYS: &[Key] = &[
          get 421. Empty: any.",
     ),
     text(
+        "http.trusted_proxies",
+        "Addresses and networks of the reverse proxies before the server: only what they send of a \
+         client's address counts.",
+    ),
+    text(
+        "http.client_header",
+        "Where they say it: `X-Forwarded-For` or `Forwarded` (RFC 7239). The other one is not read.",
+    ),
+    text(
         "outgoing.deny",
         "Addresses and networks that channels, certificate checks and `[remote]` never connect to.",
     ),

@@ -11,6 +11,7 @@ use crate::base::{logging, secretfile};
 
 pub(crate) mod http;
 pub mod keys;
+pub(crate) mod network;
 pub(crate) mod outgoing;
 pub(crate) mod remote;
 
@@ -385,11 +386,8 @@ impl ServerConfig {
             let message = format!("`{text}` must be an origin such as \"https://ui.example.com\"");
             return Err(source.error("cors.allowed_origins", message));
         }
-        if let Some(text) = config.http.wrong() {
-            let message = format!(
-                "`{text}` must be a host name or an address, such as \"oxmon.example.com\""
-            );
-            return Err(source.error("http.allowed_hosts", message));
+        if let Some((key, message)) = config.http.wrong() {
+            return Err(source.error(key, message));
         }
         if let Some(text) = config.outgoing.wrong() {
             let message = format!("`{text}` must be an address or a network such as 10.0.0.0/8");

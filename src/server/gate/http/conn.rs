@@ -16,6 +16,7 @@ use openssl::ssl::SslAcceptor;
 
 use super::backend::{Request, Response};
 use super::body::Body;
+use super::forwarded::Proxies;
 use super::metrics::{Closed, Metrics};
 use super::parse::{self, Head, Scanner};
 use super::refusal::{Refusal, Render};
@@ -41,6 +42,8 @@ pub(crate) struct Context {
     pub(crate) metrics: Arc<Metrics>,
     /// Writes the answer to a refused request.
     pub(crate) render: Render,
+    /// The proxies whose word on a client's address counts.
+    pub(crate) proxies: Proxies,
     /// Whether connections close after the pending answer.
     pub(crate) stopping: bool,
 }
@@ -68,6 +71,8 @@ enum Stage {
 /// A client's connection.
 pub(crate) struct Conn {
     stream: Stream,
+    peer: IpAddr,
+    /// Whose request it is: the peer's, or of the client that a trusted proxy names.
     address: String,
     /// By which its requests are counted.
     key: IpAddr,
@@ -103,11 +108,13 @@ impl Conn {
     ) -> Result<Self, ErrorStack> {
         let stream = Stream::new(socket, tls)?;
         let stage = if stream.is_tls() { Stage::Handshake } else { Stage::Head };
+        // A port on `::` sees IPv4 clients under mapped addresses.
+        let peer = peer.ip().to_canonical();
         Ok(Self {
             stream,
-            // A port on `::` sees IPv4 clients under mapped addresses.
-            address: peer.ip().to_canonical().to_string(),
-            key: address_key(peer.ip()),
+            peer,
+            address: peer.to_string(),
+            key: address_key(peer),
             stage,
             since: now,
             // The first request must follow at once.
@@ -240,7 +247,7 @@ impl Conn {
                 self.input.drain(..end);
                 self.scanner = Scanner::default();
                 match outcome {
-                    Ok(head) => self.take_head(head),
+                    Ok(head) => self.take_head(head, cx),
                     Err(refusal) => self.refuse(refusal, cx),
                 }
                 None
@@ -252,7 +259,14 @@ impl Conn {
         }
     }
 
-    fn take_head(&mut self, head: Head) {
+    /// Says whose request the next one is.
+    fn name_client(&mut self, client: IpAddr) {
+        self.address = client.to_string();
+        self.key = address_key(client);
+    }
+
+    fn take_head(&mut self, head: Head, cx: &Context) {
+        self.name_client(cx.proxies.client(self.peer, &head));
         self.keep_alive = head.keep_alive;
         self.is_http_1_0 = head.is_http_1_0;
         self.is_head = head.is_head();
@@ -369,6 +383,7 @@ impl Conn {
             }
             Io::Done(_) => {
                 self.begun = false;
+                self.name_client(self.peer);
                 self.is_head = false;
                 self.is_http_1_0 = false;
                 self.enter(Stage::Head, cx.now, Some(IDLE_FOR));

@@ -15,6 +15,7 @@
 pub(crate) mod backend;
 pub(crate) mod body;
 mod conn;
+pub(crate) mod forwarded;
 mod lanes;
 mod metrics;
 pub(crate) mod parse;
@@ -25,6 +26,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use forwarded::Proxies;
 use refusal::Render;
 pub(crate) use serve::Serve;
 
@@ -79,4 +81,6 @@ pub(crate) struct Behind {
     pub(crate) queue: usize,
     /// Writes the answer to what is refused.
     pub(crate) render: Render,
+    /// The proxies whose word on a client's address counts.
+    pub(crate) proxies: Proxies,
 }

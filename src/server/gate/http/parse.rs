@@ -38,6 +38,25 @@ pub(crate) enum Framing {
     Chunked,
 }
 
+/// What proxies on the way say of the client: the values of both headers, their lines joined.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Hops {
+    /// Of `X-Forwarded-For`.
+    pub(crate) x_forwarded_for: String,
+    /// Of `Forwarded` (RFC 7239).
+    pub(crate) forwarded: String,
+}
+
+impl Hops {
+    fn add(list: &mut String, value: &[u8]) {
+        if !list.is_empty() {
+            list.push(',');
+        }
+        // Whoever sends it: what is not ASCII names no address, and refuses no request.
+        list.push_str(&String::from_utf8_lossy(value));
+    }
+}
+
 /// A parsed head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Head {
@@ -49,6 +68,8 @@ pub(crate) struct Head {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// The host that the request is for: of the target, or else of `Host`.
     pub(crate) host: Option<String>,
+    /// The client's address, as proxies say it.
+    pub(crate) hops: Hops,
     /// How the body is framed.
     pub(crate) framing: Framing,
     /// Bytes that the body may have.
@@ -120,6 +141,7 @@ impl Scanner {
 #[derive(Default)]
 struct GateHeaders {
     host: Option<String>,
+    hops: Hops,
     length: Option<String>,
     coding: Option<String>,
     close: bool,
@@ -165,6 +187,7 @@ pub(crate) fn parse(head: &[u8]) -> Result<Head, Refusal> {
         target,
         headers,
         host,
+        hops: gate.hops,
         framing,
         body_max,
         is_http_1_0,
@@ -257,6 +280,14 @@ fn note(gate: &mut GateHeaders, name: &str, value: &[u8]) -> Result<(), Refusal>
         "content-length" => once(&mut gate.length),
         "transfer-encoding" => once(&mut gate.coding),
         "expect" => once(&mut gate.expect),
+        "x-forwarded-for" => {
+            Hops::add(&mut gate.hops.x_forwarded_for, value);
+            Ok(())
+        }
+        "forwarded" => {
+            Hops::add(&mut gate.hops.forwarded, value);
+            Ok(())
+        }
         "connection" => {
             for option in ascii(value)?.split(',').map(str::trim) {
                 gate.close |= option.eq_ignore_ascii_case("close");

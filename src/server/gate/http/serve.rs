@@ -75,6 +75,7 @@ impl running::Serve for Serve {
             scratch: vec![0; SCRATCH_BYTES],
             metrics: Arc::new(Metrics::register(registry)?),
             render: behind.render,
+            proxies: behind.proxies,
             stopping: false,
         };
         Ok(Self {

@@ -26,6 +26,7 @@ impl Pair {
             scratch: vec![0; 1_024],
             metrics,
             render: crate::server::api::refusal::render,
+            proxies: Proxies::default(),
             stopping: false,
         };
         Self { far, client: Conn::new(near, peer, None, now).unwrap(), cx }

@@ -34,6 +34,7 @@ fn a_head_is_the_same_however_it_arrives() {
             ("content-type", "application/json".to_owned()),
         ],
         host: Some("h".to_owned()),
+        hops: Hops::default(),
         framing: Framing::Length(12),
         body_max: 1024 * 1024,
         is_http_1_0: false,

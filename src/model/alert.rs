@@ -114,6 +114,32 @@ pub enum End {
     Because(String),
 }
 
+/// What a process uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Usage {
+    /// CPU time, 100 for each core that is fully used.
+    Cpu,
+    /// Resident memory, bytes.
+    Memory,
+    /// Bytes read and written a second.
+    Io,
+}
+
+/// The process that uses the most of what an alert is about.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TopProcess {
+    /// Of what.
+    pub of: Usage,
+    /// How much of it.
+    pub used: f64,
+    /// Its name.
+    pub name: String,
+    /// Its id.
+    pub pid: u32,
+    /// Whose it is.
+    pub user: String,
+}
+
 /// What a message says, in parts, so that a notification can be worded in any language. Pending
 /// notifications and `cert.db` have it; the history keeps the message alone.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -123,6 +149,10 @@ pub struct Facts {
     /// How it ended; `None` while it fires, and after a recovery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub end: Option<End>,
+    /// The process that uses the most, where a snapshot of the host is stored; looked up for each
+    /// attempt to notify.
+    #[serde(skip)]
+    pub process: Option<TopProcess>,
 }
 
 /// One row of the alert history, kept in the day file of its `timestamp_ms`. As JSON it is also
@@ -244,7 +274,11 @@ mod tests {
     #[test]
     fn facts_are_stored_beside_the_message() {
         let cause = Cause::Threshold { relation: Relation::Over };
-        let facts = Facts { cause, end: Some(End::Because("the rule was deleted".to_owned())) };
+        let facts = Facts {
+            cause,
+            end: Some(End::Because("the rule was deleted".to_owned())),
+            process: None,
+        };
         let told = AlertEvent { facts: Some(Box::new(facts)), ..event() };
         let text = told.to_json();
         let wanted = r#""facts":{"cause":{"type":"threshold","relation":"over"},"end":{"because":"the rule was deleted"}}}"#;

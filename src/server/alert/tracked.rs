@@ -468,6 +468,7 @@ impl Tracked {
             facts: Some(Box::new(Facts {
                 cause: rule.evaluator.cause(subject(key), evaluation),
                 end: None,
+                process: None,
             })),
         }
     }

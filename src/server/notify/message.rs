@@ -7,6 +7,7 @@ use crate::base::ids::new_id;
 use crate::model::alert::{AlertEvent, AlertStatus, Cause, Facts};
 use crate::model::series::Labels;
 use crate::model::severity::Severity;
+use crate::server::alert::evaluate::promql::QUERY_AGENT;
 use crate::server::alert::rule::CERT_AGENT;
 use crate::server::control::notify::outbox::NotificationRow;
 
@@ -95,6 +96,7 @@ impl Notification {
             facts: Some(Box::new(Facts {
                 cause: Cause::Test { channel: channel.to_owned() },
                 end: None,
+                process: None,
             })),
         };
         Self {
@@ -120,7 +122,7 @@ impl Notification {
             many => format!("{} alerts", many.len()),
         };
         let title = format!("[{tag}] {}: {whom}", one_line(&self.rule_name));
-        cut(&title, TITLE_BYTES_MAX).to_owned()
+        cut(title.trim_end_matches(": "), TITLE_BYTES_MAX).to_owned()
     }
 
     /// So many of its events from one on, as a notification of its own.
@@ -188,7 +190,9 @@ pub(crate) fn about(event: &AlertEvent) -> String {
     }
     let labels = event.labels.iter().filter(|(_, value)| !value.is_empty()).take(TITLE_LABELS);
     let labels = labels.map(|(_, value)| format!(" {}", cut(value, TITLE_LABEL_BYTES)));
-    one_line(&format!("{}{}", event.agent_id, labels.collect::<String>()))
+    // The result of a query over all hosts is of none of them.
+    let host = if event.agent_id == QUERY_AGENT { "" } else { &event.agent_id };
+    one_line(format!("{host}{}", labels.collect::<String>()).trim_start())
 }
 
 /// A line of a chat's Markdown, of which nothing is markup: neither in it, as
@@ -320,6 +324,7 @@ pub(crate) mod tests {
             facts: Some(Box::new(Facts {
                 cause: Cause::Threshold { relation: Relation::Over },
                 end: None,
+                process: None,
             })),
         }
     }

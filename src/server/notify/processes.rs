@@ -2,36 +2,31 @@
 
 use rusqlite::Connection;
 
+use crate::model::alert::{TopProcess, Usage};
 use crate::model::host::{ProcessSnapshot, ProcessUse};
 use crate::server::control::{Control, hosts};
+use crate::server::notify::lang::{Language, Words, fill};
 use crate::server::notify::message::{Kind, Notification};
+use crate::server::notify::units::amount;
 
 /// Alerts of one notification whose processes are looked up.
 const ALERTS_MAX: usize = 50;
 
-/// What a metric is about.
-#[derive(Clone, Copy)]
-enum Measure {
-    Cpu,
-    Memory,
-    Io,
-}
-
-fn measure_of(metric: &str) -> Option<Measure> {
+fn measure_of(metric: &str) -> Option<Usage> {
     let is = |starts: &[&str]| starts.iter().any(|start| metric.starts_with(start));
     if is(&["memory.", "pressure.memory", "vm.", "container.memory"]) {
-        Some(Measure::Memory)
+        Some(Usage::Memory)
     } else if is(&["diskio.", "pressure.io", "cpu.iowait"]) {
-        Some(Measure::Io)
+        Some(Usage::Io)
     } else if is(&["cpu.", "load.", "pressure.cpu", "container.cpu", "sensors."]) {
-        Some(Measure::Cpu)
+        Some(Usage::Cpu)
     } else {
         None
     }
 }
 
-/// Adds to each alert's message which process used the most of what it is about, where a snapshot
-/// of its host is stored. Where the snapshots can't be read, the messages go out without.
+/// Adds to each alert which process used the most of what it is about, where a snapshot of its host
+/// is stored. Where the snapshots can't be read, the messages go out without.
 pub(super) fn add(control: &Control, notification: &mut Notification) {
     if notification.kind == Kind::Firing
         && let Err(error) = control.read(|db| add_from(db, notification))
@@ -42,43 +37,42 @@ pub(super) fn add(control: &Control, notification: &mut Notification) {
 
 fn add_from(db: &Connection, notification: &mut Notification) -> rusqlite::Result<()> {
     for event in notification.items.iter_mut().take(ALERTS_MAX) {
-        let Some(measure) = measure_of(&event.metric_name) else { continue };
+        let Some(usage) = measure_of(&event.metric_name) else { continue };
         let Some(snapshot) = hosts::snapshot_of(db, event)? else { continue };
-        if let Some(text) = top(&snapshot, measure) {
-            event.message.push_str(&format!("; {text}"));
+        let Some(process) = top(&snapshot, usage) else { continue };
+        // The message is in English, and some channels have nothing else.
+        event.message.push_str(&most(&process, Language::En.words()));
+        if let Some(facts) = &mut event.facts {
+            facts.process = Some(process);
         }
     }
     Ok(())
 }
 
-/// `most CPU: python3 (pid 812, user app) 97 %`
-fn top(snapshot: &ProcessSnapshot, measure: Measure) -> Option<String> {
-    let amount = |process: &ProcessUse| match measure {
-        Measure::Cpu => process.cpu_percent,
-        Measure::Memory => process.memory_bytes as f64,
-        Measure::Io => process.read_bytes.unwrap_or(0.0) + process.write_bytes.unwrap_or(0.0),
+fn top(snapshot: &ProcessSnapshot, of: Usage) -> Option<TopProcess> {
+    let amount = |process: &ProcessUse| match of {
+        Usage::Cpu => process.cpu_percent,
+        Usage::Memory => process.memory_bytes as f64,
+        Usage::Io => process.read_bytes.unwrap_or(0.0) + process.write_bytes.unwrap_or(0.0),
     };
     let most = snapshot.processes.iter().max_by(|a, b| amount(a).total_cmp(&amount(b)))?;
     let used = amount(most);
-    if used <= 0.0 {
-        return None;
-    }
-    let (of, used) = match measure {
-        Measure::Cpu => ("CPU", format!("{used:.0} %")),
-        Measure::Memory => ("memory", bytes(used)),
-        Measure::Io => ("I/O", format!("{}/s", bytes(used))),
-    };
     let ProcessUse { name, pid, user, .. } = most;
-    Some(format!("most {of}: {name} (pid {pid}, user {user}) {used}"))
+    let process = TopProcess { of, used, name: name.clone(), pid: *pid, user: user.clone() };
+    (used > 0.0).then_some(process)
 }
 
-fn bytes(bytes: f64) -> String {
-    let units = [("GiB", 30), ("MiB", 20), ("KiB", 10)];
-    let found = units.into_iter().find(|(_, shift)| bytes >= f64::from(1_u32 << shift));
-    match found {
-        Some((unit, shift)) => format!("{:.1} {unit}", bytes / f64::from(1_u32 << shift)),
-        None => format!("{bytes:.0} B"),
-    }
+/// `; most CPU: python3 (pid 812, user app) 97%`
+pub(super) fn most(process: &TopProcess, words: &Words) -> String {
+    let TopProcess { of, used, name, pid, user } = process;
+    let (template, unit) = match of {
+        Usage::Cpu => (words.most_cpu, "%"),
+        Usage::Memory => (words.most_memory, "bytes"),
+        Usage::Io => (words.most_io, "bytes/s"),
+    };
+    let (used, pid) = (amount(used.round(), unit, words), pid.to_string());
+    let values = [("process", name.as_str()), ("pid", &pid), ("user", user), ("used", &used)];
+    fill(template, &values)
 }
 
 #[cfg(test)]
@@ -105,14 +99,18 @@ mod tests {
             process(3, 0.0, 0, Some(125_829_120.0)),
         ];
         let snapshot = ProcessSnapshot { processes, ..ProcessSnapshot::default() };
-        let of = |metric| measure_of(metric).and_then(|measure| top(&snapshot, measure));
-        let expect = |text: &str| Some(text.to_owned());
-        assert_eq!(of("cpu.usage"), expect("most CPU: python3 (pid 812, user app) 97 %"));
-        let memory = "most memory: python3 (pid 9, user app) 3.2 GiB";
-        assert_eq!(of("memory.used_percent"), expect(memory));
-        let io = "most I/O: python3 (pid 3, user app) 120.0 MiB/s";
-        assert_eq!(of("pressure.io_some"), expect(io));
-        assert_eq!(of("certificate.days_until_expiry"), None);
-        assert_eq!(top(&ProcessSnapshot::default(), Measure::Cpu), None);
+        let of = |metric, language: Language| {
+            let process = measure_of(metric).and_then(|usage| top(&snapshot, usage));
+            process.map(|process| most(&process, language.words())).unwrap_or_default()
+        };
+        let (en, zh) = (Language::En, Language::ZhCn);
+        assert_eq!(of("cpu.usage", en), "; most CPU: python3 (pid 812, user app) 97%");
+        assert_eq!(of("cpu.usage", zh), "；占用 CPU 最多的进程：python3（pid 812，用户 app）97%");
+        let memory = "; most memory: python3 (pid 9, user app) 3.2 GiB";
+        assert_eq!(of("memory.used_percent", en), memory);
+        let io = "; most I/O: python3 (pid 3, user app) 120 MiB/s";
+        assert_eq!(of("pressure.io_some", en), io);
+        assert_eq!(of("certificate.days_until_expiry", en), "");
+        assert_eq!(top(&ProcessSnapshot::default(), Usage::Cpu), None);
     }
 }

@@ -7,10 +7,11 @@ use crate::model::alert::{AlertEvent, Cause, End, Facts, Relation};
 use crate::model::severity::Severity;
 use crate::server::alert::evaluate::promql::QUERY_AGENT;
 use crate::server::alert::rule::CERT_AGENT;
-use crate::server::notify::lang::{Words, fill, find};
+use crate::server::notify::lang::{self, Words, fill, find};
 use crate::server::notify::message::{
     Kind, Notification, TITLE_BYTES_MAX, about, cut, domain, escaped, local_time, one_line,
 };
+use crate::server::notify::processes;
 use crate::server::notify::units::{amount, amounts, days, span, unit};
 
 /// The language, the zone and the address of the server for one channel's messages.
@@ -52,7 +53,10 @@ impl Voice<'_> {
         };
         let rule = one_line(&notification.rule_name);
         let title = fill(words.title, &[("tag", tag), ("rule", &rule), ("what", &what)]);
-        cut(&title, TITLE_BYTES_MAX).to_owned()
+        // A query over all hosts may have nothing but the rule's name.
+        let title =
+            if what.is_empty() { title.trim_end_matches([':', '：', ' ']) } else { &title };
+        cut(title, TITLE_BYTES_MAX).to_owned()
     }
 
     fn hosts(&self, items: &[AlertEvent]) -> String {
@@ -128,7 +132,13 @@ impl Voice<'_> {
     pub(crate) fn sentence(&self, event: &AlertEvent, kind: Kind) -> String {
         let sentence = match (&event.facts, kind) {
             (Some(facts), Kind::Resolved) => self.resolved(event, facts),
-            (Some(facts), _) => self.firing(event, &facts.cause),
+            (Some(facts), _) => {
+                let mut text = self.firing(event, &facts.cause);
+                if let Some(process) = &facts.process {
+                    text.push_str(&processes::most(process, self.words));
+                }
+                text
+            }
             (None, kind) => {
                 let words = self.words;
                 let over = kind == Kind::Resolved;
@@ -190,7 +200,8 @@ impl Voice<'_> {
                 self.filled(template, event, &[("days", &left), ("threshold", &bound)])
             }
             Cause::CertInvalid { reason } => {
-                self.filled(words.invalid, event, &[("reason", reason)])
+                let reason = lang::fault::worded(reason, words, self.zone);
+                self.filled(words.invalid, event, &[("reason", &reason)])
             }
             Cause::NoData { clock_ahead_ms } => {
                 let whole = event.metric_name == "*";
@@ -291,6 +302,12 @@ impl Voice<'_> {
         format!("{}{name}{}", gap(name.chars().next()), gap(name.chars().last()))
     }
 
+    /// A name with what parts it from the word behind it.
+    fn parted(&self, name: &str) -> String {
+        let gap = if name.ends_with(|c: char| c.is_ascii()) { self.words.gap } else { "" };
+        format!("{name}{gap}")
+    }
+
     /// What the alert is about: `disk usage of / on web-1`, `the certificate of example.com`.
     fn subject(&self, event: &AlertEvent) -> String {
         let words = self.words;
@@ -313,11 +330,11 @@ impl Voice<'_> {
         let whole = event.metric_name == "*";
         match (host == CERT_AGENT || host == QUERY_AGENT, whole, labels.is_empty()) {
             // Of a query over all hosts: what its result is called, or the rule.
-            (true, true, true) => return event.rule_name.clone(),
-            (true, true, false) => return labels,
-            (true, false, _) => return event.series(),
-            (false, true, true) => return host.to_owned(),
-            (false, true, false) => return format!("{host} {labels}"),
+            (true, true, true) => return self.parted(&event.rule_name),
+            (true, true, false) => return self.parted(&labels),
+            (true, false, _) => return self.parted(&event.series()),
+            (false, true, true) => return self.parted(host),
+            (false, true, false) => return self.parted(&format!("{host} {labels}")),
             (false, false, _) => {}
         }
         let template = if labels.is_empty() { words.subject } else { words.subject_labels };

@@ -182,7 +182,9 @@ impl Trust {
 
 /// The seconds of a `Retry-After`, or those until its date (RFC 9110, section 10.2.3).
 pub(crate) fn retry_after(headers: &ureq::http::HeaderMap) -> Option<Duration> {
-    let value = headers.get("retry-after")?.to_str().ok()?.trim();
+    // Feishu and Lark have a header of their own, in seconds (open.feishu.cn, "Rate limits").
+    let value = headers.get("retry-after").or_else(|| headers.get("x-ogw-ratelimit-reset"));
+    let value = value?.to_str().ok()?.trim();
     if let Ok(secs) = value.parse() {
         return Some(Duration::from_secs(secs));
     }

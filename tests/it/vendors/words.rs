@@ -152,7 +152,8 @@ fn certificates_and_absent_hosts_say_why_in_both_languages() {
     assert_eq!(chinese[0], format!("[严重] Certificate：{name}"));
     let wanted = format!("The certificate of {name} is not valid: {reason}, since ");
     assert!(english[1].starts_with(&wanted), "{english:?}");
-    let wanted = format!("{name} 的证书无效：{reason}，始于 ");
+    assert_eq!(reason, format!("nothing listens on {name}: the connection is refused"));
+    let wanted = format!("{name} 的证书无效：{name} 上没有服务在监听，连接被拒绝，始于 ");
     assert!(chinese[1].starts_with(&wanted), "{chinese:?}");
     readers.rule("Gone", "no_data", "*", json!({"duration_secs": 2}));
     let reply = Client::to(readers.server.grpc_port).report(&batch(
@@ -175,6 +176,94 @@ fn certificates_and_absent_hosts_say_why_in_both_languages() {
     let [english, chinese] = readers.next();
     assert!(english[1].starts_with("gone-1 reports again after "), "{english:?}");
     assert!(chinese[1].starts_with("gone-1 已恢复上报，历时 "), "{chinese:?}");
+}
+
+#[test]
+fn changes_trends_queries_and_expiring_certificates_read_well_in_both_languages() {
+    let mut readers = Readers::start();
+    let at = now_ms() - 20 * MINUTE_MS;
+    let at = at - at % SECOND_MS;
+    readers.rule(
+        "Jump",
+        "rate_of_change",
+        "disk.used_percent",
+        json!({"rate_threshold": 50.0, "window_secs": 300}),
+    );
+    readers.disk("web-1", at, 20.0);
+    readers.disk("web-1", at + MINUTE_MS, 40.0);
+    let [english, chinese] = readers.next();
+    let since = shown(at + MINUTE_MS);
+    assert_eq!(english[0], "[CRITICAL] Jump: web-1 /data");
+    assert_eq!(chinese[0], "[严重] Jump：web-1 /data");
+    let wanted = format!(
+        "disk usage of /data on web-1 rose by 100% within 5 min, from 20% to 40%, more than 50%, at \
+         {since}"
+    );
+    assert_eq!(english[1], wanted);
+    let wanted = format!(
+        "web-1 上 /data 的磁盘使用率在 5 分钟内上升了 100%，从 20% 升到 40%，超过 50%，时间 {since}"
+    );
+    assert_eq!(chinese[1], wanted);
+
+    readers.rule(
+        "Filling",
+        "trend_prediction",
+        "disk.used_percent",
+        json!({"predict_threshold": 95.0, "horizon_secs": 86_400, "min_data_points": 3}),
+    );
+    for minute in 0..6 {
+        let at = at + (2 + minute) * MINUTE_MS;
+        readers.disk("db-1", at, 50.0 + minute as f64);
+    }
+    let [english, chinese] = readers.next();
+    assert_eq!(english[0], "[CRITICAL] Filling: db-1 /data");
+    let wanted = "disk usage of /data on db-1 is 55% and will reach 95% at ";
+    assert!(english[1].starts_with(wanted), "{english:?}");
+    assert!(english[1].ends_with(" if it goes on like this"), "{english:?}");
+    assert!(
+        chinese[1].starts_with("db-1 上 /data 的磁盘使用率为 55%，照此趋势将在 "),
+        "{chinese:?}"
+    );
+    assert!(chinese[1].ends_with(" 达到 95%"), "{chinese:?}");
+
+    readers.rule(
+        "Expiring",
+        "cert_expiration",
+        "certificate.days_until_expiry",
+        json!({"warning_days": 30, "critical_days": 7}),
+    );
+    // Alerts of a domain that is not watched end at once.
+    readers.server.post("/v1/certs/domains", json!({"domain": "example.com"}));
+    let mut points = batch("cert-checker", now_ms(), &[("certificate.days_until_expiry", 6.0)]);
+    points.data_points[0].labels.insert("domain".into(), "example.com".into());
+    assert!(Client::to(readers.server.grpc_port).report(&points).unwrap().success);
+    readers.says(
+        (
+            "[CRITICAL] Expiring: example.com",
+            "The certificate of example.com expires in 6 days (threshold: 7 days)",
+        ),
+        ("[严重] Expiring：example.com", "example.com 的证书将在 6 天后过期（阈值：7 天）"),
+    );
+
+    let waiting = batch("q-1", now_ms(), &[("queue.length", 2.0)]);
+    assert!(Client::to(readers.server.grpc_port).report(&waiting).unwrap().success);
+    let config = json!({"expr": "sum(oxmon_queue_length) < 3", "interval_secs": 1});
+    let body = json!({"name": "Replicas", "rule_type": "promql", "severity": "critical",
+                      "config_json": config});
+    readers.server.post("/v1/alerts/rules", body);
+    let [english, chinese] = readers.next();
+    assert_eq!(
+        [english[0].as_str(), chinese[0].as_str()],
+        ["[CRITICAL] Replicas", "[严重] Replicas"]
+    );
+    assert!(
+        english[1].starts_with("Replicas is 2: sum(oxmon_queue_length) < 3, since "),
+        "{english:?}"
+    );
+    assert!(
+        chinese[1].starts_with("Replicas 为 2：sum(oxmon_queue_length) < 3，始于 "),
+        "{chinese:?}"
+    );
 }
 
 #[test]

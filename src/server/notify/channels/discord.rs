@@ -18,13 +18,14 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     send,
 };
 
-/// Characters of `content` (Discord's reference, "Execute Webhook").
+/// Characters of `content` (discord.com/developers/docs, "Execute Webhook").
 const CONTENT_MAX: usize = 2_000;
 /// Bytes of the title once it is escaped.
 const TITLE_MAX: usize = 480;
 /// `SUPPRESS_EMBEDS`: no preview of a link.
 const FLAGS: u32 = 1 << 2;
-/// A 429 says the seconds in its body, with a fraction.
+/// A 429 says the seconds in its body, with a fraction (discord.com/developers/docs, "Rate Limits",
+/// "Exceeding A Rate Limit").
 const ANSWERS: Answers = Answers {
     code: "/code",
     text: "/message",

@@ -23,9 +23,12 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     send,
 };
 
-/// Bytes of a message's text, and of the whole body, which the bot limits to 20 KB.
+/// Bytes of a message's text, and of the whole body, which the bot limits to 20 KB
+/// (open.feishu.cn, "Custom bot usage guide").
 const BYTES_MAX: (usize, usize) = (15_000, 19_900);
-/// Codes that pass: too many messages within a second or a minute.
+/// Codes that pass: 11232, more than 5 messages a second or 100 a minute, or the load at a full
+/// hour; 99991400, too many calls, with HTTP 429 or 400 and the seconds to wait in the header
+/// `x-ogw-ratelimit-reset` (open.feishu.cn, "Rate limits").
 const ANSWERS: Answers = Answers {
     code: "/code",
     text: "/msg",

@@ -24,7 +24,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     send,
 };
 
-/// Bytes of a message: Gotify has no limit, and the apps show a screen of it.
+/// Bytes of a message: gotify.net/docs/pushmsg names no limit, and the apps show a screen of it.
 const MESSAGE_MAX: usize = 8_000;
 const TITLE_MAX: usize = 250;
 const ANSWERS: Answers =

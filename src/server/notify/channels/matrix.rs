@@ -26,7 +26,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
 };
 
 /// Bytes of the text, and of the body: an event has 65,536 with what the server adds to it
-/// (Client-Server API, "Size limits").
+/// (spec.matrix.org, Client-Server API, "Size limits"). `M_LIMIT_EXCEEDED` says the milliseconds.
 const BYTES_MAX: (usize, usize) = (20_000, 60_000);
 const ANSWERS: Answers = Answers {
     code: "/errcode",

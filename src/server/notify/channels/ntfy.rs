@@ -31,7 +31,8 @@ pub(crate) const TYPE: ChannelType = ChannelType {
 
 /// The public server.
 const SERVER: &str = "https://ntfy.sh";
-/// Bytes of a message; a longer one would become an attachment (`message-size-limit`).
+/// Bytes of a message; a longer one would become an attachment (docs.ntfy.sh/publish,
+/// "Limitations", and `message-size-limit` of docs.ntfy.sh/config).
 const MESSAGE_MAX: usize = 4_096;
 const TITLE_MAX: usize = 250;
 const ANSWERS: Answers = Answers { code: "/code", text: "/error", id: "/id", ..Answers::STATUS };

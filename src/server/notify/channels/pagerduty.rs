@@ -27,7 +27,11 @@ pub(crate) const TYPE: ChannelType = ChannelType {
 
 /// Where events are sent; accounts in Europe have `https://events.eu.pagerduty.com`.
 const API: &str = "https://events.pagerduty.com";
-/// Characters of a summary, and those kept of a source.
+/// Characters of a summary (developer.pagerduty.com, "Send an Alert Event"), and those kept of a
+/// source. A payload has 512 KB at the most, which labels and names are far below; a 400 is final,
+/// 429 and 5xx pass ("Events API v2 Overview", "Response Codes & Retry Logic", "Size Limits"). Only
+/// the first trigger of a `dedup_key` opens an incident, and a resolve with the same routing key
+/// ends it.
 const SUMMARY_MAX: usize = 1_024;
 const SOURCE_MAX: usize = 255;
 const ANSWERS: Answers =

@@ -32,7 +32,8 @@ pub(crate) const TYPE: ChannelType = ChannelType {
 const API: &str = "https://api.pushover.net";
 /// Seconds for which an emergency is repeated at the most.
 const EXPIRE_MAX: u64 = 10_800;
-/// Characters of a message, a title and a link (Pushover's API, "Limitations").
+/// Characters of a message, a title and a link (pushover.net/api, "Limitations"). JSON is taken
+/// with its content type ("Pushing Messages").
 const MESSAGE_MAX: usize = 1_024;
 const TITLE_MAX: usize = 250;
 const LINK_MAX: usize = 512;

@@ -18,10 +18,14 @@ pub(crate) const TYPE: ChannelType = ChannelType {
     send,
 };
 
-/// Characters of a header block's and a section block's text (Block Kit reference).
+/// Characters of a header block's and a section block's text (docs.slack.dev, Block Kit: "Header
+/// block", "Section block").
 const HEADER_MAX: usize = 150;
 const SECTION_MAX: usize = 3_000;
-/// A refusal is a word: `no_service`, `invalid_payload`, `channel_is_archived`.
+/// A refusal is a word in plain text beside the status: 400 `invalid_payload`, 403
+/// `action_prohibited`, 404 `channel_not_found` or `no_service`, 410 `channel_is_archived`, and 500
+/// `rollup_error`, which may pass (api.slack.com/changelog, 2016-05-17, "Improving error conditions
+/// for Incoming Webhooks").
 const ANSWERS: Answers = Answers { code: BODY, ..Answers::STATUS };
 
 fn send(sending: &Sending<'_>, url: &str) -> Attempt {

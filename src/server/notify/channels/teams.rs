@@ -19,7 +19,7 @@ pub(crate) const TYPE: ChannelType = ChannelType {
 };
 
 /// Bytes of the text, and of the body: a message has about 28 KB at the most, counted in UTF-16
-/// (limits of the Teams connector).
+/// (learn.microsoft.com/connectors/teams, "Known issues and limitations with actions").
 const BYTES_MAX: (usize, usize) = (10_000, 13_000);
 const ANSWERS: Answers = Answers { code: "/error/code", text: "/error/message", ..Answers::STATUS };
 

@@ -32,7 +32,8 @@ pub(crate) const TYPE: ChannelType = ChannelType {
 
 /// Where bots are served, unless `api_url` names a server of one's own.
 const API: &str = "https://api.telegram.org";
-/// Characters of a message, counted without its tags (Bot API, `sendMessage`).
+/// Characters of a message "after entities parsing", so without its tags
+/// (core.telegram.org/bots/api, `sendMessage`); a 429 says the seconds (`ResponseParameters`).
 const TEXT_MAX: usize = 4_096;
 const TITLE_MAX: usize = 480;
 const ANSWERS: Answers = Answers {

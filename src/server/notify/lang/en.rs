@@ -40,6 +40,8 @@ pub(crate) static WORDS: Words = Words {
     renewed: "The certificate of {domain} is valid for another {days}, after {span}, from {since} \
               to {until}",
     invalid: "The certificate of {domain} is not valid: {reason}, since {since}",
+    at_address: "at {address}: {fault}",
+    and_then: "; ",
     valid_again: "The certificate of {domain} is valid again after {span}, from {since} to {until}",
     not_reporting: "{host} has not reported for {value} (threshold: {threshold}), since {since}",
     metric_not_reported: "{host} has not reported {metric} for {value} (threshold: {threshold}), \
@@ -55,6 +57,9 @@ pub(crate) static WORDS: Words = Words {
     ended: "The alert on {subject} ended: {reason}, after {span}, from {since} to {until}",
     resolved_by: "The alert on {subject} was resolved by {who} after {span}, from {since} to \
                   {until}",
+    most_cpu: "; most CPU: {process} (pid {pid}, user {user}) {used}",
+    most_memory: "; most memory: {process} (pid {pid}, user {user}) {used}",
+    most_io: "; most I/O: {process} (pid {pid}, user {user}) {used}",
     plain: "{subject}: {message} (since {since})",
     plain_ended: "{subject}: {message} ({since} to {until})",
     trial: "This is a test of the channel {channel}: nothing is wrong, at {until}",
@@ -126,5 +131,122 @@ pub(crate) static WORDS: Words = Words {
         ("the agent was removed", "the agent was removed"),
         ("nothing of the agent is stored any more", "nothing of the agent is stored any more"),
         ("the domain is no longer checked", "the domain is no longer checked"),
+    ],
+    faults: &[
+        (
+            "looking `{host}` up has to wait: too many look-ups hang",
+            "looking `{host}` up has to wait: too many look-ups hang",
+        ),
+        ("looking `{host}` up broke off", "looking `{host}` up broke off"),
+        (
+            "looking `{host}` up was given up: the server stops",
+            "looking `{host}` up was given up: the server stops",
+        ),
+        ("looking `{host}` up took too long", "looking `{host}` up took too long"),
+        ("looking `{host}` up failed: {error}", "looking `{host}` up failed: {error}"),
+        ("the name `{host}` has no address: {error}", "the name `{host}` has no address: {error}"),
+        ("the name `{host}` has no address", "the name `{host}` has no address"),
+        ("{port} is not a valid port: set another", "{port} is not a valid port: set another"),
+        (
+            "`{name}` is not a STARTTLS protocol: set another",
+            "`{name}` is not a STARTTLS protocol: set another",
+        ),
+        (
+            "the server offers no STARTTLS over {protocol}: {answer}",
+            "the server offers no STARTTLS over {protocol}: {answer}",
+        ),
+        (
+            "the server does not continue with {protocol} before STARTTLS",
+            "the server does not continue with {protocol} before STARTTLS",
+        ),
+        (
+            "the server ended {protocol} before STARTTLS",
+            "the server ended {protocol} before STARTTLS",
+        ),
+        ("OpenSSL: {error}", "OpenSSL: {error}"),
+        ("the server shows no certificate", "the server shows no certificate"),
+        ("the certificate can't be read: {error}", "the certificate can't be read: {error}"),
+        ("the certificate expired on {time}", "the certificate expired on {time}"),
+        (
+            "the certificate of `{name}` in the chain has expired",
+            "the certificate of `{name}` in the chain has expired",
+        ),
+        (
+            "the certificate is not valid before {time}",
+            "the certificate is not valid before {time}",
+        ),
+        (
+            "the certificate of `{name}` in the chain is not valid yet",
+            "the certificate of `{name}` in the chain is not valid yet",
+        ),
+        (
+            "the certificate is self-signed, and not among the trusted ones",
+            "the certificate is self-signed, and not among the trusted ones",
+        ),
+        (
+            "the chain ends in `{name}`, which is not a trusted authority",
+            "the chain ends in `{name}`, which is not a trusted authority",
+        ),
+        (
+            "the issuer `{name}` is unknown: it is not a trusted authority, and no intermediate \
+             certificate is sent along",
+            "the issuer `{name}` is unknown: it is not a trusted authority, and no intermediate \
+             certificate is sent along",
+        ),
+        (
+            "the {count} certificates sent do not lead to a trusted authority",
+            "the {count} certificates sent do not lead to a trusted authority",
+        ),
+        (
+            "the certificate has no subject alternative name: clients ignore its common name \
+             `{name}`",
+            "the certificate has no subject alternative name: clients ignore its common name \
+             `{name}`",
+        ),
+        (
+            "the certificate is for other names than `{host}`: {names} and {count} more",
+            "the certificate is for other names than `{host}`: {names} and {count} more",
+        ),
+        (
+            "the certificate is for other names than `{host}`: {names}",
+            "the certificate is for other names than `{host}`: {names}",
+        ),
+        (
+            "the certificate of `{name}` in the chain is refused: {error}",
+            "the certificate of `{name}` in the chain is refused: {error}",
+        ),
+        ("the certificate is refused: {error}", "the certificate is refused: {error}"),
+        (
+            "the server accepts the connection and then sends nothing",
+            "the server accepts the connection and then sends nothing",
+        ),
+        ("the handshake took too long", "the handshake took too long"),
+        (
+            "the server closed the connection during the handshake",
+            "the server closed the connection during the handshake",
+        ),
+        ("the handshake failed: {error}", "the handshake failed: {error}"),
+        (
+            "the port answers with plain HTTP, not with TLS",
+            "the port answers with plain HTTP, not with TLS",
+        ),
+        (
+            "the port does not speak TLS; it says `{line}`",
+            "the port does not speak TLS; it says `{line}`",
+        ),
+        (
+            "nothing listens on {address}: the connection is refused",
+            "nothing listens on {address}: the connection is refused",
+        ),
+        (
+            "{address} does not take the connection in time",
+            "{address} does not take the connection in time",
+        ),
+        ("{address} closed the connection at once", "{address} closed the connection at once"),
+        ("{address} can't be reached: {error}", "{address} can't be reached: {error}"),
+        (
+            "connecting to {address} is not allowed: `{network}` is in outgoing.deny",
+            "connecting to {address} is not allowed: `{network}` is in outgoing.deny",
+        ),
     ],
 };

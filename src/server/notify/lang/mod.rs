@@ -1,6 +1,7 @@
 //! The languages of mails and chat messages: one table each, with the same entries.
 
 pub(crate) mod en;
+pub(crate) mod fault;
 pub(crate) mod zh_cn;
 
 /// A language of messages.
@@ -53,6 +54,8 @@ macro_rules! words {
             pub units: Pairs,
             /// Why an alert ended without a recovery.
             pub reasons: Pairs,
+            /// What certificate checks find wrong, by the sentence that they store.
+            pub faults: Pairs,
         }
 
         #[cfg(test)]
@@ -102,6 +105,8 @@ words! {
     expired,
     renewed,
     invalid,
+    at_address,
+    and_then,
     valid_again,
     // Absence.
     not_reporting,
@@ -118,6 +123,10 @@ words! {
     // Ends.
     ended,
     resolved_by,
+    // The process that uses the most.
+    most_cpu,
+    most_memory,
+    most_io,
     // Messages of older versions.
     plain,
     plain_ended,

@@ -27,6 +27,7 @@ fn no_string_is_missing_in_any_language() {
             (words.metrics, english.metrics),
             (words.units, english.units),
             (words.reasons, english.reasons),
+            (words.faults, english.faults),
         ] {
             assert_eq!(keys(table), keys(wanted), "{name}");
             assert!(table.iter().all(|(_, text)| !text.trim().is_empty()), "{name}");

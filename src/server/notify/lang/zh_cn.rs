@@ -35,6 +35,8 @@ pub(crate) static WORDS: Words = Words {
     expired: "{domain} 的证书已过期 {days}",
     renewed: "{domain} 的证书还有 {days}有效，历时 {span}，{since} 至 {until}",
     invalid: "{domain} 的证书无效：{reason}，始于 {since}",
+    at_address: "在 {address} 上：{fault}",
+    and_then: "；",
     valid_again: "{domain} 的证书已恢复有效，历时 {span}，{since} 至 {until}",
     not_reporting: "{host} 已有 {value}未上报（阈值：{threshold}），始于 {since}",
     metric_not_reported: "{host} 已有 {value}未上报{metric}（阈值：{threshold}），始于 {since}",
@@ -48,6 +50,9 @@ pub(crate) static WORDS: Words = Words {
     own_message: "{text}，始于 {since}",
     ended: "{subject}的告警已结束：{reason}，历时 {span}，{since} 至 {until}",
     resolved_by: "{subject}的告警已由 {who} 解除，历时 {span}，{since} 至 {until}",
+    most_cpu: "；占用 CPU 最多的进程：{process}（pid {pid}，用户 {user}）{used}",
+    most_memory: "；占用内存最多的进程：{process}（pid {pid}，用户 {user}）{used}",
+    most_io: "；读写最多的进程：{process}（pid {pid}，用户 {user}）{used}",
     plain: "{subject}：{message}（始于 {since}）",
     plain_ended: "{subject}：{message}（{since} 至 {until}）",
     trial: "这是对渠道 {channel} 的测试，一切正常，时间 {until}",
@@ -116,5 +121,102 @@ pub(crate) static WORDS: Words = Words {
         ("the agent was removed", "该主机已移除"),
         ("nothing of the agent is stored any more", "已没有该主机的任何数据"),
         ("the domain is no longer checked", "不再检查该域名"),
+    ],
+    faults: &[
+        (
+            "looking `{host}` up has to wait: too many look-ups hang",
+            "查询 {host} 的地址需要等待：停滞的查询过多",
+        ),
+        ("looking `{host}` up broke off", "查询 {host} 的地址中断"),
+        (
+            "looking `{host}` up was given up: the server stops",
+            "查询 {host} 的地址已放弃：服务器正在停止",
+        ),
+        ("looking `{host}` up took too long", "查询 {host} 的地址超时"),
+        ("looking `{host}` up failed: {error}", "查询 {host} 的地址失败：{error}"),
+        ("the name `{host}` has no address: {error}", "名称 {host} 没有地址：{error}"),
+        ("the name `{host}` has no address", "名称 {host} 没有地址"),
+        ("{port} is not a valid port: set another", "端口 {port} 无效，请改用其他端口"),
+        (
+            "`{name}` is not a STARTTLS protocol: set another",
+            "{name} 不是 STARTTLS 协议，请改用其他协议",
+        ),
+        (
+            "the server offers no STARTTLS over {protocol}: {answer}",
+            "服务器没有通过 {protocol} 提供 STARTTLS：{answer}",
+        ),
+        (
+            "the server does not continue with {protocol} before STARTTLS",
+            "在 STARTTLS 之前，服务器没有继续 {protocol} 会话",
+        ),
+        (
+            "the server ended {protocol} before STARTTLS",
+            "在 STARTTLS 之前，服务器结束了 {protocol} 会话",
+        ),
+        ("OpenSSL: {error}", "OpenSSL：{error}"),
+        ("the server shows no certificate", "服务器没有出示证书"),
+        ("the certificate can't be read: {error}", "无法读取证书：{error}"),
+        ("the certificate expired on {time}", "证书已于 {time} 过期"),
+        ("the certificate of `{name}` in the chain has expired", "证书链中 {name} 的证书已过期"),
+        ("the certificate is not valid before {time}", "证书在 {time} 之前尚未生效"),
+        (
+            "the certificate of `{name}` in the chain is not valid yet",
+            "证书链中 {name} 的证书尚未生效",
+        ),
+        (
+            "the certificate is self-signed, and not among the trusted ones",
+            "证书是自签名的，不在受信任之列",
+        ),
+        (
+            "the chain ends in `{name}`, which is not a trusted authority",
+            "证书链止于 {name}，它不是受信任的颁发机构",
+        ),
+        (
+            "the issuer `{name}` is unknown: it is not a trusted authority, and no intermediate \
+             certificate is sent along",
+            "颁发者 {name} 未知：它不是受信任的颁发机构，服务器也没有附带中间证书",
+        ),
+        (
+            "the {count} certificates sent do not lead to a trusted authority",
+            "服务器发送的 {count} 张证书没有通向受信任的颁发机构",
+        ),
+        (
+            "the certificate has no subject alternative name: clients ignore its common name \
+             `{name}`",
+            "证书没有主题备用名称，客户端不理会其通用名称 {name}",
+        ),
+        (
+            "the certificate is for other names than `{host}`: {names} and {count} more",
+            "证书不适用于 {host}，而适用于 {names} 及另外 {count} 个名称",
+        ),
+        (
+            "the certificate is for other names than `{host}`: {names}",
+            "证书不适用于 {host}，而适用于 {names}",
+        ),
+        (
+            "the certificate of `{name}` in the chain is refused: {error}",
+            "证书链中 {name} 的证书不被接受：{error}",
+        ),
+        ("the certificate is refused: {error}", "证书不被接受：{error}"),
+        (
+            "the server accepts the connection and then sends nothing",
+            "服务器接受了连接，但没有发送任何数据",
+        ),
+        ("the handshake took too long", "握手超时"),
+        ("the server closed the connection during the handshake", "服务器在握手过程中关闭了连接"),
+        ("the handshake failed: {error}", "握手失败：{error}"),
+        ("the port answers with plain HTTP, not with TLS", "该端口以明文 HTTP 而非 TLS 应答"),
+        ("the port does not speak TLS; it says `{line}`", "该端口没有使用 TLS，其应答为 {line}"),
+        (
+            "nothing listens on {address}: the connection is refused",
+            "{address} 上没有服务在监听，连接被拒绝",
+        ),
+        ("{address} does not take the connection in time", "{address} 没有及时接受连接"),
+        ("{address} closed the connection at once", "{address} 立即关闭了连接"),
+        ("{address} can't be reached: {error}", "无法到达 {address}：{error}"),
+        (
+            "connecting to {address} is not allowed: `{network}` is in outgoing.deny",
+            "不允许连接 {address}：outgoing.deny 中有 {network}",
+        ),
     ],
 };

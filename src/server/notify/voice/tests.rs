@@ -4,7 +4,7 @@
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::model::alert::AlertStatus;
+use crate::model::alert::{AlertStatus, TopProcess, Usage};
 use crate::model::series::Labels;
 use crate::server::notify::lang::Language;
 use crate::server::notify::message::tests::{item, notification};
@@ -25,7 +25,7 @@ fn fired(metric: &str, (value, threshold): (f64, f64), cause: Cause) -> AlertEve
         labels: Labels::none(),
         value,
         threshold,
-        facts: Some(Box::new(Facts { cause, end: None })),
+        facts: Some(Box::new(Facts { cause, end: None, process: None })),
         ..item("web-1", "the history's message")
     }
 }
@@ -41,7 +41,7 @@ fn over_at(event: AlertEvent, value: f64, end: Option<End>) -> AlertEvent {
         value,
         status: AlertStatus::Resolved,
         timestamp_ms: event.first_triggered_at_ms + 10 * MINUTE_MS,
-        facts: Some(Box::new(Facts { cause, end })),
+        facts: Some(Box::new(Facts { cause, end, process: None })),
         ..event
     }
 }
@@ -79,6 +79,22 @@ fn a_threshold_says_value_bound_how_long_and_since_when() {
         Kind::Firing,
         "memory.buffers on web-1 is 0.5 GiB, under 1 GiB, since 2026-02-09 16:30:00 +08:00",
         "web-1 的 memory.buffers 为 0.5 GiB，低于 1 GiB，始于 2026-02-09 16:30:00 +08:00",
+    );
+}
+
+#[test]
+fn the_process_that_uses_the_most_is_named_in_both_languages() {
+    let mut busy = fired("cpu.usage", (97.0, 90.0), Cause::Threshold { relation: Relation::Over });
+    let (name, user) = ("python3".to_owned(), "app".to_owned());
+    let process = TopProcess { of: Usage::Cpu, used: 97.4, name, pid: 812, user };
+    busy.facts.as_mut().unwrap().process = Some(process);
+    says(
+        &busy,
+        Kind::Firing,
+        "CPU usage on web-1 is 97%, over 90% for 1 min, since 2026-02-09 16:29:00 +08:00; most CPU: \
+         python3 (pid 812, user app) 97%",
+        "web-1 的 CPU 使用率为 97%，高于 90% 已持续 1 分钟，始于 2026-02-09 16:29:00 +08:00；占用 CPU 最多的进程：\
+         python3（pid 812，用户 app）97%",
     );
 }
 
@@ -135,14 +151,15 @@ fn certificates_say_which_domain_and_why() {
         both(|voice| voice.sentence(&days, Kind::Firing)),
         both(|voice| voice.sentence(&expires, Kind::Firing))
     );
-    let cause = Cause::CertInvalid { reason: "self-signed certificate".to_owned() };
+    let reason = "the certificate is self-signed, and not among the trusted ones".to_owned();
+    let cause = Cause::CertInvalid { reason };
     let invalid = certificate("certificate.is_valid", 0.0, cause);
     says(
         &invalid,
         Kind::Firing,
-        "The certificate of example.com is not valid: self-signed certificate, since 2026-02-09 \
-         16:29:00 +08:00",
-        "example.com 的证书无效：self-signed certificate，始于 2026-02-09 16:29:00 +08:00",
+        "The certificate of example.com is not valid: the certificate is self-signed, and not among \
+         the trusted ones, since 2026-02-09 16:29:00 +08:00",
+        "example.com 的证书无效：证书是自签名的，不在受信任之列，始于 2026-02-09 16:29:00 +08:00",
     );
     let [english, chinese] = both(|voice| voice.title(&notification(vec![invalid.clone()])));
     assert_eq!(english, "[CRITICAL] Disk full: example.com");
@@ -187,6 +204,8 @@ fn queries_have_their_own_words_and_old_events_their_message() {
     let [english, _] = both(|voice| voice.sentence(&all, Kind::Firing));
     let wanted = "Disk full is 2: sum(up) < 3 for 1 min, since 2026-02-09 16:29:00 +08:00";
     assert_eq!(english, wanted);
+    let [english, chinese] = both(|voice| voice.title(&notification(vec![all.clone()])));
+    assert_eq!([english.as_str(), chinese.as_str()], ["[CRITICAL] Disk full", "[严重] Disk full"]);
     let own = fired("*", (2.0, 3.0), query(Some("too few replicas")));
     let [english, _] = both(|voice| voice.sentence(&own, Kind::Firing));
     assert_eq!(english, "too few replicas, since 2026-02-09 16:29:00 +08:00");

@@ -26,7 +26,7 @@ use crate::server::alert::ruleset::RuleSet;
 use crate::server::alert::shard::{Act, Reasons, Shard};
 use crate::server::alert::state::Phase;
 use crate::server::alert::suspects::Suspects;
-use crate::server::alert::tracked::Change;
+use crate::server::alert::tracked::{Change, TransitionKind};
 use crate::server::control::Control;
 use crate::server::storage::{SampleSet, Series, StorageError, Store};
 
@@ -218,6 +218,7 @@ impl Shared {
             self.metrics.firing.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
         }
         self.note_suspects(changes);
+        log_changes(changes);
         changes.iter().for_each(|change| self.metrics.count(change.transition.kind));
         if changes.iter().any(|change| change.transition.notification.is_some()) {
             self.notify.wake();
@@ -247,6 +248,32 @@ impl Shared {
             };
             suspects.note(&change.key, open && !is_absence());
         }
+    }
+}
+
+/// Lines that alerts which change at once leave in the log.
+const LINES_AT_ONCE: usize = 50;
+
+/// A line for each alert that begins to fire, becomes worse or ends.
+fn log_changes(changes: &[Change]) {
+    let told = changes.iter().filter_map(|change| {
+        let word = match change.transition.kind {
+            TransitionKind::Fired => "firing",
+            TransitionKind::Escalated => "escalated",
+            TransitionKind::Resolved => "resolved",
+            TransitionKind::Ended => "ended",
+            _ => return None,
+        };
+        // The newest one: of an end, that comes after the event that fired.
+        Some((word, change.transition.events.last()?))
+    });
+    let told: Vec<_> = told.collect();
+    for (word, event) in told.iter().take(LINES_AT_ONCE) {
+        let message = event.message.replace(char::is_control, " ");
+        log::info!("alert {word}, {}: {message}", event.severity.name());
+    }
+    if let Some(more) = told.len().checked_sub(LINES_AT_ONCE + 1) {
+        log::info!("{} more alerts changed at the same time", more + 1);
     }
 }
 

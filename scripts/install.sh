@@ -9,6 +9,8 @@
 #   --data-dir DIR            the server's data                (default: /var/lib/oxmon)
 #   --agent-id ID             the agent's name                 (default: this host's name)
 #   --server-endpoint H:P     the server that the agent reports to  (default: 127.0.0.1:9090)
+#   --code CODE               a code from the dashboard ("Add a host"): fetches the agent's token
+#   --tls                     with --code: the server's port speaks TLS
 #   --setup-systemd           install a systemd unit, and start or restart it
 #   --setup-pm2               write a PM2 file and start it with PM2
 #   --pm2-only                only that, for a binary that is installed already
@@ -37,6 +39,7 @@ config_dir=/etc/oxmon
 data_dir=/var/lib/oxmon
 agent_id=
 server_endpoint=127.0.0.1:9090
+code='' tls=''
 base_url=
 release_key=$RELEASE_KEY
 unsigned=
@@ -48,7 +51,7 @@ parse() {
   while [ $# -gt 0 ]; do
     case $1 in
       server | agent) component=$1 ;;
-      --version | --install-dir | --config-dir | --data-dir | --agent-id | --server-endpoint | --base-url | --release-key)
+      --version | --install-dir | --config-dir | --data-dir | --agent-id | --server-endpoint | --code | --base-url | --release-key)
         [ $# -ge 2 ] || fail "$1 needs a value"
         case $1 in
           --version) version=$2 ;;
@@ -57,10 +60,12 @@ parse() {
           --data-dir) data_dir=$2 ;;
           --agent-id) agent_id=$2 ;;
           --server-endpoint) server_endpoint=$2 ;;
+          --code) code=$2 ;;
           --base-url) base_url=$2 ;;
           --release-key) release_key=$2 ;;
         esac
         shift ;;
+      --tls) tls=yes ;;
       --unsigned) unsigned=yes ;;
       --setup-systemd) setup_systemd=yes ;;
       --setup-pm2) setup_pm2=yes ;;
@@ -72,6 +77,8 @@ parse() {
     shift
   done
   [ -n "$component" ] || fail "name the component: server or agent"
+  [ -z "$code$tls" ] || [ "$component" = agent ] || fail "--code and --tls are for an agent"
+  [ -z "$tls" ] || [ -n "$code" ] || fail "--tls needs --code; without a code set [tls] in the configuration"
   [ -z "$setup_systemd" ] || [ -z "$setup_pm2$pm2_only" ] || fail "use --setup-systemd or PM2, not both"
   # What goes into a TOML string must not end it.
   case $agent_id$server_endpoint$data_dir$install_dir$config_dir in
@@ -221,6 +228,16 @@ write_config() {
   say_what_is_open
 }
 
+# Fetches the agent's token with the code, and writes it to the configuration.
+enroll() {
+  [ -n "$code" ] || return 0
+  set -- --server "$server_endpoint" --code "$code" --config "$config"
+  [ -z "$agent_id" ] || set -- "$@" --agent-id "$agent_id"
+  [ -z "$tls" ] || set -- "$@" --tls
+  with_rights "$config" "$install_dir/$program" enroll "$@" ||
+    fail "$program is installed, but it has no token: get a new code, then run $install_dir/$program enroll --server $server_endpoint --code CODE --config $config"
+}
+
 # After a first install: what others can reach, and how to change it.
 say_what_is_open() {
   if [ "$component" = server ]; then
@@ -331,6 +348,7 @@ main() {
   if [ -n "$pm2_only" ]; then setup_pm2; return; fi
   install_binary
   write_config
+  enroll
   make_data_dir
   if [ -n "$setup_pm2" ]; then setup_pm2; fi
   if [ -n "$setup_systemd" ]; then setup_systemd; fi

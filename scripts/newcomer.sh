@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # What somebody new does, step by step, from an empty folder: a server, its stock rules, a webhook and a
-# mail channel, a second agent that joins by the line that the dashboard shows, an alert that fires and
-# recovers and is received. Prints each step with its time. OXMON_BIN_DIR names the folder with the built
-# programs; without it they are built first, which is not counted.
+# mail channel, a second agent that joins by the line that the dashboard shows, a third one that the install script
+# brings, an alert that fires and recovers and is received. Prints each step with its time. OXMON_BIN_DIR names the
+# folder with the built programs; without it they are built first, which is not counted.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 if [ -z "${OXMON_BIN_DIR:-}" ]; then
@@ -73,6 +73,18 @@ printf 'collection_interval_secs = 1\nbuffer_dir = "buffer"\n' | cat - agent.tom
 "$bin/oxmon-agent" agent.toml 2>agent.log & agent=$!; pids+=("$agent")
 wait_for "the second host" api GET /agents/web-02/latest
 step "web-02 joined with that line and reports"
+
+# The line for the install script, with folders of its own and a release from a folder instead of the project's.
+OXMON_FAST=1 "$root/scripts/package.sh" "$(uname -m)-unknown-linux-musl" "$folder/release" "$bin" >/dev/null
+code=$(api POST /agents/enroll-codes '{"agent_id":"web-03"}' | sed 's/.*"code":"\([^"]*\)".*/\1/')
+line="sh install.sh agent --server-endpoint 127.0.0.1:$grpc --code $code --agent-id web-03"
+step "the dashboard shows: $line"
+cp "$root/scripts/install.sh" .
+sh -c "$line --base-url $folder/release --unsigned --install-dir $folder/bin --config-dir $folder/etc" |
+  sed 's/^/       /'
+bin/oxmon-agent etc/agent.toml 2>third.log & pids+=($!)
+wait_for "the third host" api GET /agents/web-03/latest
+step "web-03 was installed by the script and reports"
 
 # A rule that fires within seconds: a newcomer lowers one to see it work.
 api POST /alerts/rules '{"name":"try-me","rule_type":"no_data","metric":"*","agent_pattern":"web-02",

@@ -17,7 +17,6 @@ const quoted = (text) => (/^[\w.:@/-]+$/.test(text) ? text : `'${text.replaceAll
 function lines({ address, code, id, tls }) {
   const named = id ? ` --agent-id ${quoted(id)}` : "";
   const enroll = `--server ${quoted(address)} --code ${code}${named}${tls ? " --tls" : ""}`;
-  const config = "/etc/oxmon/agent.toml";
   const mounts = "-v /proc:/host/proc:ro -v /sys:/host/sys:ro -v /:/host/root:ro,rslave";
   const roots = "-e OXMON_HOST_PROC=/host/proc -e OXMON_HOST_SYS=/host/sys " +
     "-e OXMON_HOST_ROOT=/host/root";
@@ -29,9 +28,8 @@ function lines({ address, code, id, tls }) {
     ],
     [
       "host.add.script",
-      `sudo sh install.sh agent --server-endpoint ${quoted(address)}${named} --setup-systemd && ` +
-        `sudo oxmon-agent enroll ${enroll} --config ${config} && ` +
-        "sudo systemctl restart oxmon-agent",
+      `sudo sh install.sh agent --server-endpoint ${quoted(address)} --code ${code}${named}` +
+        `${tls ? " --tls" : ""} --setup-systemd`,
     ],
     [
       "host.add.file",

@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
 use tempfile::TempDir;
 
+use crate::support::server::Server;
 use crate::support::tools::{must, or_excuse, root, stripped, there, venv};
 use crate::support::{free_port, wait_for};
 
@@ -135,6 +137,38 @@ fn a_component_is_installed_configured_and_removed() {
     scratch.must(&["agent", "--uninstall"], None);
     assert!(!program.exists());
     assert!(scratch.path("etc/agent.toml").exists(), "the configuration is the user's");
+}
+
+#[test]
+fn a_code_of_the_dashboard_gives_the_agent_its_token() {
+    let mut server = Server::start("require_agent_auth = true\n");
+    let made = server.post("/v1/agents/enroll-codes", json!({"agent_id": "edge-7"}));
+    let code = made["code"].as_str().unwrap().to_owned();
+    let (mirror, scratch) = (Mirror::new(), Scratch::new());
+    let endpoint = format!("127.0.0.1:{}", server.grpc_port);
+    let line =
+        ["agent", "--base-url", &mirror.url, "--server-endpoint", &endpoint, "--code", &code];
+    scratch.must(&[&line[..], &["--agent-id", "edge-7"]].concat(), None);
+    let config = std::fs::read_to_string(scratch.path("etc/agent.toml")).unwrap();
+    assert!(config.contains("\nauth_token = \""), "{config}");
+    let mut agent = Command::new(scratch.path("bin/oxmon-agent"))
+        .arg(scratch.path("etc/agent.toml"))
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_for("the host's values", Duration::from_secs(30), || {
+        let latest = server.call("GET", "/v1/agents/edge-7/latest", None);
+        (latest.status == 200).then_some(())
+    });
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+
+    // A code is good once: the program stays, and what to do is said.
+    let out = scratch.run(&[&line[..], &["--agent-id", "edge-7"]].concat(), None);
+    let said = String::from_utf8_lossy(&out.stderr);
+    assert!(!out.status.success() && said.contains("get a new code"), "{said}");
+    let out = scratch.run(&["server", "--code", &code], None);
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("for an agent"));
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod footprint;
 mod install;
 // Scripts, container files and workflows under their linters.
 mod lint;
+// `scripts/newcomer.sh`: from an empty folder to the first alert and its recovery.
+mod newcomer;
 // `make run` in a checkout without data.
 mod make_run;
 // Man pages and completions, against `--help`.

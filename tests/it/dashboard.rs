@@ -10,6 +10,8 @@ use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
 use crate::support::{free_port, wait_for};
 
+mod fleet;
+mod history;
 mod manage;
 mod pages;
 mod picture;

@@ -115,6 +115,30 @@ pub(super) fn find(days: &[Arc<Day>], id: &str) -> Result<Option<AlertEvent>, St
     Ok(None)
 }
 
+/// The condition of a filter, with the values of its parameters.
+fn conditions(filter: &EventFilter, from: i64, to: i64) -> (String, Vec<Value>) {
+    let mut wheres = vec!["timestamp >= ? AND timestamp <= ?"];
+    let mut values = vec![Value::Integer(from), Value::Integer(to)];
+    for (condition, value) in [
+        ("agent_id = ?", &filter.agent),
+        ("instr(agent_id, ?) > 0", &filter.agent_part),
+        ("rule_id = ?", &filter.rule_id),
+        ("instr(rule_name, ?) > 0", &filter.rule_part),
+        ("metric_name = ?", &filter.metric),
+        ("severity = ?", &filter.severity.map(|severity| severity.name().to_owned())),
+    ] {
+        if let Some(value) = value {
+            wheres.push(condition);
+            values.push(Value::Text(value.clone()));
+        }
+    }
+    if let Some(status) = filter.status {
+        wheres.push("status = ?");
+        values.push(Value::Integer(status as i64));
+    }
+    (format!("WHERE {}", wheres.join(" AND ")), values)
+}
+
 /// A page of events, newest first.
 pub(super) fn list(
     days: &[Arc<Day>],
@@ -123,17 +147,7 @@ pub(super) fn list(
 ) -> Result<Listing<AlertEvent>, StorageError> {
     let from = filter.from_ms.unwrap_or(i64::MIN);
     let to = filter.to_ms.unwrap_or(i64::MAX);
-    let mut wheres = vec!["timestamp >= ? AND timestamp <= ?"];
-    let mut values = vec![Value::Integer(from), Value::Integer(to)];
-    if let Some(agent) = &filter.agent {
-        wheres.push("agent_id = ?");
-        values.push(Value::Text(agent.clone()));
-    }
-    if let Some(severity) = filter.severity {
-        wheres.push("severity = ?");
-        values.push(Value::Text(severity.name().to_owned()));
-    }
-    let wheres = format!("WHERE {}", wheres.join(" AND "));
+    let (wheres, values) = conditions(filter, from, to);
     let mut out = Listing { items: Vec::new(), total: 0 };
     let mut skip = page.offset as u64;
     let touched =

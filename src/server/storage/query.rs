@@ -1,5 +1,6 @@
 //! What the store is asked, and what it answers.
 
+use crate::model::alert::AlertStatus;
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
 use crate::server::storage::Series;
@@ -146,8 +147,18 @@ pub struct AgentSeen {
 pub struct EventFilter {
     /// Exactly this agent.
     pub agent: Option<String>,
+    /// Agents whose id contains this.
+    pub agent_part: Option<String>,
+    /// Exactly the rule with this id.
+    pub rule_id: Option<String>,
+    /// Rules whose name contains this.
+    pub rule_part: Option<String>,
+    /// Exactly this metric.
+    pub metric: Option<String>,
     /// Exactly this severity.
     pub severity: Option<Severity>,
+    /// Exactly this state.
+    pub status: Option<AlertStatus>,
     /// Not before, Unix milliseconds.
     pub from_ms: Option<i64>,
     /// Not after, Unix milliseconds.

@@ -1,6 +1,6 @@
 // Alerts: those that fire, with what can be done about them, and those of the past.
 
-import { AlertTable } from "./alerttable.js";
+import { AlertTable, STATES } from "./alerttable.js";
 import { all } from "./api.js";
 import { h } from "./dom.js";
 import { t, word } from "./i18n.js";
@@ -9,6 +9,9 @@ import { href } from "./route.js";
 
 const severities = () =>
   [["", t("all")], ...["critical", "warning", "info"].map((it) => [it, word("severity", it)])];
+
+const states = (shown) =>
+  [["", t("all")], ...shown.map((it) => [String(it), word("alerts.state", STATES[it])])];
 
 function frame(current, ...content) {
   const items = [
@@ -26,21 +29,37 @@ function activePage(shell) {
   const filters = filterBar([
     { name: "host", label: t("host") },
     { name: "severity", label: t("severity"), options: severities() },
+    { name: "state", label: t("state"), options: states([1, 2]) },
     { name: "q", label: t("filter"), attributes: { type: "search" } },
   ], () => list());
   const list = () => {
-    const { host, severity, q } = filters.values();
+    const { host, severity, state, q } = filters.values();
     const part = q.trim().toLowerCase();
-    const text = (event) => `${event.rule_name}\n${event.message}\n${event.agent_id}`.toLowerCase();
+    const text = ({ rule_name, metric_name, message, agent_id }) =>
+      [rule_name, metric_name, message, agent_id].join("\n").toLowerCase();
     table.show(events.filter((event) =>
       (!host || event.agent_id.includes(host)) &&
-      (!severity || event.severity === severity) && text(event).includes(part)));
+      (!severity || event.severity === severity) &&
+      (!state || String(event.status) === state) && text(event).includes(part)));
   };
   const load = async (signal) => {
     events = await all("/v1/alerts/active", signal);
     list();
   };
   return { title: t("nav.alerts"), node: frame("", filters.node, table.node), load };
+}
+
+/** Offers the names of what is reported and in force now; others can be typed. */
+function offerNames(inputs) {
+  const field = (name) => inputs.find((it) => it.name === name);
+  const offer = async (name, path, of) => {
+    // Without the offers the filters work all the same.
+    const rows = await all(path).catch(() => []);
+    field(name).offer([...new Set(rows.map(of))]);
+  };
+  offer("host", "/v1/dashboard/agents", (it) => it.agent_id);
+  offer("rule", "/v1/alerts/rules", (it) => it.name);
+  offer("metric", "/v1/alerts/rules", (it) => it.metric);
 }
 
 function historyPage(shell) {
@@ -53,17 +72,24 @@ function historyPage(shell) {
     empty: t("alerts.nothing"),
     filters: [
       { name: "host", label: t("host") },
+      { name: "rule", label: t("rule") },
+      { name: "metric", label: t("metric") },
       { name: "severity", label: t("severity"), options: severities() },
+      { name: "state", label: t("state"), options: states([1, 2, 3]) },
       { name: "from", label: t("range.from"), attributes: { type: "datetime-local" } },
       { name: "to", label: t("range.to"), attributes: { type: "datetime-local" } },
     ],
-    query: ({ host, severity, from, to }) => ({
-      agent_id__eq: host,
+    query: ({ host, rule, metric, severity, state, from, to }) => ({
+      agent_id__contains: host,
+      rule_name__contains: rule,
+      metric_name__eq: metric,
       severity__eq: severity,
+      status__eq: state,
       timestamp__gte: from && new Date(from).toISOString(),
       timestamp__lte: to && new Date(to).toISOString(),
     }),
   });
+  offerNames(list.filters.inputs);
   const load = (signal) => list.load(signal);
   return { title: t("alerts.history"), node: frame("history", list.node), load };
 }

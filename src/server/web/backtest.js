@@ -1,13 +1,13 @@
 // What a rule would have done: a summary, the alerts, and where they would have been in the chart.
 
-import { all, call, now, post, withQuery } from "./api.js";
+import { all, now, post } from "./api.js";
 import { Chart } from "./chart.js";
-import { Table, h, setBadge, setLink, setText } from "./dom.js";
-import { duration, exactly, formatOf, labels, when } from "./format.js";
+import { Table, button, h, setBadge, setLink, setText } from "./dom.js";
+import { duration, exactly, formatOf, labels, number, when } from "./format.js";
 import { t, word } from "./i18n.js";
 import { Field } from "./kit.js";
-import { stepFor } from "./range.js";
 import { agentHref } from "./route.js";
+import { ofExpression, stored } from "./series.js";
 
 const DAY_MS = 86_400_000;
 const SPANS = [["1", "1d"], ["7", "7d"], ["30", "30d"]];
@@ -27,29 +27,20 @@ const columns = () => [
   { title: t("rule.notified"), value: (it) => (it.notified ? t("yes") : t("no")) },
 ];
 
-async function seriesOf(agent, metric, from, to) {
-  const step = stepFor(to - from);
-  const { data } = await call(withQuery("/v1/metrics/range", {
-    agent_id: agent,
-    metric_name: metric,
-    timestamp__gte: new Date(from).toISOString(),
-    timestamp__lte: new Date(to).toISOString(),
-    step,
-  }));
-  const series = data.map((one) => ({
-    name: Object.values(one.labels).join(" ") || metric,
-    buckets: one.buckets.map((bucket) => ({ ...bucket, at: Date.parse(bucket.start) })),
-  }));
-  return { series: series.filter((one) => one.buckets.length), step };
-}
+/** Marks in a chart: from when on the condition held until the alert would have ended. */
+const marksOf = (alerts, end) => alerts.map((it) => ({
+  level: it.severity,
+  from: Date.parse(it.first_triggered_at),
+  to: it.resolved_at ? Date.parse(it.resolved_at) : end,
+  text: `${when(it.fired_at)}: ${it.message}`,
+}));
 
 /** The part of a rule's page that tries it on history. `draft()` gives the rule as it is typed. */
 export class Backtest {
   constructor(draft, matching) {
     Object.assign(this, { draft, matching, result: null });
     const spans = SPANS.map(([days, name]) => {
-      const run = (event) => this.run(Number(days), event.currentTarget);
-      return h("button", { type: "button", click: run }, t(`rule.test.${name}`));
+      return button(t(`rule.test.${name}`), () => this.run(Number(days)));
     });
     this.says = h("p", { role: "status" }, t("rule.test.help"));
     this.host = new Field({ name: "host", label: t("rule.test.host"), options: [["", ""]] });
@@ -76,8 +67,7 @@ export class Backtest {
     );
   }
 
-  async run(days, node) {
-    node.disabled = true;
+  async run(days) {
     const to = now();
     const from = to - days * DAY_MS;
     setText(this.says, t("rule.test.running"));
@@ -90,7 +80,8 @@ export class Backtest {
       const { data } = await post("/v1/alerts/rules/test", { ...rule, silence_secs, ...range });
       this.result = { ...data, metric: rule.metric, config: rule.config_json, from, to };
       this.tell(data);
-      await this.offerHosts();
+      if (rule.rule_type === "promql") await this.drawExpression();
+      else await this.offerHosts();
     } catch (error) {
       this.result = null;
       this.table.node.hidden = true;
@@ -98,7 +89,6 @@ export class Backtest {
       setText(this.says, error.message);
       this.says.className = "bad";
     }
-    node.disabled = false;
   }
 
   tell(data) {
@@ -128,6 +118,16 @@ export class Backtest {
     await this.draw();
   }
 
+  /** The chart of a rule in PromQL: what its expression compares, of every host. */
+  async drawExpression() {
+    const { config, from, to, alerts } = this.result;
+    this.host.node.hidden = true;
+    const { title, series, step, bounds } = await ofExpression(config.expr, from, to);
+    const chart = new Chart({ title, format: number, heading: "h3", bounds });
+    this.place.replaceChildren(chart.node);
+    chart.show(series, from, to, step * 1000, marksOf(alerts, to));
+  }
+
   async draw() {
     const { result } = this;
     const agent = this.host.input.value;
@@ -135,19 +135,14 @@ export class Backtest {
       this.place.replaceChildren();
       return;
     }
-    const { series, step } = await seriesOf(agent, result.metric, result.from, result.to);
-    const marks = result.alerts.filter((it) => it.agent_id === agent).map((it) => ({
-      level: it.severity,
-      from: Date.parse(it.first_triggered_at),
-      to: it.resolved_at ? Date.parse(it.resolved_at) : result.to,
-      text: `${when(it.fired_at)}: ${it.message}`,
-    }));
-    const { config } = result;
+    const { config, metric, from, to } = result;
+    const { series, step } = await stored({ agent, metric, from, to });
+    const marks = marksOf(result.alerts.filter((it) => it.agent_id === agent), to);
     const bounds = [config.value, config.predict_threshold, config.recovery_value];
-    const about = { title: `${agent} · ${result.metric}`, format: formatOf(result.metric) };
+    const about = { title: `${agent} · ${metric}`, format: formatOf(metric) };
     const chart = new Chart({ ...about, heading: "h3", bounds: bounds.filter(Number.isFinite) });
     this.place.replaceChildren(chart.node);
-    chart.show(series, result.from, result.to, step * 1000, marks);
+    chart.show(series, from, to, step * 1000, marks);
   }
 }
 

@@ -106,8 +106,12 @@ function listPage(shell) {
   return { title: t("nav.channels"), node: h("div", {}, head, nobody, table.node), load };
 }
 
-/** How a field of a type is asked for, by its kind. */
+/** How a field of a type is asked for, by its kind: every kind of the server's registry. */
 const KINDS = {
+  text: {},
+  host: { attributes: { spellcheck: "false", autocapitalize: "none" } },
+  url: { attributes: { inputmode: "url", spellcheck: "false" } },
+  word: {},
   template: { kind: "lines" },
   texts: { kind: "texts" },
   port: { kind: "number", attributes: { min: 1, max: 65_535, step: 1 } },
@@ -115,7 +119,6 @@ const KINDS = {
   headers: { kind: "pairs" },
   address: { attributes: { inputmode: "email" } },
   secret: { kind: "password", attributes: { autocomplete: "new-password" } },
-  flag: { kind: "flag" },
 };
 
 function configField(about, config) {

@@ -59,16 +59,19 @@ export function setBadge(cell, text, level) {
   setText(badge, text);
 }
 
-/** A button that does what takes a while, and can't be pressed again until it is done. */
+/**
+ * A button that does what takes a while, and can't be pressed again until it is done. It keeps the
+ * focus meanwhile, so that a dialog that it opens gives it back.
+ */
 export function button(text, work, attributes = {}) {
   const node = h("button", { type: "button", ...attributes }, text);
   node.addEventListener("click", async () => {
-    if (node.disabled) return;
-    node.disabled = true;
+    if (node.hasAttribute("aria-busy")) return;
+    node.setAttribute("aria-busy", "true");
     try {
       await work(node);
     } finally {
-      node.disabled = false;
+      node.removeAttribute("aria-busy");
     }
   });
   return node;

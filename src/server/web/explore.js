@@ -8,27 +8,9 @@ import { formatOf, number } from "./format.js";
 import { t } from "./i18n.js";
 import { current, rangeButtons } from "./range.js";
 import { route, setQuery } from "./route.js";
+import { nameOf, ofMatrix } from "./series.js";
 
 const SERIES_MAX = 100;
-
-/** A series' name as PromQL writes it: `cpu_usage{agent="web-01"}`. */
-function nameOf({ __name__: name = "", ...labels }) {
-  const pairs = Object.entries(labels).map(([key, value]) => `${key}=${JSON.stringify(value)}`);
-  return pairs.length ? `${name}{${pairs.join(", ")}}` : name || "{}";
-}
-
-const finite = ([, value]) => Number.isFinite(Number(value));
-
-function seriesOf(result, step) {
-  return result.map(({ metric, values }) => ({
-    name: nameOf(metric),
-    buckets: values.filter(finite).map(([at, text]) => {
-      const value = Number(text);
-      const start = at * 1000 - (step * 1000) / 2;
-      return { at: start, min: value, max: value, avg: value, last: value };
-    }),
-  })).filter((one) => one.buckets.length);
-}
 
 /** Rows of an instant query's result, whichever type it has. */
 function rowsOf({ resultType, result }) {
@@ -126,7 +108,7 @@ class Explore {
     const metric = query.match(/[\w:]+/)?.[0].replace("oxmon_", "").replace("_", ".");
     this.format = plain ? formatOf(metric) : number;
     this.chart.format = this.format;
-    const all = seriesOf(matrix.result, range.step);
+    const all = ofMatrix(matrix.result, range.step);
     const shown = all.slice(0, SERIES_MAX);
     this.chart.show(shown, range.from, range.to, range.step * 1000);
     this.table.show(rowsOf(instant));

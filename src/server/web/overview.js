@@ -7,7 +7,7 @@ import { ago, bytes, duration, number, percent, when } from "./format.js";
 import { t, word } from "./i18n.js";
 import { addHost } from "./hosts.js";
 import { filterBar } from "./kit.js";
-import { agentHref, href } from "./route.js";
+import { agentHref, href, route } from "./route.js";
 
 /** Alerts that the page has room for; the others are one page further. */
 const ALERTS_MAX = 5;
@@ -101,6 +101,9 @@ function fits(host, { q, status, tag }) {
   return state && text.toLowerCase().includes(part) && (!tag || host.tags?.includes(tag));
 }
 
+/** Tags that are shown as groups; the filter offers all. */
+const GROUPS_MAX = 40;
+const SEVERITIES = ["critical", "warning", "info"];
 const STATUSES = ["active", "inactive", "unknown", "firing"];
 
 class Overview {
@@ -129,6 +132,7 @@ class Overview {
       empty: t("table.loading"),
     });
     this.lacking = h("div");
+    this.groups = h("nav", { class: "chips", "aria-label": t("host.groups"), hidden: true });
     this.count = h("span", { role: "status" });
     const add = () => addHost(shell);
     this.actions = isAdmin() ? button(t("host.add"), add, { class: "main" }) : "";
@@ -147,7 +151,7 @@ class Overview {
       this.lacking,
       h("div", { class: "tiles" }, ...Object.values(this.tiles).map((each) => each.node)),
       this.alerts,
-      h("section", {}, above, this.filters.node, this.table.node),
+      h("section", {}, above, this.filters.node, this.groups, this.table.node),
     );
   }
 
@@ -157,10 +161,10 @@ class Overview {
       if (!by.has(event.agent_id)) by.set(event.agent_id, []);
       by.get(event.agent_id).push(event.severity);
     }
-    const worst = ["critical", "warning", "info"];
     const hosts = this.hosts.filter(({ agent_id: id }) => id !== OWN).map((host) => {
       const firing = by.get(host.agent_id) ?? [];
-      return { ...host, firing: firing.length, worst: worst.find((it) => firing.includes(it)) };
+      const worst = SEVERITIES.find((it) => firing.includes(it));
+      return { ...host, firing: firing.length, worst };
     });
     const found = hosts.filter((host) => fits(host, this.filters.values()));
     this.table.empty = t(hosts.length ? "hosts.nomatch" : "hosts.none");
@@ -171,7 +175,31 @@ class Overview {
     const tag = this.filters.inputs[2];
     tag.node.hidden = tags.length === 0;
     tag.offer(tags);
+    this.tellGroups(tags, hosts);
     this.tellHosts(hosts);
+  }
+
+  /** A link for each tag, with how many of its hosts report and what is worst there. */
+  tellGroups(tags, hosts) {
+    const chosen = this.filters.values().tag;
+    const links = tags.slice(0, GROUPS_MAX).map((tag) => {
+      const mine = hosts.filter((host) => host.tags?.includes(tag));
+      const active = mine.filter(({ status }) => status === "active").length;
+      const worst = SEVERITIES.find((it) => mine.some((host) => host.worst === it));
+      const text = t("host.group", { tag: `#${tag}`, active, all: mine.length });
+      const query = Object.fromEntries(route().query);
+      const current = tag === chosen;
+      return h("a", {
+        class: `chip ${worst ?? (active < mine.length ? "old" : "")}`,
+        href: href("", "", { ...query, tag: current ? "" : tag }),
+        "aria-current": current ? "true" : null,
+      }, text);
+    });
+    this.groups.hidden = links.length === 0;
+    // Links that say the same stay, so that the focus stays on them.
+    const same = links.length === this.groups.children.length &&
+      links.every((link, at) => link.isEqualNode(this.groups.children[at]));
+    if (!same) this.groups.replaceChildren(...links);
   }
 
   tellHosts(hosts) {

@@ -55,7 +55,12 @@ export const TYPES = {
 };
 
 /** Fields that every type has in its configuration besides. */
-const COMMON = [secs("keep_firing_secs"), secs("stale_secs"), { name: "labels", kind: "pairs" }];
+const COMMON = [
+  secs("keep_firing_secs"),
+  secs("stale_secs"),
+  secs("refire_secs"),
+  { name: "labels", kind: "pairs" },
+];
 
 function field(about, metric, unitOf, config) {
   const { name } = about;

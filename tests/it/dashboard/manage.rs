@@ -11,7 +11,7 @@ use crate::support::server::Server;
 use crate::support::wait_for;
 
 /// A browser in which the administrator has logged in.
-fn as_admin(server: &Server) -> Option<Browser> {
+pub(super) fn as_admin(server: &Server) -> Option<Browser> {
     let browser = Browser::start()?;
     browser.open(&server.url());
     log_in(&browser, "admin", "changeme");
@@ -19,13 +19,13 @@ fn as_admin(server: &Server) -> Option<Browser> {
     Some(browser)
 }
 
-fn go(browser: &Browser, hash: &str) {
+pub(super) fn go(browser: &Browser, hash: &str) {
     browser.eval(&format!("location.hash = {hash:?}"));
     browser.wait(&format!("location.hash === {hash:?}"));
 }
 
 /// Presses the first button or link with this text; of several, in the dialog that is open.
-fn press(browser: &Browser, text: &str) {
+pub(super) fn press(browser: &Browser, text: &str) {
     let found = format!(
         "[...(document.querySelector('dialog[open]') ?? document) \
          .querySelectorAll('button, a')].find((it) => it.innerText === {text:?})"
@@ -34,7 +34,7 @@ fn press(browser: &Browser, text: &str) {
     browser.eval(&format!("({found}).click()"));
 }
 
-fn fill(browser: &Browser, name: &str, text: &str) {
+pub(super) fn fill(browser: &Browser, name: &str, text: &str) {
     let css = format!("[name={name}]");
     let field = format!("document.querySelector('dialog[open] {css}, form {css}')");
     browser.wait(&field);
@@ -44,12 +44,12 @@ fn fill(browser: &Browser, name: &str, text: &str) {
     ));
 }
 
-fn says(browser: &Browser, text: &str) {
+pub(super) fn says(browser: &Browser, text: &str) {
     browser.wait(&format!("document.body.innerText.includes({text:?})"));
 }
 
 /// Samples of an hour that are over 90 in its second half.
-fn busy_hour(server: &Server) {
+pub(super) fn busy_hour(server: &Server) {
     let client = Client::to(server.grpc_port);
     for minute in (0..60).rev() {
         let value = if minute < 30 { 95.0 } else { 10.0 };
@@ -179,6 +179,12 @@ fn line_to_copy(browser: &Browser, server: &Server) -> String {
     let lines =
         "[...document.querySelectorAll('dialog[open] .copy code')].map((it) => it.innerText)";
     browser.wait(&format!("{lines}.length === 4"));
+    let script = browser.eval(&format!("return {lines}.find((it) => it.includes('install.sh'))"));
+    // `ship::newcomer` and `ship::install` run such a line.
+    let script = script.as_str().unwrap();
+    let endpoint =
+        format!("install.sh agent --server-endpoint 127.0.0.1:{} --code ", server.grpc_port);
+    assert!(script.contains(&endpoint) && script.ends_with(" --setup-systemd"), "{script}");
     let file = browser.eval(&format!("return {lines}.find((it) => it.startsWith('./'))"));
     file.as_str().unwrap().to_owned()
 }
@@ -225,6 +231,10 @@ fn a_host_joins_by_the_line_that_is_shown_and_is_named_tagged_and_removed() {
 
     go(&browser, "#/?tag=berlin");
     browser.wait("document.querySelector('tbody tr')?.innerText.includes('#berlin')");
+    // Tags are groups: each says how many of its hosts report, and shows them alone.
+    browser.wait("document.querySelector('.chips a[aria-current]')?.innerText === '#berlin: 1 of 1 reporting'");
+    browser.eval("document.querySelector('.chips a:not([aria-current])').click()");
+    browser.wait("location.hash === '#/?tag=web'");
     go(&browser, "#/agents/web-02");
     press(&browser, "Remove host");
     fill(&browser, "points", "on");

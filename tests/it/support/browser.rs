@@ -92,6 +92,13 @@ impl Browser {
         self.send("POST", "/goog/cdp/execute", Some(body));
     }
 
+    /// Runs a script in each document that is opened from now on, before its own scripts.
+    pub fn before_each_page(&self, script: &str) {
+        let body = json!({ "cmd": "Page.addScriptToEvaluateOnNewDocument",
+                           "params": { "source": script } });
+        self.send("POST", "/goog/cdp/execute", Some(body));
+    }
+
     /// The window as a picture: a PNG in base64.
     pub fn screenshot(&self) -> String {
         let png = self.send("GET", "/screenshot", None);

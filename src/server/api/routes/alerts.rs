@@ -25,6 +25,19 @@ pub(crate) const ROUTES: &[Route] = &[
     Route {
         query: &[
             Param::new("agent_id__eq", Kind::Text, "Alerts of exactly this agent."),
+            Param::new("agent_id__contains", Kind::Text, "Alerts of agents whose id contains it."),
+            Param::new("rule_id__eq", Kind::Text, "Alerts of exactly this rule."),
+            Param::new(
+                "rule_name__contains",
+                Kind::Text,
+                "Alerts of rules whose name contained it when they fired.",
+            ),
+            Param::new("metric_name__eq", Kind::Text, "Alerts about exactly this metric."),
+            Param::new(
+                "status__eq",
+                Kind::Word(&["1", "2", "3"]),
+                "Alerts in this state: 1 firing, 2 acknowledged, 3 resolved.",
+            ),
             Param::new(
                 "severity__eq",
                 Kind::Word(&["info", "warning", "critical"]),
@@ -187,9 +200,16 @@ impl From<AlertError> for ApiError {
 }
 
 fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let text = |name| call.text(name).map(str::to_owned);
+    let status: Option<i64> = call.parsed("status__eq")?;
     let filter = EventFilter {
-        agent: call.text("agent_id__eq").map(str::to_owned),
+        agent: text("agent_id__eq"),
+        agent_part: text("agent_id__contains"),
+        rule_id: text("rule_id__eq"),
+        rule_part: text("rule_name__contains"),
+        metric: text("metric_name__eq"),
         severity: call.parsed("severity__eq")?,
+        status: status.and_then(AlertStatus::from_number),
         from_ms: call.time("timestamp__gte")?,
         to_ms: call.time("timestamp__lte")?,
     };

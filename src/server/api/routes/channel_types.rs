@@ -58,29 +58,34 @@ impl From<&ChannelType> for Type {
 
 impl From<&Field> for TypeField {
     fn from(field: &Field) -> Self {
-        let (mut options, mut range) = (None, (None, None));
-        let kind = match field.kind {
-            FieldKind::Template => "template",
-            FieldKind::Texts => "texts",
-            FieldKind::Host => "host",
-            FieldKind::Port => "port",
-            FieldKind::Number(least, most) => {
-                range = (Some(least), Some(most));
-                "number"
-            }
-            FieldKind::Address => "address",
-            FieldKind::Word(words) => {
-                options = Some(words);
-                "word"
-            }
-            FieldKind::Secret => "secret",
-            FieldKind::Url => "url",
-            FieldKind::Headers => "headers",
-            // What a form asks for in one line.
-            _ => "text",
+        let (minimum, maximum) = match field.kind {
+            FieldKind::Number(least, most) => (Some(least), Some(most)),
+            _ => (None, None),
         };
-        let (minimum, maximum) = range;
+        let options = match field.kind {
+            FieldKind::Word(words) => Some(words),
+            _ => None,
+        };
+        let kind = kind_name(field.kind);
         Self { name: field.name, kind, required: field.required, options, minimum, maximum }
+    }
+}
+
+/// What a form asks for: `text`, `template` and so on.
+pub(super) fn kind_name(kind: FieldKind) -> &'static str {
+    match kind {
+        // An id is asked for in one line, as a text is.
+        FieldKind::Text | FieldKind::Id => "text",
+        FieldKind::Template => "template",
+        FieldKind::Texts => "texts",
+        FieldKind::Host => "host",
+        FieldKind::Port => "port",
+        FieldKind::Number(..) => "number",
+        FieldKind::Address => "address",
+        FieldKind::Word(_) => "word",
+        FieldKind::Secret => "secret",
+        FieldKind::Url => "url",
+        FieldKind::Headers => "headers",
     }
 }
 

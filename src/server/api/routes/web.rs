@@ -60,6 +60,7 @@ files! {
     "/kit.js" JS "kit.js" "Dialogs, forms, lists that the server pages.";
     "/chart.js" JS "chart.js" "Line charts.";
     "/range.js" JS "range.js" "The time that charts show.";
+    "/series.js" JS "series.js" "Series in the form that charts take.";
     "/login.js" JS "login.js" "The pages for login and password.";
     "/overview.js" JS "overview.js" "The page with all hosts.";
     "/agent.js" JS "agent.js" "The page of one host.";

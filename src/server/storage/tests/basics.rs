@@ -118,6 +118,23 @@ fn events_are_kept_by_day_and_replaced_by_id() {
     assert_eq!(page.items.iter().map(|e| e.id.as_str()).collect::<Vec<_>>(), ["e1", "e2"]);
     let critical = EventFilter { severity: Some(Severity::Critical), ..EventFilter::default() };
     assert_eq!(engine.events(&critical, ALL).unwrap().total, 0);
+    let total = |filter: EventFilter| engine.events(&filter, ALL).unwrap().total;
+    let status = Some(AlertStatus::Resolved);
+    assert_eq!(total(EventFilter { status, ..EventFilter::default() }), 1);
+    let text = |text: &str| Some(text.to_owned());
+    let one = &events[0];
+    for (field, most) in [(&one.rule_name, 4), (&"%".to_owned(), 0)] {
+        assert_eq!(total(EventFilter { rule_part: text(field), ..EventFilter::default() }), most);
+    }
+    for (id, most) in [(&one.rule_id, 4), (&"other".to_owned(), 0)] {
+        assert_eq!(total(EventFilter { rule_id: text(id), ..EventFilter::default() }), most);
+    }
+    for (name, most) in [(&one.metric_name, 4), (&"other".to_owned(), 0)] {
+        assert_eq!(total(EventFilter { metric: text(name), ..EventFilter::default() }), most);
+    }
+    let agent = one.agent_id.clone();
+    let of = |agent_part| total(EventFilter { agent_part, ..EventFilter::default() });
+    assert_eq!((of(Some(agent)), of(text("no such host"))), (4, 0));
     assert!(engine.put_event(&event("old", 0)).is_err());
 }
 

@@ -141,6 +141,43 @@ fn both_languages_have_every_text() {
 }
 
 #[test]
+fn the_page_knows_every_type_and_field_of_channels_and_rules() {
+    let english = table("/lang-en.js");
+    let has = |key: &str| assert!(english.contains_key(key), "{key} has no text");
+    let (channels, rules) = (text("/channels.js"), text("/ruletypes.js"));
+    for spec in crate::server::notify::channels::ALL {
+        has(&format!("channel.kind.{}", spec.kind));
+        has(&format!("channel.recipient.{}", spec.recipient.name()));
+        for field in spec.fields {
+            has(&format!("channel.field.{}", field.name));
+            let kind = crate::server::api::routes::channel_types::kind_name(field.kind);
+            assert!(channels.contains(&format!("\n  {kind}: {{")), "the form knows no kind {kind}");
+        }
+    }
+    for spec in crate::server::alert::evaluate::TABLE {
+        has(&format!("rule.kind.{}", spec.name));
+        assert!(rules.contains(&format!("\n  {}: {{", spec.name)), "no form for {}", spec.name);
+        for field in spec.fields {
+            has(&format!("rule.{}", field.name));
+            assert!(rules.contains(&format!("\"{}\"", field.name)), "{} {}", spec.name, field.name);
+        }
+    }
+    for field in crate::server::alert::evaluate::COMMON {
+        has(&format!("rule.{}", field.name));
+        assert!(rules.contains(&format!("\"{}\"", field.name)), "{}", field.name);
+    }
+    // A test of the checks holds this table against what they find.
+    let guide = include_str!("../../../../../docs/certificates.md");
+    let kinds: Vec<&str> =
+        guide.lines().filter_map(|line| line.strip_prefix("| `")?.split("` |").next()).collect();
+    assert!(kinds.contains(&"self_signed") && kinds.contains(&"denied"), "{kinds:?}");
+    let is_kind = |word: &&&str| word.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+    for kind in kinds.iter().filter(is_kind) {
+        has(&format!("certs.error.{kind}"));
+    }
+}
+
+#[test]
 fn tags_differ_when_contents_do() {
     let tags: BTreeSet<u64> = FILES.iter().map(|(_, bytes)| fnv1a(bytes)).collect();
     assert_eq!(tags.len(), FILES.len());

@@ -114,6 +114,7 @@ pub(crate) static WORDS: Words = Words {
         ("restarts", "restarts"),
         ("series", "series"),
         ("sockets", "sockets"),
+        ("steps", "steps"),
         ("switches/s", "switches/s"),
         ("tasks", "tasks"),
         ("threads", "threads"),

@@ -107,6 +107,7 @@ pub(crate) static WORDS: Words = Words {
         ("restarts", "次重启"),
         ("series", "个序列"),
         ("sockets", "个套接字"),
+        ("steps", "级"),
         ("switches/s", "次切换/秒"),
         ("tasks", "个任务"),
         ("threads", "个线程"),

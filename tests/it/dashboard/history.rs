@@ -1,5 +1,5 @@
-//! What a person looks at after an alert: the history with its filters, the processes of the moment,
-//! and what a rule in PromQL would have done.
+//! What a person looks at after an alert: the history with its filters, the processes of the
+//! moment, and what a rule in PromQL would have done.
 
 use std::time::Duration;
 

@@ -146,7 +146,7 @@ fn furnished_and_open() -> Option<(Server, Browser)> {
     Some((server, browser))
 }
 
-/// Opens an address anew: another part after `#` would leave the page before it for a moment.
+/// Opens an address from an empty page: otherwise the page before it would stay for a moment.
 fn open(browser: &Browser, address: &str) {
     browser.open("about:blank");
     browser.open(address);

@@ -1,4 +1,4 @@
-//! What a certificate check found wrong, in the reader's language. Checks store one English sentence,
+//! What a certificate check found wrong, in the reader's language. Checks store an English sentence
 //! or several; each is taken apart by its pattern, and its values go into the pattern of the
 //! language.
 

@@ -14,7 +14,7 @@ const fn disk(name: &'static str, unit: &'static str, help: &'static str) -> Met
 }
 
 /// The table's row of CPU usage.
-pub const CPU: Spec = Spec {
+pub(super) const CPU: Spec = Spec {
     name: "cpu",
     pace: Pace::Always,
     on: true,
@@ -27,7 +27,7 @@ pub const CPU: Spec = Spec {
 };
 
 /// The table's row of memory.
-pub const MEMORY: Spec = Spec {
+pub(super) const MEMORY: Spec = Spec {
     name: "memory",
     pace: Pace::Always,
     on: true,
@@ -45,7 +45,7 @@ pub const MEMORY: Spec = Spec {
 };
 
 /// The table's row of load and uptime.
-pub const LOAD: Spec = Spec {
+pub(super) const LOAD: Spec = Spec {
     name: "load",
     pace: Pace::Always,
     on: true,
@@ -59,7 +59,7 @@ pub const LOAD: Spec = Spec {
 };
 
 /// The table's row of the root file system, as df counts it.
-pub const DISK: Spec = Spec {
+pub(super) const DISK: Spec = Spec {
     name: "disk",
     pace: Pace::Always,
     on: true,

@@ -45,10 +45,18 @@ mod power;
 mod pressure;
 #[cfg(target_os = "linux")]
 mod processes;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "the other systems have no /proc to read")
+)]
 pub(crate) mod procfile;
 mod promtext;
 #[cfg(target_os = "linux")]
 mod raid;
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "the other systems have no /proc to read")
+)]
 mod rate;
 mod samples;
 mod scrape;

@@ -6,6 +6,7 @@ use std::path::Path;
 use crate::agent::collectors::procfile::value;
 use crate::agent::host::Sources;
 use crate::base::cli::VERSION;
+#[cfg(target_os = "linux")]
 use crate::base::limits::HOST_ADDRESSES_MAX;
 use crate::model::host::HostFacts;
 
@@ -64,6 +65,7 @@ fn system(_: &Sources, facts: &mut HostFacts) {
 }
 
 /// Most of a file that is read; more than any host's has.
+#[cfg(target_os = "linux")]
 const TEXT_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 #[cfg(target_os = "linux")]

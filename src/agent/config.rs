@@ -10,7 +10,7 @@ use crate::agent::keys::KEYS;
 use crate::base::configfile::{ConfigError, Source};
 use crate::base::keys::check_ranges;
 use crate::base::limits::{
-    AGENT_ID_BYTES_MAX, SCRAPE_SERIES_MAX, SCRAPE_TARGETS_MAX, WATCHED_NAMES_MAX,
+    AGENT_ID_BYTES_MAX, ENDPOINTS_MAX, SCRAPE_SERIES_MAX, SCRAPE_TARGETS_MAX, WATCHED_NAMES_MAX,
 };
 use crate::base::{logging, secretfile};
 
@@ -22,6 +22,8 @@ pub struct AgentConfig {
     pub agent_id: String,
     /// The server's gRPC address, `host:port`.
     pub server_endpoint: String,
+    /// Several servers, one of which is reported to; then `server_endpoint` counts for nothing.
+    pub server_endpoints: Vec<String>,
     /// TLS to the server.
     #[serde(deserialize_with = "tls_or_flag")]
     pub tls: TlsConfig,
@@ -230,6 +232,7 @@ impl Default for AgentConfig {
         Self {
             agent_id: host_name(),
             server_endpoint: "127.0.0.1:9090".to_owned(),
+            server_endpoints: Vec::new(),
             tls: TlsConfig::default(),
             auth_token: None,
             auth_token_file: None,
@@ -289,7 +292,14 @@ impl AgentConfig {
             return Err(source.error("agent_id", message));
         }
         config.read_token(source)?;
-        check_endpoint(source, &config.server_endpoint)?;
+        check_endpoint(source, "server_endpoint", &config.server_endpoint)?;
+        if config.server_endpoints.len() > ENDPOINTS_MAX {
+            let message = format!("must name at most {ENDPOINTS_MAX} servers");
+            return Err(source.error("server_endpoints", message));
+        }
+        for endpoint in &config.server_endpoints {
+            check_endpoint(source, "server_endpoints", endpoint)?;
+        }
         if logging::parse_level(&config.log_level).is_none() {
             return Err(source.error("log_level", "must be error, warn, info, debug or trace"));
         }
@@ -414,6 +424,16 @@ impl AgentConfig {
     }
 }
 
+impl AgentConfig {
+    /// The servers, for messages.
+    pub(crate) fn servers(&self) -> String {
+        match self.server_endpoints.as_slice() {
+            [] => self.server_endpoint.clone(),
+            several => several.join(" or "),
+        }
+    }
+}
+
 /// Whether an id can be sent with each call.
 pub(crate) fn is_agent_id(id: &str) -> bool {
     !id.is_empty()
@@ -427,10 +447,10 @@ fn is_token(token: &str) -> bool {
     !token.is_empty() && token.len() <= 512 && token.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
-fn check_endpoint(source: &Source, endpoint: &str) -> Result<(), ConfigError> {
+fn check_endpoint(source: &Source, key: &str, endpoint: &str) -> Result<(), ConfigError> {
     let bad = || {
         let message = format!("must be host:port, such as \"10.0.1.100:9090\", is {endpoint:?}");
-        source.error("server_endpoint", message)
+        source.error(key, message)
     };
     let (host, port) = endpoint.rsplit_once(':').ok_or_else(bad)?;
     // An IPv6 address is in brackets, so that its colons differ from the port's.
@@ -475,6 +495,7 @@ mod tests {
         }
         for bad in ["", "a", "a:", ":1", "::1:9090", "http://a:1", "a:0", "a:65536", "a b:1"] {
             assert!(parse(&format!("server_endpoint = '{bad}'")).is_err(), "{bad}");
+            assert!(parse(&format!("server_endpoints = ['a:1', '{bad}']")).is_err(), "{bad}");
         }
     }
 

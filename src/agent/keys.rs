@@ -6,6 +6,10 @@ use crate::base::keys::{Key, number, text};
 pub const KEYS: &[Key] = &[
     text("agent_id", "This host's name on the server. Default: the host name."),
     text("server_endpoint", "The server's gRPC address, `host:port`."),
+    text(
+        "server_endpoints",
+        "Several servers that share one engine. The agent reports to one: the first that answers, in an order that its id gives. Empty: `server_endpoint`.",
+    ),
     text("auth_token", "The token that the server asks for, as the whitelist gave it."),
     text(
         "auth_token_file",

@@ -21,7 +21,7 @@ pub(crate) fn run(config: &AgentConfig) -> String {
         "agent {:?} would send {} points to {}:\n\n{:<24} {:<28} {:>20} {}\n",
         config.agent_id,
         points.len(),
-        config.server_endpoint,
+        config.servers(),
         "metric",
         "labels",
         "value",

@@ -49,7 +49,7 @@ pub(crate) fn run(path: &Path) -> Result<(), Fatal> {
     log::info!(
         "oxmon-agent {VERSION} reports as {} to {} every {} s",
         config.agent_id,
-        config.server_endpoint,
+        config.servers(),
         config.collection_interval_secs
     );
     if config.agent_id == "localhost" || config.agent_id.starts_with("localhost.") {

@@ -172,6 +172,8 @@ pub const RECEIVE_SERIES_CACHED: usize = 65_536;
 /// Bytes of the answer to one PromQL query, before it is packed.
 pub const PROMQL_ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
+/// Servers of an agent's `server_endpoints`.
+pub const ENDPOINTS_MAX: usize = 16;
 /// URLs of `remote.write_urls`, and of `remote.read_urls`.
 pub const REMOTE_URLS_MAX: usize = 64;
 /// Labels of `remote.labels`: with those of a series an engine must take all of them.

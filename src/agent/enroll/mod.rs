@@ -99,10 +99,10 @@ fn host_name() -> Option<String> {
 
 fn fetch(target: &Target, code: &str) -> Result<String, Fatal> {
     let failed = |text: String| {
-        Fatal::new(Exit::Failed, format!("cannot enroll at {}: {text}", target.endpoint))
+        Fatal::new(Exit::Failed, format!("cannot enroll at {}: {text}", target.endpoint(0)))
     };
     let env = Target::environment();
-    let client = target.connect(&env).map_err(failed)?;
+    let client = target.connect(0, &env).map_err(failed)?;
     let mut request = EnrollRequest::new();
     request.code = code.to_owned();
     request.agent_id = target.agent_id.clone();

@@ -89,6 +89,8 @@ enum Packed {
 pub(super) struct Link {
     env: Arc<Environment>,
     target: Target,
+    /// Which of its servers is reported to.
+    place: usize,
     client: Option<MetricServiceClient>,
     packed: Packed,
     stream: Option<Stream>,
@@ -130,6 +132,7 @@ impl Link {
         let link = Self {
             env,
             target,
+            place: 0,
             client: None,
             packed: Packed::NotOffered,
             stream: None,
@@ -261,6 +264,7 @@ impl Link {
         let changed = self.target != target || target.tls.is_some();
         if changed {
             self.target = target;
+            self.place = 0;
             self.reset();
         }
         changed
@@ -268,14 +272,37 @@ impl Link {
 
     /// Where it reports to.
     pub(super) fn endpoint(&self) -> &str {
-        &self.target.endpoint
+        self.target.endpoint(self.place)
+    }
+
+    /// The next call goes to the next server. False when there is only one.
+    pub(super) fn move_on(&mut self) -> bool {
+        self.place = (self.place + 1) % self.target.endpoints.len().max(1);
+        self.reset();
+        self.target.endpoints.len() > 1
+    }
+
+    /// How many servers there are.
+    pub(super) fn servers(&self) -> usize {
+        self.target.endpoints.len().max(1)
+    }
+
+    /// Whether the server is not the first of this agent's order.
+    pub(super) fn is_away(&self) -> bool {
+        self.place > 0
+    }
+
+    /// The next call goes to the first server.
+    pub(super) fn come_home(&mut self) {
+        self.place = 0;
+        self.reset();
     }
 
     fn client(&mut self) -> Result<MetricServiceClient, Failure> {
         if let Some(client) = &self.client {
             return Ok(client.clone());
         }
-        let client = self.target.connect(&self.env).map_err(local)?;
+        let client = self.target.connect(self.place, &self.env).map_err(local)?;
         self.client = Some(client.clone());
         Ok(client)
     }

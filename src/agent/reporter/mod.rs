@@ -10,6 +10,10 @@
 //! While the link works, a sample set is sent from memory and nothing is written. One that is not
 //! acknowledged when the next one comes, or that comes while the link is down, goes to the
 //! [`Buffer`] first.
+//!
+//! Of several servers one is reported to, in an order that the agent's id gives. Where it does not
+//! answer, the next gets the same sample sets: servers that share an engine store each once. Later
+//! the agent comes back to the first of its order.
 
 mod backoff;
 mod link;
@@ -39,6 +43,9 @@ use target::{CALL_TIMEOUT, Target};
 
 /// How long a stop waits for the last sample set to be acknowledged.
 const GOODBYE: Duration = Duration::from_millis(1_200);
+/// How long an agent stays with a server that is not the first of its order, at the least; and up
+/// to so much longer, so that a fleet does not come back in one moment.
+const AWAY: (Duration, Duration) = (Duration::from_secs(300), Duration::from_secs(300));
 /// Longest time between two turns of the loop: the watchdog counts them.
 const TURN: Duration = Duration::from_secs(20);
 
@@ -78,6 +85,12 @@ pub(crate) struct Reporter {
     backoff: Backoff,
     /// Set while the link does not work: nothing is sent before.
     retry_at: Option<Instant>,
+    /// When to try the first server again, while another one is reported to.
+    home_at: Option<Instant>,
+    /// See [`AWAY`].
+    away: (Duration, Duration),
+    /// Servers that failed since the last call that worked.
+    failed_servers: usize,
     /// Whether the newest sample set of the buffer goes before the older ones.
     newest_first: bool,
     /// Points of a merged call. Halved where a call seems too large, doubled where one works.
@@ -122,6 +135,9 @@ impl Reporter {
             flight: None,
             backoff: Backoff::new(),
             retry_at: None,
+            home_at: None,
+            away: AWAY,
+            failed_servers: 0,
             newest_first: false,
             points_max: BATCH_POINTS_MAX,
             log: ReportLog::new(),
@@ -177,6 +193,10 @@ impl Reporter {
         if self.flight.as_ref().is_some_and(|flight| flight.deadline <= now) {
             let text = format!("no answer within {} s", CALL_TIMEOUT.as_secs());
             self.on_failure(&Failure { kind: FailureKind::Unreachable, text }, now);
+        }
+        if self.flight.is_none() && self.home_at.is_some_and(|at| at <= now) {
+            self.home_at = None;
+            self.link.come_home();
         }
         self.pump(now);
         self.prober.on_time(now);
@@ -297,7 +317,14 @@ impl Reporter {
     fn works(&mut self) {
         self.backoff.reset();
         self.retry_at = None;
+        self.failed_servers = 0;
         self.log.connected(self.link.endpoint());
+        if !self.link.is_away() {
+            self.home_at = None;
+        } else if self.home_at.is_none() {
+            let (least, longer) = self.away;
+            self.home_at = Some(Instant::now() + least + longer.mul_f64(fastrand::f64()));
+        }
     }
 
     fn on_failure(&mut self, failure: &Failure, now: Instant) {
@@ -310,7 +337,19 @@ impl Reporter {
             FailureKind::Unimplemented if self.link.fall_back() => return,
             FailureKind::Busy if merged => self.points_max = (self.points_max / 2).max(1),
             FailureKind::Busy | FailureKind::Denied => {}
-            _ => self.link.reset(),
+            _ => {
+                self.log.failed(self.link.endpoint(), failure);
+                self.stats.count_failure();
+                self.failed_servers += 1;
+                let is_other = self.link.move_on();
+                // Each server is tried once before there is a pause.
+                let is_round = self.failed_servers.is_multiple_of(self.link.servers());
+                self.retry_at = Some(match is_other && !is_round {
+                    true => now,
+                    false => now + self.backoff.after_failure(),
+                });
+                return;
+            }
         }
         self.stats.count_failure();
         self.retry_at = Some(now + self.backoff.after_failure());

@@ -42,8 +42,8 @@ const CHANNEL_ARGS: [(&CStr, i32); 4] = [
 pub(crate) struct Target {
     /// This host's name for itself.
     pub(crate) agent_id: String,
-    /// `host:port`.
-    pub(crate) endpoint: String,
+    /// `host:port` of the servers, in the order in which they are tried; one or more.
+    pub(crate) endpoints: Vec<String>,
     /// The agent's secret, where the server asks for one.
     pub(crate) token: Option<String>,
     /// `None`: in the clear.
@@ -67,7 +67,7 @@ impl Target {
         let tls = &config.tls;
         Self {
             agent_id: config.agent_id.clone(),
-            endpoint: config.server_endpoint.clone(),
+            endpoints: endpoints(config),
             token: config.auth_token.clone(),
             tls: tls.enabled.then(|| Tls {
                 ca_file: tls.ca_file.clone(),
@@ -86,9 +86,19 @@ impl Target {
         Arc::new(thread::with_timer_slack(TIMER_SLACK, build))
     }
 
-    /// A client on a new channel. Nothing is connected before the first call.
-    pub(crate) fn connect(&self, env: &Arc<Environment>) -> Result<MetricServiceClient, String> {
-        let endpoint = no_nul(self.endpoint.clone(), "server_endpoint")?;
+    /// The server at a place of the order; places go round.
+    pub(crate) fn endpoint(&self, place: usize) -> &str {
+        self.endpoints.get(place % self.endpoints.len().max(1)).map_or("", String::as_str)
+    }
+
+    /// A client on a new channel to the server at a place of the order. Nothing is connected before
+    /// the first call.
+    pub(crate) fn connect(
+        &self,
+        place: usize,
+        env: &Arc<Environment>,
+    ) -> Result<MetricServiceClient, String> {
+        let endpoint = no_nul(self.endpoint(place).to_owned(), "server_endpoint")?;
         let mut builder = ChannelBuilder::new(Arc::clone(env))
             .primary_user_agent(&format!("oxmon-agent/{VERSION}"))
             .keepalive_time(Duration::from_secs(60))
@@ -138,6 +148,26 @@ impl Target {
             None => option,
         })
     }
+}
+
+/// The servers of a configuration in this agent's order: the greatest weight first, so that agents
+/// are spread over the servers, and the agents of one that is away over all others.
+fn endpoints(config: &AgentConfig) -> Vec<String> {
+    if config.server_endpoints.is_empty() {
+        return vec![config.server_endpoint.clone()];
+    }
+    let weight = |endpoint: &String| {
+        // FNV-1a, then mixed, since the ends of names differ in their last bits.
+        let bytes = endpoint.bytes().chain([0]).chain(config.agent_id.bytes());
+        let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        let hash = bytes.fold(0xcbf2_9ce4_8422_2325, step);
+        let hash = (hash ^ (hash >> 33)).wrapping_mul(0xff51_afd7_ed55_8ccd);
+        std::cmp::Reverse(hash ^ (hash >> 33))
+    };
+    let mut endpoints = config.server_endpoints.clone();
+    endpoints.sort_by_key(weight);
+    endpoints.dedup();
+    endpoints
 }
 
 /// What tells this process from others with the same agent id: a random text, and the boot id of

@@ -36,7 +36,7 @@ struct Rig {
 fn target(port: u16) -> Target {
     Target {
         agent_id: "web-01".to_owned(),
-        endpoint: format!("127.0.0.1:{port}"),
+        endpoints: vec![format!("127.0.0.1:{port}")],
         token: Some("secret".to_owned()),
         tls: None,
     }
@@ -57,7 +57,8 @@ impl Rig {
         let stop = crate::rt::stop::StopSource::new();
         let stats = Arc::new(Stats::default());
         let buffer = Buffer::open(dir, 1_000, NOW_MS);
-        let reporter = Reporter::new(target, sources(), buffer, Arc::clone(&stats));
+        let mut reporter = Reporter::new(target, sources(), buffer, Arc::clone(&stats));
+        reporter.away = (Duration::from_millis(300), Duration::from_millis(100));
         let inputs = Inputs { sets: receiver, reloads: reload, stop: stop.stop() };
         let thread = crate::rt::thread::spawn("reporter", move || reporter.run(&inputs));
         Self { sets: Some(sets), reloads, stats, stop: Some(stop), thread: Some(thread) }
@@ -132,6 +133,59 @@ fn a_server_that_was_away_gets_the_newest_first_and_then_all_in_order() {
     assert_eq!(calls, 3, "what waited comes in one call");
     wait("an empty buffer", || rig.counters()[0] == 0);
     rig.stop();
+}
+
+#[test]
+fn a_server_that_is_away_hands_its_agents_over_and_gets_them_back() {
+    let (mut first, second) = (FakeServer::start(&[]), FakeServer::start(&[]));
+    let mut both = target(first.port());
+    both.endpoints.push(format!("127.0.0.1:{}", second.port()));
+    let rig = Rig::start_to(both, None);
+    rig.send(0..1);
+    wait("the first set", || first.seen().len() == 1);
+    first.stop();
+    for number in 1..4 {
+        rig.send(number..number + 1);
+        wait("the set at the other", || numbers(&second.seen()).len() as i64 == number);
+    }
+    assert!(rig.counters()[2] >= 1);
+    first.restart();
+    let mut next = 4;
+    wait("the agent to come home", || {
+        rig.send(next..next + 1);
+        next += 1;
+        first.seen().len() >= 2
+    });
+    wait("an empty buffer", || rig.counters()[0] == 0);
+    rig.stop();
+    let mut got = numbers(&first.seen());
+    got.extend(numbers(&second.seen()));
+    got.sort_unstable();
+    got.dedup();
+    assert_eq!(got, (0..next).collect::<Vec<_>>());
+}
+
+#[test]
+fn servers_share_the_agents_and_those_of_one_that_is_away() {
+    let names = ["a.example.com:9090", "b.example.com:9090", "c.example.com:9090"];
+    let mut firsts = [0; 3];
+    let mut seconds = [0; 3];
+    for number in 0..900 {
+        let config = crate::agent::config::AgentConfig {
+            agent_id: format!("web-{number}"),
+            server_endpoints: names.map(str::to_owned).to_vec(),
+            ..Default::default()
+        };
+        let order = Target::of(&config).endpoints;
+        assert_eq!(order, Target::of(&config).endpoints);
+        let place = |at: usize| names.iter().position(|name| *name == order[at]).unwrap();
+        firsts[place(0)] += 1;
+        if place(0) == 0 {
+            seconds[place(1)] += 1;
+        }
+    }
+    assert!(firsts.iter().all(|count| (240..360).contains(count)), "{firsts:?}");
+    assert!(seconds[1] > 100 && seconds[2] > 100, "{seconds:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use super::{Act, Fake, Load, Point3, SOON, batch, had_by as kept_by};
 use crate::support::grpc::{Client, now_ms};
 use crate::support::server::Server;
 use crate::support::wait_for;
+use oxmon::base::clock::{DAY_MS, rfc3339};
 use oxmon::wire::batch_to_proto;
 
 fn nodes() -> Option<Vec<Engine>> {
@@ -111,4 +112,49 @@ fn an_agent_may_wait_for_the_engine() {
     // As agents do: the same again. It is stored already, and now at the engine as well.
     wait_for("the acknowledgement", SOON, || report(20).ok().filter(|reply| reply.success));
     assert_eq!(kept_by(&fake).len(), 21 * 3);
+}
+
+#[test]
+fn a_ring_answers_for_old_days_while_one_node_is_away() {
+    let Some(mut nodes) = nodes() else { return };
+    let config = config(&nodes.iter().collect::<Vec<_>>());
+    let config = config.replace("audit_after_secs = 3600", "audit_after_secs = 8\nhot_days = 1");
+    let mut server = Server::start(&format!("retention_days = 5\n{config}"));
+    let client = Client::to(server.grpc_port);
+    let now = now_ms();
+    let start = now - 3 * DAY_MS - DAY_MS / 2;
+    let mut count = 0;
+    for at in (start..now).step_by(3_600_000) {
+        for agent in ["load-001", "load-002", "load-003"] {
+            let report = batch_to_proto(&batch(agent, at));
+            assert!(client.report(&report).expect("an answer").success);
+        }
+        count += 1;
+    }
+    wait_for("old days to leave", SOON + SOON + SOON, || {
+        std::thread::sleep(Duration::from_millis(300));
+        let days = server.get("/v1/system/storage")["partitions"].as_array().unwrap().len();
+        (days == 2).then_some(())
+    });
+    let from = rfc3339(start);
+    let mut ask = |agent: &str| {
+        let path = format!(
+            "/v1/metrics/summary?agent_id={agent}&metric_name=cpu.usage&timestamp__gte={from}"
+        );
+        server.call("GET", &path, None)
+    };
+    let agents = ["load-001", "load-002", "load-003"];
+    for agent in agents {
+        assert_eq!(ask(agent).data()["count"], count, "{agent}");
+    }
+    // Each agent is on two of three: whichever is away, none is missing.
+    nodes[0].kill();
+    for agent in agents {
+        assert_eq!(ask(agent).data()["count"], count, "{agent}");
+    }
+    nodes[1].kill();
+    let answer = ask("load-001");
+    assert_eq!(answer.status, 503, "{}", answer.body);
+    let said = answer.body["err_msg"].to_string();
+    assert!(said.contains(&nodes[0].url) && said.contains(&nodes[1].url), "{said}");
 }

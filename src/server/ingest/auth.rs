@@ -2,6 +2,7 @@
 //! memory, published after each commit, so that no report waits for the database.
 
 use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -198,12 +199,18 @@ impl Whitelist {
 
     /// Exchanges a code for a token of `agent_id`, which is put on the list where it is not on it;
     /// an earlier token of the agent no longer works when this returns. A code for any agent makes
-    /// new ones alone: it takes over none that is on the list. The audit log has who used it.
+    /// new ones alone: it takes over none that is on the list. The audit log has who used it, from
+    /// which address where that is known.
     ///
     /// # Errors
     ///
     /// `Invalid`, `BadCode`, `Bound`, or what the database said.
-    pub fn redeem(&self, code: &str, agent_id: &str) -> Result<String, WhitelistError> {
+    pub fn redeem(
+        &self,
+        code: &str,
+        agent_id: &str,
+        address: Option<IpAddr>,
+    ) -> Result<String, WhitelistError> {
         check_agent_id(agent_id).map_err(WhitelistError::Invalid)?;
         let agent = agent_id.to_owned();
         let code_hash = hash(code);
@@ -222,7 +229,7 @@ impl Whitelist {
                     table::insert(tx, &new_id(), &agent, None, &token_hash, now_ms)?;
                 }
             }
-            let entry = redeemed(code.created_by, agent, now_ms);
+            let entry = redeemed(code.created_by, agent, address, now_ms);
             Ok(audit::insert(tx, &entry, now_ms.saturating_sub(AUDIT_DAYS_MAX * DAY_MS))?)
         })?;
         Ok(token)
@@ -284,14 +291,13 @@ impl Whitelist {
     }
 }
 
-/// The audit log's entry of a code that was used: the user who made it, and the agent.
-fn redeemed(made_by: String, agent_id: String, now_ms: i64) -> AuditRow {
+/// The audit log's entry of a code that was used: the user who made it, the agent, and where from.
+fn redeemed(made_by: String, agent_id: String, from: Option<IpAddr>, now_ms: i64) -> AuditRow {
     AuditRow {
         id: new_id(),
         at_ms: now_ms,
         username: made_by,
-        // The gRPC core is behind the gate, and does not know where its callers are.
-        address: "gRPC".to_owned(),
+        address: from.map_or_else(|| "gRPC".to_owned(), |from| from.to_string()),
         action: "gRPC Enroll".to_owned(),
         target: agent_id,
         outcome: 200,

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::Read as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -30,17 +31,18 @@ use protobuf::Message as _;
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::model::host::HostReport;
 use crate::rt::pool::Pool;
+use crate::server::gate::grpc::peer;
 use crate::wire::pb::health::health_check_response::ServingStatus;
 use crate::wire::pb::health::{HealthCheckRequest, HealthCheckResponse};
 use crate::wire::pb::metrics::{EnrollRequest, EnrollResponse, PackedAck, ReportResponse};
 use crate::wire::{FEATURE_PACKED, META_AGENT_ID, META_AUTHORIZATION, META_BOOT_ID, META_INSTANCE};
 
-// Messages come as bytes: a caller is authenticated before its message is read, and what is decoded
-// is bounded while it is read. `ReportMetrics` and `Enroll` are unary for their callers, and
-// streams of one message here: the library reads the message of a unary call before it shows who
-// calls.
+// Messages come as bytes: a caller is authenticated before its message is decoded, and what is
+// decoded is bounded while it is read. The library reads the message of a unary call before it
+// shows who calls. So the gate has replaced that of a `ReportMetrics` without a valid token, and
+// `Enroll`, which takes none, is a stream of one message here.
 const REPORT_METRICS: Method<Vec<u8>, ReportResponse> = Method {
-    ty: MethodType::ClientStreaming,
+    ty: MethodType::Unary,
     name: "/oxmon.MetricService/ReportMetrics",
     req_mar: Marshaller { ser: never_sent, de: read_bytes },
     resp_mar: Marshaller { ser: grpcio::pb_ser, de: grpcio::pb_de },
@@ -69,6 +71,8 @@ const HEALTH_CHECK: Method<HealthCheckRequest, HealthCheckResponse> = Method {
 
 /// What `Health/Check` knows; the empty name stands for the whole server.
 const SERVICES: [&str; 2] = ["", "oxmon.MetricService"];
+/// The answer to a report whose token was not known when its headers came, and is now.
+const RETRY: &str = "the token was not known yet, retry";
 /// Enrolments that wait for their message, and those that wait for `cert.db`.
 const ENROLL_QUEUE: usize = 64;
 
@@ -124,7 +128,9 @@ impl Drop for Entered {
     }
 }
 
-type Enrolment = (EnrollRequest, oneshot::Sender<Result<EnrollResponse, RpcStatus>>);
+/// An enrolment, where it comes from, and who waits for its answer.
+type Enrolment =
+    (EnrollRequest, Option<IpAddr>, oneshot::Sender<Result<EnrollResponse, RpcStatus>>);
 
 /// What the calls have. Each completion queue has a clone.
 #[derive(Clone)]
@@ -141,8 +147,8 @@ pub(super) fn service(handler: &Handler) -> Service {
     let (report, packed) = (handler.clone(), handler.clone());
     let (enrol, health) = (handler.clone(), handler.clone());
     ServiceBuilder::new()
-        .add_client_streaming_handler(&REPORT_METRICS, move |ctx, stream, sink| {
-            report.report(&ctx, stream, sink);
+        .add_unary_handler(&REPORT_METRICS, move |ctx, bytes, sink| {
+            report.report(&ctx, bytes, sink);
         })
         .add_duplex_streaming_handler(&REPORT_PACKED, move |ctx, stream, sink| {
             packed.packed(&ctx, stream, sink);
@@ -164,9 +170,9 @@ impl Handler {
         let enrol = Pool::shared("enroll", 1, ENROLL_QUEUE, |_| {
             let intake = Arc::clone(&intake);
             move |jobs: Receiver<Enrolment>| {
-                for (request, answer) in jobs {
+                for (request, from, answer) in jobs {
                     // An agent that has gone away comes again with a new code.
-                    let _ = answer.send(redeem(&intake, &request));
+                    let _ = answer.send(redeem(&intake, &request, from));
                 }
                 Ok(())
             }
@@ -174,12 +180,7 @@ impl Handler {
         Self { intake, enrol: Arc::new(enrol), unread: Arc::default(), under_way }
     }
 
-    fn report(
-        &self,
-        ctx: &RpcContext<'_>,
-        mut messages: RequestStream<Vec<u8>>,
-        sink: ClientStreamingSink<ReportResponse>,
-    ) {
+    fn report(&self, ctx: &RpcContext<'_>, bytes: Vec<u8>, sink: UnarySink<ReportResponse>) {
         let caller = caller(ctx);
         let admitted = self.intake.admit_caller(&caller);
         let intake = Arc::clone(&self.intake);
@@ -190,10 +191,12 @@ impl Handler {
                 let _ = sink.fail(ends_with(outcome)).await;
                 return;
             }
-            let Some(Ok(bytes)) = messages.next().await else { return };
             let _entered = under_way.enter();
             let mut about = About::default();
+            let is_replaced = bytes.is_empty() && intake.requires_auth();
             let decision = match Report::parse(bytes) {
+                // The gate did not know the caller's token yet.
+                _ if is_replaced => Decision::Now(Outcome::Unavailable(RETRY.to_owned())),
                 Err(_) => Decision::Now(undecodable(&intake)),
                 Ok(_) if !intake.is_serving() => Decision::Now(Outcome::stopping()),
                 Ok(mut report) => {
@@ -276,13 +279,14 @@ impl Handler {
         sink: ClientStreamingSink<EnrollResponse>,
     ) {
         let given_up = self.wait_for_message();
+        let from = peer::address(&ctx.peer());
         let enrol = Arc::clone(&self.enrol);
         let under_way = Arc::clone(&self.under_way);
         ctx.spawn(async move {
             let result = match select(messages.next(), given_up).await {
                 Either::Left((Some(Ok(bytes)), _)) => {
                     let _entered = under_way.enter();
-                    enrolled(&enrol, &bytes).await
+                    enrolled(&enrol, &bytes, from).await
                 }
                 Either::Left(_) => return,
                 Either::Right(_) => Err(enroll_busy()),
@@ -386,13 +390,17 @@ fn undecodable(intake: &Intake) -> Outcome {
     outcome
 }
 
-async fn enrolled(enrol: &Pool<Enrolment>, bytes: &[u8]) -> Result<EnrollResponse, RpcStatus> {
+async fn enrolled(
+    enrol: &Pool<Enrolment>,
+    bytes: &[u8],
+    from: Option<IpAddr>,
+) -> Result<EnrollResponse, RpcStatus> {
     let request = EnrollRequest::parse_from_bytes(bytes).map_err(|_| {
         let message = "invalid message: not an EnrollRequest, or compressed".to_owned();
         RpcStatus::with_message(RpcStatusCode::INVALID_ARGUMENT, message)
     })?;
     let (answer, answered) = oneshot::channel();
-    enrol.offer(0, (request, answer)).map_err(|_| enroll_busy())?;
+    enrol.offer(0, (request, from, answer)).map_err(|_| enroll_busy())?;
     answered.await.unwrap_or_else(|_| Err(enroll_busy()))
 }
 
@@ -448,9 +456,13 @@ fn ends_with(outcome: Outcome) -> RpcStatus {
     RpcStatus::with_message(code, message)
 }
 
-fn redeem(intake: &Intake, request: &EnrollRequest) -> Result<EnrollResponse, RpcStatus> {
+fn redeem(
+    intake: &Intake,
+    request: &EnrollRequest,
+    from: Option<IpAddr>,
+) -> Result<EnrollResponse, RpcStatus> {
     let mut response = EnrollResponse::new();
-    match intake.whitelist.redeem(&request.code, &request.agent_id) {
+    match intake.whitelist.redeem(&request.code, &request.agent_id, from) {
         Ok(token) => {
             response.success = true;
             response.token = token;

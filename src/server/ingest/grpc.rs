@@ -14,11 +14,12 @@ use grpcio::{
 };
 
 use super::calls::{self, Handler, UnderWay};
-use super::intake::Intake;
+use super::intake::{Caller, Intake};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::{GRPC_MEMORY_BYTES_MAX, GRPC_MESSAGE_BYTES_MAX, GRPC_STREAMS_MAX};
 use crate::rt::thread::{self, TimerSlack};
 use crate::server::config::ServerConfig;
+use crate::server::gate::grpc::admission::Admission;
 use crate::server::gate::private::PrivateFolder;
 use crate::server::gate::running::Gate;
 use crate::server::gate::tls::Acceptor;
@@ -80,7 +81,8 @@ impl GrpcServer {
             .add_listening_port(format!("unix:{}", core.display()), ServerCredentials::insecure())
             .map_err(|error| failed(&error))?;
         server.start();
-        let gate = Gate::start::<grpc::Serve>(listeners, tls, core, registry)?;
+        let behind = grpc::Behind { core, admission: admission(&intake) };
+        let gate = Gate::start::<grpc::Serve>(listeners, tls, behind, registry)?;
         Ok(Self { server, env, intake, under_way, gate, _folder: folder })
     }
 
@@ -133,6 +135,17 @@ fn limits(env: &Arc<Environment>) -> ChannelBuilder {
         .http2_max_ping_strikes(5)
         // Reports are small: probing the bandwidth would cost a ping for each.
         .http2_bdp_probe(false)
+}
+
+/// Who may report, where tokens are required.
+fn admission(intake: &Arc<Intake>) -> Admission {
+    if !intake.requires_auth() {
+        return Admission::default();
+    }
+    let intake = Arc::clone(intake);
+    Admission::by(move |agent_id, authorization| {
+        intake.authenticate(&Caller::new(agent_id, authorization)).is_ok()
+    })
 }
 
 struct Unpark(Thread);

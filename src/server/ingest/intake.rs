@@ -117,6 +117,11 @@ impl Intake {
         !self.stopping.load(Ordering::SeqCst)
     }
 
+    /// Whether a token is required.
+    pub(crate) fn requires_auth(&self) -> bool {
+        self.require_auth
+    }
+
     /// The range of times that is accepted now.
     pub(crate) fn accepted_times(&self) -> AcceptedTimes {
         AcceptedTimes::at(self.clock.possible_ms(), self.retention_ms)

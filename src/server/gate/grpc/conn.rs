@@ -18,8 +18,10 @@ use openssl::error::ErrorStack;
 use openssl::ssl::SslAcceptor;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
+use super::admission::Admission;
 use super::frames::{Answers, Requests, Violation, goodbye};
 use super::metrics::Closed;
+use super::peer;
 use crate::base::limits::{
     GRPC_ANSWER_SECS_MAX, GRPC_FIRST_MESSAGE_SECS_MAX, GRPC_HANDSHAKE_SECS_MAX,
     GRPC_SILENCE_SECS_MAX,
@@ -41,8 +43,16 @@ pub(super) struct Context {
     pub(super) scratch: Vec<u8>,
     /// What of it the core may have.
     pub(super) allowed: Vec<u8>,
+    /// What is behind the gate.
+    pub(super) behind: Behind,
+}
+
+/// What is behind the gate.
+pub(crate) struct Behind {
     /// The core's socket.
-    pub(super) core: PathBuf,
+    pub(crate) core: PathBuf,
+    /// Who may report.
+    pub(crate) admission: Admission,
 }
 
 /// Why a connection is dropped: `None` where the client or the core has ended it.
@@ -67,7 +77,7 @@ struct Unsent {
 pub(super) struct Conn {
     stream: Stream,
     core: Option<UnixStream>,
-    peer: IpAddr,
+    client: IpAddr,
     stage: Stage,
     requests: Requests,
     answers: Answers,
@@ -136,16 +146,17 @@ impl Conn {
         socket: TcpStream,
         peer: SocketAddr,
         tls: Option<&SslAcceptor>,
-        now: Instant,
+        cx: &Context,
     ) -> Result<Self, ErrorStack> {
+        let now = cx.now;
         let stream = Stream::new(socket, tls)?;
         let is_tls = stream.is_tls();
         Ok(Self {
             stream,
             core: None,
-            peer: address_key(peer.ip()),
+            client: peer.ip(),
             stage: if is_tls { Stage::Handshake(Interest::Read) } else { Stage::Open },
-            requests: Requests::new(now),
+            requests: Requests::new(now).with_admission(cx.behind.admission.clone()),
             answers: Answers::default(),
             to_core: Unsent::default(),
             to_client: Unsent::default(),
@@ -160,7 +171,7 @@ impl Conn {
 
     /// The client's address, as connections are counted.
     pub(super) fn peer(&self) -> IpAddr {
-        self.peer
+        address_key(self.client)
     }
 
     /// The client's socket.
@@ -391,7 +402,7 @@ impl Conn {
     /// Sends to the core what it may have; connects once there is an HTTP/2 client.
     fn forward(&mut self, cx: &Context) -> Result<(), End> {
         if self.core.is_none() && self.requests.is_greeted() {
-            let connected = self.connect(&cx.core).inspect_err(|error| {
+            let connected = self.connect(&cx.behind.core).inspect_err(|error| {
                 log::warn!("cannot connect to the gRPC library: {error}");
             });
             self.core = Some(connected.map_err(|_| Some(Closed::Core))?);
@@ -405,6 +416,7 @@ impl Conn {
         drop(spare);
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        peer::name(&socket, self.client);
         connect(&socket, &SocketAddrUnix::new(core)?)?;
         Ok(UnixStream::from(socket))
     }

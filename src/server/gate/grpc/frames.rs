@@ -1,6 +1,7 @@
 //! Follows the HTTP/2 frames of a client (RFC 9113) before the C core gets them. Bytes are passed
 //! on as they came; a header block is held back until it is complete and its decoded size is
-//! known.
+//! known. Of the message of a report whose caller may not report, the first bytes become an empty
+//! message that ends the call: the core skips the rest, and counts it for the client's window.
 //!
 //! ```text
 //! preface ─► head ─► payload ─► head ─► …          passed on at once
@@ -9,7 +10,8 @@
 
 use std::time::{Duration, Instant};
 
-use super::hpack::{CallKind, Decoder, HpackError};
+use super::admission::Admission;
+use super::hpack::{CallKind, Decoded, Decoder, HpackError};
 use crate::base::limits::{
     GRPC_CALL_BYTES_MAX, GRPC_CONTROL_FRAMES_PER_SEC_MAX, GRPC_EMPTY_FRAMES_PER_SEC_MAX,
     GRPC_FIRST_MESSAGE_SECS_MAX, GRPC_HANDSHAKE_SECS_MAX, GRPC_HEADER_BYTES_MAX,
@@ -78,6 +80,10 @@ pub(crate) enum Violation {
     Slow,
 }
 
+/// Bytes of a message of no bytes: its flag and its length (gRPC over HTTP/2,
+/// "Length-Prefixed-Message").
+const EMPTY_MESSAGE: [u8; 5] = [0; 5];
+
 /// A frame's head.
 #[derive(Debug, Clone, Copy, Default)]
 struct Head {
@@ -100,6 +106,12 @@ impl Head {
 
     fn has(self, flag: u8) -> bool {
         self.flags & flag != 0
+    }
+
+    fn bytes(self) -> [u8; HEAD_BYTES] {
+        let [_, a, b, c] = (self.length as u32).to_be_bytes();
+        let [s0, s1, s2, s3] = self.stream.to_be_bytes();
+        [a, b, c, self.kind, self.flags, s0, s1, s2, s3]
     }
 }
 
@@ -184,6 +196,8 @@ struct Stream {
     header_bytes: usize,
     data_bytes: usize,
     kind: CallKind,
+    /// Bytes of [`EMPTY_MESSAGE`] that the core is still to get in place of the caller's.
+    empty_left: usize,
 }
 
 /// What is counted a second.
@@ -220,8 +234,11 @@ pub(crate) struct Requests {
     /// Bytes of the preface that have come.
     preface: usize,
     heads: Heads,
+    /// Bytes of the current payload that are dropped, since others took their place.
+    dropped: usize,
     block: Option<Box<Block>>,
     decoder: Decoder,
+    admission: Admission,
     streams: Vec<Stream>,
     highest: u32,
     /// When the first SETTINGS came.
@@ -238,8 +255,10 @@ impl Requests {
         Self {
             preface: 0,
             heads: Heads::default(),
+            dropped: 0,
             block: None,
             decoder: Decoder::new(),
+            admission: Admission::default(),
             streams: Vec::new(),
             highest: 0,
             settings: None,
@@ -248,6 +267,11 @@ impl Requests {
             counts: [0; COUNTS],
             counted_since: now,
         }
+    }
+
+    /// The same for a port that asks who may report.
+    pub(super) fn with_admission(self, admission: Admission) -> Self {
+        Self { admission, ..self }
     }
 
     /// Whether preface and SETTINGS have come: it is an HTTP/2 client.
@@ -327,7 +351,7 @@ impl Requests {
                 let Some(head) = self.heads.take(&mut input) else { return Ok(()) };
                 self.begin(head, now)?;
                 match &mut self.block {
-                    None => out.extend_from_slice(&self.heads.head),
+                    None => self.pass_head(head, out),
                     Some(block) => {
                         block.raw.extend_from_slice(&self.heads.head);
                         block.payload = block.raw.len();
@@ -336,7 +360,11 @@ impl Requests {
             }
             let payload = self.heads.payload(&mut input);
             match &mut self.block {
-                None => out.extend_from_slice(payload),
+                None => {
+                    let (dropped, rest) = payload.split_at(payload.len().min(self.dropped));
+                    self.dropped -= dropped.len();
+                    out.extend_from_slice(rest);
+                }
                 Some(block) => {
                     block.raw.extend_from_slice(payload);
                     if self.heads.left == 0 {
@@ -346,6 +374,28 @@ impl Requests {
             }
         }
         Ok(())
+    }
+
+    /// Passes the head of a frame on: as it is, or after bytes of an empty message in a frame of
+    /// their own. The frames have as many bytes as the client's, for which its windows count them.
+    fn pass_head(&mut self, head: Head, out: &mut Vec<u8>) {
+        let refused = |stream: &&mut Stream| stream.id == head.stream && stream.empty_left > 0;
+        let stream = match head.kind {
+            kind::DATA => self.streams.iter_mut().find(refused),
+            _ => None,
+        };
+        let Some(stream) = stream else { return out.extend_from_slice(&self.heads.head) };
+        let length = head.length.min(stream.empty_left);
+        stream.empty_left -= length;
+        self.dropped = length;
+        let end = if stream.empty_left == 0 { flag::END_STREAM } else { 0 };
+        let flags = head.flags & flag::END_STREAM;
+        out.extend_from_slice(&Head { length, flags: flags | end, ..head }.bytes());
+        out.extend_from_slice(&EMPTY_MESSAGE[..length]);
+        if head.length > length {
+            let length = head.length - length;
+            out.extend_from_slice(&Head { length, flags, ..head }.bytes());
+        }
     }
 
     fn count(&mut self, count: Count) -> Result<(), Violation> {
@@ -480,21 +530,21 @@ impl Requests {
             HpackError::Malformed => Violation::Protocol,
             HpackError::TooLarge => Violation::HeaderBytes,
         })?;
-        self.open_stream(block.stream, decoded.bytes, decoded.kind, now)?;
+        self.open_stream(block.stream, &decoded, now)?;
         out.extend_from_slice(&block.raw);
         Ok(())
     }
 
-    fn open_stream(
-        &mut self,
-        id: u32,
-        header_bytes: usize,
-        kind: CallKind,
-        now: Instant,
-    ) -> Result<(), Violation> {
+    /// Notes the headers or the trailers of a stream.
+    fn open_stream(&mut self, id: u32, decoded: &Decoded, now: Instant) -> Result<(), Violation> {
+        let (header_bytes, kind) = (decoded.bytes, decoded.kind);
         if id > self.highest {
             self.highest = id;
-            self.streams.push(Stream { id, since: now, header_bytes, data_bytes: 0, kind });
+            let (agent, token) = (decoded.agent_id.as_deref(), decoded.authorization.as_deref());
+            let is_taken = kind != CallKind::Report || self.admission.admits(agent, token);
+            let empty_left = if is_taken { 0 } else { EMPTY_MESSAGE.len() };
+            let stream = Stream { id, since: now, header_bytes, data_bytes: 0, kind, empty_left };
+            self.streams.push(stream);
         } else if let Some(stream) = self.streams.iter_mut().find(|stream| stream.id == id) {
             // Trailers.
             stream.header_bytes += header_bytes;

@@ -1,8 +1,12 @@
 //! The size of header blocks once decoded (HPACK, RFC 7541), so that a few bytes that refer to a
-//! large field are counted as what they become. Contents are not kept: the dynamic table holds the
-//! lengths of its entries, and of `:path` whether it is a call that carries reports.
+//! large field are counted as what they become. Contents are not kept but for three fields: the
+//! dynamic table holds the lengths of its entries, what kind of call a `:path` is, and the values
+//! of `agent-id` and `authorization`.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
+
+use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
 
 /// Bytes that a dynamic table may have: the protocol's default, which the C core does not change.
 const TABLE_BYTES_MAX: usize = 4_096;
@@ -10,12 +14,16 @@ const TABLE_BYTES_MAX: usize = 4_096;
 const FIELD_OVERHEAD: usize = 32;
 /// `:path` in the static table, and once more as `/index.html`.
 const PATH_INDEXES: [usize; 2] = [4, 5];
+/// `authorization` in the static table.
+const AUTHORIZATION_INDEX: usize = 23;
 
 /// What a call may carry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum CallKind {
-    /// Reports, up to the limits of a batch.
+    /// A report, up to the limits of a batch.
     Report,
+    /// A stream of reports, each up to the limits of a batch.
+    Stream,
     /// Anything else: enrolment and health, which are small.
     Other,
 }
@@ -23,9 +31,11 @@ pub(super) enum CallKind {
 impl CallKind {
     /// The kind of a call by its `:path`.
     pub(super) fn of_path(path: &[u8]) -> Self {
-        let reports: [&[u8]; 2] =
-            [b"/oxmon.MetricService/ReportMetrics", b"/oxmon.MetricService/ReportPacked"];
-        if reports.contains(&path) { Self::Report } else { Self::Other }
+        match path {
+            b"/oxmon.MetricService/ReportMetrics" => Self::Report,
+            b"/oxmon.MetricService/ReportPacked" => Self::Stream,
+            _ => Self::Other,
+        }
     }
 }
 
@@ -119,10 +129,17 @@ const LENGTHS: [(u32, u32, u32); 21] = [
     (28, 0xfffffe2, 29),
     (30, 0x3ffffffc, 4),
 ];
-/// The symbols of the codes of up to 13 bits in the order of their codes: all that names and paths
-/// of calls are made of. Later ones count, and are kept as `?`.
-const SYMBOLS: &[u8; 90] =
-    b"012aceiost %-./3456789=A_bdfghlmnpru:BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz&*,;XZ!\"()?'+|#>\0$@[]~";
+/// The symbols in the order of their codes; after them comes [`END`].
+const SYMBOLS: &[u8; 256] =
+    b"012aceiost %-./3456789=A_bdfghlmnpru:BCDEFGHIJKLMNOPQRSTUVWYjkqvwxyz&*,;XZ!\"()?'+|#>\0$\
+      @[]~^}<`{\\\xc3\xd0\x80\x82\x83\xa2\xb8\xc2\xe0\xe2\x99\xa1\xa7\xac\xb0\xb1\xb3\xd1\xd8\
+      \xd9\xe3\xe5\xe6\x81\x84\x85\x86\x88\x92\x9a\x9c\xa0\xa3\xa4\xa9\xaa\xad\xb2\xb5\xb9\xba\
+      \xbb\xbd\xbe\xc4\xc6\xe4\xe8\xe9\x01\x87\x89\x8a\x8b\x8c\x8d\x8f\x93\x95\x96\x97\x98\x9b\
+      \x9d\x9e\xa5\xa6\xa8\xae\xaf\xb4\xb6\xb7\xbc\xbf\xc5\xe7\xef\t\x8e\x90\x91\x94\x9f\xab\
+      \xce\xd7\xe1\xec\xed\xc7\xcf\xea\xeb\xc0\xc1\xc8\xc9\xca\xcd\xd2\xd5\xda\xdb\xee\xf0\xf2\
+      \xf3\xff\xcb\xcc\xd3\xd4\xd6\xdd\xde\xdf\xf1\xf4\xf5\xf6\xf7\xf8\xfa\xfb\xfc\xfd\xfe\x02\
+      \x03\x04\x05\x06\x07\x08\x0b\x0c\x0e\x0f\x10\x11\x12\x13\x14\x15\x17\x18\x19\x1a\x1b\x1c\
+      \x1d\x1e\x1f\x7f\xdc\xf9\n\r\x16";
 /// The code that ends a string, which no string may contain.
 const END: u32 = 0x3fff_ffff;
 
@@ -136,24 +153,57 @@ pub(super) enum HpackError {
 }
 
 /// What a block becomes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Decoded {
     /// Bytes of all fields: name, value and 32 each.
     pub(super) bytes: usize,
     /// What its `:path` names; `Other` without one.
     pub(super) kind: CallKind,
+    /// The value of `agent-id`, the last one where there are several.
+    pub(super) agent_id: Option<Arc<[u8]>>,
+    /// The value of `authorization`, likewise.
+    pub(super) authorization: Option<Arc<[u8]>>,
 }
 
-/// A field's lengths, and what it says of the call where it is `:path`.
-#[derive(Debug, Clone, Copy)]
+/// What is kept of a field, by its name.
+#[derive(Debug, Clone)]
+enum Kept {
+    Path(CallKind),
+    AgentId(Arc<[u8]>),
+    Authorization(Arc<[u8]>),
+}
+
+impl Kept {
+    /// What is kept of a field of this name, without its value.
+    fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b":path" => Some(Self::Path(CallKind::Other)),
+            _ if name == META_AGENT_ID.as_bytes() => Some(Self::AgentId(Arc::default())),
+            _ if name == META_AUTHORIZATION.as_bytes() => Some(Self::Authorization(Arc::default())),
+            _ => None,
+        }
+    }
+
+    /// The same name with another value.
+    fn with(&self, value: &[u8]) -> Self {
+        match self {
+            Self::Path(_) => Self::Path(CallKind::of_path(value)),
+            Self::AgentId(_) => Self::AgentId(value.into()),
+            Self::Authorization(_) => Self::Authorization(value.into()),
+        }
+    }
+}
+
+/// A field's lengths, and what is kept of it.
+#[derive(Debug, Clone)]
 struct Field {
     name: u16,
     value: u16,
-    path: Option<CallKind>,
+    kept: Option<Kept>,
 }
 
 impl Field {
-    fn bytes(self) -> usize {
+    fn bytes(&self) -> usize {
         usize::from(self.name) + usize::from(self.value) + FIELD_OVERHEAD
     }
 }
@@ -180,7 +230,8 @@ impl Decoder {
     /// When it is larger, or malformed. The connection can't go on then: the table is out of step.
     pub(super) fn decode(&mut self, block: &[u8], bytes_max: usize) -> Result<Decoded, HpackError> {
         let mut input = Input { rest: block, text: Vec::new() };
-        let mut decoded = Decoded { bytes: 0, kind: CallKind::Other };
+        let (kind, agent_id, authorization) = (CallKind::Other, None, None);
+        let mut decoded = Decoded { bytes: 0, kind, agent_id, authorization };
         while let Some(&first) = input.rest.first() {
             let (field, indexed) = match first {
                 0x80.. => (self.field(input.integer(7)?)?, false),
@@ -195,7 +246,14 @@ impl Decoder {
             if decoded.bytes > bytes_max {
                 return Err(HpackError::TooLarge);
             }
-            decoded.kind = field.path.unwrap_or(decoded.kind);
+            match &field.kept {
+                Some(Kept::Path(kind)) => decoded.kind = *kind,
+                Some(Kept::AgentId(value)) => decoded.agent_id = Some(Arc::clone(value)),
+                Some(Kept::Authorization(value)) => {
+                    decoded.authorization = Some(Arc::clone(value));
+                }
+                None => {}
+            }
             if indexed {
                 self.insert(field);
             }
@@ -206,10 +264,13 @@ impl Decoder {
     fn field(&self, index: usize) -> Result<Field, HpackError> {
         let at = index.checked_sub(1).ok_or(HpackError::Malformed)?;
         if let Some((name, value)) = STATIC.get(at) {
-            let path = PATH_INDEXES.contains(&index).then_some(CallKind::Other);
-            return Ok(Field { name: u16::from(*name), value: u16::from(*value), path });
+            let kept = match index {
+                AUTHORIZATION_INDEX => Some(Kept::Authorization(Arc::default())),
+                _ => PATH_INDEXES.contains(&index).then_some(Kept::Path(CallKind::Other)),
+            };
+            return Ok(Field { name: u16::from(*name), value: u16::from(*value), kept });
         }
-        self.table.get(at - STATIC.len()).copied().ok_or(HpackError::Malformed)
+        self.table.get(at - STATIC.len()).cloned().ok_or(HpackError::Malformed)
     }
 
     fn literal(
@@ -218,19 +279,15 @@ impl Decoder {
         prefix: u32,
         bytes_max: usize,
     ) -> Result<Field, HpackError> {
-        let (name, is_path) = match input.integer(prefix)? {
-            0 => {
-                let name = input.string(bytes_max)?;
-                (name, input.text == b":path")
-            }
+        let (name, kept) = match input.integer(prefix)? {
+            0 => (input.string(bytes_max)?, Kept::named(&input.text)),
             index => {
                 let named = self.field(index)?;
-                (named.name, named.path.is_some())
+                (named.name, named.kept)
             }
         };
         let value = input.string(bytes_max)?;
-        let path = is_path.then(|| CallKind::of_path(&input.text));
-        Ok(Field { name, value, path })
+        Ok(Field { name, value, kept: kept.map(|kept| kept.with(&input.text)) })
     }
 
     /// A change of the table's size, which may only come first in a block.
@@ -342,8 +399,8 @@ fn symbol(bits: u64, count: u32) -> Result<Option<(u32, u8)>, HpackError> {
             if code == END && length == 30 {
                 return Err(HpackError::Malformed);
             }
-            let known = SYMBOLS.get((before + at) as usize);
-            return Ok(Some((length, known.copied().unwrap_or(b'?'))));
+            let symbol = SYMBOLS.get((before + at) as usize).ok_or(HpackError::Malformed)?;
+            return Ok(Some((length, *symbol)));
         }
         before += symbols;
     }

@@ -8,13 +8,18 @@
 //!
 //! The core has no limits that hold against a stranger. So each client's HTTP/2 frames are followed
 //! before the core sees them: what is counted and bounded is in `base::limits`, and whoever
-//! exceeds it gets GOAWAY with ENHANCE_YOUR_CALM.
+//! exceeds it gets GOAWAY with ENHANCE_YOUR_CALM. Of a report whose caller has no valid token the
+//! core gets an empty message in place of the caller's, so that it holds nothing but headers; its
+//! handler says why.
 
+pub(crate) mod admission;
 mod conn;
 pub(crate) mod frames;
 mod hpack;
 mod metrics;
+pub(crate) mod peer;
 pub(crate) mod probe;
 mod serve;
 
+pub(crate) use conn::Behind;
 pub(crate) use serve::Serve;

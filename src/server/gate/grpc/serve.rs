@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use prometheus::Registry;
 
-use super::conn::{Conn, Context, End};
+use super::conn::{Behind, Conn, Context, End};
 use super::metrics::{Closed, Metrics};
 use crate::base::limits::GRPC_CONNECTIONS_PER_ADDRESS_MAX;
 use crate::server::gate::listener::{Accepted, Room, address_key};
@@ -48,17 +47,16 @@ pub(crate) struct Serve {
 }
 
 impl running::Serve for Serve {
-    /// The socket that the core listens on.
-    type Behind = PathBuf;
+    type Behind = Behind;
     const PROTOCOL: &'static str = "gRPC";
     const THREAD: &'static str = "grpc-gate";
 
-    fn new(port: Port, core: PathBuf, registry: &Registry) -> Result<Self, Box<dyn Error>> {
+    fn new(port: Port, behind: Behind, registry: &Registry) -> Result<Self, Box<dyn Error>> {
         let cx = Context {
             now: Instant::now(),
             scratch: vec![0; SCRATCH_BYTES],
             allowed: Vec::new(),
-            core,
+            behind,
         };
         Ok(Self {
             port,
@@ -131,7 +129,7 @@ impl Serve {
             self.evict(None, Closed::Crowded);
         }
         let tls = self.port.tls();
-        let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), self.cx.now) else { return Ok(()) };
+        let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), &self.cx) else { return Ok(()) };
         let id = self.next_id;
         self.next_id += 1;
         let client = conn.client_interest();

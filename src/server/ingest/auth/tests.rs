@@ -55,23 +55,23 @@ fn a_code_works_once_in_time_and_for_its_agent() {
     let (_dir, clock, list) = open();
     let (code, expires_ms) = list.create_code(Some("web-01"), "admin").unwrap();
     assert_eq!(expires_ms, NOW_MS + CODE_LIFE_MS);
-    assert!(matches!(list.redeem(&code, "web-02"), Err(WhitelistError::BadCode)));
-    let token = list.redeem(&code, "web-01").unwrap();
+    assert!(matches!(list.redeem(&code, "web-02", None), Err(WhitelistError::BadCode)));
+    let token = list.redeem(&code, "web-01", None).unwrap();
     assert!(list.allows("web-01", &token));
-    assert!(matches!(list.redeem(&code, "web-01"), Err(WhitelistError::BadCode)));
+    assert!(matches!(list.redeem(&code, "web-01", None), Err(WhitelistError::BadCode)));
     let (open_code, _) = list.create_code(None, "admin").unwrap();
-    let taken = list.redeem(&open_code, "web-01");
+    let taken = list.redeem(&open_code, "web-01", None);
     assert!(matches!(taken, Err(WhitelistError::Bound(_))), "it takes over nobody");
     assert!(list.allows("web-01", &token));
     // The id of a row counts for nothing: an agent of that name is a new one.
     let row = list.get("web-01").unwrap();
-    let new = list.redeem(&open_code, &row.id).unwrap();
+    let new = list.redeem(&open_code, &row.id, None).unwrap();
     assert!(list.allows(&row.id, &new) && list.allows("web-01", &token));
     let (bound, _) = list.create_code(Some("web-01"), "admin").unwrap();
-    let new = list.redeem(&bound, "web-01").unwrap();
+    let new = list.redeem(&bound, "web-01", None).unwrap();
     assert!(list.allows("web-01", &new) && !list.allows("web-01", &token));
     let (late, _) = list.create_code(None, "admin").unwrap();
     clock.advance(CODE_LIFE_MS);
-    assert!(matches!(list.redeem(&late, "web-03"), Err(WhitelistError::BadCode)));
-    assert!(matches!(list.redeem("guess", "web-03"), Err(WhitelistError::BadCode)));
+    assert!(matches!(list.redeem(&late, "web-03", None), Err(WhitelistError::BadCode)));
+    assert!(matches!(list.redeem("guess", "web-03", None), Err(WhitelistError::BadCode)));
 }

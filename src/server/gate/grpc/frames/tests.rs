@@ -195,3 +195,69 @@ proptest::proptest! {
         let _ = follow(&bytes);
     }
 }
+
+#[test]
+fn the_message_of_a_caller_who_may_not_report_is_replaced() {
+    let literal = |name: &[u8], value: &[u8]| [name, &[value.len() as u8], value].concat();
+    let call = |stream: u32, path: &str, token: &[u8], flags: u8| {
+        let path = literal(&[0x04], path.as_bytes());
+        let token = literal(&[0x0f, 0x08], token);
+        let agent = literal(b"\x00\x08agent-id", b"web-01");
+        frame(kind::HEADERS, flag::END_HEADERS | flags, stream, &[path, agent, token].concat())
+    };
+    let (report, packed) =
+        ("/oxmon.MetricService/ReportMetrics", "/oxmon.MetricService/ReportPacked");
+    let message = |stream| frame(kind::DATA, flag::END_STREAM, stream, &[1; 100]);
+    let now = Instant::now();
+    let admission = Admission::by(|agent, token| (agent, token) == ("web-01", "Bearer good"));
+    let follow = |input: &[u8]| {
+        let mut requests = Requests::new(now).with_admission(admission.clone());
+        let mut out = Vec::new();
+        let all = [PREFACE, &settings(), input].concat();
+        requests.follow(&all, now, &mut out).unwrap();
+        out.split_off(PREFACE.len() + settings().len())
+    };
+    // Who may report, streams, whose handler reads nothing before it has asked, and others.
+    for whole in [
+        call(1, report, b"Bearer good", 0),
+        call(1, packed, b"Bearer bad", 0),
+        call(1, "/oxmon.MetricService/Enroll", b"", 0),
+        call(1, report, b"Bearer bad", flag::END_STREAM),
+    ] {
+        assert_eq!(follow(&whole), whole);
+    }
+    for token in [&b"Bearer bad"[..], b"", b"\xff"] {
+        let refused = call(1, report, token, 0);
+        let good = [call(3, report, b"Bearer good", 0), message(3)].concat();
+        let last = flag::END_STREAM;
+        let frames = |of: &[(usize, u8, u8)]| -> Vec<u8> {
+            let one = |(bytes, flags, byte): &(usize, u8, u8)| {
+                frame(kind::DATA, *flags, 1, &vec![*byte; *bytes])
+            };
+            of.iter().flat_map(one).collect()
+        };
+        // However the first five bytes come, an empty message takes their place and ends the call.
+        // As many bytes as the client sends get to the core, which counts them for the windows.
+        let cases: [(&[_], &[_]); 5] = [
+            (&[(100, last, 1)], &[(5, last, 0), (95, last, 1)]),
+            (&[(100, 0, 1), (7, last, 1)], &[(5, last, 0), (95, 0, 1), (7, last, 1)]),
+            (&[(5, 0, 1), (1, 0, 1)], &[(5, last, 0), (1, 0, 1)]),
+            (
+                &[(2, 0, 1), (0, 0, 1), (2, 0, 1), (9, 0, 1)],
+                &[(2, 0, 0), (0, 0, 0), (2, 0, 0), (1, last, 0), (8, 0, 1)],
+            ),
+            (&[(3, last, 1)], &[(3, last, 0)]),
+        ];
+        for (sent, wanted) in cases {
+            let input = [refused.clone(), frames(sent), good.clone()].concat();
+            let wanted = [refused.clone(), frames(wanted), good.clone()].concat();
+            assert_eq!(follow(&input), wanted);
+            let mut requests = Requests::new(now).with_admission(admission.clone());
+            let mut out = Vec::new();
+            for byte in [PREFACE, &settings(), &input].concat() {
+                requests.follow(&[byte], now, &mut out).unwrap();
+            }
+            assert_eq!(out.split_off(PREFACE.len() + settings().len()), wanted, "byte by byte");
+        }
+    }
+}

@@ -85,7 +85,7 @@ fn references_count_as_what_they_become() {
 fn a_path_says_what_its_call_carries() {
     let literal =
         |name: &[u8], value: &str| [name, &[value.len() as u8], value.as_bytes()].concat();
-    let report = "/oxmon.MetricService/ReportPacked";
+    let report = "/oxmon.MetricService/ReportMetrics";
     let mut decoder = Decoder::new();
     let kind = |decoder: &mut Decoder, block: &[u8]| decoder.decode(block, 16_384).unwrap().kind;
     assert_eq!(kind(&mut decoder, &literal(&[0x04], report)), CallKind::Report);
@@ -96,16 +96,64 @@ fn a_path_says_what_its_call_carries() {
     assert_eq!(kind(&mut decoder, &[0xbe]), CallKind::Report);
     assert_eq!(kind(&mut decoder, &[0xbf]), CallKind::Other);
     assert_eq!(kind(&mut decoder, &[0x84]), CallKind::Other);
-    // `/oxmon.MetricService/ReportPacked` in Huffman code.
+    let stream = literal(&[0x04], "/oxmon.MetricService/ReportPacked");
+    assert_eq!(kind(&mut decoder, &stream), CallKind::Stream);
+    // `/oxmon.MetricService/ReportMetrics` in Huffman code.
     let mut text = Vec::new();
     huffman(&encode(report), &mut text).unwrap();
     assert_eq!(text, report.as_bytes());
 }
 
-/// Huffman code of a text of common symbols.
+#[test]
+fn every_symbol_comes_back_from_its_code() {
+    let mut symbols = SYMBOLS.to_vec();
+    symbols.sort_unstable();
+    assert_eq!(symbols, (0..=255).collect::<Vec<u8>>());
+    let mut text = Vec::new();
+    huffman(&encode_bytes(SYMBOLS), &mut text).unwrap();
+    assert_eq!(text, SYMBOLS);
+    // RFC 7541, appendix B: `\` has 19 bits, `^` 14, and 22 has the last code of 30 bits but one.
+    assert_eq!(encode("\\")[..2], [0xff, 0xfe]);
+    assert_eq!(encode("^")[..2], [0xff, 0xf3]);
+    assert_eq!(encode_bytes(&[22]), [0xff, 0xff, 0xff, 0xfb]);
+}
+
+#[test]
+fn what_a_caller_says_of_itself_is_kept_however_it_is_sent() {
+    let literal = |name: &[u8], value: &[u8]| [name, &[value.len() as u8], value].concat();
+    let mut decoder = Decoder::new();
+    let mut said = |block: &[u8]| {
+        let decoded = decoder.decode(block, 16_384).unwrap();
+        let text =
+            |value: Option<Arc<[u8]>>| value.map(|it| String::from_utf8(it.to_vec()).unwrap());
+        (text(decoded.agent_id), text(decoded.authorization))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    // A name and a value, both indexed from then on; a value under the static name.
+    let agent = literal(b"\x40\x08agent-id", b"web-01");
+    assert_eq!(said(&agent), (some("web-01"), None));
+    assert_eq!(said(&[0xbe]), (some("web-01"), None));
+    // Index 23 takes the five bits of the prefix and one more byte where it is not indexed.
+    assert_eq!(said(&literal(&[0x0f, 0x08], b"Bearer x")), (None, some("Bearer x")));
+    assert_eq!(said(&literal(&[0x57], b"Bearer y")), (None, some("Bearer y")));
+    assert_eq!(said(&[0xbe, 0xbf]), (some("web-01"), some("Bearer y")));
+    assert_eq!(said(&literal(&[0x7f, 0x00], b"web-02")), (some("web-02"), None));
+    assert_eq!(said(&[0x97]), (None, some("")));
+    // The last one counts, as in the handler.
+    assert_eq!(said(&[0x57, 1, b'a', 0x57, 1, b'b']), (None, some("b")));
+    let coded = encode("Bearer {\\^~}");
+    let block = [&[0x57, 0x80 | coded.len() as u8], coded.as_slice()].concat();
+    assert_eq!(said(&block), (None, some("Bearer {\\^~}")));
+}
+
+/// Huffman code of a text.
 fn encode(text: &str) -> Vec<u8> {
+    encode_bytes(text.as_bytes())
+}
+
+fn encode_bytes(text: &[u8]) -> Vec<u8> {
     let mut bits = String::new();
-    for byte in text.bytes() {
+    for &byte in text {
         let mut at = SYMBOLS.iter().position(|known| *known == byte).unwrap() as u32;
         for (length, first, count) in LENGTHS {
             if at < count {

@@ -2,6 +2,7 @@
 
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::rate::Counters;
+use crate::agent::collectors::samples::Lines;
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, percent, plain,
 };
@@ -41,6 +42,17 @@ pub(super) const SPEC: Spec = Spec {
 /// (proc(5)), so it is not counted again.
 type Times = [u64; 8];
 
+/// Idle time and time that waits for I/O: the kernel corrects both, so that they step back a little
+/// (proc_stat(5): "the value in this field may decrease").
+const STEPS_BACK: [usize; 2] = [3, 4];
+/// Ticks that a correction may have: three seconds. More of it is a counter that was reset.
+const STEP_MAX: u64 = 300;
+
+/// A counter of [`STEPS_BACK`], which stands still where the kernel corrected it.
+fn forward(before: u64, now: u64) -> u64 {
+    if before.checked_sub(now).is_some_and(|back| back <= STEP_MAX) { before } else { now }
+}
+
 struct Cpu {
     file: ProcFile,
     before: Counters<8>,
@@ -48,11 +60,22 @@ struct Cpu {
 
 impl Collector for Cpu {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let mut now = parse(&self.file.read()?)?;
+        let (now, wrong) = parse(&self.file.read()?);
+        self.push(now, out);
+        wrong.map_or(Ok(()), Err)
+    }
+}
+
+impl Cpu {
+    fn push(&mut self, mut now: Vec<(Box<str>, Times)>, out: &mut Samples) {
         // The first line is of all of them.
         out.left_out(now.len().saturating_sub(1), CORES_MAX, "cores", None);
         now.truncate(CORES_MAX + 1);
-        let Some(growth) = self.before.step(out.moment.at, now) else { return Ok(()) };
+        for (name, times) in &mut now {
+            let before = self.before.last(name).copied().unwrap_or_default();
+            STEPS_BACK.iter().for_each(|&at| times[at] = forward(before[at], times[at]));
+        }
+        let Some(growth) = self.before.step(out.moment.at, now) else { return };
         for (name, grown) in &growth.groups {
             let total = grown.iter().fold(0_u64, |sum, field| sum.saturating_add(*field));
             // Counters that stand still say nothing.
@@ -76,41 +99,45 @@ impl Collector for Cpu {
                 Some(core) => out.labelled("cpu.core_usage", "core", core, usage),
             }
         }
-        Ok(())
     }
 }
 
 /// The `cpu` lines: all cores first, then each that is online, by its own number, which stays the
 /// same when another one goes offline.
-fn parse(text: &str) -> Result<Vec<(Box<str>, Times)>, CollectError> {
-    let mut found = Vec::new();
+fn parse(text: &str) -> Lines<(Box<str>, Times)> {
+    let (mut found, mut wrong) = (Vec::new(), None);
     for line in text.lines().take_while(|line| line.starts_with("cpu")) {
         let mut words = line.split_ascii_whitespace();
         let Some(name) = words.next() else { continue };
-        let mut fields = [0_u64; 8];
-        let mut count = 0;
-        for (field, word) in fields.iter_mut().zip(words) {
-            *field = word
-                .parse()
-                .map_err(|_| CollectError::parse(FILE, format!("`{word}` is not a number")))?;
-            count += 1;
+        match times(words) {
+            Ok(times) => found.push((name.into(), times)),
+            Err(why) => {
+                wrong.get_or_insert_with(|| CollectError::parse(FILE, format!("`{name}` {why}")));
+            }
         }
-        if count < 4 {
-            return Err(CollectError::parse(FILE, format!("`{name}` has {count} numbers")));
-        }
-        found.push((name.into(), fields));
     }
-    if found.is_empty() {
-        return Err(CollectError::parse(FILE, "no `cpu` line"));
+    if found.is_empty() && wrong.is_none() {
+        wrong = Some(CollectError::parse(FILE, "no `cpu` line"));
     }
-    Ok(found)
+    (found, wrong)
+}
+
+/// The times of a line; fields that an older kernel does not have are 0.
+fn times<'a>(words: impl Iterator<Item = &'a str>) -> Result<Times, String> {
+    let mut fields = [0_u64; 8];
+    let mut count = 0;
+    for (field, word) in fields.iter_mut().zip(words) {
+        *field = word.parse().map_err(|_| format!("has `{word}`, which is not a number"))?;
+        count += 1;
+    }
+    if count < 4 { Err(format!("has {count} numbers")) } else { Ok(fields) }
 }
 
 #[cfg(test)]
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::agent::collectors::tests::twice;
+    use crate::agent::collectors::tests::{partly, twice};
 
     pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
@@ -136,17 +163,34 @@ pub(super) mod tests {
     }
 
     #[test]
+    fn idle_time_that_the_kernel_corrects_costs_no_collection() {
+        let now = "cpu  150 0 75 795 47 0 0 0 70 0\ncpu0 150 0 75 100 75 0 0 0 70 0\n";
+        let seen = twice("cpu", "stat", BEFORE, now);
+        assert_eq!((seen["cpu.usage"], seen["cpu.iowait"]), (100.0, 0.0));
+        assert!(!seen.contains_key("cpu.core_usage@0"), "that core was reset");
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_costs_itself() {
+        let now = "cpu  150 0 75 900 75 0 0 0 70 0\ncpu0 150 x 75 900\ncpu1 9\ncpu2 1 1 1 1\n";
+        let seen = partly("cpu", &[&[("proc/stat", BEFORE)], &[("proc/stat", now)]]);
+        assert_eq!(seen["cpu.usage"], 37.5);
+        assert!(!seen.contains_key("cpu.core_usage@0"));
+    }
+
+    #[test]
     fn cores_keep_their_numbers_when_one_goes_offline() {
         let text = "cpu 1 1 1 1\ncpu0 1 1 1 1\ncpu3 1 1 1 1\nctxt 5\n";
-        let names: Vec<Box<str>> = parse(text).unwrap().into_iter().map(|(name, _)| name).collect();
+        let names = parse(text).0.into_iter().map(|(name, _)| name);
+        let names: Vec<Box<str>> = names.collect();
         assert_eq!(names, ["cpu".into(), "cpu0".into(), Box::<str>::from("cpu3")]);
     }
 
     #[test]
     fn what_makes_no_sense_is_an_error() {
-        assert!(parse("").is_err());
-        assert!(parse("cpu 1 2\n").is_err());
-        assert!(parse("cpu 1 2 x 4\n").is_err());
-        assert!(parse("cpu 18446744073709551615 18446744073709551615 1 1\n").is_ok());
+        assert!(parse("").1.is_some());
+        assert!(parse("cpu 1 2\n").1.is_some());
+        assert!(parse("cpu 1 2 x 4\n").1.is_some());
+        assert!(parse("cpu 18446744073709551615 18446744073709551615 1 1\n").1.is_none());
     }
 }

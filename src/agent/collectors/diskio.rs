@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use crate::agent::collectors::procfile::ProcFile;
 use crate::agent::collectors::rate::Counters;
+use crate::agent::collectors::samples::Lines;
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, round,
 };
@@ -61,7 +62,14 @@ struct DiskIo {
 impl Collector for DiskIo {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let Some(text) = self.file.read_optional(out.moment.at)? else { return Ok(()) };
-        let mut now = parse(&text)?;
+        let (now, wrong) = parse(&text);
+        self.push(now, out);
+        wrong.map_or(Ok(()), Err)
+    }
+}
+
+impl DiskIo {
+    fn push(&mut self, mut now: Vec<(Box<str>, Counts)>, out: &mut Samples) {
         if !self.partitions {
             let names: HashSet<Box<str>> = now.iter().map(|(name, _)| name.clone()).collect();
             now.retain(|(name, _)| !is_partition(name, |other| names.contains(other)));
@@ -69,7 +77,7 @@ impl Collector for DiskIo {
         // A disk without a single operation is a drive without a medium, or not set up.
         now.retain(|(name, counts)| self.wanted.take(name) && counts.iter().any(|n| *n > 0));
         out.cap(&mut now, DISKS_MAX, "disks", Some("filters.disks_exclude"));
-        let Some(growth) = self.before.step(out.moment.at, now) else { return Ok(()) };
+        let Some(growth) = self.before.step(out.moment.at, now) else { return };
         for (disk, grown) in &growth.groups {
             let [reads, read_sectors, read_ms, writes, write_sectors, write_ms, busy, all] = *grown;
             let per_second = |grown: u64| round(growth.per_second(grown), 10.0);
@@ -92,40 +100,41 @@ impl Collector for DiskIo {
                 out.labelled(metric, "disk", disk, value);
             }
         }
-        Ok(())
     }
 }
 
 /// Lines of `major minor name` and 11 numbers or more; kernels from 4.18 and 5.5 have more. Before
 /// 2.6.25, partitions had four numbers: such lines are left out.
-fn parse(text: &str) -> Result<Vec<(Box<str>, Counts)>, CollectError> {
-    let mut found = Vec::new();
+fn parse(text: &str) -> Lines<(Box<str>, Counts)> {
+    let (mut found, mut wrong) = (Vec::new(), None);
     for line in text.lines() {
-        let mut words = line.split_ascii_whitespace().skip(2);
-        let Some(name) = words.next() else {
-            return Err(CollectError::parse(FILE, "a line without a name"));
-        };
-        let mut fields = [0_u64; 11];
-        let mut count = 0;
-        for (field, word) in fields.iter_mut().zip(words) {
-            *field = word
-                .parse()
-                .map_err(|_| CollectError::parse(FILE, format!("{name}: not a number")))?;
-            count += 1;
-        }
-        match count {
-            11 => {
-                let [reads, _, read, read_ms, writes, _, write, write_ms, _, busy, all] = fields;
-                let counts = [reads, read, read_ms, writes, write, write_ms, busy, all];
-                found.push((name.into(), counts));
-            }
-            4 => {}
-            other => {
-                return Err(CollectError::parse(FILE, format!("{name}: {other} numbers")));
-            }
+        match disk(line) {
+            Ok(disk) => found.extend(disk),
+            Err(why) => wrong = wrong.or(Some(CollectError::parse(FILE, why))),
         }
     }
-    Ok(found)
+    (found, wrong)
+}
+
+/// What a line says of a disk; `None` where it is one of the old partitions.
+fn disk(line: &str) -> Result<Option<(Box<str>, Counts)>, String> {
+    let mut words = line.split_ascii_whitespace().skip(2);
+    let name = words.next().ok_or("a line without a name")?;
+    let mut fields = [0_u64; 11];
+    let mut count = 0;
+    for (field, word) in fields.iter_mut().zip(words) {
+        *field = word.parse().map_err(|_| format!("{name}: not a number"))?;
+        count += 1;
+    }
+    match count {
+        11 => {
+            let [reads, _, read, read_ms, writes, _, write, write_ms, _, busy, all] = fields;
+            let counts = [reads, read, read_ms, writes, write, write_ms, busy, all];
+            Ok(Some((name.into(), counts)))
+        }
+        4 => Ok(None),
+        other => Err(format!("{name}: {other} numbers")),
+    }
 }
 
 /// Whether a name is that of a partition of another disk: `sda1` of `sda`, `nvme0n1p2` of
@@ -144,7 +153,7 @@ fn is_partition(name: &str, exists: impl Fn(&str) -> bool) -> bool {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::agent::collectors::tests::twice;
+    use crate::agent::collectors::tests::{partly, twice};
 
     pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
@@ -176,8 +185,17 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_cut_short_is_an_error() {
-        assert!(parse("8 0 sda 1 2 3\n").is_err());
-        assert!(parse("8 0\n").is_err());
-        assert_eq!(parse("3 1 hda1 35486 38030 38030 38030\n").unwrap(), []);
+        assert!(parse("8 0 sda 1 2 3\n").1.is_some());
+        assert!(parse("8 0\n").1.is_some());
+        let (found, wrong) = parse("3 1 hda1 35486 38030 38030 38030\n");
+        assert!(found.is_empty() && wrong.is_none());
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_costs_its_own_disk() {
+        let before = "8 0 sda 1 0 0 0 1 0 0 0 0 0 0\n8 16 sdb 1 0 0 0 1 0 0 0 0 0 0\n";
+        let now = "8 0 sda x 0 0 0 1 0 0 0 0 0 0\n8 16 sdb 11 0 0 0 1 0 0 0 0 0 0\n";
+        let seen = partly("diskio", &[&[("proc/diskstats", before)], &[("proc/diskstats", now)]]);
+        assert!(seen["diskio.reads@sdb"] > 0.0 && !seen.contains_key("diskio.reads@sda"));
     }
 }

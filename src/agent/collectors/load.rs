@@ -38,13 +38,15 @@ struct Load {
 
 impl Collector for Load {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let [one, five, fifteen] = numbers("/proc/loadavg", &self.loadavg.read()?)?;
+        let loads = self.loadavg.read().and_then(|text| numbers("/proc/loadavg", &text));
+        if let Ok([one, five, fifteen]) = loads {
+            out.plain("load.load_1", one);
+            out.plain("load.load_5", five);
+            out.plain("load.load_15", fifteen);
+        }
         let [uptime] = numbers("/proc/uptime", &self.uptime.read()?)?;
-        out.plain("load.load_1", one);
-        out.plain("load.load_5", five);
-        out.plain("load.load_15", fifteen);
         out.plain("load.uptime", uptime.floor());
-        Ok(())
+        loads.map(drop)
     }
 }
 
@@ -67,6 +69,7 @@ fn numbers<const N: usize>(file: &'static str, text: &str) -> Result<[f64; N], C
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::agent::collectors::tests::partly;
 
     pub(crate) fn parse_any(text: &str) {
         let _ = numbers::<3>("x", text);
@@ -76,6 +79,14 @@ pub(super) mod tests {
     fn the_decimals_of_the_kernel_are_kept() {
         assert_eq!(numbers("f", "0.05 1.10 12.34 1/234 5678\n").unwrap(), [0.05, 1.10, 12.34]);
         assert_eq!(numbers("f", "350735.47 234388.90\n").unwrap(), [350_735.47]);
+    }
+
+    #[test]
+    fn each_of_the_two_files_costs_its_own_metrics() {
+        let seen = partly("load", &[&[("proc/loadavg", "0.5 1 2 1/2 3\n")]]);
+        assert_eq!((seen["load.load_15"], seen.contains_key("load.uptime")), (2.0, false));
+        let seen = partly("load", &[&[("proc/loadavg", "x\n"), ("proc/uptime", "7.5 1\n")]]);
+        assert_eq!((seen["load.uptime"], seen.contains_key("load.load_1")), (7.0, false));
     }
 
     #[test]

@@ -55,7 +55,10 @@ impl Collector for Memory {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
         let arc = self.arcstats.read_optional(out.moment.at)?;
         let (arc_size, arc_min) = arc.as_deref().and_then(parse_arc).unwrap_or_default();
-        let sizes = parse(&self.meminfo.read()?)?;
+        let mut sizes = parse(&self.meminfo.read()?)?;
+        if sizes.drop_absurd() {
+            out.note("sizes", "a size is more than MemTotal, and is left out");
+        }
         let number = |value: Option<u64>| value.map(|value| value as f64);
         let freeable = arc_size.saturating_sub(arc_min);
         let available = sizes.available().map(|bytes| bytes.saturating_add(freeable));
@@ -114,6 +117,26 @@ struct Sizes {
 }
 
 impl Sizes {
+    /// Drops sizes of more than the whole memory, which files of some containers have: a total that
+    /// is the container's beside sizes that are the host's. Gives whether there were any.
+    fn drop_absurd(&mut self) -> bool {
+        let Some(total) = self.total else { return false };
+        let mut found = false;
+        for size in [
+            &mut self.free,
+            &mut self.mem_available,
+            &mut self.buffers,
+            &mut self.cached,
+            &mut self.shared,
+            &mut self.slab,
+            &mut self.reclaimable,
+        ] {
+            found |= size.is_some_and(|size| size > total);
+            *size = size.filter(|size| *size <= total);
+        }
+        found
+    }
+
     /// What new work can have. Kernels before 3.14, and some containers, have no MemAvailable:
     /// free memory and caches come near it, but for shared memory, which counts as cached and
     /// can't be dropped.
@@ -213,6 +236,20 @@ pub(super) mod tests {
         let seen = once("memory", "meminfo", no_total);
         assert_eq!(seen["memory.available"], 400.0 * 1024.0);
         assert!(!seen.contains_key("memory.used_percent"));
+    }
+
+    #[test]
+    fn a_size_of_more_than_the_memory_is_left_out() {
+        let mixed = "MemTotal: 1000 kB\nMemFree: 100 kB\nMemAvailable: 90000 kB\nBuffers: 0 kB\n\
+                     Cached: 50000 kB\nSlab: 1001 kB\n";
+        let seen = once("memory", "meminfo", mixed);
+        assert_eq!(seen["memory.used_percent"], 90.0, "not 0: what is left counts");
+        for name in ["memory.cached", "memory.slab"] {
+            assert!(!seen.contains_key(name), "{name}");
+        }
+        let nothing = "MemTotal: 1000 kB\nMemFree: 2000 kB\nMemAvailable: 3000 kB\n";
+        let seen = once("memory", "meminfo", nothing);
+        assert_eq!(seen.keys().filter(|name| !name.starts_with("agent.")).count(), 1, "{seen:?}");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::agent::collectors::procfile::{self, ProcFile};
 use crate::agent::collectors::rate::Counters;
+use crate::agent::collectors::samples::Lines;
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, round,
 };
@@ -71,7 +72,7 @@ struct Network {
 
 impl Collector for Network {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
-        let mut now = parse(&self.file.read()?)?;
+        let (mut now, wrong) = parse(&self.file.read()?);
         now.retain(|(name, _)| self.wanted.take(name));
         out.cap(&mut now, INTERFACES_MAX, "interfaces", Some("filters.interfaces_exclude"));
         let names: Vec<Box<str>> = now.iter().map(|(name, _)| name.clone()).collect();
@@ -95,7 +96,7 @@ impl Collector for Network {
             }
         }
         self.links(&names, out);
-        Ok(())
+        wrong.map_or(Ok(()), Err)
     }
 }
 
@@ -124,25 +125,29 @@ impl Network {
 }
 
 /// The lines after the two heads: `name:` and 16 numbers.
-fn parse(text: &str) -> Result<Vec<(Box<str>, Counts)>, CollectError> {
-    let mut found = Vec::new();
+fn parse(text: &str) -> Lines<(Box<str>, Counts)> {
+    let (mut found, mut wrong) = (Vec::new(), None);
     for line in text.lines().skip(2) {
-        // A name may hold a colon (an alias), a number never does.
-        let Some((name, numbers)) = line.rsplit_once(':') else {
-            return Err(CollectError::parse(FILE, format!("no colon in `{}`", cut(line))));
-        };
-        let mut fields = [0_u64; 16];
-        let mut words = numbers.split_ascii_whitespace();
-        for field in &mut fields {
-            let word = words.next().unwrap_or_default();
-            *field = word.parse().map_err(|_| {
-                CollectError::parse(FILE, format!("`{}` is not a number", cut(word)))
-            })?;
+        match interface(line) {
+            Ok(interface) => found.push(interface),
+            Err(why) => wrong = wrong.or(Some(CollectError::parse(FILE, why))),
         }
-        let [b_in, p_in, e_in, d_in, .., b_out, p_out, e_out, d_out, _, _, _, _] = fields;
-        found.push((name.trim().into(), [b_in, p_in, e_in, d_in, b_out, p_out, e_out, d_out]));
     }
-    Ok(found)
+    (found, wrong)
+}
+
+fn interface(line: &str) -> Result<(Box<str>, Counts), String> {
+    // A name may hold a colon (an alias), a number never does.
+    let (name, numbers) =
+        line.rsplit_once(':').ok_or_else(|| format!("no colon in `{}`", cut(line)))?;
+    let mut fields = [0_u64; 16];
+    let mut words = numbers.split_ascii_whitespace();
+    for field in &mut fields {
+        let word = words.next().unwrap_or_default();
+        *field = word.parse().map_err(|_| format!("`{}` is not a number", cut(word)))?;
+    }
+    let [b_in, p_in, e_in, d_in, .., b_out, p_out, e_out, d_out, _, _, _, _] = fields;
+    Ok((name.trim().into(), [b_in, p_in, e_in, d_in, b_out, p_out, e_out, d_out]))
 }
 
 fn cut(text: &str) -> String {
@@ -153,7 +158,7 @@ fn cut(text: &str) -> String {
 pub(super) mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::agent::collectors::tests::twice;
+    use crate::agent::collectors::tests::{partly, twice};
 
     pub(crate) fn parse_any(text: &str) {
         let _ = parse(text);
@@ -164,7 +169,7 @@ pub(super) mod tests {
     #[test]
     fn every_counter_is_read_from_its_own_column() {
         let text = format!("{HEADS}  eth0: 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n");
-        assert_eq!(parse(&text).unwrap(), [("eth0".into(), [1, 2, 3, 4, 9, 10, 11, 12])]);
+        assert_eq!(parse(&text).0, [("eth0".into(), [1, 2, 3, 4, 9, 10, 11, 12])]);
     }
 
     #[test]
@@ -182,8 +187,18 @@ pub(super) mod tests {
 
     #[test]
     fn a_line_cut_short_is_an_error() {
-        assert!(parse(&format!("{HEADS}eth0: 1 2 3")).is_err());
-        assert!(parse(&format!("{HEADS}eth0")).is_err());
-        assert!(parse("").unwrap().is_empty());
+        assert!(parse(&format!("{HEADS}eth0: 1 2 3")).1.is_some());
+        assert!(parse(&format!("{HEADS}eth0")).1.is_some());
+        assert!(parse("").0.is_empty());
+    }
+
+    #[test]
+    fn a_line_that_makes_no_sense_costs_its_own_interface() {
+        let zeros = "0 ".repeat(16);
+        let before = format!("{HEADS}e0: {zeros}\ne1: {zeros}\n");
+        let now = format!("{HEADS}e0: -1 {zeros}\ne1: {zeros}\n");
+        let seen = partly("network", &[&[("proc/net/dev", &before)], &[("proc/net/dev", &now)]]);
+        assert!(seen.contains_key("network.bytes_recv@e1"));
+        assert!(!seen.contains_key("network.bytes_recv@e0"));
     }
 }

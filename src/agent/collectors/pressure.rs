@@ -46,14 +46,23 @@ struct Source {
 
 impl Collector for Pressure {
     fn collect(&mut self, out: &mut Samples) -> Result<(), CollectError> {
+        let mut failed = None;
         for (source, names) in self.0.iter_mut().zip(METRICS) {
-            let Some(text) = source.file.read_optional(out.moment.at)? else { continue };
-            let Some(growth) = source.before.step(out.moment.at, parse(&text)?) else { continue };
-            for (kind, [stalled_us]) in &growth.groups {
-                let share = growth.per_second(*stalled_us) / 10_000.0;
-                let name = if &**kind == "full" { names[1] } else { names[0] };
-                out.plain(name, round(share.clamp(0.0, 100.0), 100.0));
-            }
+            // The others are read all the same.
+            failed = failed.or(source.collect(names, out).err());
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
+
+impl Source {
+    fn collect(&mut self, names: [&str; 2], out: &mut Samples) -> Result<(), CollectError> {
+        let Some(text) = self.file.read_optional(out.moment.at)? else { return Ok(()) };
+        let Some(growth) = self.before.step(out.moment.at, parse(&text)?) else { return Ok(()) };
+        for (kind, [stalled_us]) in &growth.groups {
+            let share = growth.per_second(*stalled_us) / 10_000.0;
+            let name = if &**kind == "full" { names[1] } else { names[0] };
+            out.plain(name, round(share.clamp(0.0, 100.0), 100.0));
         }
         Ok(())
     }

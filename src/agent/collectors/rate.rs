@@ -44,6 +44,11 @@ impl<const N: usize> Counters<N> {
         Self { before: HashMap::new(), before_at: None }
     }
 
+    /// A group's counters as they were last.
+    pub(super) fn last(&self, name: &str) -> Option<&[u64; N]> {
+        self.before.get(name)
+    }
+
     /// What the counters did since the call before; `None` for the first call. A group that is new
     /// or has a counter that went back is left out: counters of a group are reset together.
     pub(super) fn step(&mut self, at: Instant, now: Vec<Group<N>>) -> Option<Growth<N>> {

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use crate::agent::collectors::CollectError;
 use crate::model::point::Point;
 use crate::model::series::Labels;
 
@@ -15,6 +16,9 @@ pub struct Moment {
     /// Whether this is the collection of the minute that also reads what seldom changes.
     pub slow: bool,
 }
+
+/// What the lines of a file say, and what is wrong with the first of those that make no sense.
+pub(super) type Lines<T> = (Vec<T>, Option<CollectError>);
 
 /// The points of one collection.
 #[derive(Debug)]

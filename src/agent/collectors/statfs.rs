@@ -239,11 +239,14 @@ pub(super) fn statvfs(path: &Path, device: bool) -> Answer {
 /// nor available.
 pub(super) fn push_sizes(point: &str, sizes: Sizes, out: &mut Samples) {
     let used = sizes.total.saturating_sub(sizes.free);
-    let usable = used.saturating_add(sizes.available);
+    // A server of BSD gives less than nothing where only root can write on: NFS makes that a huge
+    // number of it.
+    let available = if sizes.available > sizes.total { 0 } else { sizes.available };
+    let usable = used.saturating_add(available);
     let mut push = |metric, value| out.labelled(metric, "mount", point, value);
     push("disk.total", sizes.total as f64);
     push("disk.used", used as f64);
-    push("disk.available", sizes.available as f64);
+    push("disk.available", available as f64);
     push("disk.used_percent", percent(used as f64, usable as f64));
     if out.moment.slow && sizes.inodes > 0 {
         let used = sizes.inodes.saturating_sub(sizes.inodes_free);

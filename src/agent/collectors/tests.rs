@@ -68,6 +68,22 @@ pub(super) fn tree_twice(
     collect(&mut *collector, 10)
 }
 
+/// What one collector gives beside an error, for files that are written one set after the other,
+/// 10 s apart.
+pub(super) fn partly(name: &str, files: &[&[(&str, &str)]]) -> HashMap<String, f64> {
+    let dir = tempfile::tempdir().unwrap();
+    let mut collector = in_tree(name, dir.path());
+    let (mut seen, mut failed) = (HashMap::new(), None);
+    for (files, secs) in files.iter().zip([0, 10]) {
+        write_tree(dir.path(), files);
+        let mut out = Samples::new(moment(secs));
+        failed = collector.collect(&mut out).err();
+        seen = by_name(&out.into_parts().0);
+    }
+    assert!(failed.is_some(), "{name} says what failed");
+    seen
+}
+
 fn write_tree<T: AsRef<str>>(root: &Path, files: &[(T, T)]) {
     for (file, text) in files {
         let (file, text) = (file.as_ref(), text.as_ref());
@@ -86,10 +102,14 @@ fn in_tree(name: &str, root: &Path) -> Box<dyn Collector> {
     (spec.make)(&Setup { config: &config })
 }
 
-fn collect(collector: &mut dyn Collector, secs: u64) -> HashMap<String, f64> {
+fn moment(secs: u64) -> Moment {
     static START: std::sync::OnceLock<Instant> = std::sync::OnceLock::new();
     let at = *START.get_or_init(Instant::now) + std::time::Duration::from_secs(secs);
-    let mut out = Samples::new(Moment { timestamp_ms: 1_000, at, slow: true });
+    Moment { timestamp_ms: 1_000, at, slow: true }
+}
+
+fn collect(collector: &mut dyn Collector, secs: u64) -> HashMap<String, f64> {
+    let mut out = Samples::new(moment(secs));
     collector.collect(&mut out).unwrap();
     by_name(&out.into_parts().0)
 }

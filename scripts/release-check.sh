@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs every mock scenario against built programs, without and with agent tokens, on ports of its own.
+# Runs every mock scenario against built programs, without and with agent tokens, on ports of its own; then
+# the tests of hostile clients against the built server, within the memory of its unit.
 #   scripts/release-check.sh BIN_DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -29,3 +30,6 @@ for auth in false true; do
   server=''
   echo "release-check: require_agent_auth = $auth: good"
 done
+. scripts/env.sh
+OXMON_SERVER_BIN=$bin/oxmon-server cargo test --locked --quiet --test it -- grpc_gate:: bounds:: api::hostile::
+echo "release-check: hostile clients: good"

@@ -140,6 +140,10 @@ pub const PAGE_DEFAULT: usize = 20;
 pub const PAGE_MAX: usize = 1_000;
 /// Series whose newest values one request gives at the most, and without `limit`.
 pub const LATEST_ROWS_MAX: usize = 1_000;
+/// Series of agents in one answer of `GET /metrics`.
+pub const EXPOSITION_SERIES_MAX: usize = 100_000;
+/// Bytes of the series of agents in one answer of `GET /metrics`. One answer is made at a time.
+pub const EXPOSITION_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Points that a list of points passes over: it remembers as many to find those that follow.
 pub const POINTS_OFFSET_MAX: usize = 1_000_000;
 /// Buckets of one range query.

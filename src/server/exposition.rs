@@ -88,29 +88,36 @@ fn names_of(family: &MetricFamily) -> Vec<String> {
     endings.iter().map(|ending| format!("{name}{ending}")).collect()
 }
 
-/// Appends the latest value of every series, each with its time, under names that are not `taken`.
-/// `help` says what a metric means, where that is known.
+/// Appends the latest value of every series, each with its time, under names that are not `taken`,
+/// until `out` has `bytes_max`. `help` says what a metric means, where that is known. Gives how many
+/// series are left out.
 pub(crate) fn series(
     out: &mut String,
     rows: &[LatestRow],
     taken: &BTreeSet<String>,
     help: impl Fn(&str) -> Option<String>,
-) {
+    bytes_max: usize,
+) -> usize {
     let mut families: BTreeMap<String, Vec<&LatestRow>> = BTreeMap::new();
     for row in rows {
         families.entry(family_name(&row.key.metric, taken)).or_default().push(row);
     }
+    let mut left_out = 0;
     for (name, rows) in &families {
-        family(out, name, rows, &help);
+        left_out += family(out, name, rows, &help, bytes_max);
     }
+    left_out
 }
 
+/// Appends one family; gives how many of its series are left out.
 fn family(
     out: &mut String,
     name: &str,
     rows: &[&LatestRow],
     help: &impl Fn(&str) -> Option<String>,
-) {
+    bytes_max: usize,
+) -> usize {
+    let mut left_out = 0;
     let metrics: BTreeSet<&str> = rows.iter().map(|row| &*row.key.metric).collect();
     // Names that differ only by what had to be changed share a family.
     let several = metrics.len() > 1;
@@ -118,11 +125,18 @@ fn family(
     let mut seen = BTreeSet::new();
     let mut plain = true;
     for row in rows {
+        if out.len() + lines.len() >= bytes_max {
+            left_out += 1;
+            continue;
+        }
         let labels = labels(row, several, &mut seen);
         plain &= !labels.contains(",le=\"") && !labels.contains(",quantile=\"");
         let value = row.value * factor(&row.key.metric);
         // Writing into a string can't fail.
         let _ = writeln!(lines, "{name}{{{labels}}} {value} {}", row.timestamp_ms);
+    }
+    if lines.is_empty() {
+        return left_out;
     }
     let endings = ["_total", "_count", "_sum", "_bucket"];
     // What looks like part of another kind of metric has no kind, since it is none of that kind.
@@ -137,6 +151,7 @@ fn family(
     let text = text.replace('\\', "\\\\").replace('\n', "\\n");
     let kind = if gauge { "gauge" } else { "untyped" };
     let _ = write!(out, "# HELP {name} {text}\n# TYPE {name} {kind}\n{lines}");
+    left_out
 }
 
 /// What a value is multiplied with, so that it is in the unit that the family's name says.

@@ -1,5 +1,5 @@
 //! How much agents may make the server keep: agents, names and labels, in memory and over a
-//! restart.
+//! restart. Every server has the address space of its unit's memory and no more.
 
 use std::time::Duration;
 
@@ -39,7 +39,7 @@ fn wide(number: usize, at_ms: i64) -> MetricBatchProto {
 
 #[test]
 fn names_and_labels_of_one_agent_are_bounded_over_a_restart_too() {
-    let mut server = Server::start("[cert_check]\nenabled = false\n");
+    let mut server = Server::start_in_budget("[cert_check]\nenabled = false\n");
     let client = Client::to(server.grpc_port);
     let start_ms = now_ms();
     assert!(client.report(&batch("wide", start_ms, &[("usual", 1.0)])).unwrap().success);
@@ -76,7 +76,8 @@ fn names_and_labels_of_one_agent_are_bounded_over_a_restart_too() {
 
 #[test]
 fn made_up_agents_are_bounded_over_a_restart_too() {
-    let mut server = Server::start("[cert_check]\nenabled = false\n[storage]\nagents_max = 1000\n");
+    let mut server =
+        Server::start_in_budget("[cert_check]\nenabled = false\n[storage]\nagents_max = 1000\n");
     let client = Client::to(server.grpc_port);
     let start_ms = now_ms();
     assert!(client.report(&batch("web-01", start_ms, &[("cpu.usage", 1.0)])).unwrap().success);
@@ -116,4 +117,35 @@ fn made_up_agents_are_bounded_over_a_restart_too() {
         agent.log().contains("too many agents").then_some(())
     });
     assert!(!agent.log().contains("dropped"), "{}", agent.log());
+}
+
+#[test]
+fn an_exposition_of_many_series_is_bounded_and_says_what_is_left_out() {
+    let head = "[cert_check]\nenabled = false\n[prometheus]\nagents = true\n";
+    let mut server = Server::start_in_budget(head);
+    let client = Client::to(server.grpc_port);
+    let start_ms = now_ms();
+    for number in 0..11 {
+        let mut report = batch(&format!("web-{number:02}"), start_ms, &[]);
+        report.data_points = (0..9_500)
+            .map(|index| {
+                let mut point = MetricDataPointProto::new();
+                (point.timestamp_ms, point.value) = (start_ms, 1.0);
+                point.metric_name = "disk.used_percent".to_owned();
+                point.labels.insert("mount".to_owned(), format!("/mnt/{index}"));
+                point
+            })
+            .collect();
+        let reply = client.report(&report).unwrap();
+        assert!(reply.success && reply.message.is_empty(), "{}", reply.message);
+    }
+    let before = server.peak();
+    let text = server.call("GET", "/metrics", None).body.as_str().unwrap().to_owned();
+    let of_agents = text.lines().filter(|line| line.starts_with("oxmon_disk_used_percent{"));
+    assert_eq!(of_agents.count(), 100_000);
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("# oxmon: 4500 series of agents are left out: "), "{last}");
+    assert_eq!(metric(&mut server, "oxmon_exposition_series_left_out"), 4_500);
+    let grown = server.peak() - before;
+    assert!(grown < 96 * MIB, "it grew by {} MiB", grown / MIB);
 }

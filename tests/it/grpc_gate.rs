@@ -1,3 +1,6 @@
+//! Clients of the gRPC port that mean no good. Every server here has the address space of its unit's
+//! memory and no more; each case asserts its own, smaller bound too.
+
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +16,7 @@ use std::io::Write as _;
 
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::h2::{self, Connection};
-use crate::support::server::{Server, program};
+use crate::support::server::{Server, budget, program};
 use crate::support::wait_for;
 
 const REPORT: &str = "/oxmon.MetricService/ReportMetrics";
@@ -68,7 +71,7 @@ impl Agent {
 
 /// A server that wants tokens, one of them, and an agent that reports with it.
 fn server() -> (Server, String, Agent) {
-    let mut server = Server::start("require_agent_auth = true\n");
+    let mut server = Server::start_in_budget("require_agent_auth = true\n");
     let made = server.post("/v1/agents/whitelist", json!({"agent_id": "web-01"}));
     let token = made["token"].as_str().unwrap().to_owned();
     let agent = Agent::start(&server, &token);
@@ -290,7 +293,7 @@ fn a_call_without_reports_has_a_small_message() {
 
 #[test]
 fn idle_connections_at_the_descriptor_limit_stop_nobody() {
-    let words = ["prlimit", "--nofile=600:600"].map(str::to_owned);
+    let words = budget(&["--nofile=600:600"]);
     let mut server = Server::start_under(&words, "require_agent_auth = true\n");
     let made = server.post("/v1/agents/whitelist", json!({"agent_id": "web-01"}));
     let token = made["token"].as_str().unwrap().to_owned();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge, Registry};
 
 use crate::base::metrics::Group;
@@ -19,6 +20,9 @@ pub struct Metrics {
     pub unrecorded: IntCounter,
     /// Seconds since the start, set before it is shown.
     pub uptime: IntGauge,
+    /// Series of agents that the last answer of `GET /metrics` left out. Held while one is made,
+    /// so that the memory is that of one.
+    pub exposition_left_out: Mutex<IntGauge>,
 }
 
 impl Metrics {
@@ -43,6 +47,10 @@ impl Metrics {
                 "Changing calls of unknown callers that were refused, which the audit log leaves out.",
             )?,
             uptime: group.gauge("oxmon_uptime_seconds", "Seconds since the server started.")?,
+            exposition_left_out: Mutex::new(group.gauge(
+                "oxmon_exposition_series_left_out",
+                "Series of agents over the limits that the last GET /metrics left out.",
+            )?),
         })
     }
 

@@ -13,8 +13,21 @@ fn row(metric: &str, labels: &[(&str, &str)], value: f64) -> LatestRow {
 fn shown(rows: &[LatestRow], taken: &[&str]) -> String {
     let mut out = String::new();
     let taken = taken.iter().map(|name| (*name).to_owned()).collect();
-    series(&mut out, rows, &taken, |metric| (metric == "cpu.usage").then(|| "CPU.".to_owned()));
+    let help = |metric: &str| (metric == "cpu.usage").then(|| "CPU.".to_owned());
+    assert_eq!(series(&mut out, rows, &taken, help, usize::MAX), 0);
     out
+}
+
+#[test]
+fn what_exceeds_the_bytes_is_left_out_and_counted() {
+    let rows: Vec<LatestRow> = (0..100)
+        .map(|number| row(if number < 90 { "a" } else { "b" }, &[("n", &number.to_string())], 1.0))
+        .collect();
+    let mut out = String::new();
+    let left_out = series(&mut out, &rows, &BTreeSet::new(), |_| None, 2_000);
+    assert_eq!(samples(&out).len() + left_out, 100);
+    assert!((2_000..2_200).contains(&out.len()), "{}", out.len());
+    assert!(!out.contains("oxmon_b"), "a family without a series has no head");
 }
 
 fn samples(text: &str) -> Vec<&str> {

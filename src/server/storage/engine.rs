@@ -188,11 +188,15 @@ impl Store for Engine {
     }
 
     fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError> {
-        self.read(|days| Ok(index::latest(days, Some(agent))))
+        self.read(|days| Ok(index::latest(days, Some(agent), usize::MAX).0))
     }
 
     fn latest_all(&self) -> Result<Vec<LatestRow>, StorageError> {
-        self.read(|days| Ok(index::latest(days, None)))
+        self.read(|days| Ok(index::latest(days, None, usize::MAX).0))
+    }
+
+    fn latest_of(&self, most: usize) -> Result<(Vec<LatestRow>, usize), StorageError> {
+        self.read(|days| Ok(index::latest(days, None, most)))
     }
 
     fn list(&self, filter: &PointFilter, page: Page) -> Result<Listing<PointRow>, StorageError> {

@@ -152,8 +152,16 @@ pub trait Store: Send + Sync {
     /// The newest value of each series of an agent, by metric and labels.
     fn latest(&self, agent: &str) -> Result<Vec<LatestRow>, StorageError>;
 
-    /// The newest value of every series, for the Prometheus exposition.
+    /// The newest value of every series.
     fn latest_all(&self) -> Result<Vec<LatestRow>, StorageError>;
+
+    /// The newest value of `most` series at the most, and how many more series there are.
+    fn latest_of(&self, most: usize) -> Result<(Vec<LatestRow>, usize), StorageError> {
+        let mut rows = self.latest_all()?;
+        let left_out = rows.len().saturating_sub(most);
+        rows.truncate(most);
+        Ok((rows, left_out))
+    }
 
     /// Points, newest first.
     fn list(&self, filter: &PointFilter, page: Page) -> Result<Listing<PointRow>, StorageError>;

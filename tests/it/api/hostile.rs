@@ -1,4 +1,5 @@
-//! Clients that mean no good, or are broken: others must not notice.
+//! Clients that mean no good, or are broken: others must not notice. Every server has
+//! the address space of its unit's memory and no more.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -42,7 +43,7 @@ fn ask(server: &Server, request: &[u8]) -> String {
 
 #[test]
 fn two_thousand_silent_connections_stop_nobody() {
-    let server = Server::start("");
+    let server = Server::start_in_budget("");
     let silent: Vec<TcpStream> = (0..2_000).map(|_| connect(&server)).collect();
     healthy(&server);
     for mut socket in &silent[..200] {
@@ -55,7 +56,7 @@ fn two_thousand_silent_connections_stop_nobody() {
 
 #[test]
 fn connections_over_the_limit_take_the_place_of_the_longest_silent() {
-    let server = Server::start("");
+    let server = Server::start_in_budget("");
     // A process may have to ask for as many descriptors as it is allowed to have.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
@@ -76,7 +77,7 @@ fn connections_over_the_limit_take_the_place_of_the_longest_silent() {
 
 #[test]
 fn clients_that_trickle_are_cut_off_and_stop_nobody() {
-    let server = Server::start("");
+    let server = Server::start_in_budget("");
     let mut slow: Vec<TcpStream> = (0..50).map(|_| connect(&server)).collect();
     for socket in &mut slow {
         socket
@@ -103,7 +104,7 @@ fn clients_that_trickle_are_cut_off_and_stop_nobody() {
 
 #[test]
 fn what_is_too_large_is_refused_with_its_status() {
-    let server = Server::start("");
+    let server = Server::start_in_budget("");
     let long = "a".repeat(10_000);
     let said =
         ask(&server, format!("GET /v1/health?x={long} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes());
@@ -127,7 +128,7 @@ fn what_is_too_large_is_refused_with_its_status() {
 
 #[test]
 fn what_could_be_smuggled_is_refused_and_nothing_of_it_served() {
-    let server = Server::start("log_level = \"debug\"\n");
+    let server = Server::start_in_budget("log_level = \"debug\"\n");
     let hidden = "GET /v1/smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     let cases = [
         ("Content-Length: 4\r\nTransfer-Encoding: chunked", "0\r\n\r\n", 400),
@@ -159,7 +160,7 @@ fn what_could_be_smuggled_is_refused_and_nothing_of_it_served() {
 
 #[test]
 fn nobody_gives_themselves_another_address() {
-    let server = Server::start("log_level = \"debug\"\n");
+    let server = Server::start_in_budget("log_level = \"debug\"\n");
     let forged = "GET /v1/nothing HTTP/1.1\r\nHost: x\r\nX-Oxmon-Client: 203.0.113.9\r\n\
         x-oxmon-client: 203.0.113.9\r\nConnection: X-Oxmon-Client\r\n\r\n";
     let said = ask(&server, forged.as_bytes());
@@ -172,7 +173,7 @@ fn nobody_gives_themselves_another_address() {
 
 #[test]
 fn clients_that_read_nothing_stop_nobody() {
-    let server = Server::start("");
+    let server = Server::start_in_budget("");
     let asked = "GET /v1/openapi.json HTTP/1.1\r\nHost: x\r\n\r\n".repeat(500);
     let mut deaf: Vec<TcpStream> = (0..5).map(|_| connect(&server)).collect();
     for socket in &mut deaf {
@@ -187,7 +188,7 @@ fn clients_that_read_nothing_stop_nobody() {
 
 #[test]
 fn requests_over_the_queue_are_told_to_come_again() {
-    let mut server = Server::start("[pools]\nhttp_workers = 1\nhttp_queue = 1\n");
+    let mut server = Server::start_in_budget("[pools]\nhttp_workers = 1\nhttp_queue = 1\n");
     let body = r#"{"username":"admin","password":"wrong"}"#;
     let request = format!(
         "POST /v1/auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n\
@@ -231,7 +232,7 @@ fn requests_over_the_queue_are_told_to_come_again() {
 
 #[test]
 fn answers_say_what_is_wrong_in_the_envelope() {
-    let mut server = Server::start("");
+    let mut server = Server::start_in_budget("");
     server.get("/v1/agents");
     let cases = [
         ("GET", "/v1/nothing", None, 404, 1004),
@@ -263,7 +264,7 @@ fn answers_say_what_is_wrong_in_the_envelope() {
 
 #[test]
 fn guesses_at_a_password_are_slowed_down() {
-    let server = Server::start("");
+    let server = Server::start_in_budget("");
     let guess = json!({"username": "admin", "password": "wrong"});
     let slowed = wait_for("429", Duration::from_secs(30), || {
         let answer = server.try_call("POST", "/v1/auth/login", Some(guess.clone())).unwrap();

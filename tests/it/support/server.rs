@@ -19,6 +19,22 @@ pub fn program() -> String {
     std::env::var("OXMON_SERVER_BIN").unwrap_or_else(|_| PROGRAM.to_owned())
 }
 
+/// The memory that the unit gives the server (`MemoryMax=`), bytes.
+pub fn unit_memory() -> u64 {
+    let unit = include_str!("../../../systemd/oxmon-server.service");
+    let line = unit.lines().find_map(|line| line.strip_prefix("MemoryMax="));
+    let mib = line.and_then(|text| text.strip_suffix('M')).expect("MemoryMax= in MiB");
+    mib.parse::<u64>().expect("a number") << 20
+}
+
+/// Words before the program that limit its address space to the unit's memory (`RLIMIT_AS`), with
+/// further limits of prlimit(1).
+pub fn budget(further: &[&str]) -> Vec<String> {
+    let bytes = unit_memory();
+    let words = ["prlimit".to_owned(), format!("--as={bytes}:{bytes}")];
+    words.into_iter().chain(further.iter().map(|&word| word.to_owned())).collect()
+}
+
 /// A running server. Dropping it kills the process and removes its folder.
 pub struct Server {
     pub child: Child,
@@ -26,6 +42,8 @@ pub struct Server {
     pub grpc_port: u16,
     pub http_port: u16,
     pub scheme: &'static str,
+    /// What stands before the program when it is started.
+    under: Vec<String>,
     token: Option<String>,
     agent: ureq::Agent,
 }
@@ -78,6 +96,12 @@ impl Server {
         server
     }
 
+    /// Starts a server within the memory that its unit gives it, as address space: an allocation
+    /// beyond it fails, and the process ends.
+    pub fn start_in_budget(extra: &str) -> Self {
+        Self::start_under(&budget(&[]), extra)
+    }
+
     /// Starts a server whose ports speak TLS, and waits until its HTTP port takes connections.
     pub fn start_tls(extra: &str) -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
@@ -105,7 +129,8 @@ impl Server {
             .timeout_global(Some(Duration::from_secs(30)))
             .build()
             .new_agent();
-        Self { child, dir, grpc_port, http_port, scheme: "http", token: None, agent }
+        let (scheme, under) = ("http", under.to_vec());
+        Self { child, dir, grpc_port, http_port, scheme, under, token: None, agent }
     }
 
     /// Waits until the health route answers and agents can report, which comes a moment later.
@@ -141,7 +166,7 @@ impl Server {
 
     /// Starts the process again, and does not wait for it.
     pub fn spawn_again(&mut self) {
-        self.child = spawn(self.dir.path(), &[]);
+        self.child = spawn(self.dir.path(), &self.under);
     }
 
     /// Stops with SIGTERM and gives the exit status.

@@ -1,5 +1,6 @@
 //! The exposition for Prometheus.
 
+use crate::base::limits::{EXPOSITION_BYTES_MAX, EXPOSITION_SERIES_MAX};
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Route};
@@ -29,9 +30,26 @@ fn metrics(call: &Call<'_>) -> Result<Reply, ApiError> {
         ApiError::new(Code::Internal, "the exposition can't be written; see the server's log")
     })?;
     if config.agents {
-        exposition::series(&mut text, &app.store.latest_all()?, &taken, help);
+        let left_out = app.api_metrics.exposition_left_out.lock();
+        let (rows, more) = app.store.latest_of(EXPOSITION_SERIES_MAX)?;
+        let bytes_max = text.len() + EXPOSITION_BYTES_MAX;
+        let more = more + exposition::series(&mut text, &rows, &taken, help, bytes_max);
+        left_out.set(i64::try_from(more).unwrap_or(i64::MAX));
+        text.push_str(&left_out_comment(more));
     }
     Ok(Reply::raw(exposition::CONTENT_TYPE, text.into_bytes()))
+}
+
+/// Says that the answer is not all; nothing where it is.
+fn left_out_comment(left_out: usize) -> String {
+    if left_out == 0 {
+        return String::new();
+    }
+    format!(
+        "# oxmon: {left_out} series of agents are left out: an answer has {EXPOSITION_SERIES_MAX} \
+         series and {EXPOSITION_BYTES_MAX} bytes of them at the most. Select what is needed with \
+         GET /api/v1/query or /federate instead.\n"
+    )
 }
 
 /// What a metric of oxmon's own agents means; a server that is built without them does not know.

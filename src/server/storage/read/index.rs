@@ -1,6 +1,6 @@
 //! Who and what there is: metrics' names, agents, newest values, all from memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::server::storage::day::head::Entry;
@@ -144,28 +144,39 @@ pub(crate) fn agents_seen(days: &[Arc<Day>]) -> Vec<AgentSeen> {
     out
 }
 
-/// The newest value of every series of `agent`, or of all agents, by key. Removed agents are left
-/// out.
-pub(crate) fn latest(days: &[Arc<Day>], agent: Option<&str>) -> Vec<LatestRow> {
+/// The newest value of every series of `agent`, or of all agents, by key: of `most` series at the
+/// most, and how many more there are. Removed agents are left out.
+pub(crate) fn latest(
+    days: &[Arc<Day>],
+    agent: Option<&str>,
+    most: usize,
+) -> (Vec<LatestRow>, usize) {
     let mut newest: HashMap<u32, (Arc<Series>, i64, f64)> = HashMap::new();
+    let mut left_out: HashSet<u32> = HashSet::new();
     // Newest day first: what an older day has of a series that was found is older.
     for day in days.iter().rev() {
         for cell in super::agent_cells(day, agent) {
             let agent = cell.lock();
             let entries = if agent.hidden { &[] } else { agent.entries.as_slice() };
             for entry in entries.iter().filter(|entry| entry.count > 0) {
-                newest
-                    .entry(entry.series.number)
-                    .or_insert_with(|| (Arc::clone(&entry.series), entry.last, entry.last_value));
+                let number = entry.series.number;
+                if newest.contains_key(&number) {
+                    continue;
+                }
+                if newest.len() >= most {
+                    left_out.insert(number);
+                    continue;
+                }
+                newest.insert(number, (Arc::clone(&entry.series), entry.last, entry.last_value));
             }
         }
     }
-    let sorted: BTreeMap<_, _> = newest
-        .into_values()
-        .map(|(series, timestamp_ms, value)| (series.key.clone(), (timestamp_ms, value)))
-        .collect();
-    sorted
-        .into_iter()
-        .map(|(key, (timestamp_ms, value))| LatestRow { key, timestamp_ms, value })
-        .collect()
+    let row = |(series, timestamp_ms, value): (Arc<Series>, i64, f64)| LatestRow {
+        key: series.key.clone(),
+        timestamp_ms,
+        value,
+    };
+    let mut rows: Vec<LatestRow> = newest.into_values().map(row).collect();
+    rows.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+    (rows, left_out.len())
 }

@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser};
 
 use crate::agent::config::AgentConfig;
 use crate::agent::{alive, enroll, once, run};
-use crate::base::cli::{VERSION, print, usage};
+use crate::base::cli::{VERSION, print, say, usage};
 use crate::base::exit::Fatal;
 use crate::base::private;
 
@@ -64,7 +64,8 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
     match parse(Parser::from_args(args)).map_err(|error| usage(PROGRAM, error))? {
         Command::Run(config) => run::run(&config),
         Command::Check(path) => {
-            AgentConfig::load(&path)?;
+            let warnings = AgentConfig::load(&path)?.warnings;
+            warnings.iter().for_each(|warning| say(&format!("{PROGRAM}: warning: {warning}\n")));
             print(&format!("{} is good\n", path.display()));
             Ok(())
         }

@@ -309,6 +309,7 @@ impl AgentConfig {
         config.check_tls(source)?;
         config.check_collectors(source)?;
         config.check_scrape(source)?;
+        config.warn_of_open_files(source)?;
         Ok(config)
     }
 
@@ -328,6 +329,19 @@ impl AgentConfig {
         if self.auth_token.as_ref().is_some_and(|token| !is_token(token)) {
             let message = format!("{} must hold visible ASCII without spaces", path.display());
             return Err(source.error("auth_token_file", message));
+        }
+        Ok(())
+    }
+
+    /// Warns of files with secrets that every user can read or change: the private key, and the
+    /// configuration itself where it holds the token.
+    fn warn_of_open_files(&mut self, source: &Source) -> Result<(), ConfigError> {
+        let given: toml::Table = source.parse()?;
+        let config = given.contains_key("auth_token").then(|| source.path());
+        for (key, path) in [("auth_token", config), ("tls.key_file", self.tls.key_file.as_deref())]
+        {
+            let open = path.and_then(secretfile::warning);
+            self.warnings.extend(open.map(|why| source.error(key, why).0));
         }
         Ok(())
     }

@@ -13,6 +13,11 @@ pub fn print(text: &str) {
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
 }
 
+/// Writes to standard error; where nobody reads it, nothing is written. `eprint!` would panic.
+pub fn say(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+}
+
 /// A mistake on the command line, with the way to the help.
 pub fn usage(program: &str, message: impl std::fmt::Display) -> Fatal {
     Fatal::new(Exit::Usage, format!("{message}; see `{program} --help`"))

@@ -12,7 +12,7 @@ use crate::base::limits::SECRET_FILE_BYTES_MAX;
 pub(crate) struct Secret {
     /// The text, without blanks and line ends around it.
     pub text: String,
-    /// That every user can read the file.
+    /// That every user can read or change the file.
     pub warning: Option<String>,
 }
 
@@ -23,7 +23,7 @@ pub(crate) struct Secret {
 /// When it can't be read, has more than [`SECRET_FILE_BYTES_MAX`] bytes, or is empty.
 pub(crate) fn read(path: &Path) -> io::Result<Secret> {
     let file = File::open(path)?;
-    let open = file.metadata()?.mode() & 0o004 != 0;
+    let mode = file.metadata()?.mode();
     let mut text = String::new();
     file.take(SECRET_FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
     if text.len() as u64 > SECRET_FILE_BYTES_MAX {
@@ -33,9 +33,24 @@ pub(crate) fn read(path: &Path) -> io::Result<Secret> {
     if text.is_empty() {
         return Err(io::Error::other("it is empty"));
     }
+    Ok(Secret { text, warning: warning_of(path, mode) })
+}
+
+/// What should be changed about the mode of a file that holds a secret: every user can read or
+/// change it. `None` where the mode is good, or can't be read.
+pub(crate) fn warning(path: &Path) -> Option<String> {
+    warning_of(path, std::fs::metadata(path).ok()?.mode())
+}
+
+fn warning_of(path: &Path, mode: u32) -> Option<String> {
+    let (can, rights) = match mode & 0o006 {
+        0 => return None,
+        0o004 => ("read", "r"),
+        0o002 => ("changed", "w"),
+        _ => ("read and changed", "rw"),
+    };
     let shown = path.display();
-    let warning = open.then(|| format!("{shown} can be read by every user: chmod o-r {shown}"));
-    Ok(Secret { text, warning })
+    Some(format!("{shown} can be {can} by every user: chmod o-{rights} {shown}"))
 }
 
 /// The file of a credential that the service manager passes, where it does.
@@ -58,7 +73,12 @@ mod tests {
         assert_eq!((secret.text.as_str(), secret.warning), ("s3cret", None));
         std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).unwrap();
         let warning = read(file.path()).unwrap().warning.unwrap();
-        assert!(warning.contains("can be read by every user"), "{warning}");
+        assert!(warning.contains("can be read by every user: chmod o-r "), "{warning}");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o666)).unwrap();
+        let open = super::warning(file.path()).unwrap();
+        assert!(open.contains("can be read and changed by every user: chmod o-rw "), "{open}");
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
+        assert_eq!(super::warning(file.path()), None, "a group is chosen");
         std::fs::write(file.path(), "\n").unwrap();
         assert!(read(file.path()).is_err());
         std::fs::write(file.path(), "x".repeat(SECRET_FILE_BYTES_MAX as usize + 1)).unwrap();

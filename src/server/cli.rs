@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use lexopt::{Arg, Parser};
 
-use crate::base::cli::{VERSION, print, usage};
+use crate::base::cli::{VERSION, print, say, usage};
 use crate::base::exit::Fatal;
 use crate::base::private;
 use crate::server::alert::load_config;
@@ -134,7 +134,9 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Result<(), Fatal> {
             Arg::Long("check-config") => {
                 check = Some(|config| {
                     let warnings = load_config(config)?.warnings;
-                    warnings.iter().for_each(|warning| eprintln!("{PROGRAM}: warning: {warning}"));
+                    warnings
+                        .iter()
+                        .for_each(|warning| say(&format!("{PROGRAM}: warning: {warning}\n")));
                     Ok("is good")
                 });
             }

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
 
-use crate::base::cli::print;
+use crate::base::cli::{print, say};
 use crate::base::clock::{Clock as _, DAY_MS, SECOND_MS, SystemClock};
 use crate::base::exit::{Exit, Fatal};
 use crate::base::ids::new_id;
@@ -93,7 +93,7 @@ fn typed(prompt: &str) -> Result<String, Fatal> {
     silent.local_modes.insert(LocalModes::ECHONL);
     // The prompt comes after the echo ends, so that nothing that answers it is shown or lost.
     tcsetattr(&stdin, OptionalActions::Now, &silent).map_err(failed)?;
-    eprint!("{prompt}");
+    say(prompt);
     let text = line();
     tcsetattr(&stdin, OptionalActions::Now, &before).map_err(failed)?;
     text

@@ -115,6 +115,57 @@ fn once_names_each_collector_that_fails() {
     assert!(said.contains("collector `cpu` failed: cannot read"), "{said}");
 }
 
+/// A memory cgroup of this process' own with a limit, and the words that run a program in it. `None`
+/// where this process may not make one.
+fn memory_cgroup(bytes: u64) -> Option<(std::path::PathBuf, Vec<String>)> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
+    let of = |line: &&str| line.contains(":memory:") || line.starts_with("0::/");
+    let line = own.lines().find(of)?;
+    let path = line.rsplit(':').next()?.trim_start_matches('/');
+    let (root, limit) = match line.contains(":memory:") {
+        true => ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+        false => ("/sys/fs/cgroup", "memory.max"),
+    };
+    let folder = std::path::Path::new(root).join(path).join(format!("oxmon-{}", free_port()));
+    std::fs::create_dir(&folder).ok()?;
+    if std::fs::write(folder.join(limit), bytes.to_string()).is_err() {
+        let _ = std::fs::remove_dir(&folder);
+        return None;
+    }
+    let enter = "echo $$ >\"$0/cgroup.procs\" && exec \"$@\"".to_owned();
+    let words = vec!["sh".to_owned(), "-c".to_owned(), enter, folder.display().to_string()];
+    Some((folder, words))
+}
+
+#[test]
+fn memory_is_the_hosts_whatever_limit_the_agent_has_itself() {
+    let Some((folder, words)) = memory_cgroup(128 << 20) else {
+        eprintln!("skipped: this process may not make a memory cgroup");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("agent.toml");
+    std::fs::write(&config, "").unwrap();
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).arg(PROGRAM).arg("--once").arg(&config);
+    let out = command.output().unwrap();
+    std::fs::remove_dir(&folder).unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{said} {}", String::from_utf8_lossy(&out.stderr));
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
+    let kib: u64 = total.trim().trim_end_matches(" kB").parse().unwrap();
+    let line = said.lines().find(|line| line.contains("memory.total")).unwrap();
+    let value: f64 = line.split_whitespace().find_map(|word| word.parse().ok()).unwrap();
+    assert_eq!(value, (kib * 1_024) as f64, "{line}");
+    // docs/install.md says so.
+    let docs = include_str!("../../docs/install.md");
+    assert!(
+        docs.contains("`memory.total`") && docs.contains("limit"),
+        "the docs say what is measured"
+    );
+}
+
 #[test]
 fn exporters_and_text_files_reach_the_server_with_their_own_names() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -57,6 +57,85 @@ fn a_servers_secrets_come_from_files_and_sighup_reads_them_again() {
 }
 
 #[test]
+fn files_with_secrets_that_every_user_can_read_are_named_with_what_to_do() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let pki = crate::support::pki::Pki::new();
+    let (cert, key) = pki.issue("server", "IP:127.0.0.1", 10);
+    let tls = format!("[tls]\ncert_file = {cert:?}\nkey_file = {key:?}\n");
+    let check = |program: &str, text: &str, mode: u32| {
+        put(&at("my.toml"), text, mode);
+        let out = Command::new(program).arg("--check-config").arg(at("my.toml")).output().unwrap();
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert_eq!(out.status.code(), Some(0), "{said}");
+        said
+    };
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o644)).unwrap();
+    let config = at("my.toml").display().to_string();
+    let by_key = format!(
+        "{config}:3: tls.key_file: {0} can be read by every user: chmod o-r {0}",
+        key.display()
+    );
+    let open = |line: usize, key: &str| {
+        format!(
+            "warning: {config}:{line}: {key}: {config} can be read by every user: chmod o-r {config}"
+        )
+    };
+    for (program, text, wanted) in [
+        (PROGRAM, format!("[auth]\njwt_secret = \"{KEY}\"\n"), open(2, "auth.jwt_secret")),
+        (
+            PROGRAM,
+            "[auth]\ndefault_password = \"first of all\"\n".to_owned(),
+            open(2, "auth.default_password"),
+        ),
+        (
+            PROGRAM,
+            "[outgoing]\nproxy = \"http://me:secret@127.0.0.1:3128\"\n".to_owned(),
+            open(2, "outgoing.proxy"),
+        ),
+        (
+            agent::PROGRAM,
+            "agent_id = \"a\"\nauth_token = \"t0ken\"\n".to_owned(),
+            open(2, "auth_token"),
+        ),
+        (PROGRAM, tls.clone(), by_key.clone()),
+        (agent::PROGRAM, tls.clone(), by_key),
+    ] {
+        let said = check(program, &text, 0o644);
+        assert!(said.contains(&wanted), "{text}: {said}");
+        assert!(!said.contains(KEY) && !said.contains("me:secret"), "{said}");
+        // A group is chosen, and so is what a file without a secret is.
+        if !text.contains("[tls]") {
+            assert_eq!(check(program, &text, 0o640), "", "{text}");
+        }
+    }
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
+    for (program, text) in [
+        (PROGRAM, tls.as_str()),
+        (agent::PROGRAM, &tls),
+        (PROGRAM, "[outgoing]\nproxy = \"http://127.0.0.1:3128\"\n"),
+        (agent::PROGRAM, "agent_id = \"a\"\n"),
+    ] {
+        assert_eq!(check(program, text, 0o644), "", "{text}");
+    }
+    // At the start too, and nobody need read the warning.
+    let server = Server::start(&format!("[auth]\njwt_secret = \"{KEY}\"\n"));
+    let mode = fs::metadata(server.dir.path().join("server.toml")).unwrap().permissions().mode();
+    let said = server.log().contains(": auth.jwt_secret: ");
+    assert_eq!(said, mode & 0o004 != 0, "{mode:o}: {}", server.log());
+    put(&at("my.toml"), &format!("[auth]\njwt_secret = \"{KEY}\"\n"), 0o644);
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(PROGRAM)
+        .arg("--check-config")
+        .arg(at("my.toml"))
+        .stderr(writer)
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
 fn a_server_takes_credentials_of_the_service_manager() {
     let dir = tempfile::tempdir().unwrap();
     put(&dir.path().join("default_password"), "a credential\n", 0o400);
@@ -172,6 +251,7 @@ fn an_unbound_code_takes_over_no_agent_and_redeeming_is_in_the_audit_log() {
     assert_eq!(audit.as_array().unwrap().len(), 1, "{audit}");
     let entry = &audit[0];
     assert_eq!((&entry["username"], &entry["target"]), (&json!("admin"), &json!(row)));
+    assert_eq!(entry["address"], "127.0.0.1", "the client's, which the gate knows: {entry}");
     let bound = server.post("/v1/agents/enroll-codes", json!({"agent_id": "web-01"}));
     let (taken, said) = enroll(&server, bound["code"].as_str().unwrap(), "web-01");
     assert!(taken, "{said}");

@@ -396,6 +396,7 @@ impl ServerConfig {
         let warnings = config.remote.complete(source)?;
         config.warnings.extend(warnings);
         config.check_files(source)?;
+        config.warn_of_open_files(source)?;
         Ok(config)
     }
 
@@ -423,6 +424,28 @@ impl ServerConfig {
                 "jwt_secret" => auth.jwt_secret = Some(secret.text),
                 _ => auth.default_password = secret.text,
             }
+        }
+        Ok(())
+    }
+
+    /// Warns of files with secrets that every user can read or change: the private key, and the
+    /// configuration itself where it holds a secret.
+    fn warn_of_open_files(&mut self, source: &Source) -> Result<(), ConfigError> {
+        let key_file = self.tls.as_ref().and_then(|tls| secretfile::warning(&tls.key_file));
+        self.warnings.extend(key_file.map(|why| source.error("tls.key_file", why).0));
+        let given: toml::Table = source.parse()?;
+        let has_secret = |key: &&&str| {
+            let found = key.split('.').try_fold(None, |table: Option<&toml::Value>, name| {
+                table.map_or_else(|| given.get(name), |table| table.get(name)).map(Some)
+            });
+            let text = found.flatten().and_then(toml::Value::as_str).unwrap_or_default();
+            // A proxy's URL is a secret where it has a password.
+            !text.is_empty() && (**key != "outgoing.proxy" || text.contains('@'))
+        };
+        let keys = ["auth.jwt_secret", "auth.default_password", "outgoing.proxy"];
+        if let Some(key) = keys.iter().find(has_secret) {
+            let open = secretfile::warning(source.path());
+            self.warnings.extend(open.map(|why| source.error(key, why).0));
         }
         Ok(())
     }

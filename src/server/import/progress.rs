@@ -3,6 +3,8 @@
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
+use crate::base::cli::say;
+
 /// Time between two lines.
 const EVERY: Duration = Duration::from_millis(200);
 
@@ -35,7 +37,7 @@ impl Progress {
         self.done += points;
         if self.shown && self.last.elapsed() >= EVERY {
             self.last = Instant::now();
-            eprint!("\r\x1b[K{}", self.line(name));
+            say(&format!("\r\x1b[K{}", self.line(name)));
         }
     }
 
@@ -61,7 +63,7 @@ impl Progress {
     /// Clears the line.
     pub(super) fn end(&self) {
         if self.shown {
-            eprint!("\r\x1b[K");
+            say("\r\x1b[K");
         }
     }
 }

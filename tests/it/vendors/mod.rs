@@ -2,6 +2,7 @@
 //! from a point on the wire to the message and its recovery.
 
 mod checks;
+mod plain;
 mod words;
 
 use std::collections::BTreeSet;

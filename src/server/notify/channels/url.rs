@@ -8,13 +8,33 @@ const TOKEN_CHARS_MIN: usize = 20;
 /// Bytes from which on a recipient's whole path is kept out of logs.
 const SECRET_PATH_BYTES: usize = 16;
 
-/// Whether a word looks like a token: long, with letters and digits, as robots' and chats' are.
+/// Letters from which on a part of a path behind one of [`HOOKS`] is a token, whatever it looks like.
+const HOOK_CHARS_MIN: usize = 16;
+/// Parts of a path that tokens of incoming webhooks come after (Slack, Mattermost, Rocket.Chat,
+/// Discord, Feishu).
+const HOOKS: [&str; 5] = ["services", "hooks", "hook", "webhooks", "webhook"];
+
+/// Whether a word looks like a token: long, with letters and digits, or with letters in a case that
+/// no word has, as robots' and chats' are.
 pub(crate) fn is_token(word: &str) -> bool {
     let fits = |c: char| c.is_ascii_alphanumeric() || "-_:.~%@+=".contains(c);
+    let count = |is: fn(&char) -> bool| word.chars().filter(is).count();
+    let (upper, lower) = (count(char::is_ascii_uppercase), count(char::is_ascii_lowercase));
+    let mixed = upper * 4 >= word.len() && lower * 5 >= word.len();
     word.len() >= TOKEN_CHARS_MIN
         && word.chars().all(fits)
-        && word.contains(|c: char| c.is_ascii_digit())
-        && word.contains(|c: char| c.is_ascii_alphabetic())
+        && upper + lower > 0
+        && (mixed || word.contains(|c: char| c.is_ascii_digit()))
+}
+
+/// The parts of a path, each with whether it is a token.
+fn segments(path: &str) -> impl Iterator<Item = (&str, bool)> {
+    let mut is_hook = false;
+    path.split('/').map(move |segment| {
+        let is_secret = is_token(segment) || (is_hook && segment.len() >= HOOK_CHARS_MIN);
+        is_hook |= HOOKS.contains(&segment);
+        (segment, is_secret)
+    })
 }
 
 /// A URL in its parts: `https://host:port`, the path, the query.
@@ -52,14 +72,11 @@ pub(crate) fn address(url: &str) -> &str {
     url.split_once('?').map_or(url, |(start, _)| start)
 }
 
-fn mask_segment(segment: &str) -> &str {
-    if is_token(segment) { MASK } else { segment }
-}
-
 /// The URL with every value of its query masked, and what looks like a token in its path.
 pub(crate) fn mask_url(url: &str) -> String {
     let parts = Parts::of(url);
-    let path: Vec<&str> = parts.path.split('/').map(mask_segment).collect();
+    let shown = |(segment, is_secret)| if is_secret { MASK } else { segment };
+    let path: Vec<&str> = segments(parts.path).map(shown).collect();
     let mut masked = format!("{}{}", parts.origin, path.join("/"));
     for (index, part) in parts.params().enumerate() {
         masked.push(if index == 0 { '?' } else { '&' });
@@ -97,12 +114,12 @@ pub(crate) fn restored(given: &str, stored: &str) -> Option<String> {
     if new.origin != old.origin {
         return None;
     }
-    let (segments, kept): (Vec<_>, Vec<_>) =
-        (new.path.split('/').collect(), old.path.split('/').collect());
-    let same = |(one, other): (&&str, &&str)| {
-        one == other || (is_mask(one) && mask_segment(other) == MASK)
+    let (given, kept): (Vec<_>, Vec<_>) =
+        (new.path.split('/').collect(), segments(old.path).collect());
+    let same = |(one, (other, is_secret)): (&&str, &(&str, bool))| {
+        one == other || (is_mask(one) && *is_secret)
     };
-    if segments.len() != kept.len() || !segments.iter().zip(&kept).all(same) {
+    if given.len() != kept.len() || !given.iter().zip(&kept).all(same) {
         return None;
     }
     let mut url = format!("{}{}", old.origin, old.path);
@@ -129,7 +146,7 @@ pub(crate) fn restored(given: &str, stored: &str) -> Option<String> {
 pub(crate) fn secrets(url: &str) -> Vec<String> {
     let parts = Parts::of(url);
     let values = parts.params().filter_map(|part| Some(part.split_once('=')?.1));
-    let tokens = parts.path.split('/').filter(|segment| is_token(segment));
+    let tokens = segments(parts.path).filter(|(_, is_secret)| *is_secret).map(|(it, _)| it);
     let mut found = Vec::new();
     for secret in values.chain(tokens) {
         let decoded = percent_encoding::percent_decode_str(secret).decode_utf8_lossy();
@@ -162,6 +179,17 @@ mod tests {
             (
                 "https://chat.example/services/T01/B02/abcDEF0123456789abcdefgh",
                 "https://chat.example/services/T01/B02/***",
+            ),
+            // One in seventy tokens of Slack has no digit.
+            (
+                "https://chat.example/services/T00000001/B00000002/abcDEFghiJKLmnoPQRstuVWX",
+                "https://chat.example/services/T00000001/B00000002/***",
+            ),
+            ("https://a.example/x/abcDEFghiJKLmnoPQRstuVWX", "https://a.example/x/***"),
+            ("https://chat.example/hooks/xyzgdabcknoptoqaz", "https://chat.example/hooks/***"),
+            (
+                "https://a.example/TheNotificationsOfOurTeam/to-the-people-on-call",
+                "https://a.example/TheNotificationsOfOurTeam/to-the-people-on-call",
             ),
             (
                 "https://bot.example/bot123456789:AAabcdefghijklmnop/sendMessage",

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::{Connection, OpenFlags};
 
-use crate::base::cli::print;
+use crate::base::cli::{print, say};
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::stop::Stop;
 use crate::server::config;
@@ -167,13 +167,13 @@ fn check_open(path: &Path) -> rusqlite::Result<()> {
 /// One line that is rewritten, on a terminal.
 fn progress(what: &str) {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{what}");
+        say(&format!("\r\x1b[K{what}"));
     }
 }
 
 fn progress_end() {
     if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K");
+        say("\r\x1b[K");
     }
 }
 

@@ -89,8 +89,8 @@ fn names_of(family: &MetricFamily) -> Vec<String> {
 }
 
 /// Appends the latest value of every series, each with its time, under names that are not `taken`,
-/// until `out` has `bytes_max`. `help` says what a metric means, where that is known. Gives how many
-/// series are left out.
+/// until `out` has `bytes_max`. `help` says what a metric means, where that is known. Gives how
+/// many series are left out.
 pub(crate) fn series(
     out: &mut String,
     rows: &[LatestRow],

@@ -115,8 +115,8 @@ fn once_names_each_collector_that_fails() {
     assert!(said.contains("collector `cpu` failed: cannot read"), "{said}");
 }
 
-/// A memory cgroup of this process' own with a limit, and the words that run a program in it. `None`
-/// where this process may not make one.
+/// A memory cgroup of this process' own with a limit, and the words that run a program in it.
+/// `None` where this process may not make one.
 fn memory_cgroup(bytes: u64) -> Option<(std::path::PathBuf, Vec<String>)> {
     let own = std::fs::read_to_string("/proc/self/cgroup").ok()?;
     let of = |line: &&str| line.contains(":memory:") || line.starts_with("0::/");

@@ -1,5 +1,5 @@
-//! Clients of the gRPC port that mean no good. Every server here has the address space of its unit's
-//! memory and no more; each case asserts its own, smaller bound too.
+//! Clients of the gRPC port that mean no good. Every server here has the address space of its
+//! unit's memory and no more; each case asserts its own, smaller bound too.
 
 use std::net::TcpStream;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Whether a caller may send a report: asked once its headers have come, before the C core reads the
-//! message.
+//! Whether a caller may send a report: asked once its headers have come, before the C core reads
+//! the message.
 
 use std::fmt;
 use std::sync::Arc;

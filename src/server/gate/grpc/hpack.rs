@@ -6,8 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use crate::wire::{META_AGENT_ID, META_AUTHORIZATION};
-
 /// Bytes that a dynamic table may have: the protocol's default, which the C core does not change.
 const TABLE_BYTES_MAX: usize = 4_096;
 /// Bytes that each field counts beside its name and its value (RFC 7541, section 4.1).
@@ -178,8 +176,8 @@ impl Kept {
     fn named(name: &[u8]) -> Option<Self> {
         match name {
             b":path" => Some(Self::Path(CallKind::Other)),
-            _ if name == META_AGENT_ID.as_bytes() => Some(Self::AgentId(Arc::default())),
-            _ if name == META_AUTHORIZATION.as_bytes() => Some(Self::Authorization(Arc::default())),
+            b"agent-id" => Some(Self::AgentId(Arc::default())),
+            b"authorization" => Some(Self::Authorization(Arc::default())),
             _ => None,
         }
     }

@@ -8,7 +8,8 @@ const TOKEN_CHARS_MIN: usize = 20;
 /// Bytes from which on a recipient's whole path is kept out of logs.
 const SECRET_PATH_BYTES: usize = 16;
 
-/// Letters from which on a part of a path behind one of [`HOOKS`] is a token, whatever it looks like.
+/// Letters from which on a part of a path behind one of [`HOOKS`] is a token, whatever it looks
+/// like.
 const HOOK_CHARS_MIN: usize = 16;
 /// Parts of a path that tokens of incoming webhooks come after (Slack, Mattermost, Rocket.Chat,
 /// Discord, Feishu).

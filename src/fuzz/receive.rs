@@ -1,8 +1,12 @@
 //! Targets for samples from others than agents, and for what rules of Prometheus hold.
 
+use std::sync::Arc;
+
 use super::bench::{Benches, NOW_MS, Parts};
 use super::fuzz;
 use crate::server::alert::evaluate::promql::template::Template;
+use crate::server::api::routes::prom::read;
+use crate::server::promql::store::StoreSource;
 use crate::server::receive::remote_write::Version;
 use crate::server::receive::unpack::{unpack, unpack_if_packed};
 use crate::server::receive::{Receiver, Refusal, Writer, Written};
@@ -41,6 +45,28 @@ fn remote_write() {
     });
     decoder("remote_write_2", &words, |receiver, writer, input| {
         receiver.remote_write(writer, Version::Two, input)
+    });
+}
+
+#[test]
+fn remote_read() {
+    // Samples to be found, by the request that the corpus of remote write begins with.
+    let mut benches = Benches::new(|parts| {
+        let (store, registry) = (Arc::clone(&parts.store), parts.registry.clone());
+        let receiver = receiver(parts);
+        let message = include_bytes!("../../tests/fixtures/corpus/remote_write/one");
+        let writer = Writer::User("fuzz".to_owned());
+        let written = receiver.remote_write(&writer, Version::One, message).unwrap();
+        assert!(written.stored > 0, "{written:?}");
+        (store, registry)
+    });
+    let words = ["__name__", "agent", ".+", "(a|b)*", "\u{0}", "x{1000}"];
+    fuzz("remote_read", &words, |input| {
+        let (store, registry) = benches.next();
+        let source = StoreSource::open(&**store, registry, "agent");
+        // Mutations of what is packed mostly break the packing alone.
+        let packed = snap::raw::Encoder::new().compress_vec(input).unwrap();
+        format!("{} {}", read::outcome(&packed, &source), read::outcome(input, &source))
     });
 }
 

@@ -3,10 +3,14 @@
 use std::error::Error;
 #[cfg(target_os = "linux")]
 use std::num::NonZeroU64;
+#[cfg(feature = "server")]
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
 
+#[cfg(feature = "server")]
+use crossbeam_channel::bounded;
 #[cfg(feature = "server")]
 use parking_lot::Mutex;
 
@@ -72,6 +76,55 @@ pub(crate) fn in_background<T: Send>(name: &str, body: impl FnOnce() -> T + Send
             None => die(name, "its thread ended without a result"),
         },
     }
+}
+
+/// Hands the results of jobs to `take`, in the order of the jobs, until that breaks. A thread of
+/// its own works on the next ones meanwhile, where there is more than one and a thread to be had;
+/// it has the priority of this one.
+#[cfg(feature = "server")]
+pub(crate) fn ahead<J: Send, R: Send>(
+    name: &str,
+    mut next: impl FnMut() -> Option<J>,
+    work: impl Fn(J) -> R + Sync,
+    mut take: impl FnMut(R) -> ControlFlow<()>,
+) {
+    let Some(first) = next() else { return };
+    let Some(second) = next() else {
+        let _ = take(work(first));
+        return;
+    };
+    std::thread::scope(|scope| {
+        let (jobs, queue) = bounded::<J>(2);
+        let (done, results) = bounded::<R>(2);
+        let work = &work;
+        let run = move || {
+            // Ends when there are no more jobs, or nobody takes the results.
+            let _ = queue.iter().map(work).try_for_each(|result| done.send(result));
+        };
+        let guarded = move || match catch_unwind(AssertUnwindSafe(run)) {
+            Ok(()) => {}
+            Err(panic) => die("ahead", &panic_text(panic.as_ref())),
+        };
+        let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+        if builder.spawn_scoped(scope, guarded).is_err() {
+            let mut jobs = [first, second].into_iter().chain(std::iter::from_fn(next));
+            let _ = jobs.try_for_each(|job| take(work(job)));
+            return;
+        }
+        let mut waiting = 2;
+        // There is room for both.
+        let _ = jobs.send(first).and_then(|()| jobs.send(second));
+        while waiting > 0 {
+            let Ok(result) = results.recv() else { return };
+            match next() {
+                Some(job) => drop(jobs.send(job)),
+                None => waiting -= 1,
+            }
+            if take(result).is_break() {
+                return;
+            }
+        }
+    });
 }
 
 /// The priority of work in the background, as nice(1) counts it.
@@ -146,4 +199,24 @@ fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
 fn die(thread: &str, reason: &str) -> ! {
     log::error!("thread `{thread}` failed: {reason}; exiting so that the process is restarted");
     std::process::exit(Exit::WorkerDied as i32);
+}
+
+#[cfg(all(test, feature = "server"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_come_in_order_until_one_breaks() {
+        for (count, most) in [(0, 9), (1, 9), (2, 9), (50, 99), (50, 7), (1_000, 1)] {
+            let mut jobs = 0..count;
+            let mut seen = Vec::new();
+            let take = |result: u32| {
+                seen.push(result);
+                if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            };
+            ahead("test", || jobs.next(), |job: u32| job * 2, take);
+            let wanted: Vec<u32> = (0..count).map(|job| job * 2).take(most).collect();
+            assert_eq!(seen, wanted);
+        }
+    }
 }

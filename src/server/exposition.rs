@@ -79,6 +79,11 @@ pub(crate) fn own(registry: &Registry) -> Result<(String, BTreeSet<String>), pro
     Ok((text, families.iter().flat_map(names_of).collect()))
 }
 
+/// The names that the server's own figures take.
+pub(crate) fn own_names(registry: &Registry) -> BTreeSet<String> {
+    registry.gather().iter().flat_map(names_of).collect()
+}
+
 fn names_of(family: &MetricFamily) -> Vec<String> {
     let name = family.name();
     let endings: &[&str] = match family.get_field_type() {

@@ -85,7 +85,12 @@ impl Cast {
 
 /// The row that a route belongs to, by its access alone where that says it.
 fn row_of(route: &Route) -> &'static str {
-    let writes = ["/api/v1/write", "/api/v1/otlp/v1/metrics", "/api/v1/influx/write"];
+    let writes = [
+        "/api/v1/write",
+        "/api/v1/otlp/v1/metrics",
+        "/api/v1/influx/write",
+        "/api/v1/influx/api/v2/write",
+    ];
     // A POST of Prometheus' API is a query; a backtest stores nothing.
     let reads = route.method == Method::Get
         || route.is_prometheus()

@@ -229,7 +229,7 @@ fn expression(
     found: &mut Found,
 ) -> Result<(), AlertError> {
     let too_much = |message: String| AlertError::TooMuch(message);
-    let names = queries.names().map_err(|error| too_much(error.to_string()))?;
+    let names = queries.names();
     let first = from_ms.saturating_sub(rule.evaluator.hold_ms()).div_euclid(interval_ms);
     let last = to_ms.div_euclid(interval_ms);
     let mut known: HashMap<SeriesKey, Tracked> = HashMap::new();

@@ -26,7 +26,7 @@ use crate::server::promql::eval::{LOOKBACK_MS, Steps};
 use crate::server::promql::labels::NAME;
 use crate::server::promql::store::StoreSource;
 use crate::server::promql::value::is_absent;
-use crate::server::promql::{Instant as Found, LabelSet, Limits, PromError, Query};
+use crate::server::promql::{Instant as Found, LabelSet, Limits, Query};
 use crate::server::storage::Store;
 
 /// How often rules are looked for that are due.
@@ -125,16 +125,12 @@ impl Queries {
     }
 
     /// The store's series under their names of now.
-    ///
-    /// # Errors
-    ///
-    /// When the server's own figures can't be gathered.
-    pub(crate) fn names(&self) -> Result<Named<'_>, PromError> {
-        let source = StoreSource::open(&*self.store, &self.registry, &self.agent_label)?;
+    pub(crate) fn names(&self) -> Named<'_> {
+        let source = StoreSource::open(&*self.store, &self.registry, &self.agent_label);
         let own = source.names.iter().filter(|(named, _)| !named.shared);
         let metrics = own.map(|(named, metric)| (named.name.to_string(), metric.to_owned()));
         let metrics = metrics.collect();
-        Ok(Named { source, metrics })
+        Named { source, metrics }
     }
 
     /// How the last evaluation of a rule went; `None` before the first.
@@ -150,10 +146,7 @@ impl Queries {
             return;
         }
         self.health.lock().retain(|id, _| rules.get(id).is_some());
-        let names = match self.names() {
-            Ok(names) => names,
-            Err(error) => return log::error!("promql rules can't be evaluated: {error}"),
-        };
+        let names = self.names();
         for (rule, at_ms) in due {
             let Some(pool) = pool.lock().clone() else { return };
             let began = Instant::now();

@@ -37,21 +37,38 @@ pub(crate) type Samples<'a> = &'a [(i64, f64)];
 /// Called with each series and its samples.
 pub(crate) type Visit<'a> = &'a mut dyn FnMut(LabelSet, Samples<'_>) -> Result<(), PromError>;
 
+/// Which samples of a series are wanted. Times are inclusive Unix milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Span {
+    /// Not before.
+    pub from_ms: i64,
+    /// Not after.
+    pub to_ms: i64,
+    /// Only the newest of them.
+    pub newest_only: bool,
+}
+
+impl Span {
+    /// All samples of a time.
+    pub(crate) fn all(from_ms: i64, to_ms: i64) -> Self {
+        Self { from_ms, to_ms, newest_only: false }
+    }
+
+    /// The newest sample of a time.
+    pub(crate) fn newest(from_ms: i64, to_ms: i64) -> Self {
+        Self { from_ms, to_ms, newest_only: true }
+    }
+}
+
 /// Where series come from.
 pub(crate) trait Source {
-    /// Calls `visit` once for each series that satisfies every matcher and has a sample from
-    /// `from_ms` to `to_ms`, with those samples. The first error ends it.
+    /// Calls `visit` once for each series that satisfies every matcher and has a sample in the
+    /// time, with those samples that are wanted. The first error ends it.
     ///
     /// # Errors
     ///
     /// That of `visit`, or what keeps the samples from being read.
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        from_ms: i64,
-        to_ms: i64,
-        visit: Visit<'_>,
-    ) -> Result<(), PromError>;
+    fn select(&self, matchers: &[Matcher], span: Span, visit: Visit<'_>) -> Result<(), PromError>;
 }
 
 /// A number as Go writes it with the fewest digits and no exponent.

@@ -34,6 +34,18 @@ pub(crate) struct Names {
     name_label: Arc<str>,
 }
 
+/// Metrics that a query is about, by number: mostly one, so that finding it takes no hash.
+#[derive(Debug)]
+pub(crate) struct Matching(Vec<(u32, Named)>);
+
+impl Matching {
+    /// What the metric with this number is called.
+    pub(crate) fn get(&self, number: u32) -> Option<&Named> {
+        let at = self.0.binary_search_by_key(&number, |(other, _)| *other).ok()?;
+        self.0.get(at).map(|(_, named)| named)
+    }
+}
+
 impl Names {
     /// The names of `metrics`, with their numbers. `taken` are names that the server's own figures
     /// have in `GET /metrics`; `agent_label` is the label that holds the agent.
@@ -68,9 +80,9 @@ impl Names {
         &self.agent_label
     }
 
-    /// The metrics that satisfy the matchers of `__name__`, by number, each under the name that
-    /// they give: the original one where a query names that.
-    pub(crate) fn matching(&self, matchers: &[Matcher]) -> HashMap<u32, Named> {
+    /// The metrics that satisfy the matchers of `__name__`, each under the name that they give:
+    /// the original one where a query names that.
+    pub(crate) fn matching(&self, matchers: &[Matcher]) -> Matching {
         let all = |name: &str| {
             matchers.iter().filter(|matcher| matcher.name == NAME).all(|one| one.matches(name))
         };
@@ -83,7 +95,9 @@ impl Names {
                 (*number, Named { name, shared: false, factor: 1.0, ..named.clone() })
             })
         };
-        self.by_number.iter().filter_map(pick).collect()
+        let mut found: Vec<(u32, Named)> = self.by_number.iter().filter_map(pick).collect();
+        found.sort_unstable_by_key(|(number, _)| *number);
+        Matching(found)
     }
 
     /// The labels of a series of a metric that is called so.
@@ -152,7 +166,7 @@ mod tests {
         let names = Names::new(numbered.collect(), &BTreeSet::new(), "agent");
         let shown = |number: u32, metric: &str, labels: &[(&str, &str)], asked: &Matcher| {
             let found = names.matching(std::slice::from_ref(asked));
-            let named = found.get(&number)?;
+            let named = found.get(number)?;
             Some(names.labels(&series(number, metric, labels), named).to_string())
         };
         let is = |name: &str| Matcher::equal(NAME, name);
@@ -168,8 +182,8 @@ mod tests {
         assert_eq!(first.as_deref(), Some("oxmon_x_y{agent=\"web-01\", metric=\"x.y\"}"));
         assert_eq!(second.as_deref(), Some("oxmon_x_y{agent=\"web-01\", metric=\"x-y\"}"));
         let found = names.matching(&[is("oxmon_agent_collect_seconds")]);
-        assert_eq!(found.get(&4).map(|named| named.factor), Some(0.001));
-        assert!(names.matching(&[is("oxmon_node_load1")]).is_empty());
+        assert_eq!(found.get(4).map(|named| named.factor), Some(0.001));
+        assert!(names.matching(&[is("oxmon_node_load1")]).0.is_empty());
     }
 
     #[test]
@@ -178,8 +192,10 @@ mod tests {
         let found = names.matching(&[]);
         let has = |labels: &[(&str, &str)], name: &str, value: &str| {
             let matchers = [Matcher::equal(name, value)];
-            names.has_labels(&series(0, "x.y", labels), &found[&0], &matchers)
+            let named = found.get(0);
+            named.is_some_and(|it| names.has_labels(&series(0, "x.y", labels), it, &matchers))
         };
+        assert!(found.get(0).is_some() && found.get(1).is_none());
         assert!(has(&[("mount", "/")], "mount", "/"));
         assert!(!has(&[("mount", "/")], "mount", ""));
         assert!(has(&[("mount", "/")], "other", ""));

@@ -1,6 +1,5 @@
 //! Series of the store as a [`Source`].
 
-use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -10,8 +9,8 @@ use crate::server::exposition;
 use crate::server::promql::error::PromError;
 use crate::server::promql::labels::LabelSet;
 use crate::server::promql::matcher::Matcher;
-use crate::server::promql::names::{Named, Names};
-use crate::server::promql::{Source, Visit};
+use crate::server::promql::names::{Matching, Names};
+use crate::server::promql::{Source, Span, Visit};
 use crate::server::storage::{Selection, Series, Store};
 
 /// The store's series, under the names of PromQL.
@@ -25,28 +24,18 @@ pub(crate) struct StoreSource<'a> {
 impl<'a> StoreSource<'a> {
     /// The store's series under their names of now. `registry` has the server's own figures,
     /// whose names no metric takes; `agent_label` is the label that holds the agent.
-    ///
-    /// # Errors
-    ///
-    /// When those figures can't be gathered.
-    pub(crate) fn open(
-        store: &'a dyn Store,
-        registry: &Registry,
-        agent_label: &str,
-    ) -> Result<Self, PromError> {
-        let (_, taken) = exposition::own(registry).map_err(|error| {
-            PromError::Execution(format!("failed to gather the server's own metrics: {error}"))
-        })?;
+    pub(crate) fn open(store: &'a dyn Store, registry: &Registry, agent_label: &str) -> Self {
+        let taken = exposition::own_names(registry);
         let names = Names::new(store.metrics(), &taken, agent_label);
-        Ok(Self { store, names })
+        Self { store, names }
     }
 
     /// Runs `body` with what the store needs to find the series of `matchers`.
     fn with_selection<T>(
         &self,
         matchers: &[Matcher],
-        (from_ms, to_ms): (i64, i64),
-        body: impl FnOnce(&Selection<'_>, &HashMap<u32, Named>) -> T,
+        span: Span,
+        body: impl FnOnce(&Selection<'_>, &Matching) -> T,
     ) -> T {
         let named = self.names.matching(matchers);
         let of_agent = |one: &&Matcher| one.name == self.names.agent_label();
@@ -54,10 +43,12 @@ impl<'a> StoreSource<'a> {
             |name: &str| matchers.iter().filter(of_agent).all(|matcher| matcher.matches(name));
         let series = |series: &Series| {
             named
-                .get(&series.metric_number)
+                .get(series.metric_number)
                 .is_some_and(|named| self.names.has_labels(series, named, matchers))
         };
-        body(&Selection { agent: &agent, series: &series, from_ms, to_ms }, &named)
+        let Span { from_ms, to_ms, newest_only } = span;
+        let (agent, series) = (&agent, &series);
+        body(&Selection { agent, series, from_ms, to_ms, newest_only }, &named)
     }
 
     /// Hands the labels of each series that satisfies every matcher to `visit`, without its
@@ -65,12 +56,12 @@ impl<'a> StoreSource<'a> {
     pub(crate) fn series(
         &self,
         matchers: &[Matcher],
-        times: (i64, i64),
+        (from_ms, to_ms): (i64, i64),
         visit: &mut dyn FnMut(LabelSet) -> bool,
     ) {
-        self.with_selection(matchers, times, |selection, named| {
+        self.with_selection(matchers, Span::all(from_ms, to_ms), |selection, named| {
             self.store.select_series(selection, &mut |series| {
-                let Some(named) = named.get(&series.metric_number) else {
+                let Some(named) = named.get(series.metric_number) else {
                     return ControlFlow::Continue(());
                 };
                 let more = visit(self.names.labels(series, named));
@@ -81,18 +72,12 @@ impl<'a> StoreSource<'a> {
 }
 
 impl Source for StoreSource<'_> {
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        from_ms: i64,
-        to_ms: i64,
-        visit: Visit<'_>,
-    ) -> Result<(), PromError> {
+    fn select(&self, matchers: &[Matcher], span: Span, visit: Visit<'_>) -> Result<(), PromError> {
         let mut scaled: Vec<(i64, f64)> = Vec::new();
         let mut failed = None;
-        let read = self.with_selection(matchers, (from_ms, to_ms), |selection, named| {
+        let read = self.with_selection(matchers, span, |selection, named| {
             self.store.select(selection, &mut |series: &Arc<Series>, points| {
-                let Some(named) = named.get(&series.metric_number) else {
+                let Some(named) = named.get(series.metric_number) else {
                     return ControlFlow::Continue(());
                 };
                 let labels = self.names.labels(series, named);

@@ -99,15 +99,46 @@ pub(crate) struct Incoming<'a> {
     pub(crate) samples: &'a [(i64, f64)],
 }
 
-/// Samples at one time: series and values.
-type AtOnce = (Vec<Arc<Series>>, Vec<f64>);
+/// Samples of one agent, as they came.
+#[derive(Default)]
+struct Gathered {
+    series: Vec<Arc<Series>>,
+    /// Unix milliseconds, place in `series` and value of each.
+    samples: Vec<(i64, u32, f64)>,
+}
+
+impl Gathered {
+    /// Sample sets, oldest first. Of one series and time the samples stay in their order.
+    fn into_sets(mut self) -> Vec<SampleSet> {
+        // Stable, and quick where each series came in order.
+        self.samples.sort_by_key(|(ms, ..)| *ms);
+        let mut sets: Vec<SampleSet> = Vec::new();
+        let mut before: Vec<u32> = Vec::new();
+        for at_once in self.samples.chunk_by(|a, b| a.0 == b.0) {
+            let Some(&(timestamp_ms, ..)) = at_once.first() else { continue };
+            let places = || at_once.iter().map(|(_, place, _)| *place);
+            // Mostly all times have the same series: one list for all makes storing cheap.
+            let series = match sets.last() {
+                Some(last) if places().eq(before.iter().copied()) => Arc::clone(&last.series),
+                _ => {
+                    before.clear();
+                    before.extend(places());
+                    before.iter().map(|&place| Arc::clone(&self.series[place as usize])).collect()
+                }
+            };
+            let values = at_once.iter().map(|(.., value)| *value).collect();
+            sets.push(SampleSet { timestamp_ms, series, values });
+        }
+        sets
+    }
+}
 
 /// A request being taken apart.
 pub(crate) struct Request<'a> {
     receiver: &'a Receiver,
     writer: &'a Writer,
     accepted: AcceptedTimes,
-    by_agent: BTreeMap<Arc<str>, BTreeMap<i64, AtOnce>>,
+    by_agent: BTreeMap<Arc<str>, Gathered>,
     /// What is known so far of what becomes of its samples.
     pub(crate) written: Written,
 }
@@ -189,16 +220,17 @@ impl Request<'_> {
             Ok(resolved) => resolved,
             Err(reason) => return self.reject(reason, series.samples.len()),
         };
+        let gathered = self.by_agent.entry(Arc::clone(&resolved.key.agent)).or_default();
+        // No request has room for as many series.
+        let place = u32::try_from(gathered.series.len()).unwrap_or(u32::MAX);
+        gathered.series.push(resolved);
         for &(ms, value) in series.samples {
             if remote_write::is_stale_marker(value) {
                 self.written.stale += 1;
             } else if let Err(reason) = self.accepted.check(ms, value) {
-                self.reject(reason, 1);
+                self.written.rejected.add_many(reason, 1);
             } else {
-                let agent = self.by_agent.entry(Arc::clone(&resolved.key.agent)).or_default();
-                let (series, values) = agent.entry(ms).or_default();
-                series.push(Arc::clone(&resolved));
-                values.push(value);
+                gathered.samples.push((ms, place, value));
             }
         }
     }
@@ -215,16 +247,11 @@ impl Request<'_> {
     /// When the store is busy or failed: the sender keeps the request and sends it again, and what
     /// was stored of it is found to be there already.
     pub(crate) fn store(mut self) -> Result<Written, Refusal> {
-        let set = |(timestamp_ms, (series, values)): (i64, AtOnce)| SampleSet {
-            timestamp_ms,
-            series: series.into(),
-            values,
-        };
-        let samples = self
-            .by_agent
-            .into_iter()
-            .map(|(agent, sets)| AgentSamples { agent, sets: sets.into_iter().map(set).collect() })
-            .collect();
+        let by_agent = self.by_agent.into_iter();
+        let of_agent =
+            |(agent, gathered): (_, Gathered)| AgentSamples { agent, sets: gathered.into_sets() };
+        let samples: Vec<AgentSamples> =
+            by_agent.map(of_agent).filter(|one| !one.sets.is_empty()).collect();
         let (reply, answer) = bounded::<Result<Stored, StorageError>>(1);
         let ack = Box::new(move |outcome| {
             // Nobody waits for a request that was given up.

@@ -169,24 +169,26 @@ fn second(message: &[u8], agent_label: &str, request: &mut Request<'_>) -> Resul
         symbols.get(place).copied().ok_or(Malformed)
     };
     let mut scratch = Scratch::default();
+    let mut refs: Vec<u64> = Vec::new();
     for field in Fields::new(message) {
         let (5, Value::Bytes(series)) = field? else { continue };
         scratch.clear();
+        refs.clear();
         for field in Fields::new(series) {
             match field? {
-                (1, refs) => {
-                    let refs = packed(refs.bytes()?)?;
-                    if refs.len() % 2 > 0 {
-                        return Err(Malformed);
-                    }
-                    for pair in refs.chunks_exact(2) {
-                        scratch.label(symbol(pair[0])?, symbol(pair[1])?, agent_label);
-                    }
-                }
+                // Protobuf allows a list both packed and number by number.
+                (1, Value::Varint(number)) => refs.push(number),
+                (1, list) => refs.append(&mut packed(list.bytes()?)?),
                 (2, sample) => scratch.sample(sample.bytes()?)?,
                 (3, _) => scratch.histograms += 1,
                 _ => {}
             }
+        }
+        if !refs.len().is_multiple_of(2) {
+            return Err(Malformed);
+        }
+        for pair in refs.chunks_exact(2) {
+            scratch.label(symbol(pair[0])?, symbol(pair[1])?, agent_label);
         }
         scratch.add_to(request);
     }

@@ -257,7 +257,7 @@ impl Store for Engine {
     }
 
     fn metrics(&self) -> Vec<(Arc<str>, u32)> {
-        select::metrics(&self.shared.days(), self.shared.catalog.metric_numbers())
+        self.shared.catalog.metrics()
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {

@@ -213,7 +213,7 @@ pub trait Store: Send + Sync {
     /// Hands each series of a selection to `take`, without reading its points, until that breaks.
     fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>);
 
-    /// Every metric that any day has a series of, with its number ([`Series::metric_number`]).
+    /// Every metric that has a series, with its number ([`Series::metric_number`]).
     fn metrics(&self) -> Vec<(Arc<str>, u32)>;
 
     /// Writes an alert event into the day file of its time, or replaces the one with its id there.

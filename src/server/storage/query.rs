@@ -222,4 +222,7 @@ pub struct Selection<'a> {
     pub from_ms: i64,
     /// Last millisecond.
     pub to_ms: i64,
+    /// Whether of each series only the newest point of that time is wanted: it is mostly in
+    /// memory.
+    pub newest_only: bool,
 }

@@ -298,6 +298,12 @@ impl SeriesCatalog {
         self.next_metric.load(Ordering::Relaxed) as usize
     }
 
+    /// Every metric's name with its number.
+    pub(crate) fn metrics(&self) -> Vec<(Arc<str>, u32)> {
+        let metrics = self.metrics.lock();
+        metrics.iter().map(|(name, &number)| (Arc::clone(name), number)).collect()
+    }
+
     /// Forgets series, agents, metrics and labels that no day and no stream holds any more.
     pub(crate) fn sweep(&self) {
         let mut metrics = HashSet::new();

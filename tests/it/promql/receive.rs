@@ -53,6 +53,8 @@ fn remote_write_comes_back_to_the_bit() {
     }
 }
 
+const V2_TYPE: &str = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+
 /// A remote write 2.0 request of one series.
 fn second(symbols: &[&str], samples: &[(i64, f64)]) -> Vec<u8> {
     let mut out = Vec::new();
@@ -79,11 +81,10 @@ fn version_two_is_taken_and_a_bad_sample_costs_itself() {
     let symbols = ["", "__name__", "v2_metric", "agent", "web-09", "zone", "x"];
     let samples = [(at, 1.0), (at + 1, f64::NAN), (at + 2, 3.0), (i64::MAX, 4.0)];
     let message = second(&symbols, &samples);
-    let content_type = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
     let packed = snap::raw::Encoder::new().compress_vec(&message).expect("snappy");
     let answer = ureq::post(format!("{}/api/v1/write", server.url()))
         .header("Authorization", format!("Bearer {token}"))
-        .header("Content-Type", content_type)
+        .header("Content-Type", V2_TYPE)
         .send(&packed[..])
         .expect("an answer");
     assert_eq!(answer.status(), 204);
@@ -103,6 +104,65 @@ fn version_two_is_taken_and_a_bad_sample_costs_itself() {
     ] {
         assert!(metrics.contains(line), "{line}");
     }
+}
+
+/// What Google's protobuf makes of the same message; `None` where it is not installed.
+fn published(start: i64, how: &[&str]) -> Option<Vec<u8>> {
+    let python = tools::venv().join("bin/python");
+    let check = Command::new(&python).args(["-c", "import google.protobuf"]).output();
+    let there = check.is_ok_and(|out| out.status.success());
+    if !tools::or_excuse(there, "Google's protobuf is not installed") {
+        return None;
+    }
+    let script = tools::root().join("tests/fixtures/remote_write_2.py");
+    let out = Command::new(python).arg(script).arg(start.to_string()).args(how).output();
+    let out = out.expect("python runs");
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    Some(out.stdout)
+}
+
+#[test]
+fn version_two_comes_back_to_the_bit_as_protobuf_packs_it() {
+    let (server, token) = server("");
+    let url = server.url();
+    let start = start_ms();
+    let values = [[1.0, 1.0 / 3.0, 1e300], [-0.0, 5e-324, 0.1 + 0.2]];
+    for (how, later) in [(&[][..], 0), (&["unpacked"][..], 60_000)] {
+        let Some(message) = published(start + later, how) else { return };
+        let packed = snap::raw::Encoder::new().compress_vec(&message).expect("snappy");
+        let answer = ureq::post(format!("{url}/api/v1/write"))
+            .header("Authorization", format!("Bearer {token}"))
+            .header("Content-Type", V2_TYPE)
+            .header("Content-Encoding", "snappy")
+            .header("X-Prometheus-Remote-Write-Version", "2.0.0")
+            .send(&packed[..])
+            .expect("an answer");
+        assert_eq!(answer.status(), 204);
+        let count = |what: &str| {
+            let name = format!("X-Prometheus-Remote-Write-{what}-Written");
+            answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+        };
+        let counts = ["Samples", "Histograms", "Exemplars"].map(count);
+        assert_eq!(counts, ["6", "0", "0"].map(|count| Some(count.to_owned())), "{how:?}");
+        let at = ((start + later) / 1_000 + 5).to_string();
+        for (name, values) in ["v2_sent_total", "v2_level"].iter().zip(&values) {
+            let query = format!("{name}[20s]");
+            let answer = get(&url, &token, "query", &[("query", &query), ("time", &at)]);
+            let row = &answer["data"]["result"][0];
+            let labels = json!({"__name__": name, "agent": "web-20", "text": "é \"b\"\\\n"});
+            assert_eq!(row["metric"], labels);
+            let bits = |sample: &Value| {
+                let text = sample[1].as_str().expect("a text");
+                text.parse::<f64>().expect("a number").to_bits()
+            };
+            let found: Vec<u64> =
+                row["values"].as_array().expect("samples").iter().map(bits).collect();
+            assert_eq!(found, values.map(f64::to_bits), "{name} {how:?}");
+        }
+    }
+    let metrics = get_text(&url, &token, "/metrics");
+    let native = "oxmon_receive_samples_total{outcome=\"histogram\",protocol=\"remote_write\"} 2";
+    assert!(metrics.contains(native), "{metrics}");
 }
 
 pub(super) fn get_text(url: &str, token: &str, path: &str) -> String {

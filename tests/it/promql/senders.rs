@@ -117,6 +117,7 @@ fn what_vmagent_writes_comes_back_to_the_bit() {
         let ms = start + step * 1_000;
         text.push_str(&format!("vm_metric{{agent=\"web-03\",zone=\"b\"}} {value:e} {ms}\n"));
     }
+    text.push_str(&format!("vm_minus{{agent=\"web-03\"}} -0 {start}\n"));
     let import = format!("{own}/api/v1/import/prometheus");
     ureq::post(&import).send(text.as_bytes()).expect("it takes them");
     let at = (start / 1_000 + 60).to_string();
@@ -129,6 +130,9 @@ fn what_vmagent_writes_comes_back_to_the_bit() {
         let found: f64 = found.1.parse().expect("a number");
         assert_eq!(found.to_bits(), wanted.to_bits(), "{}", vmagent.log());
     }
+    // It leaves a value that equals 0 out of the message, so that the sign is lost on its side.
+    let minus = samples(&url, &token, "vm_minus{agent=\"web-03\"}[5m]", &at);
+    assert_eq!(minus.first().map(|(_, value)| value.as_str()), Some("0"));
 }
 
 #[test]
@@ -207,6 +211,32 @@ fn what_opentelemetrys_exporter_sends_comes_back() {
     }
     let buckets = found.iter().filter(|row| row.contains("wait_seconds_bucket")).count();
     assert_eq!(buckets, 3, "{found:?}");
+}
+
+#[test]
+fn what_influxdbs_client_writes_comes_back() {
+    let python = tools::venv().join("bin/python");
+    let check = Command::new(&python).args(["-c", "import influxdb_client"]).output();
+    let there = check.is_ok_and(|out| out.status.success());
+    if !tools::or_excuse(there, "InfluxDB's client is not installed") {
+        return;
+    }
+    let (server, token) = server("");
+    let url = server.url();
+    let at = crate::support::grpc::now_ms() / 1_000 - 10;
+    let out = Command::new(python)
+        .arg(tools::root().join("tests/fixtures/influx_write.py"))
+        .args([&format!("{url}/api/v1/influx"), &token, &at.to_string()])
+        .output()
+        .expect("python runs");
+    let wrong = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success(), "{wrong}");
+    for (name, value) in [("read", "0.30000000000000004"), ("ops", "17"), ("on", "1")] {
+        let query = format!("{{\"disk io_{name}\",agent=\"web-12\",path=\"/a b,c=d\"}}[1m]");
+        let found = samples(&url, &token, &query, &(at + 5).to_string());
+        let wanted = [0, 1].map(|more| (format!("{}.001", at + more), value.to_owned()));
+        assert_eq!(found, wanted, "{name}");
+    }
 }
 
 #[test]

@@ -151,6 +151,9 @@ impl Store for MemStore {
         }
         for (series, points) in self.series.lock().values() {
             let range = points.range(selection.from_ms..=selection.to_ms);
+            let skip =
+                if selection.newest_only { range.clone().count().saturating_sub(1) } else { 0 };
+            let range = range.skip(skip);
             let points: Vec<(i64, f64)> = range.map(|(at, value)| (*at, *value)).collect();
             let wanted = (selection.agent)(&series.key.agent) && (selection.series)(series);
             if wanted && !points.is_empty() && take(series, &points).is_break() {

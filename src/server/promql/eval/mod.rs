@@ -10,7 +10,7 @@ use crate::server::promql::ast::{At, BinOp, Binary, Card, Expr, Node, Selector, 
 use crate::server::promql::error::PromError;
 use crate::server::promql::labels::{LabelSet, Unique};
 use crate::server::promql::value::{ABSENT, is_absent};
-use crate::server::promql::{Samples, Source};
+use crate::server::promql::{Samples, Source, Span};
 
 mod aggregate;
 mod binary;
@@ -253,9 +253,11 @@ impl<'a> Eval<'a> {
     /// The newest sample of each series at each step, or its time in seconds.
     fn instant(&self, selector: &Selector, steps: Steps, times: bool, out: Sink<'_>) -> Outcome {
         let at = Shifted::new(selector.shift, steps, self.whole);
-        let from = at.time(0).saturating_sub(self.lookback_ms).saturating_add(1);
+        let from_ms = at.time(0).saturating_sub(self.lookback_ms).saturating_add(1);
+        let to_ms = at.last();
+        let span = Span { from_ms, to_ms, newest_only: at.time(0) == to_ms };
         let mut values = Vec::new();
-        self.source.select(&selector.matchers, from, at.last(), &mut |labels, samples| {
+        self.source.select(&selector.matchers, span, &mut |labels, samples| {
             self.spend_series(samples.len())?;
             values.clear();
             let found = window::newest(samples, &at, self.lookback_ms, times, &mut values);
@@ -281,7 +283,8 @@ impl<'a> Eval<'a> {
                     ..Shifted::new(selector.shift, steps, self.whole)
                 };
                 let from = at.time(0).saturating_sub(*range_ms).saturating_add(1);
-                self.source.select(&selector.matchers, from, at.last(), &mut |labels, samples| {
+                let span = Span::all(from, at.last());
+                self.source.select(&selector.matchers, span, &mut |labels, samples| {
                     self.spend_series(samples.len())?;
                     visit(labels, samples, &at)
                 })

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::parse::parse;
-use super::{Instant, LabelSet, Limits, Matcher, PromError, Query, Source, Visit};
+use super::{Instant, LabelSet, Limits, Matcher, PromError, Query, Source, Span, Visit};
 
 mod queries;
 mod ranges;
@@ -33,16 +33,13 @@ impl Memory {
 }
 
 impl Source for Memory {
-    fn select(
-        &self,
-        matchers: &[Matcher],
-        from_ms: i64,
-        to_ms: i64,
-        visit: Visit<'_>,
-    ) -> Result<(), PromError> {
+    fn select(&self, matchers: &[Matcher], span: Span, visit: Visit<'_>) -> Result<(), PromError> {
         for (labels, samples) in &self.0 {
-            let inside: Vec<(i64, f64)> =
-                samples.iter().copied().filter(|s| s.0 >= from_ms && s.0 <= to_ms).collect();
+            let fits = |sample: &(i64, f64)| sample.0 >= span.from_ms && sample.0 <= span.to_ms;
+            let mut inside: Vec<(i64, f64)> = samples.iter().copied().filter(fits).collect();
+            if span.newest_only {
+                inside.drain(..inside.len().saturating_sub(1));
+            }
             let wanted = matchers.iter().all(|matcher| matcher.matches(labels.get(&matcher.name)));
             if wanted && !inside.is_empty() {
                 visit(labels.clone(), &inside)?;

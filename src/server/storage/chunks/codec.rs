@@ -183,22 +183,32 @@ fn unseal(bytes: &[u8]) -> Option<&[u8]> {
 ///
 /// When the bytes are not what [`encode`] made.
 pub(crate) fn decode_times(meta: &Meta, times: Option<&[u8]>) -> Result<Vec<i64>, BadChunk> {
+    let mut out = Vec::new();
+    decode_times_into(meta, times, &mut out)?;
+    Ok(out)
+}
+
+/// As [`decode_times`], in place of what `out` has.
+pub(crate) fn decode_times_into(
+    meta: &Meta,
+    times: Option<&[u8]>,
+    out: &mut Vec<i64>,
+) -> Result<(), BadChunk> {
     let bad = BadChunk(meta.series);
     if meta.count == 0 || meta.count > CHUNK_POINTS_MAX || meta.end < meta.start {
         return Err(bad);
     }
+    out.clear();
     let Some(packed) = times else {
         let steps = (meta.count as i64 - 1).max(1);
         let step = meta.end.checked_sub(meta.start).ok_or(bad)? / steps;
-        return Ok((0..meta.count as i64).map(|index| meta.start + index * step).collect());
+        out.extend((0..meta.count as i64).map(|index| meta.start + index * step));
+        return Ok(());
     };
-    let mut out = vec![0i64; meta.count];
+    out.resize(meta.count, 0);
     let inner = unseal(packed).ok_or(bad)?;
-    let progress = simple_decompress_into(inner, &mut out).map_err(|_| bad)?;
-    if progress.n_processed != meta.count || !progress.finished {
-        return Err(bad);
-    }
-    Ok(out)
+    let progress = simple_decompress_into(inner, out).map_err(|_| bad)?;
+    if progress.n_processed == meta.count && progress.finished { Ok(()) } else { Err(bad) }
 }
 
 /// The values of a chunk.
@@ -207,23 +217,37 @@ pub(crate) fn decode_times(meta: &Meta, times: Option<&[u8]>) -> Result<Vec<i64>
 ///
 /// When the bytes are not what [`encode`] made.
 pub(crate) fn decode_values(meta: &Meta, data: &[u8]) -> Result<Vec<f64>, BadChunk> {
+    let mut out = Vec::new();
+    decode_values_into(meta, data, &mut out)?;
+    Ok(out)
+}
+
+/// As [`decode_values`], in place of what `out` has.
+pub(crate) fn decode_values_into(
+    meta: &Meta,
+    data: &[u8],
+    out: &mut Vec<f64>,
+) -> Result<(), BadChunk> {
     let bad = BadChunk(meta.series);
     if meta.count == 0 || meta.count > CHUNK_POINTS_MAX {
         return Err(bad);
     }
+    out.clear();
     if data.is_empty() {
-        return Ok(vec![meta.first; meta.count]);
+        out.resize(meta.count, meta.first);
+        return Ok(());
     }
     match unseal(data).and_then(<[u8]>::split_first) {
         Some((0, raw)) if raw.len() == meta.count * 8 => {
             let (values, _) = raw.as_chunks::<8>();
-            Ok(values.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect())
+            out.extend(values.iter().map(|bytes| f64::from_le_bytes(*bytes)));
+            Ok(())
         }
         Some((1, packed)) => {
-            let mut out = vec![0f64; meta.count];
-            let progress = simple_decompress_into(packed, &mut out).map_err(|_| bad)?;
+            out.resize(meta.count, 0.0);
+            let progress = simple_decompress_into(packed, out).map_err(|_| bad)?;
             let whole = progress.n_processed == meta.count && progress.finished;
-            if whole { Ok(out) } else { Err(bad) }
+            if whole { Ok(()) } else { Err(bad) }
         }
         _ => Err(bad),
     }

@@ -181,7 +181,11 @@ impl AgentDay {
         let at = self.lists.iter().position(is_same).or_else(|| {
             self.lists.iter().position(|series_list| {
                 series_list.source.len() == list.len()
-                    && series_list.source.iter().zip(&**list).all(|(a, b)| a.number == b.number)
+                    && series_list
+                        .source
+                        .iter()
+                        .zip(&**list)
+                        .all(|(a, b)| Arc::ptr_eq(a, b) || a.number == b.number)
             })
         })?;
         self.lists[..=at].rotate_right(1);

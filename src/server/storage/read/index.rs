@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::server::storage::day::head::Entry;
 use crate::server::storage::day::{AgentCell, Day};
+use crate::server::storage::read::chunks::Reader;
 use crate::server::storage::read::{needs_file, points_of, views_of, with_file};
 use crate::server::storage::{AgentSeen, LatestRow, Listing, Page, Series, StorageError};
 
@@ -30,12 +31,12 @@ fn look(
         return Ok(true);
     }
     with_file(day, needs_file(&found, from), |connection| {
+        let mut reader = connection.map(|file| Reader::new(file, day)).transpose()?;
+        let mut points = Vec::new();
         for view in &found {
-            if !points_of(connection, day, view, from, to)?.is_empty() {
-                return Ok(true);
-            }
+            points_of(reader.as_mut(), view, (from, to), &mut points)?;
         }
-        Ok(false)
+        Ok(!points.is_empty())
     })
 }
 

@@ -9,6 +9,7 @@ use rusqlite::Connection;
 
 use crate::server::storage::day::head::AgentDay;
 use crate::server::storage::day::{AgentCell, Day};
+use crate::server::storage::read::chunks::Reader;
 use crate::server::storage::{Series, StorageError};
 
 pub(crate) mod arrived;
@@ -88,13 +89,14 @@ pub(super) fn views_of_some(
 }
 
 fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f64, i64)> {
-    let mut out = Vec::new();
     let start = agent.records.partition_point(|record| record.ts < from);
-    let records = agent.records.get(start..).unwrap_or_default();
+    let end = agent.records.partition_point(|record| record.ts <= to);
+    let records = agent.records.get(start..end).unwrap_or_default();
+    let mut out = Vec::new();
     for run in records.chunk_by(|a, b| Arc::ptr_eq(&a.series_list, &b.series_list)) {
         let position = run.first().and_then(|record| record.series_list.position(place));
         let Some(position) = position else { continue };
-        for record in run.iter().take_while(|record| record.ts <= to) {
+        for record in run {
             if let Some(value) = record.value(position) {
                 out.push((record.ts, value, record.received));
             }
@@ -103,27 +105,27 @@ fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f6
     out
 }
 
-/// Every point of a series from `from` to `to`, oldest first.
+/// Appends every point that a day has of a series from `from` to `to`, oldest first, to `out`,
+/// which has only older ones.
 pub(super) fn points_of(
-    connection: Option<&Connection>,
-    day: &Day,
+    file: Option<&mut Reader<'_>>,
     view: &SeriesView,
-    from: i64,
-    to: i64,
-) -> Result<Vec<(i64, f64)>, StorageError> {
-    let mut out: Vec<(i64, f64)> = Vec::new();
-    if let Some(connection) = connection {
-        for stored in chunks::load(connection, day, view.id, from, to)? {
-            let inside = |&(ts, _): &(i64, f64)| ts >= from && ts <= to;
-            out.extend(stored.points(day)?.into_iter().filter(inside));
-        }
+    (from, to): (i64, i64),
+    out: &mut Vec<(i64, f64)>,
+) -> Result<(), StorageError> {
+    let before = out.len();
+    if let Some(file) = file.filter(|_| needs_file(std::slice::from_ref(view), from)) {
+        file.append(view.id, (from, to), out)?;
     }
     out.extend(view.head.iter().map(|&(ts, value, _)| (ts, value)));
-    if !out.is_sorted_by(|a, b| a.0 < b.0) {
-        out.sort_by_key(|&(ts, _)| ts);
-        out.dedup_by_key(|&mut (ts, _)| ts);
+    let added = out.get(before..).unwrap_or_default();
+    if !added.is_sorted_by(|a, b| a.0 < b.0) {
+        let mut added = out.split_off(before);
+        added.sort_by_key(|&(ts, _)| ts);
+        added.dedup_by_key(|&mut (ts, _)| ts);
+        out.append(&mut added);
     }
-    Ok(out)
+    Ok(())
 }
 
 /// Runs `body` with a connection to the day's file, or without one when nothing in it is needed.

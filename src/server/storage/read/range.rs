@@ -8,6 +8,7 @@ use rusqlite::Connection;
 use crate::base::limits::RANGE_ROWS_MAX;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::Day;
+use crate::server::storage::read::chunks::Reader;
 use crate::server::storage::read::{
     SeriesView, agent_cells, chunks, needs_file, points_of, views_of, with_file,
 };
@@ -223,11 +224,15 @@ pub(crate) fn scan(
         for day in &days {
             for cell in agent_cells(day, Some(&key.agent)) {
                 let found = views_of(&cell, &is_one, from, to);
-                let all = with_file(day, needs_file(&found, from), |connection| {
-                    found.iter().map(|view| points_of(connection, day, view, from, to)).collect()
-                });
-                let all: Vec<Vec<(i64, f64)>> = all?;
-                for part in all.iter().flat_map(|all| all.chunks(SCAN_POINTS)) {
+                let mut points = Vec::new();
+                with_file(day, needs_file(&found, from), |connection| {
+                    let mut reader = connection.map(|file| Reader::new(file, day)).transpose()?;
+                    // One at the most: an agent has a series once.
+                    found.iter().try_for_each(|view| {
+                        points_of(reader.as_mut(), view, (from, to), &mut points)
+                    })
+                })?;
+                for part in points.chunks(SCAN_POINTS) {
                     if visit(&key, part).is_break() {
                         return Ok(());
                     }

@@ -1,103 +1,317 @@
-//! Every point of many series, agent by agent, whole chunks at a time: what PromQL reads.
+//! Points of many series, agent by agent, whole chunks at a time: what PromQL reads. Agents are
+//! read in batches, each with one transaction a day.
 
 use std::collections::{BTreeMap, HashSet};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
+use crate::rt::thread::ahead;
+use crate::server::storage::day::head::{AgentDay, Entry};
 use crate::server::storage::day::{AgentCell, Day};
+use crate::server::storage::read::chunks::Reader;
 use crate::server::storage::read::{
     SeriesView, needs_file, points_of, views_of, views_of_some, with_file,
 };
 use crate::server::storage::{Selection, Series, StorageError, TakePoints, TakeSeries};
 
-/// Points, as far as the days' counts tell, that are in memory at a time.
-const POINTS_AT_ONCE: u64 = 500_000;
+/// Points, as far as the days' counts tell, that are read at a time.
+const POINTS_AT_ONCE: u64 = 100_000;
+/// Series whose newest points are read at a time.
+const NEWEST_AT_ONCE: usize = 10_000;
 
-/// A series with what each day has of it.
-type Found = (Arc<Series>, Vec<(usize, SeriesView)>);
-
-/// Hands each series with its points, oldest first, to `take`, until that breaks.
+/// Hands each series with its points, oldest first, to `take`, until that breaks. While `take`
+/// has those of one batch, the next is read.
 pub(crate) fn select(
     days: &[Arc<Day>],
     selection: &Selection<'_>,
     take: TakePoints<'_>,
 ) -> Result<(), StorageError> {
-    let (from, to) = (selection.from_ms, selection.to_ms);
-    for (days, cells) in by_agent(days, selection) {
-        let mut found: BTreeMap<u32, Found> = BTreeMap::new();
-        for (place, cell) in cells.iter().enumerate() {
-            for view in views_of(cell, selection.series, from, to) {
-                let entry = found.entry(view.series.number);
-                let (_, parts) = entry.or_insert_with(|| (Arc::clone(&view.series), Vec::new()));
-                parts.push((place, view));
-            }
-        }
-        let mut part: Vec<Found> = Vec::new();
-        let mut points = 0;
-        let mut rest = found.into_values().peekable();
-        while let Some(one) = rest.next() {
-            points += one.1.iter().map(|(_, view)| view.count).sum::<u64>();
-            part.push(one);
-            if points < POINTS_AT_ONCE && rest.peek().is_some() {
-                continue;
-            }
-            if hand_on(&days, &part, (from, to), take)?.is_break() {
-                return Ok(());
-            }
-            (points, part) = (0, Vec::new());
-        }
+    let days = days_of(days, selection);
+    if selection.newest_only {
+        return newest(&days, selection, take);
     }
-    Ok(())
+    let times = (selection.from_ms, selection.to_ms);
+    let mut batches = Batches::new(&days, selection);
+    let mut outcome = Ok(());
+    ahead(
+        "select",
+        || batches.next(),
+        |batch| read(&days, batch, times),
+        |batch| match batch {
+            Ok(batch) => batch.hand_on(take),
+            Err(error) => {
+                outcome = Err(error);
+                ControlFlow::Break(())
+            }
+        },
+    );
+    outcome
 }
 
-/// Days of an agent, and its part of each.
-type OfAgent<'d> = (Vec<&'d Arc<Day>>, Vec<AgentCell>);
+/// A series with what each day has of it, oldest day first; days by their place.
+type Found<T = SeriesView> = Vec<(usize, T)>;
 
-/// Days with the agents' part of each, agent by agent, in the order of the agents' names.
-fn by_agent<'d>(days: &'d [Arc<Day>], selection: &Selection<'_>) -> Vec<OfAgent<'d>> {
+/// What is in memory of the series of a selection, batch by batch.
+struct Batches<'s> {
+    selection: &'s Selection<'s>,
+    agents: std::vec::IntoIter<Vec<(usize, AgentCell)>>,
+    /// Series of an agent that wait for the next batch.
+    rest: std::vec::IntoIter<Found>,
+}
+
+impl<'s> Batches<'s> {
+    fn new(days: &[&Arc<Day>], selection: &'s Selection<'s>) -> Self {
+        let agents = by_agent(days, selection).into_iter();
+        Self { selection, agents, rest: Vec::new().into_iter() }
+    }
+
+    /// What is in memory of some series; `None` when there are no more.
+    fn next(&mut self) -> Option<Vec<Found>> {
+        let (from, to) = (self.selection.from_ms, self.selection.to_ms);
+        let mut batch: Vec<Found> = Vec::new();
+        let mut points = 0;
+        while points < POINTS_AT_ONCE {
+            if let Some(found) = self.rest.next() {
+                points += found.iter().map(|(_, view)| points_inside(view, from, to)).sum::<u64>();
+                batch.push(found);
+                continue;
+            }
+            let Some(cells) = self.agents.next() else { break };
+            let views = |(day, cell): &(usize, AgentCell)| {
+                let day = *day;
+                let views = views_of(cell, self.selection.series, from, to);
+                views.into_iter().map(move |view| (day, view))
+            };
+            let found = by_series(cells.iter().flat_map(views), |view| &view.series);
+            self.rest = found.into_iter();
+        }
+        (!batch.is_empty()).then_some(batch)
+    }
+}
+
+/// Days of the time.
+fn days_of<'d>(days: &'d [Arc<Day>], selection: &Selection<'_>) -> Vec<&'d Arc<Day>> {
     let (from, to) = (selection.from_ms, selection.to_ms);
-    let mut agents: BTreeMap<Arc<str>, OfAgent<'d>> = BTreeMap::new();
-    for day in days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from) {
+    days.iter().filter(|day| day.start_ms() <= to && day.end_ms() >= from).collect()
+}
+
+/// What each day has of an agent, days by their place; agents in the order of their names.
+fn by_agent(days: &[&Arc<Day>], selection: &Selection<'_>) -> Vec<Vec<(usize, AgentCell)>> {
+    let mut agents: BTreeMap<Arc<str>, Vec<(usize, AgentCell)>> = BTreeMap::new();
+    for (place, day) in days.iter().enumerate() {
         for cell in day.agents() {
             let name = Arc::clone(&cell.lock().name);
             if (selection.agent)(&name) {
-                let (days, cells) = agents.entry(name).or_default();
-                days.push(day);
-                cells.push(cell);
+                agents.entry(name).or_default().push((place, cell));
             }
         }
     }
     agents.into_values().collect()
 }
 
-fn hand_on(
+/// What days have of an agent by series, in the order of the series' numbers.
+fn by_series<T>(
+    views: impl Iterator<Item = (usize, T)>,
+    series: impl Fn(&T) -> &Arc<Series>,
+) -> Vec<Found<T>> {
+    let mut views: Vec<(usize, T)> = views.collect();
+    // Stable, so that days stay in their order.
+    views.sort_by_key(|(_, view)| series(view).number);
+    let mut out: Vec<Found<T>> = Vec::with_capacity(views.len());
+    for (day, view) in views {
+        let number = series(&view).number;
+        match out.last_mut() {
+            Some(found) if found.last().is_some_and(|(_, one)| series(one).number == number) => {
+                found.push((day, view));
+            }
+            _ => out.push(vec![(day, view)]),
+        }
+    }
+    out
+}
+
+/// About how many points of a day's series lie in a time, if they are spread evenly.
+fn points_inside(view: &SeriesView, from: i64, to: i64) -> u64 {
+    let (first, last) = (view.first.max(from), view.last.min(to));
+    if (first, last) == (view.first, view.last) {
+        return view.count;
+    }
+    let share = last.abs_diff(first) as f64 / view.last.abs_diff(view.first).max(1) as f64;
+    (view.count as f64 * share) as u64 + 1
+}
+
+/// Points of some series.
+struct Batch {
+    series: Vec<Arc<Series>>,
+    points: Vec<(i64, f64)>,
+    /// Place of a series, and which points are its; those of an older day first.
+    parts: Vec<(usize, Range<usize>)>,
+}
+
+/// Reads the points of a batch.
+fn read(
     days: &[&Arc<Day>],
-    part: &[Found],
+    batch: Vec<Found>,
+    (from, to): (i64, i64),
+) -> Result<Batch, StorageError> {
+    let mut points: Vec<(i64, f64)> = Vec::new();
+    let mut parts = Vec::with_capacity(batch.len());
+    for (day_place, day) in days.iter().enumerate() {
+        let of_day = || {
+            let of_day = |found: &'_ Found| found.iter().position(|(other, _)| *other == day_place);
+            let views = batch.iter().enumerate();
+            views.filter_map(move |(place, found)| Some((place, &found[of_day(found)?].1)))
+        };
+        let needed = of_day().any(|(_, view)| needs_file(std::slice::from_ref(view), from));
+        with_file(day, needed, |connection| {
+            let mut reader = connection.map(|file| Reader::new(file, day)).transpose()?;
+            for (place, view) in of_day() {
+                let start = points.len();
+                points_of(reader.as_mut(), view, (from, to), &mut points)?;
+                parts.push((place, start..points.len()));
+            }
+            Ok(())
+        })?;
+    }
+    // Stable, so that days stay in their order.
+    parts.sort_by_key(|(place, _)| *place);
+    let series = |mut found: Found| Some(found.pop()?.1.series);
+    Ok(Batch { series: batch.into_iter().filter_map(series).collect(), points, parts })
+}
+
+impl Batch {
+    /// Hands each series that has points to `take`, until that breaks.
+    fn hand_on(&self, take: TakePoints<'_>) -> ControlFlow<()> {
+        let mut joined: Vec<(i64, f64)> = Vec::new();
+        for parts in self.parts.chunk_by(|a, b| a.0 == b.0) {
+            let of = |(_, range): &(usize, Range<usize>)| self.points.get(range.clone());
+            let points = match parts {
+                [part] => of(part).unwrap_or_default(),
+                _ => {
+                    joined.clear();
+                    parts.iter().filter_map(of).for_each(|part| joined.extend_from_slice(part));
+                    &joined
+                }
+            };
+            let series = parts.first().and_then(|(place, _)| self.series.get(*place));
+            if let Some(series) = series.filter(|_| !points.is_empty()) {
+                take(series, points)?;
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// What a day tells of the newest point of a series up to a time.
+struct Newest {
+    series: Arc<Series>,
+    /// The series' id in the day file.
+    id: u32,
+    /// The newest point in memory.
+    point: Option<(i64, f64)>,
+    /// Whether the file may have a newer one.
+    in_file: bool,
+}
+
+/// Hands each series with its newest point to `take`, until that breaks.
+fn newest(
+    days: &[&Arc<Day>],
+    selection: &Selection<'_>,
+    take: TakePoints<'_>,
+) -> Result<(), StorageError> {
+    let (from, to) = (selection.from_ms, selection.to_ms);
+    let mut batch: Vec<Found<Newest>> = Vec::new();
+    for cells in by_agent(days, selection) {
+        let views = |(day, cell): &(usize, AgentCell)| {
+            let day = *day;
+            newest_of(cell, selection).into_iter().map(move |view| (day, view))
+        };
+        batch.append(&mut by_series(cells.iter().flat_map(views), |view| &view.series));
+        if batch.len() >= NEWEST_AT_ONCE {
+            if read_newest(days, &batch, (from, to), take)?.is_break() {
+                return Ok(());
+            }
+            batch.clear();
+        }
+    }
+    let _ = read_newest(days, &batch, (from, to), take)?;
+    Ok(())
+}
+
+/// What a day has in memory of the newest points of an agent's series.
+fn newest_of(cell: &AgentCell, selection: &Selection<'_>) -> Vec<Newest> {
+    let (from, to) = (selection.from_ms, selection.to_ms);
+    let agent = cell.lock();
+    let mut out = Vec::new();
+    for (place, entry) in (0u32..).zip(&agent.entries) {
+        let inside = entry.count > 0 && entry.first <= to && entry.last >= from;
+        if !inside || !(selection.series)(&entry.series) {
+            continue;
+        }
+        let point = if is_exact(entry) && entry.last <= to {
+            Some((entry.last, entry.last_value))
+        } else {
+            newest_in_head(&agent, place, from, to)
+        };
+        let packed = entry.packed_last;
+        let in_file = packed >= from && point.is_none_or(|(ts, _)| ts < packed.min(to));
+        let series = Arc::clone(&entry.series);
+        out.push(Newest { series, id: entry.id, point, in_file });
+    }
+    out
+}
+
+/// Whether the newest value in memory is the stored one to the bit: a zero that was read from a
+/// chunk may have lost its sign.
+fn is_exact(entry: &Entry) -> bool {
+    entry.last_value != 0.0 || entry.packed_last < entry.last
+}
+
+fn newest_in_head(agent: &AgentDay, place: u32, from: i64, to: i64) -> Option<(i64, f64)> {
+    let end = agent.records.partition_point(|record| record.ts <= to);
+    let records = agent.records.get(..end).unwrap_or_default().iter().rev();
+    records.take_while(|record| record.ts >= from).find_map(|record| {
+        let position = record.series_list.position(place)?;
+        Some((record.ts, record.value(position)?))
+    })
+}
+
+/// Reads the newest points of a batch where the files have newer ones, and hands them on.
+fn read_newest(
+    days: &[&Arc<Day>],
+    batch: &[Found<Newest>],
     (from, to): (i64, i64),
     take: TakePoints<'_>,
 ) -> Result<ControlFlow<()>, StorageError> {
-    let mut all: Vec<Vec<(i64, f64)>> = vec![Vec::new(); part.len()];
-    for (place, day) in days.iter().enumerate() {
-        let of_day = |(_, parts): &'_ Found| parts.iter().position(|(other, _)| *other == place);
-        let needed = part.iter().any(|found| {
-            let view = of_day(found).map(|at| &found.1[at].1);
-            view.is_some_and(|view| needs_file(std::slice::from_ref(view), from))
-        });
+    let mut points: Vec<Option<(i64, f64)>> = vec![None; batch.len()];
+    // Newest day first: what an older day has of a series that was found is older.
+    for (place, day) in days.iter().enumerate().rev() {
+        let missing: Vec<(usize, &Newest)> = batch
+            .iter()
+            .enumerate()
+            .filter(|(index, _)| points[*index].is_none())
+            .filter_map(|(index, found)| {
+                let (_, view) = found.iter().find(|(other, _)| *other == place)?;
+                Some((index, view))
+            })
+            .collect();
+        let needed = missing.iter().any(|(_, view)| view.in_file);
         with_file(day, needed, |connection| {
-            for (found, out) in part.iter().zip(&mut all) {
-                let Some(at) = of_day(found) else { continue };
-                let mut points = points_of(connection, day, &found.1[at].1, from, to)?;
-                if out.is_empty() {
-                    *out = points;
-                } else {
-                    out.append(&mut points);
+            let mut reader = connection.map(|file| Reader::new(file, day)).transpose()?;
+            for (index, view) in missing {
+                points[index] = view.point;
+                let Some(reader) = reader.as_mut().filter(|_| view.in_file) else { continue };
+                let after = view.point.map_or(from, |(ts, _)| ts + 1);
+                if let Some(newer) = reader.newest(view.id, (after, to))? {
+                    points[index] = Some(newer);
                 }
             }
             Ok(())
         })?;
     }
-    for ((series, _), points) in part.iter().zip(&all) {
-        if !points.is_empty() && take(series, points).is_break() {
+    for (found, point) in batch.iter().zip(points) {
+        let (Some((_, view)), Some(point)) = (found.first(), point) else { continue };
+        if take(&view.series, &[point]).is_break() {
             return Ok(ControlFlow::Break(()));
         }
     }
@@ -108,9 +322,9 @@ fn hand_on(
 /// `take`, once and without its points, until that breaks.
 pub(crate) fn series(days: &[Arc<Day>], selection: &Selection<'_>, take: TakeSeries<'_>) {
     let (from, to) = (selection.from_ms, selection.to_ms);
-    for (_, cells) in by_agent(days, selection) {
+    for cells in by_agent(&days_of(days, selection), selection) {
         let mut seen: HashSet<u32> = HashSet::new();
-        for cell in cells {
+        for (_, cell) in cells {
             for view in views_of_some(&cell, selection.series, from, to, &|_, _| false) {
                 if seen.insert(view.series.number) && take(&view.series).is_break() {
                     return;
@@ -118,19 +332,4 @@ pub(crate) fn series(days: &[Arc<Day>], selection: &Selection<'_>, take: TakeSer
             }
         }
     }
-}
-
-/// Every metric of any day, with its number, which is below `numbers`.
-pub(crate) fn metrics(days: &[Arc<Day>], numbers: usize) -> Vec<(Arc<str>, u32)> {
-    let mut names: Vec<Option<Arc<str>>> = vec![None; numbers];
-    for day in days {
-        for cell in day.agents() {
-            for entry in &cell.lock().entries {
-                if let Some(name @ None) = names.get_mut(entry.metric_number as usize) {
-                    *name = Some(Arc::clone(&entry.series.key.metric));
-                }
-            }
-        }
-    }
-    (0u32..).zip(names).filter_map(|(number, name)| Some((name?, number))).collect()
 }

@@ -147,7 +147,8 @@ fn check_selected(
 ) {
     let agent = |agent: &str| *agent == *key.agent;
     let series = |series: &Series| series.key == *key;
-    let selection = Selection { agent: &agent, series: &series, from_ms, to_ms };
+    let selection =
+        Selection { agent: &agent, series: &series, from_ms, to_ms, newest_only: false };
     let mut selected = Vec::new();
     let mut take = |series: &Arc<Series>, points: &[(i64, f64)]| {
         selected.push((series.key.clone(), points.to_vec()));
@@ -156,6 +157,15 @@ fn check_selected(
     engine.select(&selection, &mut take).unwrap();
     let expected = if points.is_empty() { vec![] } else { vec![(key.clone(), points.to_vec())] };
     assert_eq!(selected, expected);
+    let newest = Selection { newest_only: true, ..selection };
+    let mut last = None;
+    let mut take = |_: &Arc<Series>, points: &[(i64, f64)]| {
+        assert_eq!((last, points.len()), (None, 1));
+        last = points.first().copied();
+        ControlFlow::Continue(())
+    };
+    engine.select(&newest, &mut take).unwrap();
+    assert_eq!(last, points.last().copied());
     let mut listed = 0;
     engine.select_series(&selection, &mut |_| {
         listed += 1;

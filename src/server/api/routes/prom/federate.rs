@@ -12,11 +12,11 @@ use crate::server::promql::eval::LOOKBACK_MS;
 use crate::server::promql::labels::NAME;
 use crate::server::promql::matcher::is_plain;
 use crate::server::promql::store::StoreSource;
-use crate::server::promql::{LabelSet, PromError, Source, number_text};
+use crate::server::promql::{LabelSet, PromError, Source, Span, number_text};
 
 /// Answers in Prometheus' text format, with the time of each sample.
 pub(super) fn federate(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     match newest(call, &source) {
         Ok(text) => Ok(Reply::raw(CONTENT_TYPE, text.into_bytes())),
         Err(failure) => {
@@ -32,7 +32,8 @@ fn newest(call: &Call<'_>, source: &StoreSource<'_>) -> Result<String, Failure> 
     let from_ms = call.now_ms - LOOKBACK_MS + 1;
     let mut found: BTreeMap<LabelSet, (i64, f64)> = BTreeMap::new();
     for matchers in &selectors {
-        source.select(matchers, from_ms, call.now_ms, &mut |labels, samples| {
+        let span = Span::newest(from_ms, call.now_ms);
+        source.select(matchers, span, &mut |labels, samples| {
             if call.ticket.is_gone() {
                 return Err(PromError::Canceled);
             }

@@ -2,7 +2,7 @@
 //! Prometheus' own remote read.
 
 use crate::server::api::prom_error::failed;
-use crate::server::api::reply::{ApiError, Code, Reply};
+use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Method, Route};
 use crate::server::promql::PromError;
@@ -12,7 +12,7 @@ mod federate;
 mod form;
 mod json;
 mod query;
-mod read;
+pub(crate) mod read;
 mod rules;
 mod series;
 mod texts;
@@ -55,6 +55,7 @@ pub(crate) const ROUTES: &[Route] = &[
     Route { access: Access::Public, ..post("/api/v1/write", write::remote_write) },
     Route { access: Access::Public, ..post("/api/v1/otlp/v1/metrics", write::otlp) },
     Route { access: Access::Public, ..post("/api/v1/influx/write", write::lines) },
+    Route { access: Access::Public, ..post("/api/v1/influx/api/v2/write", write::lines) },
 ];
 
 const JSON: &str = "application/json";
@@ -116,11 +117,7 @@ fn reply(outcome: Result<Vec<u8>, Failure>) -> Result<Reply, ApiError> {
 }
 
 /// The store's series under their names of now.
-fn source<'a>(call: &'a Call<'_>) -> Result<StoreSource<'a>, ApiError> {
+fn source<'a>(call: &'a Call<'_>) -> StoreSource<'a> {
     let app = call.app;
-    let label = &app.config.prometheus.agent_label;
-    StoreSource::open(&*app.store, &app.registry, label).map_err(|error| {
-        log::error!("{error}");
-        ApiError::new(Code::Internal, error.to_string())
-    })
+    StoreSource::open(&*app.store, &app.registry, &app.config.prometheus.agent_label)
 }

@@ -20,12 +20,12 @@ use crate::server::promql::{Instant, Limits, PromError, Query};
 
 /// The result at one time.
 pub(super) fn instant(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     reply(counted(call, || at_once(call, &source)))
 }
 
 /// Runs a query in the background, counted while it runs.
-fn counted(
+pub(super) fn counted(
     call: &Call<'_>,
     query: impl FnOnce() -> Result<Vec<u8>, Failure> + Send,
 ) -> Result<Vec<u8>, Failure> {
@@ -87,7 +87,7 @@ fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure
 
 /// The result at each step.
 pub(super) fn range(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     reply(counted(call, || over_time(call, &source)))
 }
 

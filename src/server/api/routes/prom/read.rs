@@ -5,12 +5,17 @@
 //! ReadResponse  1: results { 1: timeseries { 1: labels { 1: name, 2: value }, 2: samples } }
 //! ```
 
+use std::time::{Duration, Instant};
+
+use super::query::counted;
 use super::{Failure, raw, source};
-use crate::base::limits::{PROMQL_ANSWER_BYTES_MAX, PROMQL_MEMORY_BYTES_MAX};
+use crate::base::limits::{
+    PROMQL_ANSWER_BYTES_MAX, PROMQL_BYTES_MAX, PROMQL_MEMORY_BYTES_MAX, PROMQL_SECS_MAX,
+};
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::promql::store::StoreSource;
-use crate::server::promql::{LabelSet, Matcher, PromError, Source};
+use crate::server::promql::{LabelSet, Matcher, PromError, Source, Span};
 use crate::server::receive::proto::{Fields, Malformed, put_bytes, put_double, put_int};
 use crate::server::receive::unpack::unpack;
 
@@ -18,8 +23,9 @@ const PROTOBUF: &str = "application/x-protobuf";
 
 /// Answers with samples, packed with Snappy.
 pub(super) fn remote_read(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
-    match read(call, &source) {
+    let source = source(call);
+    let read = || read(call.body, &source, &|| call.ticket.is_gone());
+    match counted(call, read) {
         Ok(bytes) => {
             let mut reply = Reply::raw(PROTOBUF, bytes);
             reply.headers.push(("Content-Encoding", "snappy".to_owned()));
@@ -32,9 +38,18 @@ pub(super) fn remote_read(call: &Call<'_>) -> Result<Reply, ApiError> {
     }
 }
 
-fn read(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure> {
+fn read(
+    body: &[u8],
+    source: &StoreSource<'_>,
+    is_gone: &dyn Fn() -> bool,
+) -> Result<Vec<u8>, Failure> {
     let bad = |error: &dyn std::fmt::Display| Failure::Bad(error.to_string());
-    let message = unpack(call.body).map_err(|error| bad(&error))?;
+    let message = unpack(body).map_err(|error| bad(&error))?;
+    // A selector of PromQL can't be longer.
+    if message.len() > PROMQL_BYTES_MAX {
+        return Err(Failure::Bad(format!("the request has over {PROMQL_BYTES_MAX} bytes")));
+    }
+    let deadline = Instant::now() + Duration::from_secs(PROMQL_SECS_MAX);
     let mut answer = Vec::new();
     for field in Fields::new(&message) {
         let (number, value) = field.map_err(|error| bad(&error))?;
@@ -44,7 +59,14 @@ fn read(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure> {
         let query = value.bytes().and_then(query_of).map_err(|error| bad(&error))?;
         let matchers = query.matchers.map_err(Failure::Bad)?;
         let mut result = Vec::new();
-        source.select(&matchers, query.start_ms, query.end_ms, &mut |labels, samples| {
+        let span = Span::all(query.start_ms, query.end_ms);
+        source.select(&matchers, span, &mut |labels, samples| {
+            if is_gone() {
+                return Err(PromError::Canceled);
+            }
+            if Instant::now() > deadline {
+                return Err(PromError::Timeout);
+            }
             put_bytes(&mut result, 1, &series(&labels, samples));
             if answer.len() + result.len() > PROMQL_ANSWER_BYTES_MAX {
                 let message = format!("the answer has over {PROMQL_ANSWER_BYTES_MAX} bytes");
@@ -59,6 +81,15 @@ fn read(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure> {
 }
 
 const _: () = assert!(PROMQL_ANSWER_BYTES_MAX <= PROMQL_MEMORY_BYTES_MAX);
+
+/// What becomes of a request, in a word, for the fuzzing harness.
+#[cfg(test)]
+pub(crate) fn outcome(body: &[u8], source: &StoreSource<'_>) -> String {
+    match read(body, source, &|| false) {
+        Ok(answer) => format!("{} bytes", answer.len().min(9)),
+        Err(failure) => failure.parts().2,
+    }
+}
 
 struct ReadQuery {
     start_ms: i64,

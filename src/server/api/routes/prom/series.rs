@@ -13,7 +13,7 @@ use crate::server::promql::{LabelSet, PromError};
 
 /// Series that a selector gives, by their labels.
 pub(super) fn series(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     reply(all_series(call, &source))
 }
 
@@ -40,7 +40,7 @@ fn all_series(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Fail
 
 /// Names of labels.
 pub(super) fn labels(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;
         let mut found: BTreeSet<String> = BTreeSet::new();
@@ -58,7 +58,7 @@ pub(super) fn labels(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 /// Values of one label.
 pub(super) fn values(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;
         let name = decoded(call.param("name"));
@@ -131,7 +131,7 @@ fn list(found: &BTreeSet<String>, limit: usize) -> Vec<u8> {
 
 /// Type and meaning of metrics.
 pub(super) fn metadata(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let source = source(call)?;
+    let source = source(call);
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;
         let (only, limit) = (form.get("metric"), form.limit("limit")?);

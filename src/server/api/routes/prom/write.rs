@@ -145,7 +145,12 @@ pub(super) fn writer(call: &Call<'_>) -> Result<Writer, ApiError> {
         let message = "the password is neither an API token nor the token of this agent";
         return Err(ApiError::new(Code::Unauthenticated, message));
     }
-    let identity = authenticate(&call.app.auth, call.authorization, true, call.now_ms)?;
+    // InfluxDB's clients of version 2 name the scheme so.
+    let bearer = header.trim().split_once(' ').and_then(|(scheme, token)| {
+        scheme.eq_ignore_ascii_case("token").then(|| format!("Bearer {token}"))
+    });
+    let header = bearer.as_deref().or(call.authorization);
+    let identity = authenticate(&call.app.auth, header, true, call.now_ms)?;
     check_password_changed(&identity, &call.client)?;
     if identity.role < Role::Admin {
         let message = "this token only reads; use one that may write, or an agent's own";

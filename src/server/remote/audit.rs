@@ -238,8 +238,9 @@ fn stored(
 ) -> Result<BTreeMap<i64, u64>, StorageError> {
     let mut counts = BTreeMap::new();
     let is_it = |name: &str| name == agent;
+    let (from_ms, to_ms) = times;
     let selection =
-        Selection { agent: &is_it, series: &|_| true, from_ms: times.0, to_ms: times.1 };
+        Selection { agent: &is_it, series: &|_| true, from_ms, to_ms, newest_only: false };
     store.select(&selection, &mut |_, points| {
         for (ms, _) in points {
             *counts.entry(ms.div_euclid(MINUTE_MS) * MINUTE_MS).or_default() += 1;

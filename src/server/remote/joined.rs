@@ -224,7 +224,8 @@ pub(super) fn scan(
     let mut keys = inner.old_series(None, Some(metric), old)?;
     let (from_ms, to_ms) = hot_part(inner, times);
     let of_metric = |series: &Series| *series.key.metric == *metric;
-    let selection = Selection { agent: &|_| true, series: &of_metric, from_ms, to_ms };
+    let selection =
+        Selection { agent: &|_| true, series: &of_metric, from_ms, to_ms, newest_only: false };
     inner.store.select_series(&selection, &mut |series| {
         keys.insert(series.key.clone());
         ControlFlow::Continue(())
@@ -287,7 +288,8 @@ pub(super) fn select(
         if from_ms <= to_ms {
             let is_agent = |name: &str| *name == *agent;
             let is_series = |one: &Series| series.contains_key(&one.key);
-            let here = Selection { agent: &is_agent, series: &is_series, from_ms, to_ms };
+            let here =
+                Selection { agent: &is_agent, series: &is_series, from_ms, to_ms, ..*selection };
             inner.store.select(&here, &mut |one, points| {
                 found.entry(one.key.clone()).or_default().extend_from_slice(points);
                 ControlFlow::Continue(())
@@ -295,7 +297,9 @@ pub(super) fn select(
         }
         for (key, series) in series {
             let points = found.remove(&key).unwrap_or_default();
-            if !points.is_empty() && take(&series, &points).is_break() {
+            let first = if selection.newest_only { points.len().saturating_sub(1) } else { 0 };
+            let points = points.get(first..).unwrap_or_default();
+            if !points.is_empty() && take(&series, points).is_break() {
                 return Ok(());
             }
         }

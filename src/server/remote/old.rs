@@ -90,7 +90,8 @@ impl Inner {
     ) -> Result<BySeries, StorageError> {
         let is_agent = |name: &str| agent.is_none_or(|agent| agent == name);
         let is_metric = |series: &Series| metric.is_none_or(|metric| *metric == *series.key.metric);
-        let selection = Selection { agent: &is_agent, series: &is_metric, from_ms, to_ms };
+        let (agent, series) = (&is_agent, &is_metric);
+        let selection = Selection { agent, series, from_ms, to_ms, newest_only: false };
         let mut out = BySeries::new();
         self.store.select(&selection, &mut |series, points| {
             out.insert(series.key.clone(), points.to_vec());

@@ -12,6 +12,7 @@ use crate::support::agent::PROGRAM;
 mod events;
 mod groups;
 mod podman;
+mod processes;
 mod sensors;
 mod units;
 

@@ -146,8 +146,9 @@ fn units_are_what_systemctl_says() {
     let _agent = Agent::start("unit-1", server.grpc_port, &config);
     let path = "/v1/agents/unit-1/latest?limit=1000";
     let mut latest = |metric: &str| -> Option<f64> {
-        let rows = server.get(path);
-        let mut rows = rows.as_array().unwrap().iter();
+        // An agent that has not reported yet is unknown.
+        let answer = server.call("GET", path, None);
+        let mut rows = answer.data().as_array()?.iter();
         let row =
             rows.find(|row| row["metric_name"] == metric && row["labels"]["unit"] == unit.0)?;
         row["value"].as_f64()

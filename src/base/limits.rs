@@ -62,7 +62,7 @@ pub const GRPC_STREAMS_MAX: i32 = 256;
 pub const GRPC_NEW_STREAMS_PER_SEC_MAX: u16 = 1_000;
 /// Calls that a client of one gRPC connection may reset a second.
 pub const GRPC_RESETS_PER_SEC_MAX: u16 = 100;
-/// PING frames a second on one gRPC connection, besides one for each new call.
+/// PING frames a second on one gRPC connection.
 pub const GRPC_PINGS_PER_SEC_MAX: u16 = 50;
 /// SETTINGS frames a second on one gRPC connection.
 pub const GRPC_SETTINGS_PER_SEC_MAX: u16 = 10;

@@ -30,8 +30,6 @@ pub(super) fn environment(queues: usize) -> Arc<Environment> {
 pub(super) fn connect(env: &Arc<Environment>, endpoint: &Endpoint) -> Result<Channel, Fatal> {
     let builder = ChannelBuilder::new(Arc::clone(env))
         .use_local_subchannel_pool(true)
-        // A small answer tells nothing of the line, and each would cost a PING.
-        .http2_bdp_probe(false)
         .max_send_message_len(-1);
     let Some(ca) = &endpoint.tls_ca else { return Ok(builder.connect(&endpoint.server)) };
     let pem = std::fs::read(ca).map_err(|error| {

@@ -2,15 +2,23 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use crate::base::cli::print;
 use crate::base::clock::{Clock as _, SystemClock};
 use crate::base::exit::{Exit, Fatal};
+use crate::base::limits::GRPC_NEW_STREAMS_PER_SEC_MAX;
 use crate::mock::client::{self, Endpoint};
 use crate::mock::scenario::Scenario;
 use crate::model::point::Batch;
+use crate::rt::stop::Stop;
 use crate::wire::batch_to_proto;
 use crate::wire::pb::metrics_grpc::MetricServiceClient;
+
+/// Between two calls: the server closes a connection with more calls a second than it takes, and a
+/// fast one answers more than that.
+const BETWEEN_CALLS: Duration =
+    Duration::from_micros(2 * 1_000_000 / GRPC_NEW_STREAMS_PER_SEC_MAX as u64);
 
 /// What to report, and where.
 #[derive(Debug, Clone)]
@@ -41,6 +49,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fatal> {
     let channel = client::connect(&env, &options.endpoint)?;
     let service = MetricServiceClient::new(channel);
     let now_ms = SystemClock.now_ms();
+    let pace = Stop::never();
     for scenario in &options.scenarios {
         let batches = scenario.batches(options.agents, now_ms);
         let mut points = 0;
@@ -49,7 +58,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Fatal> {
             if options.print_payload {
                 print(&summary(batch));
             }
+            let began = Instant::now();
             send(&service, batch, tokens.get(batch.agent_id.as_ref()).map(String::as_str))?;
+            pace.wait(BETWEEN_CALLS.saturating_sub(began.elapsed()));
         }
         let name = scenario.name();
         print(&format!("{name}: {} batches with {points} points taken\n", batches.len()));

@@ -399,12 +399,7 @@ impl Requests {
     }
 
     fn count(&mut self, count: Count) -> Result<(), Violation> {
-        let (mut limit, violation) = count.limit();
-        if matches!(count, Count::Pings) {
-            // gRPC's own libraries probe the line with a PING after an answer (BDP estimation): a
-            // client that drains its buffer call by call sends one for each call.
-            limit = limit.saturating_add(self.counts[Count::Streams as usize]);
-        }
+        let (limit, violation) = count.limit();
         let counted = &mut self.counts[count as usize];
         *counted = counted.saturating_add(1);
         if *counted > limit { Err(violation) } else { Ok(()) }

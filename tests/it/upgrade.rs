@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{PROGRAM, Server, program};
 use crate::support::{old_data, signal, sql, wait_for};
 
 /// An old folder, and a configuration of a new one beside it.
@@ -36,7 +36,7 @@ impl Place {
     }
 
     fn command(&self) -> Command {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.arg("import").arg(&self.old).arg(&self.config);
         command
     }
@@ -108,6 +108,8 @@ fn everything_comes_over_and_the_old_folder_stays_as_it_is() {
     let place = Place::new(old_data::points());
     let before = old_data::state(&place.old);
     let out = place.import();
+    // With `--nocapture`: the figures of docs/performance.md.
+    println!("{}", said(&out));
     let text = said(&out);
     assert!(out.status.success(), "{text}");
     assert_eq!(old_data::state(&place.old), before);

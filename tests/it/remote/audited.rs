@@ -145,7 +145,7 @@ fn old_days_leave_once_they_are_audited_and_are_read_from_the_engine() {
 fn what_an_engine_loses_after_it_took_it_is_sent_again() {
     let Some(engine) = Engine::victoria(&["-dedup.minScrapeInterval=1ms"]) else { return };
     let config = format!(
-        "[remote]\nwrite_urls = [\"{}\"]\nread_urls = [\"{}\"]\naudit_after_secs = 60\n",
+        "[remote]\nwrite_urls = [\"{}\"]\nread_urls = [\"{}\"]\naudit_after_secs = 20\n",
         engine.write_url(),
         engine.url
     );

@@ -69,3 +69,25 @@ fn addresses_that_are_denied_are_not_connected_to() {
     assert!(!good && said.contains("is not allowed"), "{said}");
     assert!(fake.heads().is_empty());
 }
+
+#[test]
+fn credentials_come_from_files_and_go_with_every_request() {
+    let fake = Fake::start();
+    let dir = tempfile::tempdir().expect("a temporary folder");
+    let secret = dir.path().join("secret");
+    std::fs::write(&secret, "s3cret\n").unwrap();
+    let secret = secret.display();
+    for (more, wanted) in [
+        (format!("username = \"u\"\npassword_file = \"{secret}\""), "Basic dTpzM2NyZXQ="),
+        (format!("bearer_token_file = \"{secret}\""), "Bearer s3cret"),
+    ] {
+        let before = fake.heads().len();
+        let (_, said) =
+            check(&format!("[remote]\nwrite_urls = [\"{}\"]\n{more}\n", fake.write_url()));
+        assert!(!said.contains("s3cret"), "{said}");
+        let heads = fake.heads().split_off(before);
+        assert!(heads.len() > 3, "{said}");
+        let line = format!("authorization: {wanted}");
+        assert!(heads.iter().all(|head| head.contains(&line)), "{}", heads[0]);
+    }
+}

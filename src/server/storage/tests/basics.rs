@@ -81,7 +81,7 @@ fn a_second_server_is_refused() {
     open(folder.path());
 }
 
-fn event(id: &str, ts: i64) -> AlertEvent {
+pub(super) fn event(id: &str, ts: i64) -> AlertEvent {
     AlertEvent {
         id: id.into(),
         rule_id: "r".into(),

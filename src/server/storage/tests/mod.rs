@@ -16,6 +16,7 @@ use crate::server::storage::{StorageError, Store, Stored, submit_batch};
 mod basics;
 mod crash;
 mod faults;
+mod feed;
 mod model;
 mod packing;
 

@@ -82,6 +82,20 @@ pub const GRPC_CALL_BYTES_MAX: usize = 16 * 1024;
 pub const GRPC_CONNECTIONS_MAX: usize = 8_192;
 /// Open gRPC connections of one address, of one /64 for IPv6.
 pub const GRPC_CONNECTIONS_PER_ADDRESS_MAX: usize = 2_048;
+/// Open gRPC calls of one address.
+pub const GRPC_CALLS_PER_ADDRESS_MAX: usize = 4_096;
+/// Open gRPC calls of all clients.
+pub const GRPC_CALLS_MAX: usize = 16_384;
+/// New gRPC connections, and calls that end without an answer, of one address at once.
+pub const GRPC_ALLOWANCE_PER_ADDRESS_MAX: usize = 2_048;
+/// New gRPC connections, and calls that end without an answer, of one address a second, once those
+/// at once are used up.
+pub const GRPC_ALLOWANCE_PER_ADDRESS_PER_SEC: usize = 256;
+/// New gRPC connections, and calls that end without an answer, of all clients at once.
+pub const GRPC_ALLOWANCE_MAX: usize = 16_384;
+/// New gRPC connections, and calls that end without an answer, of all clients a second, once those
+/// at once are used up.
+pub const GRPC_ALLOWANCE_PER_SEC: usize = 2_048;
 /// Seconds for the handshake of a gRPC connection: TLS, preface, SETTINGS and their
 /// acknowledgement.
 pub const GRPC_HANDSHAKE_SECS_MAX: u64 = 10;

@@ -213,6 +213,21 @@ impl Conn {
         }
     }
 
+    /// Calls that are open at the core.
+    pub(super) fn calls(&self) -> usize {
+        self.requests.open()
+    }
+
+    /// Calls that the client ended before the core did, since this was last asked.
+    pub(super) fn take_unanswered(&mut self) -> usize {
+        self.requests.take_unanswered()
+    }
+
+    /// Whether it is ending already.
+    pub(super) fn is_closing(&self) -> bool {
+        self.stage == Stage::Closing
+    }
+
     /// The violation that ended the connection, once.
     pub(super) fn take_violation(&mut self) -> Option<Violation> {
         self.violation.take()

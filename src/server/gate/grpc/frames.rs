@@ -245,6 +245,8 @@ pub(crate) struct Requests {
     settings: Option<Instant>,
     is_acknowledged: bool,
     has_data: bool,
+    /// Calls that the client reset, since they were last asked for.
+    unanswered: usize,
     counts: [u16; COUNTS],
     counted_since: Instant,
 }
@@ -264,6 +266,7 @@ impl Requests {
             settings: None,
             is_acknowledged: false,
             has_data: false,
+            unanswered: 0,
             counts: [0; COUNTS],
             counted_since: now,
         }
@@ -287,6 +290,11 @@ impl Requests {
     /// Streams that are open.
     pub(crate) fn open(&self) -> usize {
         self.streams.len()
+    }
+
+    /// Calls that the client ended before the core did, since this was last asked.
+    pub(super) fn take_unanswered(&mut self) -> usize {
+        std::mem::take(&mut self.unanswered)
     }
 
     /// Bytes of a header block that it holds back.
@@ -433,7 +441,9 @@ impl Requests {
             kind::HEADERS => self.headers(head, now),
             kind::RST_STREAM => {
                 length_is(4)?;
+                let open = self.open();
                 self.ended(head.stream);
+                self.unanswered += open - self.open();
                 self.count(Count::Resets)
             }
             kind::SETTINGS => {

@@ -18,6 +18,8 @@ pub(super) enum Closed {
     Crowded,
     /// The limit of its address is reached.
     Address,
+    /// Its address opened too many in too short a time.
+    Rate,
     /// The handshake failed or took too long.
     Handshake,
     /// No message came in time.
@@ -33,9 +35,10 @@ pub(super) enum Closed {
 }
 
 impl Closed {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Crowded,
         Self::Address,
+        Self::Rate,
         Self::Handshake,
         Self::FirstMessage,
         Self::Silent,
@@ -58,6 +61,7 @@ impl Closed {
         match self {
             Self::Crowded => "connections",
             Self::Address => "connections_of_address",
+            Self::Rate => "rate",
             Self::Handshake => "handshake",
             Self::FirstMessage | Self::Violation(Violation::Slow) => "first_message",
             Self::Silent => "silent",

@@ -20,6 +20,7 @@ mod metrics;
 pub(crate) mod peer;
 pub(crate) mod probe;
 mod serve;
+mod shares;
 
 pub(crate) use conn::Behind;
 pub(crate) use serve::Serve;

@@ -9,6 +9,7 @@ use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use parking_lot::Mutex;
 
 use crate::base::exit::{Exit, Fatal};
+use crate::rt::stop::Stop;
 use crate::server::config::{ServerConfig, Tls};
 
 /// Preface, SETTINGS, HEADERS of `Health/Check`, and a message without a service's name.
@@ -26,10 +27,12 @@ const AUTHORITY: u8 = 0x01;
 const PATH: u8 = 0x04;
 /// Bytes of an answer that are read before the port is taken for something else.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// How long an answer is good for.
+/// How long an answer is good for; that nothing serves is asked again sooner.
 const KNOWN_FOR: Duration = Duration::from_secs(1);
 /// How long an answer may take where somebody waits for it.
 const ASKED_WITHIN: Duration = Duration::from_secs(2);
+/// How long after a connection without an answer another one is tried.
+const AGAIN_AFTER: Duration = Duration::from_millis(100);
 /// The status SERVING in a message of `grpc.health.v1`.
 const SERVING: &[u8] = &[0, 0, 0, 0, 2, 0x08, 0x01];
 
@@ -73,7 +76,7 @@ impl GrpcHealth {
     pub(crate) fn is_serving(&self) -> bool {
         let known = *self.last.lock();
         if let Some((at, is_serving)) = known
-            && at.elapsed() < KNOWN_FOR
+            && at.elapsed() < if is_serving { KNOWN_FOR } else { AGAIN_AFTER }
         {
             return is_serving;
         }
@@ -107,19 +110,34 @@ pub(crate) fn reachable(address: SocketAddr) -> SocketAddr {
 fn check(address: SocketAddr, tls: Option<&Tls>, limit: Duration) -> Result<(), String> {
     let failed = |what: &str| format!("gRPC port {address}: {what}");
     let deadline = Instant::now() + limit;
-    let socket = TcpStream::connect_timeout(&address, limit)
-        .map_err(|error| failed(&format!("cannot connect: {error}")))?;
+    loop {
+        let socket = TcpStream::connect_timeout(&address, limit)
+            .map_err(|error| failed(&format!("cannot connect: {error}")))?;
+        match call(socket, tls, deadline) {
+            Ok(true) => return Ok(()),
+            Ok(false) => return Err(failed("the server says NOT_SERVING")),
+            // Under a flood from the same address the gate closes new connections.
+            Err(_) if Instant::now() + AGAIN_AFTER < deadline => {
+                Stop::never().wait(AGAIN_AFTER);
+            }
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+}
+
+/// Whether the server behind a connection says that it serves.
+fn call(socket: TcpStream, tls: Option<&Tls>, deadline: Instant) -> Result<bool, String> {
+    let limit = deadline.saturating_duration_since(Instant::now()).max(AGAIN_AFTER);
     let _ = socket.set_nodelay(true);
     // Each read and write ends in time; so does their number, at the deadline.
     socket
         .set_read_timeout(Some(limit))
         .and_then(|()| socket.set_write_timeout(Some(limit)))
-        .map_err(|error| failed(&error.to_string()))?;
-    let outcome = match tls {
+        .map_err(|error| error.to_string())?;
+    match tls {
         None => ask(socket, false, deadline),
         Some(tls) => secure(socket, tls).and_then(|stream| ask(stream, true, deadline)),
-    };
-    outcome.map_err(|error| failed(&error))
+    }
 }
 
 /// TLS as whom the server is: it is its own certificate, under an address that it need not name.
@@ -141,7 +159,7 @@ fn secure(socket: TcpStream, tls: &Tls) -> Result<impl Read + Write + use<>, Str
     config.connect("localhost", socket).map_err(|error| format!("TLS handshake failed: {error}"))
 }
 
-fn ask(mut stream: impl Read + Write, is_tls: bool, deadline: Instant) -> Result<(), String> {
+fn ask(mut stream: impl Read + Write, is_tls: bool, deadline: Instant) -> Result<bool, String> {
     let [preface, settings, message] = CALL;
     let mut call = [preface, settings].concat();
     call.extend_from_slice(&headers(is_tls));
@@ -156,8 +174,7 @@ fn ask(mut stream: impl Read + Write, is_tls: bool, deadline: Instant) -> Result
             Err(error) => return Err(format!("no answer: {error}")),
         }
         if let Some(is_serving) = status(&answer) {
-            let stopped = || Err("the server says NOT_SERVING".to_owned());
-            return if is_serving { Ok(()) } else { stopped() };
+            return Ok(is_serving);
         }
     }
     Err("no answer in time".to_owned())

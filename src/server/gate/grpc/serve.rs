@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 use prometheus::Registry;
 
 use super::conn::{Behind, Conn, Context, End};
+use super::frames::Violation;
 use super::metrics::{Closed, Metrics};
+use super::shares::Shares;
 use crate::base::limits::GRPC_CONNECTIONS_PER_ADDRESS_MAX;
 use crate::server::gate::listener::{Accepted, Room, address_key};
 use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE, Woken};
@@ -33,13 +35,36 @@ struct Entry {
     client: Option<Interest>,
     /// `None` while the core's side is not registered.
     core: Option<Option<Interest>>,
+    /// Open calls when they were last counted.
+    calls: usize,
+}
+
+impl Entry {
+    /// Counts the calls for the share of the client's address; the connection ends when that is
+    /// exceeded.
+    fn count_calls(
+        &mut self,
+        shares: &mut Shares,
+        outcome: Result<(), End>,
+        now: Instant,
+    ) -> Result<(), End> {
+        let calls = self.conn.calls();
+        let unanswered = self.conn.take_unanswered();
+        let is_within = shares.calls(self.conn.peer(), (self.calls, calls), unanswered, now);
+        self.calls = calls;
+        if is_within || outcome.is_err() || self.conn.is_closing() {
+            return outcome;
+        }
+        let violation = if unanswered > 0 { Violation::Resets } else { Violation::Streams };
+        self.conn.violate(violation, now)
+    }
 }
 
 /// The thread's state.
 pub(crate) struct Serve {
     port: Port,
     conns: HashMap<u64, Entry>,
-    by_address: HashMap<IpAddr, usize>,
+    shares: Shares,
     next_id: u64,
     conns_max: usize,
     metrics: Metrics,
@@ -61,7 +86,7 @@ impl running::Serve for Serve {
         Ok(Self {
             port,
             conns: HashMap::new(),
-            by_address: HashMap::new(),
+            shares: Shares::new(cx.now),
             next_id: CONNECTIONS / 2,
             conns_max: Room::of_process().grpc,
             metrics: Metrics::register(registry)?,
@@ -122,20 +147,26 @@ impl Serve {
     /// that has its share, or else of the address with the most.
     fn admit(&mut self, socket: TcpStream, peer: SocketAddr) -> io::Result<()> {
         let key = address_key(peer.ip());
-        let share = self.by_address.get(&key).copied().unwrap_or(0);
-        if share >= GRPC_CONNECTIONS_PER_ADDRESS_MAX {
+        let connections = self.shares.connections(key);
+        if !self.shares.open(key, self.cx.now) {
+            self.metrics.close(Closed::Rate);
+            return Ok(());
+        }
+        if connections >= GRPC_CONNECTIONS_PER_ADDRESS_MAX {
             self.evict(Some(key), Closed::Address);
         } else if self.conns.len() >= self.conns_max {
             self.evict(None, Closed::Crowded);
         }
         let tls = self.port.tls();
-        let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), &self.cx) else { return Ok(()) };
+        let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), &self.cx) else {
+            self.shares.close(key, 0, self.cx.now);
+            return Ok(());
+        };
         let id = self.next_id;
         self.next_id += 1;
         let client = conn.client_interest();
         self.port.poller.add(conn.socket(), id * 2, client)?;
-        self.conns.insert(id, Entry { conn, client, core: None });
-        *self.by_address.entry(key).or_default() += 1;
+        self.conns.insert(id, Entry { conn, client, core: None, calls: 0 });
         self.metrics.open.set(self.conns.len() as i64);
         Ok(())
     }
@@ -143,8 +174,7 @@ impl Serve {
     /// Closes the connection that is needed the least, of one address or of the address with the
     /// most.
     fn evict(&mut self, address: Option<IpAddr>, reason: Closed) {
-        let largest = || self.by_address.iter().max_by_key(|(_, count)| **count);
-        let address = address.or_else(|| largest().map(|(address, _)| *address));
+        let address = address.or_else(|| self.shares.largest());
         let of_address = self.conns.iter().filter(|(_, it)| Some(it.conn.peer()) == address);
         let least = of_address.min_by_key(|(_, entry)| entry.conn.eviction_order());
         if let Some(id) = least.map(|(id, _)| *id) {
@@ -167,6 +197,7 @@ impl Serve {
     /// Closes a connection that is done, or waits for what it needs now.
     fn after(&mut self, id: u64, outcome: Result<(), End>) -> io::Result<()> {
         let Some(entry) = self.conns.get_mut(&id) else { return Ok(()) };
+        let outcome = entry.count_calls(&mut self.shares, outcome, self.cx.now);
         if let Some(violation) = entry.conn.take_violation() {
             log::debug!("closing a gRPC connection of {}: {violation:?}", entry.conn.peer());
             self.metrics.close(Closed::Violation(violation));
@@ -199,13 +230,7 @@ impl Serve {
             log::debug!("closing a gRPC connection of {}: {reason:?}", entry.conn.peer());
             self.metrics.close(reason);
         }
-        let key = entry.conn.peer();
-        if let Some(count) = self.by_address.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                self.by_address.remove(&key);
-            }
-        }
+        self.shares.close(entry.conn.peer(), entry.calls, self.cx.now);
         // A socket that the system has dropped already is not waited for either.
         let _ = self.port.poller.remove(entry.conn.socket(), id * 2);
         if let Some(core) = entry.conn.core() {
@@ -223,6 +248,7 @@ impl Serve {
             };
             self.after(id, outcome)?;
         }
+        self.shares.forget(self.cx.now);
         self.port.resume()
     }
 }

@@ -96,6 +96,8 @@ pub const GRPC_ALLOWANCE_MAX: usize = 16_384;
 /// New gRPC connections, and calls that end without an answer, of all clients a second, once those
 /// at once are used up.
 pub const GRPC_ALLOWANCE_PER_SEC: usize = 2_048;
+/// TLS handshakes under way at one port; the oldest gives way to a new one.
+pub const TLS_HANDSHAKES_MAX: usize = 512;
 /// Seconds for the handshake of a gRPC connection: TLS, preface, SETTINGS and their
 /// acknowledgement.
 pub const GRPC_HANDSHAKE_SECS_MAX: u64 = 10;

@@ -58,6 +58,7 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     ("GRPC_ALLOWANCE_PER_ADDRESS_PER_SEC", CLOSED, "rate"),
     ("GRPC_ALLOWANCE_MAX", CLOSED, "rate"),
     ("GRPC_ALLOWANCE_PER_SEC", CLOSED, "rate"),
+    ("TLS_HANDSHAKES_MAX", CLOSED, "handshake"),
     ("GRPC_HANDSHAKE_SECS_MAX", CLOSED, "handshake"),
     ("GRPC_FIRST_MESSAGE_SECS_MAX", CLOSED, "first_message"),
     ("GRPC_SILENCE_SECS_MAX", CLOSED, "silent"),

@@ -135,6 +135,30 @@ fn silent_handshakes_stop_nobody() {
     });
 }
 
+/// Half of a greeting of 16 KB, for which the TLS library has allocated the whole.
+#[test]
+fn begun_handshakes_are_bounded_and_the_oldest_give_way() {
+    let pki = Pki::new();
+    let pair = pki.issue("server", "DNS:localhost,IP:127.0.0.1", 10);
+    let server = TlsServer::start(&pki, pair, "");
+    assert_eq!(server.agents(), 0);
+    let before = server.server.peak();
+    let mut greeting = vec![22, 3, 1, 0x40, 0, 1, 0, 0x3f, 0xfc, 3, 3];
+    greeting.resize(12_000, 0);
+    let mut begun = Vec::new();
+    for port in [server.server.grpc_port, server.server.http_port] {
+        for _ in 0..1_500 {
+            let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            // It may have given way already.
+            let _ = socket.write_all(&greeting);
+            begun.push(socket);
+        }
+        assert_eq!(server.agents(), 0, "the server answers meanwhile");
+    }
+    let grown = server.server.peak() - before;
+    assert!(grown < 100 << 20, "it grew by {} MiB", grown >> 20);
+}
+
 #[test]
 fn sighup_takes_the_new_certificate_and_keeps_the_old_over_a_bad_one() {
     let pki = Pki::new();

@@ -213,6 +213,11 @@ impl Conn {
         }
     }
 
+    /// When it was accepted, while its TLS handshake is under way.
+    pub(super) fn handshake_since(&self) -> Option<Instant> {
+        matches!(self.stage, Stage::Handshake(_)).then_some(self.accepted)
+    }
+
     /// Calls that are open at the core.
     pub(super) fn calls(&self) -> usize {
         self.requests.open()

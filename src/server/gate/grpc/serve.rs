@@ -12,7 +12,7 @@ use super::conn::{Behind, Conn, Context, End};
 use super::frames::Violation;
 use super::metrics::{Closed, Metrics};
 use super::shares::Shares;
-use crate::base::limits::GRPC_CONNECTIONS_PER_ADDRESS_MAX;
+use crate::base::limits::{GRPC_CONNECTIONS_PER_ADDRESS_MAX, TLS_HANDSHAKES_MAX};
 use crate::server::gate::listener::{Accepted, Room, address_key};
 use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE, Woken};
 use crate::server::gate::running;
@@ -158,6 +158,9 @@ impl Serve {
             self.evict(None, Closed::Crowded);
         }
         let tls = self.port.tls();
+        if tls.is_some() {
+            self.bound_handshakes();
+        }
         let Ok(conn) = Conn::new(socket, peer, tls.as_ref(), &self.cx) else {
             self.shares.close(key, 0, self.cx.now);
             return Ok(());
@@ -169,6 +172,18 @@ impl Serve {
         self.conns.insert(id, Entry { conn, client, core: None, calls: 0 });
         self.metrics.open.set(self.conns.len() as i64);
         Ok(())
+    }
+
+    /// Makes room for one more handshake: a client that stops in its first message costs what the
+    /// library has allocated for it.
+    fn bound_handshakes(&mut self) {
+        let since = |(id, entry): (&u64, &Entry)| Some((entry.conn.handshake_since()?, *id));
+        if self.conns.iter().filter_map(since).count() < TLS_HANDSHAKES_MAX {
+            return;
+        }
+        if let Some((_, oldest)) = self.conns.iter().filter_map(since).min() {
+            self.close(oldest, Some(Closed::Handshake));
+        }
     }
 
     /// Closes the connection that is needed the least, of one address or of the address with the

@@ -145,6 +145,11 @@ impl Conn {
         request + self.input.capacity() + self.output.capacity()
     }
 
+    /// When it was accepted, while its TLS handshake is under way.
+    pub(crate) fn handshake_since(&self) -> Option<Instant> {
+        matches!(self.stage, Stage::Handshake).then_some(self.since)
+    }
+
     /// Since when it has been without a request: an idle connection may be evicted.
     pub(crate) fn idle_since(&self) -> Option<Instant> {
         let unasked = matches!(self.stage, Stage::Handshake | Stage::Head | Stage::Draining);

@@ -14,7 +14,7 @@ use super::lanes::{Dispatched, Lanes};
 use super::metrics::{Closed, Metrics};
 use super::refusal::Refusal;
 use super::{Behind, Gone};
-use crate::base::limits::HTTP_MEMORY_BYTES_MAX;
+use crate::base::limits::{HTTP_MEMORY_BYTES_MAX, TLS_HANDSHAKES_MAX};
 use crate::server::gate::listener::{Accepted, Room};
 use crate::server::gate::port::{LISTENERS, OWN, Port, WAKE};
 use crate::server::gate::running;
@@ -139,6 +139,9 @@ impl Serve {
                     let is_full = self.conns.len() >= self.conns_max && !self.evict()?;
                     let tls = self.port.tls();
                     let is_tls = tls.is_some();
+                    if is_tls {
+                        self.bound_handshakes();
+                    }
                     let conn = Conn::new(socket, peer, tls.as_ref(), self.cx.now);
                     let Ok(conn) = conn else { continue };
                     self.admit(conn, is_tls, is_full)?;
@@ -146,6 +149,19 @@ impl Serve {
             }
         }
         Ok(())
+    }
+
+    /// Makes room for one more handshake: a client that stops in its first message costs what the
+    /// library has allocated for it.
+    fn bound_handshakes(&mut self) {
+        let under_way = self.conns.values().filter(|it| it.conn.handshake_since().is_some());
+        if under_way.count() < TLS_HANDSHAKES_MAX {
+            return;
+        }
+        if let Some(oldest) = self.longest(Conn::handshake_since) {
+            self.cx.metrics.close(Closed::Handshake);
+            self.close(oldest);
+        }
     }
 
     /// Serves a new connection, or refuses it where there is no room.

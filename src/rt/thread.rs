@@ -78,12 +78,13 @@ pub(crate) fn in_background<T: Send>(name: &str, body: impl FnOnce() -> T + Send
     }
 }
 
-/// Hands the results of jobs to `take`, in the order of the jobs, until that breaks. A thread of
-/// its own works on the next ones meanwhile, where there is more than one and a thread to be had;
-/// it has the priority of this one.
+/// Hands the results of jobs to `take`, in the order of the jobs, until that breaks. Up to
+/// `workers` threads, of the priority of this one, work on the next ones meanwhile, where there is
+/// more than one job and threads are to be had.
 #[cfg(feature = "server")]
 pub(crate) fn ahead<J: Send, R: Send>(
     name: &str,
+    workers: usize,
     mut next: impl FnMut() -> Option<J>,
     work: impl Fn(J) -> R + Sync,
     mut take: impl FnMut(R) -> ControlFlow<()>,
@@ -93,33 +94,43 @@ pub(crate) fn ahead<J: Send, R: Send>(
         let _ = take(work(first));
         return;
     };
+    let work = &work;
     std::thread::scope(|scope| {
-        let (jobs, queue) = bounded::<J>(2);
-        let (done, results) = bounded::<R>(2);
-        let work = &work;
-        let run = move || {
-            // Ends when there are no more jobs, or nobody takes the results.
-            let _ = queue.iter().map(work).try_for_each(|result| done.send(result));
+        let start = |_| {
+            let (jobs, queue) = bounded::<J>(2);
+            let (done, results) = bounded::<R>(2);
+            let run = move || {
+                // Ends when there are no more jobs, or nobody takes the results.
+                let _ = queue.iter().map(work).try_for_each(|result| done.send(result));
+            };
+            let guarded = move || match catch_unwind(AssertUnwindSafe(run)) {
+                Ok(()) => {}
+                Err(panic) => die("ahead", &panic_text(panic.as_ref())),
+            };
+            let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
+            builder.spawn_scoped(scope, guarded).ok().map(|_| (jobs, results))
         };
-        let guarded = move || match catch_unwind(AssertUnwindSafe(run)) {
-            Ok(()) => {}
-            Err(panic) => die("ahead", &panic_text(panic.as_ref())),
-        };
-        let builder = Builder::new().name(name.to_owned()).stack_size(STACK_BYTES);
-        if builder.spawn_scoped(scope, guarded).is_err() {
-            let mut jobs = [first, second].into_iter().chain(std::iter::from_fn(next));
+        let lanes: Vec<_> = (0..workers).map_while(start).collect();
+        let mut jobs = [first, second].into_iter().chain(std::iter::from_fn(next)).fuse();
+        if lanes.is_empty() {
             let _ = jobs.try_for_each(|job| take(work(job)));
             return;
         }
-        let mut waiting = 2;
-        // There is room for both.
-        let _ = jobs.send(first).and_then(|()| jobs.send(second));
-        while waiting > 0 {
-            let Ok(result) = results.recv() else { return };
-            match next() {
-                Some(job) => drop(jobs.send(job)),
-                None => waiting -= 1,
+        // One job more than there are threads is under way: each lane has room for two.
+        let mut sent = 0;
+        let mut taken = 0;
+        loop {
+            while sent <= taken + lanes.len()
+                && let Some(job) = jobs.next()
+            {
+                let _ = lanes[sent % lanes.len()].0.send(job);
+                sent += 1;
             }
+            if taken == sent {
+                return;
+            }
+            let Ok(result) = lanes[taken % lanes.len()].1.recv() else { return };
+            taken += 1;
             if take(result).is_break() {
                 return;
             }
@@ -207,14 +218,15 @@ mod tests {
 
     #[test]
     fn results_come_in_order_until_one_breaks() {
-        for (count, most) in [(0, 9), (1, 9), (2, 9), (50, 99), (50, 7), (1_000, 1)] {
+        let cases = [(0, 9), (1, 9), (2, 9), (50, 99), (50, 7), (1_000, 1)];
+        for (workers, (count, most)) in (0..4).flat_map(|workers| cases.map(|it| (workers, it))) {
             let mut jobs = 0..count;
             let mut seen = Vec::new();
             let take = |result: u32| {
                 seen.push(result);
                 if seen.len() < most { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             };
-            ahead("test", || jobs.next(), |job: u32| job * 2, take);
+            ahead("test", workers, || jobs.next(), |job: u32| job * 2, take);
             let wanted: Vec<u32> = (0..count).map(|job| job * 2).take(most).collect();
             assert_eq!(seen, wanted);
         }

@@ -9,6 +9,9 @@ use crate::server::promql::functions::over::quantile_of;
 use crate::server::promql::labels::LabelSet;
 use crate::server::promql::number_text;
 
+/// Steps whose values are gathered at once: as many as a line of the processor's cache holds.
+const STEPS_AT_ONCE: usize = 8;
+
 /// What a group has added up: a column a figure, a row a step.
 #[derive(Default)]
 struct Sums {
@@ -180,14 +183,22 @@ impl Eval<'_> {
         let quantiles = self.param(agg, steps)?;
         let mut held = self.collect(&agg.expr, steps)?;
         let rows = std::mem::take(&mut held.rows);
-        let mut at_step = Vec::new();
+        let mut block: [Vec<f64>; STEPS_AT_ONCE] = Default::default();
         for (labels, rows) in grouped(agg, rows)? {
             let mut values = Vec::with_capacity(steps.count);
-            for (index, &quantile) in quantiles.iter().enumerate() {
-                at_step.clear();
-                at_step.extend(rows.iter().map(|row| row.values[index]).filter(|v| !is_absent(*v)));
-                let none = at_step.is_empty();
-                values.push(if none { ABSENT } else { quantile_of(quantile, &mut at_step) });
+            for start in (0..steps.count).step_by(STEPS_AT_ONCE) {
+                block.iter_mut().for_each(Vec::clear);
+                for row in &rows {
+                    for (column, &value) in block.iter_mut().zip(&row.values[start..]) {
+                        if !is_absent(value) {
+                            column.push(value);
+                        }
+                    }
+                }
+                for (column, &quantile) in block.iter_mut().zip(&quantiles[start..]) {
+                    let none = column.is_empty();
+                    values.push(if none { ABSENT } else { quantile_of(quantile, column) });
+                }
             }
             self.spend(0)?;
             out(labels, &mut values)?;

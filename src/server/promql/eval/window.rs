@@ -49,6 +49,8 @@ pub(super) fn apply(
     let (mut from, mut to) = (0, 0);
     let mut found = false;
     let mut work = 0;
+    // Once for all windows: most counters never start again.
+    let is_rising = samples.windows(2).all(|pair| pair[0].1 <= pair[1].1);
     for index in 0..at.steps.count {
         let end_ms = at.time(index);
         let start_ms = end_ms - at.range_ms;
@@ -68,6 +70,7 @@ pub(super) fn apply(
                 end_ms,
                 at_ms: at.steps.time(index),
                 args: [number(0), number(1)],
+                is_rising,
             })
         });
         found |= value.is_some();

@@ -14,6 +14,8 @@ pub(crate) struct Window<'a> {
     pub at_ms: i64,
     /// Further arguments.
     pub args: [f64; 2],
+    /// Whether no sample is less than the one before, in this window and around it.
+    pub is_rising: bool,
 }
 
 /// A sum that keeps what additions lose.
@@ -84,7 +86,7 @@ fn extrapolated(window: &Window<'_>, is_counter: bool) -> Option<f64> {
         return None;
     }
     let mut change = last - first;
-    if is_counter {
+    if is_counter && !window.is_rising {
         let mut before = first;
         for &(_, value) in &samples[1..] {
             if value < before {

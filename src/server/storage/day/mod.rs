@@ -25,7 +25,7 @@ pub(crate) mod head_values;
 pub(crate) mod ids;
 
 /// Connections kept for a day's readers; more readers than that open one for the call.
-const READERS_KEPT: usize = 2;
+const READERS_KEPT: usize = 4;
 
 /// How long after a day's end its points are expected, and how long late ones wait for others.
 pub(super) const GRACE_MS: i64 = 10 * MINUTE_MS;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rusqlite::Connection;
 
-use crate::server::storage::day::head::AgentDay;
+use crate::server::storage::day::head::{AgentDay, HeadRecord};
 use crate::server::storage::day::{AgentCell, Day};
 use crate::server::storage::read::chunks::Reader;
 use crate::server::storage::{Series, StorageError};
@@ -89,20 +89,33 @@ pub(super) fn views_of_some(
 }
 
 fn head_points(agent: &AgentDay, place: u32, from: i64, to: i64) -> Vec<(i64, f64, i64)> {
+    let mut out = Vec::new();
+    copy_head(agent, place, (from, to), |record, value| {
+        out.push((record.ts, value, record.received));
+    });
+    out
+}
+
+/// Hands each record of the head from `from` to `to` that has a value of an entry to `take` with
+/// that value, oldest first.
+pub(super) fn copy_head(
+    agent: &AgentDay,
+    place: u32,
+    (from, to): (i64, i64),
+    mut take: impl FnMut(&HeadRecord, f64),
+) {
     let start = agent.records.partition_point(|record| record.ts < from);
     let end = agent.records.partition_point(|record| record.ts <= to);
     let records = agent.records.get(start..end).unwrap_or_default();
-    let mut out = Vec::new();
     for run in records.chunk_by(|a, b| Arc::ptr_eq(&a.series_list, &b.series_list)) {
         let position = run.first().and_then(|record| record.series_list.position(place));
         let Some(position) = position else { continue };
         for record in run {
             if let Some(value) = record.value(position) {
-                out.push((record.ts, value, record.received));
+                take(record, value);
             }
         }
     }
-    out
 }
 
 /// Appends every point that a day has of a series from `from` to `to`, oldest first, to `out`,
@@ -118,14 +131,19 @@ pub(super) fn points_of(
         file.append(view.id, (from, to), out)?;
     }
     out.extend(view.head.iter().map(|&(ts, value, _)| (ts, value)));
-    let added = out.get(before..).unwrap_or_default();
+    make_ordered(out, before);
+    Ok(())
+}
+
+/// Sorts the points after the first `before`, of which each time stays once.
+pub(super) fn make_ordered(points: &mut Vec<(i64, f64)>, before: usize) {
+    let added = points.get(before..).unwrap_or_default();
     if !added.is_sorted_by(|a, b| a.0 < b.0) {
-        let mut added = out.split_off(before);
+        let mut added = points.split_off(before);
         added.sort_by_key(|&(ts, _)| ts);
         added.dedup_by_key(|&mut (ts, _)| ts);
-        out.append(&mut added);
+        points.append(&mut added);
     }
-    Ok(())
 }
 
 /// Runs `body` with a connection to the day's file, or without one when nothing in it is needed.

@@ -2,6 +2,7 @@
 //! read in batches, each with one transaction a day.
 
 use std::collections::{BTreeMap, HashSet};
+use std::iter::Peekable;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -9,18 +10,18 @@ use crate::rt::thread::ahead;
 use crate::server::storage::day::head::{AgentDay, Entry};
 use crate::server::storage::day::{AgentCell, Day};
 use crate::server::storage::read::chunks::Reader;
-use crate::server::storage::read::{
-    SeriesView, needs_file, points_of, views_of, views_of_some, with_file,
-};
+use crate::server::storage::read::{copy_head, make_ordered, views_of_some, with_file};
 use crate::server::storage::{Selection, Series, StorageError, TakePoints, TakeSeries};
 
 /// Points, as far as the days' counts tell, that are read at a time.
-const POINTS_AT_ONCE: u64 = 100_000;
+const POINTS_AT_ONCE: usize = 100_000;
+/// Threads that read for one selection.
+const READERS: usize = 2;
 /// Series whose newest points are read at a time.
 const NEWEST_AT_ONCE: usize = 10_000;
 
 /// Hands each series with its points, oldest first, to `take`, until that breaks. While `take`
-/// has those of one batch, the next is read.
+/// has those of one batch, the next are read.
 pub(crate) fn select(
     days: &[Arc<Day>],
     selection: &Selection<'_>,
@@ -35,8 +36,9 @@ pub(crate) fn select(
     let mut outcome = Ok(());
     ahead(
         "select",
+        READERS,
         || batches.next(),
-        |batch| read(&days, batch, times),
+        |batch| read(&days, &batch, times),
         |batch| match batch {
             Ok(batch) => batch.hand_on(take),
             Err(error) => {
@@ -48,44 +50,74 @@ pub(crate) fn select(
     outcome
 }
 
-/// A series with what each day has of it, oldest day first; days by their place.
-type Found<T = SeriesView> = Vec<(usize, T)>;
+/// What one day has of a series.
+struct Part {
+    /// The day's place.
+    day: usize,
+    series: Arc<Series>,
+    cell: AgentCell,
+    /// Its place among the agent's entries of the day.
+    entry: u32,
+    /// About how many points of the time it has.
+    points: usize,
+}
 
-/// What is in memory of the series of a selection, batch by batch.
+/// Series of a selection, batch by batch.
 struct Batches<'s> {
     selection: &'s Selection<'s>,
     agents: std::vec::IntoIter<Vec<(usize, AgentCell)>>,
-    /// Series of an agent that wait for the next batch.
-    rest: std::vec::IntoIter<Found>,
+    /// Parts of an agent's series that wait for the next batch.
+    rest: Peekable<std::vec::IntoIter<Part>>,
 }
 
 impl<'s> Batches<'s> {
     fn new(days: &[&Arc<Day>], selection: &'s Selection<'s>) -> Self {
         let agents = by_agent(days, selection).into_iter();
-        Self { selection, agents, rest: Vec::new().into_iter() }
+        Self { selection, agents, rest: Vec::new().into_iter().peekable() }
     }
 
-    /// What is in memory of some series; `None` when there are no more.
-    fn next(&mut self) -> Option<Vec<Found>> {
-        let (from, to) = (self.selection.from_ms, self.selection.to_ms);
-        let mut batch: Vec<Found> = Vec::new();
+    /// Parts of whole series, by agent, series and day; `None` when there are no more.
+    fn next(&mut self) -> Option<Vec<Part>> {
+        let mut batch: Vec<Part> = Vec::new();
         let mut points = 0;
-        while points < POINTS_AT_ONCE {
-            if let Some(found) = self.rest.next() {
-                points += found.iter().map(|(_, view)| points_inside(view, from, to)).sum::<u64>();
-                batch.push(found);
+        loop {
+            let Some(part) = self.rest.next() else {
+                let Some(cells) = self.agents.next() else { break };
+                let mut parts: Vec<Part> =
+                    cells.iter().flat_map(|(day, cell)| self.parts(*day, cell)).collect();
+                // Stable, so that days stay in their order.
+                parts.sort_by_key(|part| part.series.number);
+                self.rest = parts.into_iter().peekable();
                 continue;
-            }
-            let Some(cells) = self.agents.next() else { break };
-            let views = |(day, cell): &(usize, AgentCell)| {
-                let day = *day;
-                let views = views_of(cell, self.selection.series, from, to);
-                views.into_iter().map(move |view| (day, view))
             };
-            let found = by_series(cells.iter().flat_map(views), |view| &view.series);
-            self.rest = found.into_iter();
+            points += part.points;
+            let number = part.series.number;
+            batch.push(part);
+            let goes_on = self.rest.peek().is_some_and(|next| next.series.number == number);
+            if points >= POINTS_AT_ONCE && !goes_on {
+                break;
+            }
         }
         (!batch.is_empty()).then_some(batch)
+    }
+
+    /// What a day has of an agent's series.
+    fn parts(&self, day: usize, cell: &AgentCell) -> Vec<Part> {
+        let Selection { from_ms: from, to_ms: to, series: is_wanted, .. } = *self.selection;
+        let agent = cell.lock();
+        let entries = (0u32..).zip(&agent.entries);
+        let inside = entries.filter(|(_, entry)| {
+            let inside = entry.count > 0 && entry.first <= to && entry.last >= from;
+            inside && is_wanted(&entry.series)
+        });
+        let part = |(place, entry): (u32, &Entry)| Part {
+            day,
+            series: Arc::clone(&entry.series),
+            cell: Arc::clone(cell),
+            entry: place,
+            points: points_inside(entry, from, to),
+        };
+        inside.map(part).collect()
     }
 }
 
@@ -110,18 +142,15 @@ fn by_agent(days: &[&Arc<Day>], selection: &Selection<'_>) -> Vec<Vec<(usize, Ag
 }
 
 /// What days have of an agent by series, in the order of the series' numbers.
-fn by_series<T>(
-    views: impl Iterator<Item = (usize, T)>,
-    series: impl Fn(&T) -> &Arc<Series>,
-) -> Vec<Found<T>> {
-    let mut views: Vec<(usize, T)> = views.collect();
+fn by_series(views: impl Iterator<Item = (usize, Newest)>) -> Vec<Found> {
+    let mut views: Vec<(usize, Newest)> = views.collect();
     // Stable, so that days stay in their order.
-    views.sort_by_key(|(_, view)| series(view).number);
-    let mut out: Vec<Found<T>> = Vec::with_capacity(views.len());
+    views.sort_by_key(|(_, view)| view.series.number);
+    let mut out: Vec<Found> = Vec::with_capacity(views.len());
     for (day, view) in views {
-        let number = series(&view).number;
+        let number = view.series.number;
         match out.last_mut() {
-            Some(found) if found.last().is_some_and(|(_, one)| series(one).number == number) => {
+            Some(found) if found.last().is_some_and(|(_, one)| one.series.number == number) => {
                 found.push((day, view));
             }
             _ => out.push(vec![(day, view)]),
@@ -131,13 +160,13 @@ fn by_series<T>(
 }
 
 /// About how many points of a day's series lie in a time, if they are spread evenly.
-fn points_inside(view: &SeriesView, from: i64, to: i64) -> u64 {
-    let (first, last) = (view.first.max(from), view.last.min(to));
-    if (first, last) == (view.first, view.last) {
-        return view.count;
+fn points_inside(entry: &Entry, from: i64, to: i64) -> usize {
+    let (first, last) = (entry.first.max(from), entry.last.min(to));
+    if (first, last) == (entry.first, entry.last) {
+        return entry.count as usize;
     }
-    let share = last.abs_diff(first) as f64 / view.last.abs_diff(view.first).max(1) as f64;
-    (view.count as f64 * share) as u64 + 1
+    let share = last.abs_diff(first) as f64 / entry.last.abs_diff(entry.first).max(1) as f64;
+    (f64::from(entry.count) * share) as usize + 1
 }
 
 /// Points of some series.
@@ -148,35 +177,61 @@ struct Batch {
     parts: Vec<(usize, Range<usize>)>,
 }
 
+/// A part as it was when its points in memory were copied.
+struct Copied {
+    /// Place of its series.
+    series: usize,
+    /// The series' id in the day file.
+    id: u32,
+    in_file: bool,
+    head: Range<usize>,
+}
+
 /// Reads the points of a batch.
-fn read(
-    days: &[&Arc<Day>],
-    batch: Vec<Found>,
-    (from, to): (i64, i64),
-) -> Result<Batch, StorageError> {
-    let mut points: Vec<(i64, f64)> = Vec::new();
-    let mut parts = Vec::with_capacity(batch.len());
+fn read(days: &[&Arc<Day>], batch: &[Part], (from, to): (i64, i64)) -> Result<Batch, StorageError> {
+    let series = batch.chunk_by(|a, b| a.series.number == b.series.number);
+    let mut out = Batch {
+        series: series
+            .clone()
+            .filter_map(|parts| Some(Arc::clone(&parts.first()?.series)))
+            .collect(),
+        points: Vec::with_capacity(batch.iter().map(|part| part.points).sum()),
+        parts: Vec::with_capacity(batch.len()),
+    };
+    let mut heads: Vec<(i64, f64)> = Vec::new();
     for (day_place, day) in days.iter().enumerate() {
-        let of_day = || {
-            let of_day = |found: &'_ Found| found.iter().position(|(other, _)| *other == day_place);
-            let views = batch.iter().enumerate();
-            views.filter_map(move |(place, found)| Some((place, &found[of_day(found)?].1)))
-        };
-        let needed = of_day().any(|(_, view)| needs_file(std::slice::from_ref(view), from));
+        heads.clear();
+        let mut copied: Vec<Copied> = Vec::new();
+        for (series, parts) in series.clone().enumerate() {
+            let Some(part) = parts.iter().find(|part| part.day == day_place) else { continue };
+            let agent = part.cell.lock();
+            // Entries go with an agent that is deleted.
+            let Some(entry) = agent.entries.get(part.entry as usize) else { continue };
+            let (id, in_file) = (entry.id, entry.packed_last >= from);
+            let start = heads.len();
+            copy_head(&agent, part.entry, (from, to), |record, value| {
+                heads.push((record.ts, value));
+            });
+            copied.push(Copied { series, id, in_file, head: start..heads.len() });
+        }
+        let needed = copied.iter().any(|part| part.in_file);
         with_file(day, needed, |connection| {
             let mut reader = connection.map(|file| Reader::new(file, day)).transpose()?;
-            for (place, view) in of_day() {
-                let start = points.len();
-                points_of(reader.as_mut(), view, (from, to), &mut points)?;
-                parts.push((place, start..points.len()));
+            for Copied { series, id, in_file, head } in copied {
+                let start = out.points.len();
+                if let Some(reader) = reader.as_mut().filter(|_| in_file) {
+                    reader.append(id, (from, to), &mut out.points)?;
+                }
+                out.points.extend_from_slice(heads.get(head).unwrap_or_default());
+                make_ordered(&mut out.points, start);
+                out.parts.push((series, start..out.points.len()));
             }
             Ok(())
         })?;
     }
     // Stable, so that days stay in their order.
-    parts.sort_by_key(|(place, _)| *place);
-    let series = |mut found: Found| Some(found.pop()?.1.series);
-    Ok(Batch { series: batch.into_iter().filter_map(series).collect(), points, parts })
+    out.parts.sort_by_key(|(series, _)| *series);
+    Ok(out)
 }
 
 impl Batch {
@@ -202,6 +257,9 @@ impl Batch {
     }
 }
 
+/// A series with what each day has of it, oldest day first; days by their place.
+type Found = Vec<(usize, Newest)>;
+
 /// What a day tells of the newest point of a series up to a time.
 struct Newest {
     series: Arc<Series>,
@@ -220,13 +278,13 @@ fn newest(
     take: TakePoints<'_>,
 ) -> Result<(), StorageError> {
     let (from, to) = (selection.from_ms, selection.to_ms);
-    let mut batch: Vec<Found<Newest>> = Vec::new();
+    let mut batch: Vec<Found> = Vec::new();
     for cells in by_agent(days, selection) {
         let views = |(day, cell): &(usize, AgentCell)| {
             let day = *day;
             newest_of(cell, selection).into_iter().map(move |view| (day, view))
         };
-        batch.append(&mut by_series(cells.iter().flat_map(views), |view| &view.series));
+        batch.append(&mut by_series(cells.iter().flat_map(views)));
         if batch.len() >= NEWEST_AT_ONCE {
             if read_newest(days, &batch, (from, to), take)?.is_break() {
                 return Ok(());
@@ -279,7 +337,7 @@ fn newest_in_head(agent: &AgentDay, place: u32, from: i64, to: i64) -> Option<(i
 /// Reads the newest points of a batch where the files have newer ones, and hands them on.
 fn read_newest(
     days: &[&Arc<Day>],
-    batch: &[Found<Newest>],
+    batch: &[Found],
     (from, to): (i64, i64),
     take: TakePoints<'_>,
 ) -> Result<ControlFlow<()>, StorageError> {

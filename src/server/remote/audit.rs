@@ -94,7 +94,7 @@ fn shed(inner: &Inner) -> Result<(), Failed> {
 fn audit(inner: &Inner, target: &Arc<Target>, stop: &Stop) -> Result<(), Failed> {
     let now_ms = inner.clock.now_ms();
     let is_behind = target.oldest_ms().is_some_and(|at| now_ms - at > MINUTE_MS);
-    if is_behind {
+    if is_behind || !target.audit.may_begin() {
         // What waits would be found short.
         return Ok(());
     }

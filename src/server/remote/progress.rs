@@ -30,6 +30,7 @@ pub(super) struct Progress {
     /// How old samples are before they are counted: an engine shows new ones after some seconds,
     /// and a replica that comes back answers short for a while.
     settled_ms: i64,
+    since: Instant,
 }
 
 #[derive(Debug, Default)]
@@ -43,7 +44,7 @@ impl Progress {
     /// Nothing is counted yet; samples are once they are `settled_secs` old.
     pub(super) fn new(settled_secs: u64) -> Self {
         let settled_ms = i64::try_from(settled_secs).unwrap_or(i64::MAX).saturating_mul(SECOND_MS);
-        Self { state: Mutex::default(), settled_ms }
+        Self { state: Mutex::default(), settled_ms, since: Instant::now() }
     }
 
     /// Has times counted again later.
@@ -73,6 +74,12 @@ impl Progress {
         let state = self.state.lock();
         let open = state.again.iter().map(|again| again.times.0).min();
         Some(state.to_ms?.min(open.unwrap_or(i64::MAX)))
+    }
+
+    /// Whether the first audit may begin: what has just arrived, however old, is counted by it.
+    pub(super) fn may_begin(&self) -> bool {
+        let settled = Duration::from_millis(self.settled_ms.unsigned_abs());
+        self.to_ms().is_some() || self.since.elapsed() >= settled
     }
 
     /// How old samples are before they are counted, milliseconds.

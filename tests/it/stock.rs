@@ -75,8 +75,8 @@ fn every_stock_rule_fires_on_what_the_agent_reports() {
         .filter(|rule| metrics().any(|metric| rule["metric"] == metric.name))
         .filter(|rule| rule["rule_type"] == "threshold")
         .collect();
-    // The others are about every metric, certificates, and a trend.
-    assert_eq!(of_agent.len(), stock.len() - 3, "{stock:?}");
+    // The others are about every metric, certificates, a trend, and the engine of [remote].
+    assert_eq!(of_agent.len(), stock.len() - 4, "{stock:?}");
     let client = Client::to(server.grpc_port);
     for rule in &of_agent {
         server.post(RULES, (***rule).clone());

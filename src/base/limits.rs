@@ -58,8 +58,8 @@ pub const SNAPSHOTS_PER_AGENT_MAX: usize = 10;
 pub const SNAPSHOTS_MAX: usize = 2_000;
 /// Calls at the same time on one gRPC connection.
 pub const GRPC_STREAMS_MAX: i32 = 256;
-/// New calls a second on one gRPC connection.
-pub const GRPC_NEW_STREAMS_PER_SEC_MAX: u16 = 1_000;
+/// New calls a second on one gRPC connection: whoever sends a backlog makes thousands.
+pub const GRPC_NEW_STREAMS_PER_SEC_MAX: u16 = 10_000;
 /// Calls that a client of one gRPC connection may reset a second.
 pub const GRPC_RESETS_PER_SEC_MAX: u16 = 100;
 /// PING frames a second on one gRPC connection.

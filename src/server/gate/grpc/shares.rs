@@ -116,12 +116,14 @@ impl Shares {
         self.of(address, now);
         let all = &mut self.all;
         let Some(share) = self.by_address.get_mut(&address) else { return true };
-        [share, all].into_iter().all(|share| {
+        // Both are counted, whatever the first says.
+        let is_within = [share, all].map(|share| {
             share.calls = (share.calls + after).saturating_sub(before);
             share.take(unanswered);
             (unanswered == 0 || share.left >= 0.0)
                 && (after <= before || share.calls <= share.limits.calls)
-        })
+        });
+        is_within == [true, true]
     }
 
     /// Notes that a connection is closed that had so many open calls.
@@ -186,6 +188,10 @@ mod tests {
         assert!(shares.calls(OTHER, (0, GRPC_CALLS_PER_ADDRESS_MAX), 0, now));
         assert!(!shares.calls(OTHER, (0, 1), 0, now));
         assert!(shares.calls(OTHER, (1, 0), 0, now), "fewer is never too many");
+        // What one address has too much of counts for all together too, until it is closed.
+        assert_eq!(shares.all.calls, GRPC_CALLS_PER_ADDRESS_MAX);
+        shares.close(OTHER, GRPC_CALLS_PER_ADDRESS_MAX, now);
+        assert_eq!(shares.all.calls, 0);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 _oxmon_server() {
     local word=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD - 1]} words=
     if [ "$COMP_CWORD" -eq 1 ]; then
-        words="init-channels init-rules import-rules import passwd sql backup check-remote forward restore --check-config --health --help --version"
+        words="init-channels init-rules import-rules import passwd sql backup check-remote forward promote restore --check-config --health --help --version"
     elif [ "$before" = --format ]; then
         mapfile -t COMPREPLY < <(compgen -W "table csv json" -- "$word")
         return

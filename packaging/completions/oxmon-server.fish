@@ -11,6 +11,7 @@ complete -c oxmon-server -n __fish_use_subcommand -a sql -d 'Read-only SQL over 
 complete -c oxmon-server -n __fish_use_subcommand -a backup -d 'Copy all files while the server runs'
 complete -c oxmon-server -n __fish_use_subcommand -a check-remote -d 'Try the engine of [remote]'
 complete -c oxmon-server -n __fish_use_subcommand -a forward -d 'Send stored samples to the engine of [remote]'
+complete -c oxmon-server -n __fish_use_subcommand -a promote -d 'Make this server the home of [peers]'
 complete -c oxmon-server -n __fish_use_subcommand -a restore -d 'Put a checked copy back'
 complete -c oxmon-server -n '__fish_seen_subcommand_from sql' -l format -d 'How rows are printed' -x -a 'table csv json'
 complete -c oxmon-server -n '__fish_seen_subcommand_from import-rules' -l dry-run -d 'Write nothing'

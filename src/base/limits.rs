@@ -203,6 +203,19 @@ pub const REMOTE_QUEUED_SAMPLES_MAX: usize = 500_000;
 /// Bytes of an engine's answer to one read.
 pub const REMOTE_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
+/// Servers of `peers.sisters`.
+pub const PEERS_MAX: usize = 16;
+/// Bytes of a server's name in `[peers]`.
+pub const PEER_NAME_BYTES_MAX: usize = 64;
+/// Bytes of a request that one server of `[peers]` sends to another.
+pub const PEERS_REQUEST_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Bytes of the answer of one server of `[peers]` to another.
+pub const PEERS_ANSWER_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// Changed rows that the home of `[peers]` remembers; who lacks more gets everything.
+pub const SHARED_CHANGES_MAX: i64 = 100_000;
+/// Seconds that a request for changes waits for one.
+pub const PEERS_WAIT_SECS_MAX: u64 = 20;
+
 /// Bytes of a name, a note or a description given over the API.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of a rule's or a channel's `config_json`.

@@ -11,6 +11,7 @@ use crate::base::exit::Fatal;
 use crate::base::private;
 use crate::server::alert::load_config;
 use crate::server::config::ServerConfig;
+use crate::server::peers::promote;
 use crate::server::remote::{check, history};
 use crate::server::storage::keep::backup;
 use crate::server::storage::sql;
@@ -102,6 +103,12 @@ const COMMANDS: &[Command] = &[
         arguments: history::ARGUMENTS,
         help: "send stored samples to the engine of [remote]",
         run: |args| history::main(args, &help()),
+    },
+    Command {
+        name: "promote",
+        arguments: "CONFIG",
+        help: "make this server the home of [peers]",
+        run: promote,
     },
     Command {
         name: "restore",
@@ -212,6 +219,15 @@ fn two_paths(
 
 /// `check-remote CONFIG`
 fn check_remote(args: &mut Parser) -> Result<(), Fatal> {
+    one_path(args, "check-remote", check::run)
+}
+
+/// A command whose one argument is CONFIG.
+fn one_path(
+    args: &mut Parser,
+    name: &str,
+    run: fn(&Path) -> Result<(), Fatal>,
+) -> Result<(), Fatal> {
     let mut config: Option<PathBuf> = None;
     while let Some(arg) = args.next().map_err(wrong)? {
         match arg {
@@ -223,7 +239,12 @@ fn check_remote(args: &mut Parser) -> Result<(), Fatal> {
             other => return Err(wrong(other.unexpected())),
         }
     }
-    check::run(&config.ok_or_else(|| usage(PROGRAM, "check-remote needs CONFIG"))?)
+    run(&config.ok_or_else(|| usage(PROGRAM, format!("{name} needs CONFIG")))?)
+}
+
+/// `promote CONFIG`
+fn promote(args: &mut Parser) -> Result<(), Fatal> {
+    one_path(args, "promote", promote::run)
 }
 
 /// `import-rules CONFIG RULES.yml [--dry-run]`
@@ -267,6 +288,7 @@ mod tests {
             ("backup a.toml", "backup needs DEST after CONFIG"),
             ("restore", "restore needs CONFIG and SOURCE"),
             ("check-remote", "check-remote needs CONFIG"),
+            ("promote", "promote needs CONFIG"),
             ("forward --from 2026-02-30 a.toml", "must be a day or a time"),
             ("import-rules a.toml", "import-rules needs CONFIG and RULES.yml"),
             ("sql a.toml", "sql needs a query after CONFIG"),

@@ -14,6 +14,7 @@ pub(crate) mod ingest;
 pub(crate) mod notify;
 pub(crate) mod outgoing;
 pub(crate) mod passwd;
+pub(crate) mod peers;
 pub(crate) mod process;
 pub(crate) mod promql;
 pub mod receive;

@@ -31,12 +31,14 @@ use crate::server::control::{Control, profiles, removed};
 use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::gate::tls::{Acceptor, Port};
 use crate::server::import;
-use crate::server::ingest::auth::Whitelist;
+use crate::server::ingest::auth::{Whitelist, WhitelistError};
 use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::hosts::Hosts;
 use crate::server::ingest::intake::Intake;
 use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
+use crate::server::peers::enroll::{self, Enrol};
+use crate::server::peers::{Peers, Publish};
 use crate::server::receive;
 use crate::server::remote::Remote;
 use crate::server::storage::engine::Engine;
@@ -123,9 +125,7 @@ impl Server {
         )?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
         let explain = Arc::clone(&alerts);
-        let skewed = Arc::clone(&alerts);
-        let on_skew = Box::new(move |agent: &str, ahead_ms| skewed.note_skew(agent, ahead_ms));
-        let senders = Arc::new(Senders::new(config.ingest.refuse_twins, on_skew));
+        let senders = Arc::new(senders_of(&config, &alerts));
         let certs = Certs::start(
             local(),
             control.clone(),
@@ -134,9 +134,9 @@ impl Server {
             &registry,
             Arc::new(move |labels, reason| explain.explain(labels, reason)),
         )?;
-        let receiver =
-            receive::Receiver::new(&config, Arc::clone(&store), Arc::clone(&clock), &registry);
-        let receiver = Arc::new(receiver?);
+        let parts = (Arc::clone(&store), Arc::clone(&clock));
+        let receiver = Arc::new(receive::Receiver::new(&config, parts.0, parts.1, &registry)?);
+        let peers = Peers::open(&config, &control, Arc::clone(&clock), &registry)?;
         let app = Arc::new(App {
             grpc_health: GrpcHealth::of(&config)?,
             config,
@@ -149,11 +149,13 @@ impl Server {
             alerts,
             notifier,
             receiver,
+            peers,
             certs,
             registry,
             api_metrics,
             started_ms,
         });
+        begin_among_peers(&app);
         let intake = Arc::new(intake_of(&app)?);
         let http = HttpServer::start(Arc::clone(&app))?;
         let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), tls, &app.registry)?;
@@ -196,6 +198,9 @@ impl Server {
                 if let Err(error) = self.app.notifier.reload(&config) {
                     log::error!("kept how notifications are sent as it was: {error}");
                 }
+                if let Some(peers) = &self.app.peers {
+                    peers.reload(&config);
+                }
                 self.app.senders.set_refuse_twins(config.ingest.refuse_twins);
                 let later = config.needs_restart(&self.app.config);
                 if !later.is_empty() {
@@ -215,6 +220,10 @@ impl Server {
     /// Sources first, then each part as its last work has come, storage last.
     fn stop(self) {
         self.alive.stop();
+        // What waits for changes at the HTTP workers has its answer.
+        if let Some(peers) = &self.app.peers {
+            peers.stop();
+        }
         self.grpc.stop();
         // Before HTTP, whose workers may wait for a check.
         self.app.certs.stop();
@@ -284,6 +293,19 @@ fn set_log_level(config: &ServerConfig) {
     logging::init(logging::parse_level(&config.log_level).unwrap_or(log::LevelFilter::Info));
 }
 
+fn senders_of(config: &ServerConfig, alerts: &Arc<Alerts>) -> Senders {
+    let skewed = Arc::clone(alerts);
+    let on_skew = Box::new(move |agent: &str, ahead_ms| skewed.note_skew(agent, ahead_ms));
+    Senders::new(config.ingest.refuse_twins, on_skew)
+}
+
+/// Follows the home of the configuration, or is it.
+fn begin_among_peers(app: &Arc<App>) {
+    if let Some(peers) = &app.peers {
+        peers.run(Arc::clone(app) as Arc<dyn Publish>);
+    }
+}
+
 fn intake_of(app: &App) -> Result<Intake, prometheus::Error> {
     let intake = Intake::new(
         &app.config,
@@ -295,5 +317,17 @@ fn intake_of(app: &App) -> Result<Intake, prometheus::Error> {
     )?;
     let alerts = Arc::clone(&app.alerts);
     let wanted = Box::new(move |agent: &str| alerts.ask_for_snapshot(agent));
-    Ok(intake.with_hosts(Hosts::new(app.control.clone(), Arc::clone(&app.clock), wanted)))
+    let intake = intake.with_hosts(Hosts::new(app.control.clone(), Arc::clone(&app.clock), wanted));
+    let Some(peers) = app.peers.clone() else { return Ok(intake) };
+    Ok(intake.with_elsewhere(Box::new(move |code, agent_id, address| {
+        let (code, agent_id) = (code.to_owned(), agent_id.to_owned());
+        let outcome = peers.enroll(&Enrol { code, agent_id, address })?;
+        Some(outcome.map_err(WhitelistError::Away).and_then(|outcome| {
+            outcome.map_err(|(why, text)| match why {
+                enroll::INVALID => WhitelistError::Invalid(text),
+                enroll::BOUND => WhitelistError::Bound(text),
+                _ => WhitelistError::BadCode,
+            })
+        }))
+    })))
 }

@@ -57,6 +57,8 @@ mod modes;
 mod outgoing;
 // `oxmon-server passwd`.
 mod passwd;
+// Several servers with one home: `[peers]`.
+mod peers;
 // Proxies of webhooks, robots and gateways, by configuration and environment.
 mod proxy;
 // PromQL, remote write and remote read, beside a real Prometheus.

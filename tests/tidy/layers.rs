@@ -209,6 +209,19 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/receive/",
         ],
     ),
+    // Several servers with one home: configuration passes, and calls of each other.
+    (
+        "server/peers/",
+        &[
+            "base/",
+            "model/",
+            "rt/",
+            "server/config/",
+            "server/outgoing/",
+            "server/storage/",
+            "server/control/",
+        ],
+    ),
     // The API shows every room; help texts are those of the agent's collectors.
     (
         "server/api/",
@@ -228,6 +241,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/cert/",
             "server/alert/",
             "server/notify/",
+            "server/peers/",
         ],
     ),
     // Takes over the data of the first release.
@@ -303,6 +317,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/notify/",
             "server/api/",
             "server/remote/",
+            "server/peers/",
             "server/import/",
             "server/alive.rs",
         ],
@@ -317,6 +332,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/alert/",
             "server/import/",
             "server/remote/",
+            "server/peers/",
             "server/seed/",
             "server/passwd.rs",
             "server/alive.rs",

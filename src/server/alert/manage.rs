@@ -224,6 +224,18 @@ impl Alerts {
         self.publish(&new)
     }
 
+    /// Puts the stored rules in force as they are now; windows of those with these ids are filled
+    /// from history.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read; the rules stay what they were then.
+    pub(crate) fn take_stored(&self, changed: &[String]) -> Result<(), AlertError> {
+        let mut rules = stored_rules(&self.shared.control)?;
+        rules.retain(|rule| changed.contains(&rule.id));
+        self.publish(&rules)
+    }
+
     /// Puts rules whose hosts are named by tag in force again, after tags have changed.
     ///
     /// # Errors

@@ -13,6 +13,7 @@ use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
+use crate::server::peers::Peers;
 use crate::server::receive::Receiver;
 use crate::server::storage::Store;
 
@@ -41,6 +42,8 @@ pub struct App {
     pub notifier: Arc<Notifier>,
     /// Samples from others than agents.
     pub receiver: Arc<Receiver>,
+    /// The other servers; `None` where there is one server.
+    pub(crate) peers: Option<Arc<Peers>>,
     /// Domains and their checks.
     pub certs: Arc<Certs>,
     /// The server's own metrics. Each part registers its own when it is made.

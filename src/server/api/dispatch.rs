@@ -17,11 +17,13 @@ use crate::server::api::auth::credentials::{authenticate, check_password_changed
 use crate::server::api::auth::identity::Identity;
 use crate::server::api::cors;
 use crate::server::api::hosts;
+use crate::server::api::passed;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::{Call, Incoming};
 use crate::server::api::router::{Access, Kind, Method, Param, Route};
 use crate::server::api::routes;
 use crate::server::control::audit::{self, AuditRow};
+use crate::server::gate::http::parse::PEERS;
 
 /// Serves one request. Never fails: what goes wrong becomes an answer.
 pub(crate) fn serve(app: &App, incoming: &Incoming) -> Answer {
@@ -29,11 +31,12 @@ pub(crate) fn serve(app: &App, incoming: &Incoming) -> Answer {
     logging::with_context(&format!("trace={trace_id}"), || {
         let started = Instant::now();
         app.api_metrics.active.inc();
-        let (path, query) = split_target(&incoming.target);
-        let found = hosts::check(&app.config, incoming.host.as_deref());
-        let found = found.and_then(|()| find(&incoming.method, path));
+        let (path, _) = split_target(&incoming.target);
+        // Another server calls by whatever name it reaches this one, and shows its token.
+        let host = incoming.host.as_deref().filter(|_| !path.starts_with(PEERS));
+        let found = hosts::check(&app.config, host).and_then(|()| find(&incoming.method, path));
         let route = found.as_ref().map_or(("none", "none"), |(it, _)| (it.method.name(), it.path));
-        let outcome = found.and_then(|found| run(app, incoming, found, (path, query), &trace_id));
+        let outcome = found.and_then(|found| run(app, incoming, found, &trace_id));
         let mut answer = Answer::of(outcome, &trace_id, incoming);
         if let Some(secs) =
             app.config.tls.as_ref().map(|tls| tls.hsts_secs).filter(|secs| *secs > 0)
@@ -49,7 +52,7 @@ pub(crate) fn serve(app: &App, incoming: &Incoming) -> Answer {
 }
 
 /// A route with the values of the `{name}` parts of its path.
-type Found = (&'static Route, BTreeMap<&'static str, String>);
+pub(super) type Found = (&'static Route, BTreeMap<&'static str, String>);
 
 /// Path and query of a request's target.
 fn split_target(target: &str) -> (&str, &str) {
@@ -60,14 +63,42 @@ fn run(
     app: &App,
     incoming: &Incoming,
     (route, parts): Found,
-    (path, query): (&str, &str),
     trace_id: &str,
 ) -> Result<Reply, ApiError> {
     let now_ms = app.clock.now_ms();
     let identity = admit(app, route, incoming, now_ms)?;
+    let caller = Caller { identity, through: None, agent: None };
+    carry_out(app, incoming, (route, parts), caller, trace_id)
+}
+
+/// Who calls, and by which way.
+pub(super) struct Caller {
+    /// The user.
+    pub(super) identity: Option<Identity>,
+    /// The server of `[peers]` that passed the call on.
+    pub(super) through: Option<String>,
+    /// The agent of the path, where that server knows it.
+    pub(super) agent: Option<String>,
+}
+
+/// Does what somebody asks who is known, or passes it on to the home, and records it.
+pub(super) fn carry_out(
+    app: &App,
+    incoming: &Incoming,
+    (route, parts): Found,
+    caller: Caller,
+    trace_id: &str,
+) -> Result<Reply, ApiError> {
+    let (path, query) = split_target(&incoming.target);
+    let now_ms = app.clock.now_ms();
+    let client = match &caller.through {
+        Some(through) => format!("{} through {through}", incoming.client),
+        None => incoming.client.clone(),
+    };
     let mut call = Call {
         app,
-        identity,
+        identity: caller.identity,
+        passed_agent: caller.agent,
         path: parts,
         query: BTreeMap::new(),
         query_text: query,
@@ -75,23 +106,39 @@ fn run(
         authorization: incoming.authorization.as_deref(),
         page: incoming.page.as_deref(),
         body: &incoming.body,
-        client: incoming.client.clone(),
+        client,
         ticket: &incoming.ticket,
         trace_id,
         now_ms,
     };
-    let outcome = allowed(route, call.identity.as_ref()).and_then(|()| {
+    let checked = allowed(route, call.identity.as_ref()).and_then(|()| {
         if !route.is_prometheus() {
             call.query = parse_query(route, query)?;
         }
-        check_body(route, incoming)?;
-        (route.handler)(&call)
+        check_body(route, incoming)
+    });
+    let mut is_recorded = !route.is_prometheus() && route.access != Access::Peer;
+    let outcome = checked.and_then(|()| {
+        let passed =
+            if caller.through.is_none() { passed::on(&call, route, incoming) } else { None };
+        // The home has recorded what it was asked.
+        is_recorded &= !passed.as_ref().is_some_and(passed::is_recorded);
+        passed.unwrap_or_else(|| (route.handler)(&call))
     });
     // Of Prometheus' API a POST is a query, or samples as they come every few seconds.
-    if route.method != Method::Get && !route.is_prometheus() {
+    if route.method != Method::Get && is_recorded {
         record(&call, route, path, &outcome)?;
     }
     outcome
+}
+
+/// The route of a call that another server passes on.
+///
+/// # Errors
+///
+/// As of a call that came by itself.
+pub(super) fn find_target(method: &str, target: &str) -> Result<Found, ApiError> {
+    find(method, split_target(target).0)
 }
 
 /// The route of a method and a path, with the values of the path's `{name}` parts.
@@ -114,8 +161,7 @@ fn find(method: &str, path: &str) -> Result<Found, ApiError> {
         return Ok((route, path_values(route.path, &parts)?));
     }
     if allow.is_empty() {
-        let shown: String = path.chars().take(128).collect();
-        return Err(ApiError::new(Code::NotFound, format!("no such path: `{shown}`")));
+        return Err(no_path(path));
     }
     allow.sort();
     let mut names: Vec<&str> = allow.iter().map(|method| method.name()).collect();
@@ -179,10 +225,12 @@ fn admit(
     incoming: &Incoming,
     now_ms: i64,
 ) -> Result<Option<Identity>, ApiError> {
-    if matches!(route.access, Access::Public) {
-        return Ok(None);
-    }
     let header = incoming.authorization.as_deref();
+    match route.access {
+        Access::Public => return Ok(None),
+        Access::Peer => return admit_peer(app, route, header).map(|()| None),
+        Access::User(_) => {}
+    }
     let identity = match cookie::token(incoming, app.config.http_port) {
         Some(token) if header.is_none() => app.auth.identify(token, now_ms)?,
         _ => authenticate(&app.auth, header, route.is_prometheus(), now_ms)?,
@@ -191,6 +239,24 @@ fn admit(
         check_password_changed(&identity, &incoming.client)?;
     }
     Ok(Some(identity))
+}
+
+/// Whether another server of `[peers]` calls.
+fn admit_peer(app: &App, route: &Route, header: Option<&str>) -> Result<(), ApiError> {
+    let peers = app.peers.as_ref().ok_or_else(|| no_path(route.path))?;
+    let token = header.and_then(|header| header.trim().split_once(' '));
+    let token = token.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
+    // Whatever is shown is compared, so that nothing is learned from the time.
+    if peers.knows(token.map_or("", |(_, token)| token.trim())) {
+        return Ok(());
+    }
+    let message = "the token of [peers] is missing or wrong";
+    Err(ApiError::new(Code::Unauthenticated, message))
+}
+
+fn no_path(path: &str) -> ApiError {
+    let shown: String = path.chars().take(128).collect();
+    ApiError::new(Code::NotFound, format!("no such path: `{shown}`"))
 }
 
 fn allowed(route: &Route, identity: Option<&Identity>) -> Result<(), ApiError> {

@@ -217,7 +217,7 @@ fn success(route: &Route, schemas: &mut Map<String, Value>) -> Value {
         });
     }
     let data = match &route.gives {
-        Gives::Nothing | Gives::Raw(_) | Gives::File | Gives::Prometheus => {
+        Gives::Nothing | Gives::Raw(_) | Gives::File | Gives::Prometheus | Gives::Peer => {
             json!({ "type": "null" })
         }
         Gives::One(shape) => reference(shape, schemas, false),

@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 
+use crate::server::control::shared;
 use crate::server::storage::{Listing, StorageError};
 
 /// The API's error codes (docs/api-reference.md). Each has its HTTP status.
@@ -37,6 +38,8 @@ pub enum Code {
     Endpoint = 1013,
     /// The default password must be changed first (HTTP 403).
     ChangePassword = 1014,
+    /// Changes are made at another server, which does not make this one (HTTP 503).
+    HomeAway = 1015,
     /// The domain is configured already.
     DomainExists = 1101,
     /// The domain is not a host name.
@@ -54,6 +57,38 @@ pub enum Code {
 }
 
 impl Code {
+    /// Every code.
+    const ALL: [Self; 22] = [
+        Self::BadRequest,
+        Self::Unauthenticated,
+        Self::TokenExpired,
+        Self::NotFound,
+        Self::Conflict,
+        Self::TooMany,
+        Self::Forbidden,
+        Self::MethodNotAllowed,
+        Self::LengthRequired,
+        Self::TooLarge,
+        Self::NotJson,
+        Self::Busy,
+        Self::Endpoint,
+        Self::ChangePassword,
+        Self::HomeAway,
+        Self::DomainExists,
+        Self::BadDomain,
+        Self::BadPort,
+        Self::EmptyBatch,
+        Self::NoCheckYet,
+        Self::Internal,
+        Self::Storage,
+    ];
+
+    /// The code of a number; of one that is not known here, as of another release, a fault.
+    pub(crate) fn of(number: u16) -> Self {
+        let found = Self::ALL.into_iter().find(|code| *code as u16 == number);
+        found.unwrap_or(Self::Internal)
+    }
+
     /// The HTTP status that goes with the code.
     pub fn http_status(self) -> u16 {
         match self {
@@ -69,7 +104,7 @@ impl Code {
             Self::Endpoint => 424,
             Self::TooMany => 429,
             Self::Internal | Self::Storage => 500,
-            Self::Busy => 503,
+            Self::Busy | Self::HomeAway => 503,
         }
     }
 }
@@ -134,6 +169,9 @@ impl From<StorageError> for ApiError {
                 Self::new(Code::Busy, error.to_string())
             }
             StorageError::NoRoom(_) => Self::bad(error.to_string()),
+            StorageError::Sqlite(error) if shared::is_refused(&error) => {
+                Self::new(Code::HomeAway, "changes of the configuration are made at another server")
+            }
             StorageError::Sqlite(_) | StorageError::Io(_) | StorageError::Locked(_) => {
                 log::error!("storage failed: {error}");
                 Self::new(Code::Storage, "the storage failed; see the server's log")
@@ -208,6 +246,12 @@ impl Reply {
     pub fn raw(content_type: &'static str, bytes: Vec<u8>) -> Self {
         let body = Body::Raw { content_type, bytes: bytes.into(), etag: None };
         Self { status: 200, body, total: None, headers: Vec::new() }
+    }
+
+    /// 200 with JSON that another server of `[peers]` reads.
+    pub(crate) fn peer(data: &impl Serialize) -> Self {
+        // Plain data always serialises.
+        Self::raw("application/json", serde_json::to_vec(data).unwrap_or_default())
     }
 
     /// 200 with bytes that are no envelope and are kept for the life of the process.

@@ -52,6 +52,8 @@ pub struct Call<'a> {
     pub app: &'a App,
     /// Who calls; `None` on public routes.
     pub identity: Option<Identity>,
+    /// The agent that the path names, as the server knows it that passed the call on.
+    pub(crate) passed_agent: Option<String>,
     /// Values of the path's `{name}` parts, decoded.
     pub path: BTreeMap<&'static str, String>,
     /// The query's parameters, decoded. The router has checked their names and kinds.

@@ -23,6 +23,8 @@ pub enum Access {
     Public,
     /// Whoever is logged in with at least this role.
     User(Role),
+    /// Another server of `[peers]`, by the common token. Without `[peers]` there is no such path.
+    Peer,
 }
 
 /// Any logged-in user.
@@ -104,6 +106,8 @@ pub enum Gives {
     /// Prometheus' API, which has its own forms of parameters, answers and errors, takes an API
     /// token as a Basic password too, and is not in the document either.
     Prometheus,
+    /// JSON without an envelope, for another server of `[peers]`: not in the document.
+    Peer,
 }
 
 /// One endpoint: a new one is one function and one row.
@@ -172,7 +176,7 @@ impl Route {
 
     /// Whether it is an endpoint of the API, which its document holds.
     pub fn is_endpoint(&self) -> bool {
-        !matches!(self.gives, Gives::File | Gives::Prometheus)
+        !matches!(self.gives, Gives::File | Gives::Prometheus | Gives::Peer)
     }
 }
 

@@ -27,6 +27,7 @@ use crate::server::gate::listener;
 use crate::server::gate::private::PrivateFolder;
 use crate::server::gate::running::Gate;
 use crate::server::gate::tls::{Acceptor, Port};
+use crate::server::peers;
 
 /// How long the HTTP library may take to answer on a new connection.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -54,7 +55,8 @@ impl HttpServer {
         let tls = app.config.tls.as_ref().map(|tls| Acceptor::open(tls, Port::Http)).transpose();
         let tls = tls.map_err(|error| Fatal::new(Exit::Config, error))?.map(Arc::new);
         // One more, so that health never waits: the gate keeps a connection for it.
-        let workers = app.config.pools.http_workers + 1;
+        let peers = peers::lines(&app.config);
+        let workers = app.config.pools.http_workers + 1 + peers;
         let gone = Arc::new(Gone::new(workers));
         let (inner, backends) = inside(&app.config.data_dir, workers).map_err(|error| {
             Fatal::new(Exit::Failed, format!("cannot start the HTTP workers: {error}"))
@@ -73,7 +75,7 @@ impl HttpServer {
         }
         let queue = app.config.pools.http_queue;
         let proxies = Proxies::new(&app.config.http);
-        let behind = Behind { backends, gone, queue, render: refusal::render, proxies };
+        let behind = Behind { backends, peers, gone, queue, render: refusal::render, proxies };
         let gate = Gate::start::<http::Serve>(listeners, tls, behind, &app.registry)?;
         let addresses = gate.addresses().to_vec();
         Ok(Self { gate: Some(gate), inner, workers, ended, addresses })

@@ -7,7 +7,7 @@
 //! they are needed, so a change is in force at once.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -115,6 +115,7 @@ pub struct Certs {
     /// Calls that wait for a check, and how many may.
     waiting: AtomicUsize,
     waiting_max: usize,
+    is_active: Arc<AtomicBool>,
 }
 
 impl Certs {
@@ -152,6 +153,8 @@ impl Certs {
             metrics: metrics::Metrics::register(registry)?,
         });
         let board = Arc::new(Board::default());
+        // Among several servers, one of them does.
+        let is_active = Arc::new(AtomicBool::new(!config.peers.is_on()));
         let (wake, woken) = bounded(1);
         let scheduler = scheduler::Scheduler {
             schedule: scheduler::Schedule {
@@ -159,6 +162,7 @@ impl Certs {
                 clock: Arc::clone(&clock),
                 board: Arc::clone(&board),
                 enabled: settings.enabled,
+                is_active: Arc::clone(&is_active),
                 default_secs: i64::try_from(settings.default_interval_secs).unwrap_or(i64::MAX),
                 max_concurrent: settings.max_concurrent,
             },
@@ -181,6 +185,7 @@ impl Certs {
             waiting: AtomicUsize::new(0),
             // Each holds an HTTP worker for as long as an endpoint hangs; the others go on.
             waiting_max: (config.pools.http_workers / 2).max(1),
+            is_active,
         }))
     }
 
@@ -204,8 +209,14 @@ impl Certs {
         }
     }
 
+    /// Whether this server makes the checks, or another one does.
+    pub(crate) fn set_active(&self, is_active: bool) {
+        self.is_active.store(is_active, Ordering::Release);
+        self.look_now();
+    }
+
     /// Has the scheduler look at once for what is due.
-    fn look_now(&self) {
+    pub(crate) fn look_now(&self) {
         self.board.look_again();
         self.wake();
     }

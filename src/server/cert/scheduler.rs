@@ -1,6 +1,7 @@
 //! Hands domains to the checkers: those that people ask for, then those that are due.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, at, select};
@@ -22,6 +23,8 @@ pub(super) struct Schedule {
     pub board: Arc<Board>,
     /// Whether domains are checked by themselves, and not only when they are asked for.
     pub enabled: bool,
+    /// Whether this server checks them, and not another one of `[peers]`.
+    pub is_active: Arc<AtomicBool>,
     /// Seconds between two checks of a domain that says nothing else.
     pub default_secs: i64,
     /// Checks at the same time.
@@ -38,7 +41,8 @@ impl Schedule {
         }
         let free = self.max_concurrent.saturating_sub(self.board.flying());
         // Without a free checker the look waits for one: its end is notified.
-        if !self.enabled || free == 0 || !self.board.take_look() {
+        let is_on = self.enabled && self.is_active.load(Ordering::Acquire);
+        if !is_on || free == 0 || !self.board.take_look() {
             return next;
         }
         let now_secs = self.clock.now_ms().div_euclid(SECOND_MS);

@@ -8,7 +8,9 @@ use crate::server::config::keys::KEYS;
 const EXAMPLE: &str = include_str!("../../../config/server.example.toml");
 
 /// Keys that have no default: the example shows a possible value.
-const SHOWN_ONLY: [&str; 18] = [
+const SHOWN_ONLY: [&str; 20] = [
+    "token",
+    "token_file",
     "username",
     "password",
     "password_file",

@@ -284,6 +284,30 @@ pub const KEYS: &[Key] = &[
         "Labels that every series has at the engine, such as `{ site = \"berlin\" }`.",
     ),
     text("remote.name_prefix", "What every metric's name begins with at the engine."),
+    text(
+        "peers.name",
+        "This server's name among several with one home (docs/scaling.md). It stays. Empty: there is \
+         one server.",
+    ),
+    text("peers.home", "Name of the server that is home at first; the same on all."),
+    text(
+        "peers.sisters",
+        "Name and base URL of the other servers, as this one reaches their HTTP port.",
+    ),
+    text(
+        "peers.token",
+        "Secret of 32 bytes or more by which they know each other; the same on all.",
+    ),
+    text(
+        "peers.token_file",
+        "A file that holds it instead. Default: the credential `peers_token` of the service manager, \
+         where it passes one.",
+    ),
+    text("peers.ca_file", "PEM file of authorities to trust besides the system's."),
+    text(
+        "peers.allow_plain",
+        "Reach them by plain HTTP beyond this machine: secrets pass there unencrypted.",
+    ),
 ];
 
 #[cfg(test)]
@@ -293,7 +317,8 @@ mod tests {
     use crate::server::config::ServerConfig;
 
     /// Keys whose value is left out of the serialised defaults: secrets, and tables that are off.
-    const UNSHOWN: [&str; 8] = [
+    const UNSHOWN: [&str; 9] = [
+        "peers.token",
         "remote.password",
         "remote.bearer_token",
         "auth.jwt_secret",

@@ -13,10 +13,12 @@ pub(crate) mod http;
 pub mod keys;
 pub(crate) mod network;
 pub(crate) mod outgoing;
+pub(crate) mod peers;
 pub(crate) mod remote;
 
 pub use http::Http;
 pub use outgoing::Outgoing;
+pub use peers::Peers;
 pub use remote::Remote;
 
 /// The control database in `data_dir`. Named here because storage backs it up without opening it.
@@ -65,6 +67,7 @@ pub struct ServerConfig {
     pub http: Http,
     pub outgoing: Outgoing,
     pub remote: Remote,
+    pub peers: Peers,
     pub alert: Alert,
     /// What was found that works but should be changed, with file, line and key.
     #[serde(skip)]
@@ -93,7 +96,7 @@ impl Tls {
 
 /// Keys that SIGHUP reads again, besides `[[alert.rules]]`. The files of certificates and
 /// authorities are read again under their names.
-pub(crate) const RELOADED: [&str; 10] = [
+pub(crate) const RELOADED: [&str; 11] = [
     "log_level",
     "auth.jwt_secret_file",
     "auth.default_password_file",
@@ -103,6 +106,7 @@ pub(crate) const RELOADED: [&str; 10] = [
     "notify.timeout_secs",
     "outgoing.proxy",
     "outgoing.no_proxy",
+    "peers.token_file",
     "alert.rules",
 ];
 
@@ -256,6 +260,7 @@ impl Default for ServerConfig {
             http: Http::default(),
             outgoing: Outgoing::default(),
             remote: Remote::default(),
+            peers: Peers::default(),
             alert: Alert::default(),
             warnings: Vec::new(),
         }
@@ -395,6 +400,8 @@ impl ServerConfig {
         }
         let warnings = config.remote.complete(source)?;
         config.warnings.extend(warnings);
+        let warnings = config.peers.complete(source)?;
+        config.warnings.extend(warnings);
         config.check_files(source)?;
         config.warn_of_open_files(source)?;
         Ok(config)
@@ -442,7 +449,7 @@ impl ServerConfig {
             // A proxy's URL is a secret where it has a password.
             !text.is_empty() && (**key != "outgoing.proxy" || text.contains('@'))
         };
-        let keys = ["auth.jwt_secret", "auth.default_password", "outgoing.proxy"];
+        let keys = ["auth.jwt_secret", "auth.default_password", "outgoing.proxy", "peers.token"];
         if let Some(key) = keys.iter().find(has_secret) {
             let open = secretfile::warning(source.path());
             self.warnings.extend(open.map(|why| source.error(key, why).0));
@@ -508,6 +515,7 @@ impl ServerConfig {
             ("cert_check.ca_file", self.cert_check.ca_file.as_ref()),
             ("notify.ca_file", self.notify.ca_file.as_ref()),
             ("remote.ca_file", self.remote.ca_file.as_ref()),
+            ("peers.ca_file", self.peers.ca_file.as_ref()),
         ];
         for (key, path) in files {
             let Some(path) = path else { continue };

@@ -26,13 +26,14 @@ pub(crate) mod notify;
 pub(crate) mod profiles;
 pub(crate) mod remote;
 pub(crate) mod removed;
+pub(crate) mod shared;
 pub(crate) mod tokens;
 pub(crate) mod users;
 pub(crate) mod whitelist;
 
 /// One schema version each, oldest first: `PRAGMA user_version` says how many have been applied.
 /// A released step is never changed; what is new gets a step of its own.
-const STEPS: [&[&str]; 8] = [
+const STEPS: [&[&str]; 9] = [
     &[users::SCHEMA, whitelist::SCHEMA, certs::SCHEMA, alerts::SCHEMA, notify::SCHEMA],
     &[notify::SCHEMA_2],
     &[certs::SCHEMA_3],
@@ -41,6 +42,7 @@ const STEPS: [&[&str]; 8] = [
     &[hosts::SCHEMA],
     &[comments::SCHEMA, notify::SCHEMA_SILENCES, profiles::SCHEMA],
     &[remote::SCHEMA],
+    &[shared::SCHEMA],
 ];
 
 /// The file's name in `data_dir`.

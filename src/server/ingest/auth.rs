@@ -45,6 +45,9 @@ pub enum WhitelistError {
          code with this agent_id to replace its token"
     )]
     Bound(String),
+    /// The server that is home does not answer.
+    #[error("{0}")]
+    Away(String),
     /// The database said no.
     #[error(transparent)]
     Storage(#[from] StorageError),
@@ -267,6 +270,15 @@ impl Whitelist {
     /// Whether nobody is on the list.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Publishes the list as it is stored now, by whoever it was written.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read.
+    pub(crate) fn read_again(&self) -> Result<(), WhitelistError> {
+        self.change(|_, _| Ok(()))
     }
 
     /// Runs `body` in a transaction, then publishes the list as that transaction left it.

@@ -462,7 +462,7 @@ fn redeem(
     from: Option<IpAddr>,
 ) -> Result<EnrollResponse, RpcStatus> {
     let mut response = EnrollResponse::new();
-    match intake.whitelist.redeem(&request.code, &request.agent_id, from) {
+    match intake.redeem(&request.code, &request.agent_id, from) {
         Ok(token) => {
             response.success = true;
             response.token = token;
@@ -471,6 +471,9 @@ fn redeem(
             log::error!("an agent could not enrol: {error}");
             let told = "the server's database failed; see its log".to_owned();
             return Err(RpcStatus::with_message(RpcStatusCode::UNAVAILABLE, told));
+        }
+        Err(WhitelistError::Away(why)) => {
+            return Err(RpcStatus::with_message(RpcStatusCode::UNAVAILABLE, why));
         }
         Err(refused) => response.message = refused.to_string(),
     }

@@ -1,6 +1,7 @@
 //! From a report to the store: authentication, admission, and the acknowledgement after the commit.
 
 use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use futures_channel::oneshot;
 
 use super::admit::{AcceptedTimes, Reason, Rejected, check_batch};
-use super::auth::{Whitelist, hash};
+use super::auth::{Whitelist, WhitelistError, hash};
 use super::decode::{RawPoint, Report};
 use super::hosts::Hosts;
 use super::metrics::Metrics;
@@ -45,6 +46,11 @@ impl Caller {
     }
 }
 
+/// Redeems a code of an agent, which calls from an address, at another server; `None` where this
+/// one does it.
+pub(crate) type RedeemElsewhere =
+    Box<dyn Fn(&str, &str, Option<IpAddr>) -> Option<Result<String, WhitelistError>> + Send + Sync>;
+
 /// Takes reports. One for the process.
 pub(crate) struct Intake {
     /// Agents and their tokens.
@@ -53,6 +59,8 @@ pub(crate) struct Intake {
     pub(crate) metrics: Arc<Metrics>,
     /// What agents say of their hosts; `None` where nobody keeps it.
     pub(crate) hosts: Option<Hosts>,
+    /// Redeems codes at the server that is home; `None` where there is one server.
+    pub(crate) elsewhere: Option<RedeemElsewhere>,
     series_lists: SeriesLists,
     senders: Arc<Senders>,
     store: Arc<dyn Store>,
@@ -76,6 +84,7 @@ impl Intake {
             whitelist,
             metrics: Arc::new(Metrics::register(registry)?),
             hosts: None,
+            elsewhere: None,
             series_lists: SeriesLists::default(),
             senders,
             store,
@@ -89,6 +98,26 @@ impl Intake {
     /// The same intake, which keeps what agents say of their hosts.
     pub(crate) fn with_hosts(self, hosts: Hosts) -> Self {
         Self { hosts: Some(hosts), ..self }
+    }
+
+    /// The same intake, which has codes redeemed by another server where that one is home.
+    pub(crate) fn with_elsewhere(self, redeem: RedeemElsewhere) -> Self {
+        Self { elsewhere: Some(redeem), ..self }
+    }
+
+    /// Exchanges a code for a token of an agent, here or at the server that is home.
+    ///
+    /// # Errors
+    ///
+    /// As [`Whitelist::redeem`], or when the home is away.
+    pub(crate) fn redeem(
+        &self,
+        code: &str,
+        agent_id: &str,
+        from: Option<IpAddr>,
+    ) -> Result<String, WhitelistError> {
+        let elsewhere = self.elsewhere.as_ref().and_then(|redeem| redeem(code, agent_id, from));
+        elsewhere.unwrap_or_else(|| self.whitelist.redeem(code, agent_id, from))
     }
 
     /// Notes which process a stored report of `agent` came from, and what it says of times.

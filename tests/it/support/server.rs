@@ -116,12 +116,28 @@ impl Server {
         server
     }
 
+    /// Starts a server at these ports, that of gRPC and that of HTTP.
+    pub fn start_at(dir: TempDir, extra: &str, ports: (u16, u16)) -> Self {
+        let mut server = Self::launch_at(dir, extra, &[], &["127.0.0.1"], ports);
+        server.wait_ready();
+        server
+    }
+
     fn launch(dir: TempDir, extra: &str, under: &[String]) -> Self {
         Self::launch_on(dir, extra, under, &["127.0.0.1"])
     }
 
     fn launch_on(dir: TempDir, extra: &str, under: &[String], bind: &[&str]) -> Self {
-        let (grpc_port, http_port) = (free_port(), free_port());
+        Self::launch_at(dir, extra, under, bind, (free_port(), free_port()))
+    }
+
+    fn launch_at(
+        dir: TempDir,
+        extra: &str,
+        under: &[String],
+        bind: &[&str],
+        (grpc_port, http_port): (u16, u16),
+    ) -> Self {
         write_config(dir.path(), extra, (grpc_port, http_port), bind);
         let child = spawn(dir.path(), under);
         let agent = ureq::Agent::config_builder()
@@ -215,6 +231,11 @@ impl Server {
     /// The first user's login token, once a call was made.
     pub fn token(&self) -> Option<&str> {
         self.token.as_deref()
+    }
+
+    /// Has the next call log in again.
+    pub fn forget_login(&mut self) {
+        self.token = None;
     }
 
     /// `http://127.0.0.1:PORT`.

@@ -43,6 +43,8 @@ pub struct Auth {
     expire_secs: i64,
     /// The password of the configuration, which no user may choose.
     default_password: RwLock<String>,
+    /// The key of the configuration, where it has one.
+    configured_key: RwLock<Option<String>>,
 }
 
 /// A login that worked.
@@ -77,6 +79,7 @@ impl Auth {
             throttle: throttle::Throttle::default(),
             ended: sessions::Ended::open(control, now_ms / 1_000).map_err(fatal)?,
             default_password: RwLock::new(config.default_password.clone()),
+            configured_key: RwLock::new(config.jwt_secret.clone()),
             expire_secs: i64::try_from(config.token_expire_secs).unwrap_or(i64::MAX),
         })
     }
@@ -90,7 +93,31 @@ impl Auth {
         let secret = secret_of(&config.auth, &self.control)?;
         *self.keys.write() = jwt::Keys::new(&secret);
         self.default_password.write().clone_from(&config.auth.default_password);
+        self.configured_key.write().clone_from(&config.auth.jwt_secret);
         Ok(())
+    }
+
+    /// Takes the stored key as it is now, where the configuration has none. Logins that another key
+    /// signed end.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read; the key stays what it was.
+    pub(crate) fn read_again(&self) -> Result<(), ApiError> {
+        if self.configured_key.read().is_none() {
+            let secret = stored_secret(&self.control)?;
+            *self.keys.write() = jwt::Keys::new(&secret);
+        }
+        Ok(())
+    }
+
+    /// Takes the logins that have ended as they are stored now.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read.
+    pub(crate) fn read_ended(&self, now_ms: i64) -> Result<(), ApiError> {
+        self.ended.read_again(now_ms / 1_000)
     }
 
     /// Logs a user in.
@@ -132,9 +159,11 @@ impl Auth {
         }
         let (id, old, new) =
             (user.id.clone(), user.password_hash.clone(), self.hasher.hash(password)?);
-        self.control.write(move |tx| -> Result<(), ApiError> {
+        let replaced = self.control.write(move |tx| -> Result<(), ApiError> {
             Ok(users::replace_hash(tx, &id, &old, &new)?)
-        })
+        });
+        // The home does it at a login there.
+        replaced.or_else(|error| if error.code == Code::HomeAway { Ok(()) } else { Err(error) })
     }
 
     /// Changes the caller's own password and ends every login of theirs.

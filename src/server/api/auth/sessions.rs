@@ -27,6 +27,16 @@ impl Ended {
         Ok(Self { control: control.clone(), logins: RwLock::new(logins) })
     }
 
+    /// Reads them again, as another server has ended some.
+    ///
+    /// # Errors
+    ///
+    /// When `cert.db` can't be read.
+    pub(crate) fn read_again(&self, now_secs: i64) -> Result<(), ApiError> {
+        *self.logins.write() = self.control.read(|db| users::ended_logins(db, now_secs))?;
+        Ok(())
+    }
+
     /// Whether the login with this id was ended.
     pub(crate) fn contains(&self, id: &str) -> bool {
         self.logins.read().contains_key(id)

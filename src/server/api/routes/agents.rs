@@ -285,7 +285,10 @@ pub(crate) fn named(call: &Call<'_>, id: &str) -> Result<String, ApiError> {
     }
     match call.app.whitelist.get(id) {
         Ok(row) => Ok(row.agent_id),
-        Err(WhitelistError::NotFound(_)) => Err(ApiError::not_found("agent", id)),
+        Err(WhitelistError::NotFound(_)) => {
+            // It reports to the server through which this call came.
+            call.passed_agent.clone().ok_or_else(|| ApiError::not_found("agent", id))
+        }
         Err(error) => Err(error.into()),
     }
 }

@@ -23,6 +23,7 @@ mod hosts;
 pub(crate) mod metrics;
 pub(crate) mod notifications;
 pub(crate) mod openapi;
+pub(crate) mod peers;
 pub(crate) mod profiles;
 pub(crate) mod prom;
 pub(crate) mod prometheus;
@@ -57,6 +58,7 @@ const ROUTES: &[&[Route]] = &[
     system::ROUTES,
     users::ROUTES,
     audit::ROUTES,
+    peers::ROUTES,
     prometheus::ROUTES,
     prom::ROUTES,
     web::ROUTES,

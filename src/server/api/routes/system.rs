@@ -147,6 +147,7 @@ fn settings(config: &ServerConfig) -> BTreeMap<String, Value> {
     let masked = |is_set: bool| if is_set { Value::from(MASK) } else { Value::Null };
     all.insert("auth.jwt_secret".to_owned(), masked(config.auth.jwt_secret.is_some()));
     all.insert("auth.default_password".to_owned(), masked(true));
+    all.insert("peers.token".to_owned(), masked(config.peers.token.is_some()));
     all
 }
 

@@ -181,6 +181,7 @@ impl From<WhitelistError> for ApiError {
             WhitelistError::Exists(_) => Self::new(Code::Conflict, error.to_string()),
             WhitelistError::Invalid(message) => Self::bad(message),
             WhitelistError::BadCode | WhitelistError::Bound(_) => Self::bad(error.to_string()),
+            WhitelistError::Away(why) => Self::new(Code::HomeAway, why),
             WhitelistError::Storage(error) => error.into(),
         }
     }

@@ -44,6 +44,7 @@ impl Scene {
             clock: Arc::clone(&clock) as _,
             board: Arc::new(Board::default()),
             enabled: true,
+            is_active: Arc::new(true.into()),
             default_secs: DAY_SECS,
             max_concurrent,
         };

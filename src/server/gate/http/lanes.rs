@@ -1,8 +1,10 @@
 //! The connections to the HTTP workers, and which request gets the next one that is free.
 //!
-//! The first connection is for health alone, so that slow requests never delay it. Requests of one
-//! address occupy no more than their share of the others and of the queue; from the queue, the
-//! address with the fewest requests under way comes first.
+//! The first connection is for health alone, so that slow requests never delay it. Some more are
+//! for other servers of `[peers]`, which wait there for changes, and answer each other while all
+//! other workers of both wait for such an answer. Requests of one address occupy no more than their
+//! share of the others and of the queue; from the queue, the address with the fewest requests under
+//! way comes first.
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -10,6 +12,7 @@ use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 
 use super::backend::{Backend, Request, Response};
+use super::parse::PEERS;
 use super::refusal::Refusal;
 use crate::base::limits::HTTP_ADDRESS_SHARE_PERCENT;
 use crate::server::gate::stream::Interest;
@@ -20,6 +23,7 @@ const HEALTH: &str = "/v1/health";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Lane {
     Health,
+    Peers,
     Work,
 }
 
@@ -58,13 +62,20 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Lanes over connections, the first of which is for health.
+    /// Lanes over connections, the first of which is for health and the next `peers` of which are
+    /// for other servers.
     ///
     /// # Errors
     ///
     /// When a connection can't be made non-blocking.
-    pub(crate) fn new(connections: Vec<UnixStream>, queue_max: usize) -> io::Result<Self> {
-        let lanes = std::iter::once(Lane::Health).chain(std::iter::repeat(Lane::Work));
+    pub(crate) fn new(
+        connections: Vec<UnixStream>,
+        peers: usize,
+        queue_max: usize,
+    ) -> io::Result<Self> {
+        let lanes = std::iter::once(Lane::Health)
+            .chain(std::iter::repeat_n(Lane::Peers, peers))
+            .chain(std::iter::repeat(Lane::Work));
         let line = |(index, (connection, lane))| {
             Ok(Line { backend: Backend::new(index, connection)?, lane, address: None })
         };
@@ -103,8 +114,7 @@ impl Lanes {
         client: u64,
         request: Box<Request>,
     ) -> io::Result<Dispatched> {
-        let path = request.head.target.split('?').next();
-        let lane = if path == Some(HEALTH) { Lane::Health } else { Lane::Work };
+        let lane = self.lane_of(&request.head.target);
         let free = self.lines.iter().position(|it| it.lane == lane && it.backend.is_free());
         if let Some(index) = free.filter(|_| self.may_work(lane, request.address)) {
             self.send(index, client, &request)?;
@@ -120,6 +130,18 @@ impl Lanes {
         }
         self.queue.push_back(Queued { client, lane, request });
         Ok(Dispatched::Queued)
+    }
+
+    fn lane_of(&self, target: &str) -> Lane {
+        let path = target.split('?').next().unwrap_or_default();
+        let has_peers = || self.lines.iter().any(|line| line.lane == Lane::Peers);
+        if path == HEALTH {
+            Lane::Health
+        } else if path.starts_with(PEERS) && has_peers() {
+            Lane::Peers
+        } else {
+            Lane::Work
+        }
     }
 
     /// Moves what a connection can move; its answer when it is complete.
@@ -188,8 +210,8 @@ impl Lanes {
     }
 
     fn may_work(&self, lane: Lane, address: IpAddr) -> bool {
-        let workers = self.lines.len().saturating_sub(1);
-        lane == Lane::Health || self.count(address) < share(workers)
+        let workers = self.lines.iter().filter(|line| line.lane == Lane::Work).count();
+        lane != Lane::Work || self.count(address) < share(workers)
     }
 }
 
@@ -210,7 +232,7 @@ mod tests {
     fn lanes(workers: usize, queue: usize) -> (Lanes, Vec<UnixStream>) {
         let pairs: Vec<_> = (0..=workers).map(|_| UnixStream::pair().unwrap()).collect();
         let (ours, theirs): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
-        (Lanes::new(ours, queue).unwrap(), theirs)
+        (Lanes::new(ours, 0, queue).unwrap(), theirs)
     }
 
     fn request(path: &str, address: &str) -> Box<Request> {
@@ -255,6 +277,20 @@ mod tests {
         assert!(answer(&mut lanes, &mut workers, 0), "the second health request");
         assert!(!answer(&mut lanes, &mut workers, 0), "nothing else in this lane");
         assert_eq!(lanes.waiting(), 1);
+    }
+
+    #[test]
+    fn other_servers_have_lanes_of_their_own() {
+        let pairs: Vec<_> = (0..4).map(|_| UnixStream::pair().unwrap()).collect();
+        let (ours, mut workers): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+        let mut lanes = Lanes::new(ours, 2, 2).unwrap();
+        assert_eq!(ask(&mut lanes, 1, "/v1/peers", "192.0.2.1"), Ok(Some(3)));
+        assert_eq!(ask(&mut lanes, 2, "/v1/agents", "192.0.2.1"), Ok(None));
+        assert_eq!(ask(&mut lanes, 3, "/v1/peers/hello", "192.0.2.1"), Ok(Some(1)));
+        assert_eq!(ask(&mut lanes, 4, "/v1/peers/config?epoch=1", "192.0.2.1"), Ok(Some(2)));
+        assert_eq!(ask(&mut lanes, 5, "/v1/peers/hello", "192.0.2.2"), Ok(None));
+        assert!(answer(&mut lanes, &mut workers, 2), "the next of this lane");
+        assert_eq!(lanes.waiting(), 1, "the request for agents waits for its own lane");
     }
 
     #[test]

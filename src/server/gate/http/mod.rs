@@ -5,7 +5,8 @@
 //! ```text
 //! clients ═► accept ─► collect ─► queue ─► backend ─► tiny_http ─► worker
 //!    4,096 sockets, TLS         http_queue    └── http_workers of each ──┘
-//!                                        └── one for health, with a queue of its own
+//!                                        ├── one for health, with a queue of its own
+//!                                        └── some for other servers of [peers], likewise
 //! ```
 //!
 //! `tiny_http` alone gives each connection a thread without an end and reads bodies of any length
@@ -75,6 +76,8 @@ impl Ticket {
 pub(crate) struct Behind {
     /// Connections to the HTTP library, one for each worker; the first one is for health.
     pub(crate) backends: Vec<UnixStream>,
+    /// How many of those after it are for other servers of `[peers]`.
+    pub(crate) peers: usize,
     /// Takes the requests whose clients have gone.
     pub(crate) gone: Arc<Gone>,
     /// Requests that may wait for a backend.

@@ -5,6 +5,7 @@
 use super::refusal::Refusal;
 use crate::base::limits::{
     HTTP_BODY_BYTES_MAX, HTTP_HEADER_BYTES_MAX, HTTP_SAMPLES_BYTES_MAX, HTTP_URL_BYTES_MAX,
+    PEERS_REQUEST_BYTES_MAX,
 };
 
 /// Headers that are passed on to the workers, in lower case. All others are dropped, so that a
@@ -22,6 +23,9 @@ pub(crate) const PASSED: [&str; 8] = [
 
 /// Paths whose bodies are samples in bulk.
 const LARGE: [&str; 3] = ["/api/v1/write", "/api/v1/otlp/", "/api/v1/influx/"];
+
+/// What the paths begin with by which servers of `[peers]` speak to each other.
+pub(crate) const PEERS: &str = "/v1/peers/";
 
 /// Passed headers that must not be repeated; values of the others are joined.
 const SINGLE: [&str; 6] =
@@ -303,7 +307,13 @@ fn note(gate: &mut GateHeaders, name: &str, value: &[u8]) -> Result<(), Refusal>
 fn body_max(target: &str) -> usize {
     let path = target.split('?').next().unwrap_or_default();
     let is_large = LARGE.iter().any(|large| path.starts_with(large));
-    if is_large { HTTP_SAMPLES_BYTES_MAX } else { HTTP_BODY_BYTES_MAX }
+    if path.starts_with(PEERS) {
+        PEERS_REQUEST_BYTES_MAX
+    } else if is_large {
+        HTTP_SAMPLES_BYTES_MAX
+    } else {
+        HTTP_BODY_BYTES_MAX
+    }
 }
 
 fn framing(

@@ -66,7 +66,7 @@ impl running::Serve for Serve {
     const THREAD: &'static str = "http-gate";
 
     fn new(mut port: Port, behind: Behind, registry: &Registry) -> Result<Self, Box<dyn Error>> {
-        let lanes = Lanes::new(behind.backends, behind.queue)?;
+        let lanes = Lanes::new(behind.backends, behind.peers, behind.queue)?;
         for (stream, token) in lanes.streams().zip(BACKENDS..) {
             port.poller.add(stream, token, Some(Interest::Read))?;
         }

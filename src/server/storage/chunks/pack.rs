@@ -10,6 +10,7 @@ use rusqlite::{Connection, params};
 use crate::server::storage::chunks::codec::{self, Chunk, Effort};
 use crate::server::storage::day::AgentCell;
 use crate::server::storage::day::head::{AgentDay, HeadRecord};
+use crate::server::storage::day::head_values::Values;
 
 /// An agent's head, packed, to be written with the next transaction.
 pub(crate) struct Packed {
@@ -81,15 +82,17 @@ fn transpose(agent: &AgentDay) -> Vec<Column> {
                 columns.len() - 1
             }));
         }
-        run.iter().for_each(|record| append(&mut columns, &places, record));
+        for record in run {
+            append(&mut columns, &places, record, &agent.values);
+        }
     }
     columns
 }
 
 /// Adds a record's points to their columns, `places` being those of its series_list.
-fn append(columns: &mut [Column], places: &[usize], record: &HeadRecord) {
+fn append(columns: &mut [Column], places: &[usize], record: &HeadRecord, all: &Values) {
     let lag = record.received.saturating_sub(record.ts);
-    for (&at, value) in places.iter().zip(record.values()) {
+    for (&at, value) in places.iter().zip(record.values(all)) {
         if let Some(column) = columns.get_mut(at) {
             column.times.push(record.ts);
             column.values.push(value);

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use crate::base::limits::SERIES_PER_AGENT_MAX;
 use crate::server::storage::day::count::{AgentCount, Counted};
-use crate::server::storage::day::head_values::Values;
+use crate::server::storage::day::head_values::{Place, Values};
 use crate::server::storage::{Series, SeriesList};
 
 /// One series in one day.
@@ -60,17 +60,14 @@ pub(crate) struct HeadRecord {
     pub record_id: i64,
     /// Which series.
     pub series_list: Arc<DaySeriesList>,
-    /// Their values.
-    pub values: Values,
+    /// Where its values are among the agent's.
+    pub place: Place,
 }
 
-/// Bytes that a record takes beside its values: the struct and the allocator's header.
-const RECORD_BYTES: usize = size_of::<HeadRecord>() + 16;
-
 impl HeadRecord {
-    /// Bytes of memory that it takes.
-    pub(crate) fn size_bytes(&self) -> usize {
-        RECORD_BYTES + self.values.size_bytes()
+    /// Bytes of memory that it takes with its values, which are among these.
+    pub(crate) fn size_bytes(&self, values: &Values) -> usize {
+        size_of::<Self>() + values.size_bytes(self.place, self.len())
     }
 
     /// Number of its points.
@@ -78,14 +75,14 @@ impl HeadRecord {
         self.series_list.entries.len()
     }
 
-    /// The value at a position of its series list.
-    pub(crate) fn value(&self, position: usize) -> Option<f64> {
-        self.values.get(position, self.len())
+    /// The value at a position of its series list, among all of the agent.
+    pub(crate) fn value(&self, values: &Values, position: usize) -> Option<f64> {
+        values.get(self.place, position, self.len())
     }
 
-    /// Its values in the order of its series list.
-    pub(crate) fn values(&self) -> impl Iterator<Item = f64> {
-        self.values.iter(self.len())
+    /// Its values in the order of its series list, among all of the agent.
+    pub(crate) fn values(&self, values: &Values) -> impl Iterator<Item = f64> {
+        values.iter(self.place, self.len())
     }
 }
 
@@ -107,6 +104,8 @@ pub(crate) struct AgentDay {
     pub records: Vec<HeadRecord>,
     /// Ticks of the transaction that is under way, which nobody may read yet.
     pub pending: Vec<HeadRecord>,
+    /// The values of both.
+    pub values: Values,
     pending_max: i64,
     /// Newest time of any point.
     pub max_ts: i64,
@@ -138,6 +137,7 @@ impl AgentDay {
             lists: Vec::new(),
             records: Vec::new(),
             pending: Vec::new(),
+            values: Values::default(),
             pending_max: i64::MIN,
             max_ts: i64::MIN,
             arrived_ms: i64::MIN,
@@ -207,7 +207,7 @@ impl AgentDay {
 
     /// Memory that the samples take, without their series.
     pub(crate) fn head_bytes(&self) -> usize {
-        self.records.iter().map(HeadRecord::size_bytes).sum()
+        self.records.iter().map(|record| record.size_bytes(&self.values)).sum()
     }
 
     /// Whether it may have one more series.
@@ -271,7 +271,7 @@ impl AgentDay {
 
     /// Forgets the transaction under way.
     pub(crate) fn roll_back(&mut self) {
-        self.pending.clear();
+        self.pending.drain(..).for_each(|record| self.values.remove(record.place));
         self.pending_max = i64::MIN;
     }
 
@@ -281,7 +281,7 @@ impl AgentDay {
         let pending = std::mem::take(&mut self.pending);
         self.pending_max = i64::MIN;
         for record in pending {
-            bytes += record.size_bytes();
+            bytes += record.size_bytes(&self.values);
             self.take(record);
         }
         bytes
@@ -308,7 +308,7 @@ impl AgentDay {
 
     /// Takes a committed record into the head.
     pub(crate) fn take(&mut self, record: HeadRecord) {
-        for (&place, value) in record.series_list.entries.iter().zip(record.values()) {
+        for (&place, value) in record.series_list.entries.iter().zip(record.values(&self.values)) {
             let Some(entry) = self.entries.get_mut(place as usize) else { continue };
             entry.count = entry.count.saturating_add(1);
             entry.first = entry.first.min(record.ts);
@@ -331,11 +331,13 @@ impl AgentDay {
     pub(crate) fn drop_packed(&mut self, newest_record: i64) -> usize {
         let mut bytes = 0;
         let mut points = 0;
+        let values = &mut self.values;
         self.records.retain(|record| {
             let keep = record.record_id > newest_record;
             if !keep {
-                bytes += record.size_bytes();
+                bytes += record.size_bytes(values);
                 points += record.len();
+                values.remove(record.place);
             }
             keep
         });

@@ -130,7 +130,7 @@ fn write_of(agent: &AgentDay) -> Option<Write> {
         .map(|record| SampleSet {
             timestamp_ms: record.ts,
             series: Arc::clone(&record.series_list.source),
-            values: record.values().collect(),
+            values: record.values(&agent.values).collect(),
         })
         .collect();
     let samples = vec![AgentSamples { agent: Arc::clone(&agent.name), sets }];

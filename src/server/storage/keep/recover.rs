@@ -10,7 +10,6 @@ use rusqlite::types::ValueRef;
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::storage::day::file;
 use crate::server::storage::day::head::{AgentDay, DaySeriesList, HeadRecord};
-use crate::server::storage::day::head_values::Values;
 use crate::server::storage::day::ids;
 use crate::server::storage::day::{AgentCell, Day};
 use crate::server::storage::series::SeriesCatalog;
@@ -178,10 +177,10 @@ fn load_records(
         if stored.values.len() != series_list.entries.len() || file::day_of(ts) != day.number {
             return Err(bad());
         }
-        let values = Values::new(&stored.values);
+        let place = agent.values.add(&stored.values);
         let record =
-            HeadRecord { ts, received: stored.received, record_id: id, series_list, values };
-        bytes += record.size_bytes();
+            HeadRecord { ts, received: stored.received, record_id: id, series_list, place };
+        bytes += record.size_bytes(&agent.values);
         agent.take(record);
     }
     Ok(bytes)

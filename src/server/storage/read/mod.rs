@@ -111,7 +111,7 @@ pub(super) fn copy_head(
         let position = run.first().and_then(|record| record.series_list.position(place));
         let Some(position) = position else { continue };
         for record in run {
-            if let Some(value) = record.value(position) {
+            if let Some(value) = record.value(&agent.values, position) {
                 take(record, value);
             }
         }

@@ -180,7 +180,7 @@ fn from_head(
         if record.ts < from || !newest.wants((record.ts, u32::MAX)) {
             break;
         }
-        for (&place, value) in record.series_list.entries.iter().zip(record.values()) {
+        for (&place, value) in record.series_list.entries.iter().zip(record.values(&agent.values)) {
             let Some(entry) = agent.entries.get(place as usize) else { continue };
             let key = (record.ts, entry.id);
             if newest.wants(key) && is_wanted(&entry.series) {

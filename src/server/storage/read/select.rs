@@ -330,7 +330,7 @@ fn newest_in_head(agent: &AgentDay, place: u32, from: i64, to: i64) -> Option<(i
     let records = agent.records.get(..end).unwrap_or_default().iter().rev();
     records.take_while(|record| record.ts >= from).find_map(|record| {
         let position = record.series_list.position(place)?;
-        Some((record.ts, record.value(position)?))
+        Some((record.ts, record.value(&agent.values, position)?))
     })
 }
 

@@ -11,7 +11,6 @@ use rusqlite::{Connection, params};
 use crate::server::storage::ack::PartialAck;
 use crate::server::storage::chunks::codec::{self, Meta};
 use crate::server::storage::day::head::{AgentDay, DaySeriesList, HeadRecord};
-use crate::server::storage::day::head_values::Values;
 use crate::server::storage::day::ids::{IdAllocator, IdRow};
 use crate::server::storage::day::{AgentCell, Day, Write, file};
 use crate::server::storage::write::wal;
@@ -175,12 +174,12 @@ impl Group {
         let text = from..self.text.len();
         let received = context.received_ms.unwrap_or(ts);
         self.records.push(Record { id, agent: agent.id, ts, received, series, text });
-        let kept = Values::new(&values);
+        let place = agent.values.add(&values);
         if self.is_observed {
             let series = Arc::clone(&series_list.source);
             new_sets.push(SampleSet { timestamp_ms: ts, series, values });
         }
-        agent.prepare(HeadRecord { ts, received, record_id: id, series_list, values: kept });
+        agent.prepare(HeadRecord { ts, received, record_id: id, series_list, place });
         Ok(())
     }
 

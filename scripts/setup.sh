@@ -68,6 +68,7 @@ command -v fish|fish|fish|fish|fish
 command -v npm|npm|npm|npm|npm
 command -v shellcheck|shellcheck|ShellCheck|shellcheck|shellcheck
 test -x /usr/sbin/nginx|nginx-light|nginx|nginx|nginx
+test -x /usr/bin/caddy|caddy|caddy|caddy|caddy
 command -v promtool|prometheus|golang-github-prometheus|prometheus|prometheus
 command -v vmagent|victoria-metrics|-|victoria-metrics|-'
 

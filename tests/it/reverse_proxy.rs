@@ -1,4 +1,4 @@
-//! A reverse proxy before the HTTP port: a real nginx with the configuration of
+//! A reverse proxy before the HTTP port: a real nginx and a real Caddy with the configurations of
 //! `docs/operations.md`, and clients with addresses of their own.
 
 use std::path::Path;
@@ -15,32 +15,24 @@ const TRUSTED: &str = "[http]\ntrusted_proxies = [\"127.0.0.1\"]\n";
 /// Guesses of one address before it must wait.
 const FREE: u32 = oxmon::base::limits::LOGIN_FAILURES_ADDRESS_FREE;
 
-/// An nginx; dropping it ends it.
-struct Nginx {
+/// A running proxy; dropping it ends it.
+struct Proxy {
     child: Child,
     _dir: tempfile::TempDir,
     url: String,
 }
 
-impl Nginx {
-    /// The documented one, but on a port of loopback and without TLS; `None`, said loudly, where
+impl Proxy {
+    /// The documented nginx, but on a port of loopback and without TLS; `None`, said loudly, where
     /// none is installed outside of CI.
-    fn before(server: &Server) -> Option<Self> {
-        let program = Path::new("/usr/sbin/nginx");
-        if !program.exists() {
-            let ci = std::env::var("CI").is_ok_and(|value| value == "true");
-            assert!(!ci, "nginx is missing: `scripts/setup.sh test` installs it");
-            eprintln!("SKIPPED: nginx is missing; `scripts/setup.sh test` installs it");
-            return None;
-        }
+    fn nginx(server: &Server) -> Option<Self> {
+        let program = installed("/usr/sbin/nginx")?;
         let port = free_port();
-        let guide = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
-        let block = guide.split("```nginx\n").nth(1).unwrap().split("```").next().unwrap();
-        let plain: String =
-            block.split_inclusive('\n').filter(|line| !line.contains("ssl_")).collect();
-        let block = plain
-            .replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};"))
-            .replace("127.0.0.1:8080", &format!("127.0.0.1:{}", server.http_port));
+        let plain: String = documented("```nginx\n", server)
+            .split_inclusive('\n')
+            .filter(|line| !line.contains("ssl_"))
+            .collect();
+        let block = plain.replace("listen 443 ssl;", &format!("listen 127.0.0.1:{port};"));
         let dir = tempfile::tempdir().unwrap();
         let place = dir.path().display();
         let paths: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
@@ -52,21 +44,59 @@ impl Nginx {
         );
         let file = dir.path().join("nginx.conf");
         std::fs::write(&file, config).unwrap();
-        let child = Command::new(program)
-            .args(["-e", &dir.path().join("error.log").display().to_string(), "-c"])
-            .arg(&file)
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(program);
+        command.args(["-e", &dir.path().join("error.log").display().to_string(), "-c"]).arg(&file);
+        Some(Self::run(command, dir, port))
+    }
+
+    /// The documented Caddy, likewise.
+    fn caddy(server: &Server) -> Option<Self> {
+        let program = installed("/usr/bin/caddy")?;
+        let port = free_port();
+        let block = documented("```\noxmon.example.com {", server);
+        let config = format!(
+            "{{\n admin off\n auto_https off\n}}\n\
+             http://127.0.0.1:{port} {{\n bind 127.0.0.1\n{block}"
+        );
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("Caddyfile");
+        std::fs::write(&file, config).unwrap();
+        let mut command = Command::new(program);
+        command.args(["run", "--adapter", "caddyfile", "--config"]).arg(&file);
+        command.env("HOME", dir.path()).env("XDG_DATA_HOME", dir.path());
+        Some(Self::run(command, dir, port))
+    }
+
+    fn run(mut command: Command, dir: tempfile::TempDir, port: u16) -> Self {
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let url = format!("http://127.0.0.1:{port}");
-        wait_for("nginx", Duration::from_secs(20), || {
+        wait_for("the proxy", Duration::from_secs(20), || {
             std::net::TcpStream::connect(("127.0.0.1", port)).ok()
         });
-        Some(Self { child, _dir: dir, url })
+        Self { child, _dir: dir, url }
     }
 }
 
-impl Drop for Nginx {
+fn installed(program: &str) -> Option<&Path> {
+    let path = Path::new(program);
+    if !path.exists() {
+        let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+        assert!(!ci, "{program} is missing: `scripts/setup.sh test` installs it");
+        eprintln!("SKIPPED: {program} is missing; `scripts/setup.sh test` installs it");
+        return None;
+    }
+    Some(path)
+}
+
+/// What stands in the guide's block after `start`, for a server's port.
+fn documented(start: &str, server: &Server) -> String {
+    let guide = std::fs::read_to_string(root().join("docs/operations.md")).unwrap();
+    let block = guide.split(start).nth(1).unwrap().split("```").next().unwrap();
+    assert!(block.contains("127.0.0.1:8080"), "{block}");
+    block.replace("127.0.0.1:8080", &format!("127.0.0.1:{}", server.http_port))
+}
+
+impl Drop for Proxy {
     fn drop(&mut self) {
         signal(&self.child, "TERM");
         let _ = self.child.wait();
@@ -94,32 +124,38 @@ fn seen(server: &mut Server, user: &str) -> String {
 }
 
 #[test]
-fn logins_are_slowed_down_and_noted_by_the_clients_address_behind_the_documented_nginx() {
-    let mut server = Server::start(TRUSTED);
-    let Some(nginx) = Nginx::before(&server) else { return };
-    for number in 0..FREE {
-        assert_eq!(guess(&nginx.url, "127.0.0.7", &format!("user-{number}"), &[]), "401");
+fn logins_are_slowed_down_and_noted_by_the_clients_address_behind_the_documented_proxies() {
+    for start in [Proxy::nginx, Proxy::caddy] {
+        let mut server = Server::start(TRUSTED);
+        let Some(proxy) = start(&server) else { continue };
+        by_the_clients_address(&mut server, &proxy.url);
     }
-    assert_eq!(seen(&mut server, "user-3"), "127.0.0.7");
+}
+
+fn by_the_clients_address(server: &mut Server, proxy: &str) {
+    for number in 0..FREE {
+        assert_eq!(guess(proxy, "127.0.0.7", &format!("user-{number}"), &[]), "401");
+    }
+    assert_eq!(seen(server, "user-3"), "127.0.0.7");
     // Whoever guesses waits; others behind the same proxy do not.
-    assert_eq!(guess(&nginx.url, "127.0.0.7", "someone", &[]), "429");
+    assert_eq!(guess(proxy, "127.0.0.7", "someone", &[]), "429");
     let forged = ["X-Forwarded-For: 203.0.113.5", "Forwarded: for=203.0.113.6"];
-    assert_eq!(guess(&nginx.url, "127.0.0.7", "forger", &forged), "429");
-    assert_eq!(guess(&nginx.url, "127.0.0.8", "other", &forged), "401");
-    assert_eq!(seen(&mut server, "other"), "127.0.0.8");
+    assert_eq!(guess(proxy, "127.0.0.7", "forger", &forged), "429");
+    assert_eq!(guess(proxy, "127.0.0.8", "other", &forged), "401");
+    assert_eq!(seen(server, "other"), "127.0.0.8");
     // Nobody else is believed, and the proxy's own machine is itself.
     assert_eq!(guess(&server.url(), "127.0.0.9", "direct", &forged), "401");
-    assert_eq!(seen(&mut server, "direct"), "127.0.0.9");
+    assert_eq!(seen(server, "direct"), "127.0.0.9");
     assert_eq!(guess(&server.url(), "127.0.0.1", "local", &[]), "401");
-    assert_eq!(seen(&mut server, "local"), "127.0.0.1");
+    assert_eq!(seen(server, "local"), "127.0.0.1");
     assert_eq!(guess(&server.url(), "127.0.0.1", "hop", &forged), "401");
-    assert_eq!(seen(&mut server, "hop"), "203.0.113.5");
+    assert_eq!(seen(server, "hop"), "203.0.113.5");
 }
 
 #[test]
 fn the_default_password_only_changes_itself_for_clients_behind_a_trusted_proxy() {
     let server = Server::start(TRUSTED);
-    let Some(nginx) = Nginx::before(&server) else { return };
+    let Some(nginx) = Proxy::nginx(&server) else { return };
     let call = |from: &str, path: &str, more: &[&str]| {
         let out = Command::new("curl")
             .args(["-sS", "--interface", from, "-w", "\n%{http_code}"])

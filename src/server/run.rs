@@ -87,7 +87,6 @@ struct Server {
     http: HttpServer,
     grpc: GrpcServer,
     alive: alive::Watch,
-    remote: Option<Remote>,
 }
 
 impl Server {
@@ -114,7 +113,7 @@ impl Server {
         let feed = Arc::clone(&engine) as Arc<dyn Feed>;
         let remote = Remote::start(&config, feed, control.clone(), Arc::clone(&clock), &registry)?;
         let local = || Arc::clone(&engine) as Arc<dyn Store>;
-        let store = remote.as_ref().map_or_else(local, Remote::store);
+        let store = remote.as_ref().map_or_else(local, |remote| remote.store());
         let alerts = Alerts::start(
             Arc::clone(&store),
             control.clone(),
@@ -134,8 +133,7 @@ impl Server {
             &registry,
             Arc::new(move |labels, reason| explain.explain(labels, reason)),
         )?;
-        let parts = (Arc::clone(&store), Arc::clone(&clock));
-        let receiver = Arc::new(receive::Receiver::new(&config, parts.0, parts.1, &registry)?);
+        let receiver = receiver_of(&config, &store, &clock, &registry)?;
         let peers = Peers::open(&config, &control, Arc::clone(&clock), &registry)?;
         let app = Arc::new(App {
             grpc_health: GrpcHealth::of(&config)?,
@@ -151,6 +149,7 @@ impl Server {
             receiver,
             peers,
             certs,
+            remote,
             registry,
             api_metrics,
             started_ms,
@@ -160,7 +159,7 @@ impl Server {
         let http = HttpServer::start(Arc::clone(&app))?;
         let grpc = GrpcServer::start(&app.config, Arc::clone(&intake), tls, &app.registry)?;
         let alive = alive::Watch::start(&app, &intake, http.addresses().first().copied());
-        Ok(Self { app, intake, http, grpc, alive, remote })
+        Ok(Self { app, intake, http, grpc, alive })
     }
 
     /// Answers signals until it is time to stop.
@@ -232,10 +231,21 @@ impl Server {
         self.app.notifier.stop();
         self.app.store.stop();
         // After the store, whose last samples it notes as not sent.
-        if let Some(remote) = self.remote {
+        if let Some(remote) = &self.app.remote {
             remote.stop();
         }
     }
+}
+
+/// What takes samples from others than agents.
+fn receiver_of(
+    config: &ServerConfig,
+    store: &Arc<dyn Store>,
+    clock: &Arc<dyn Clock>,
+    registry: &prometheus::Registry,
+) -> Result<Arc<receive::Receiver>, Fatal> {
+    let (store, clock) = (Arc::clone(store), Arc::clone(clock));
+    Ok(Arc::new(receive::Receiver::new(config, store, clock, registry)?))
 }
 
 /// Reads the agents' tags, and leaves those that were removed, and have not reported since, out of

@@ -242,6 +242,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/alert/",
             "server/notify/",
             "server/peers/",
+            "server/remote/",
         ],
     ),
     // Takes over the data of the first release.

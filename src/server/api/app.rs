@@ -15,6 +15,7 @@ use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
 use crate::server::peers::Peers;
 use crate::server::receive::Receiver;
+use crate::server::remote::Remote;
 use crate::server::storage::Store;
 
 /// The server's parts. Each owns its state and is the only one that changes it: a route calls a
@@ -46,6 +47,8 @@ pub struct App {
     pub(crate) peers: Option<Arc<Peers>>,
     /// Domains and their checks.
     pub certs: Arc<Certs>,
+    /// The engine beyond this machine, where there is one.
+    pub(crate) remote: Option<Arc<Remote>>,
     /// The server's own metrics. Each part registers its own when it is made.
     pub registry: prometheus::Registry,
     /// What the API tells of itself.

@@ -247,6 +247,11 @@ pub const KEYS: &[Key] = &[
         "Days of samples kept here; older ones leave once they are audited, and are read from the \
          engine. 0: `retention_days`.",
     ),
+    text(
+        "remote.promql",
+        "Who evaluates PromQL over days that are no longer here: `here`, over samples that are read from \
+         the engine; `engine`, where that can.",
+    ),
     number(
         "remote.audit_after_secs",
         "seconds",

@@ -21,6 +21,7 @@ pub struct Remote {
     pub replicas: usize,
     pub ack: String,
     pub hot_days: u32,
+    pub promql: String,
     pub audit_after_secs: u64,
     pub shards: usize,
     pub timeout_secs: u64,
@@ -66,6 +67,7 @@ impl Default for Remote {
             replicas: 2,
             ack: "disk".to_owned(),
             hot_days: 0,
+            promql: "here".to_owned(),
             audit_after_secs: 300,
             shards: 4,
             timeout_secs: 30,
@@ -97,6 +99,11 @@ impl Remote {
     /// Whether an agent is acknowledged only once the engine has its samples too.
     pub(crate) fn acks_at_engine(&self) -> bool {
         self.ack == "engine"
+    }
+
+    /// Whether the engine evaluates PromQL over days that are no longer here.
+    pub(crate) fn hands_promql(&self) -> bool {
+        self.promql == "engine"
     }
 
     /// Checks the table and reads its secrets from their files. Gives warnings.
@@ -150,6 +157,12 @@ impl Remote {
         }
         if !["disk", "engine"].contains(&self.ack.as_str()) {
             return fail("ack", "must be disk or engine");
+        }
+        if !["here", "engine"].contains(&self.promql.as_str()) {
+            return fail("promql", "must be here or engine");
+        }
+        if self.hands_promql() && self.is_ring() {
+            return fail("promql", "must be here in a ring: no node has every agent");
         }
         if self.is_ring() && self.is_on() {
             if self.read_urls.len() != self.write_urls.len() {
@@ -270,6 +283,7 @@ mod tests {
                 "must not exceed",
             ),
             (format!("{write}hot_days = 2"), "needs remote.read_urls"),
+            (format!("{write}promql = \"there\""), "must be here or engine"),
             (format!("{write}username = 'u'"), "need each other"),
             (
                 format!("{write}username = 'u'\npassword='p'\nbearer_token = 't'"),

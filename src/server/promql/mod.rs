@@ -8,11 +8,13 @@
 //! | `functions` | the table of functions, and what each does |
 //! | `eval` | from a tree to values, series by series |
 //! | `names`, `store` | what the store's series are called, and how they are read |
+//! | `elsewhere` | a query as text for an engine that has older samples |
 //!
 //! Floats and classic histograms; ranges are open on the left; a series is there until five
 //! minutes after its last sample. There are no native histograms.
 
 pub(crate) mod ast;
+pub(crate) mod elsewhere;
 pub(crate) mod error;
 pub(crate) mod eval;
 pub(crate) mod functions;

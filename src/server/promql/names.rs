@@ -75,6 +75,15 @@ impl Names {
         self.by_number.values().map(|(metric, named)| (named, &**metric))
     }
 
+    /// The only metric that is meant by a name, under that name and with its values as they are.
+    pub(crate) fn only(&self, name: &str) -> Option<&str> {
+        let mut meant =
+            self.iter().filter(|(named, metric)| &*named.name == name || *metric == name);
+        let (named, metric) = meant.next()?;
+        let is_alone = meant.next().is_none() && !named.shared;
+        (is_alone && named.factor == 1.0 && &*named.name == name).then_some(metric)
+    }
+
     /// The label that holds the agent.
     pub(crate) fn agent_label(&self) -> &str {
         &self.agent_label

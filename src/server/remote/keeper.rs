@@ -184,10 +184,6 @@ pub(super) fn finish(inner: &Inner) {
     }
 }
 
-fn lag_secs(inner: &Inner, target: &super::target::Target) -> i64 {
-    target.oldest_ms().map_or(0, |at| (inner.clock.now_ms() - at).max(0) / SECOND_MS)
-}
-
 fn show(inner: &Inner) {
     let metrics = &inner.metrics;
     metrics.queued.set(i64::try_from(inner.room.used()).unwrap_or(i64::MAX));
@@ -196,7 +192,7 @@ fn show(inner: &Inner) {
         let of = |gauges: &prometheus::IntGaugeVec| gauges.with_label_values(&[&target.name]);
         of(&metrics.gaps).set(i64::try_from(gaps).unwrap_or(i64::MAX));
         of(&metrics.gap_seconds).set(length_ms / SECOND_MS);
-        of(&metrics.lag).set(lag_secs(inner, target));
+        of(&metrics.lag).set(inner.lag_secs(target));
         if let Some(done_ms) = target.audit.done_ms() {
             of(&metrics.audited).set((inner.clock.now_ms() - done_ms) / SECOND_MS);
         }
@@ -209,7 +205,7 @@ fn report(inner: &Inner) {
     let mut points = Vec::new();
     for target in &inner.targets {
         let (gaps, length_ms) = target.gaps.total();
-        let behind = lag_secs(inner, target) as f64;
+        let behind = inner.lag_secs(target) as f64;
         let refused = target.metrics.refused_total();
         for (metric, value) in [
             ("remote.lag", behind),

@@ -32,6 +32,8 @@ pub(super) struct Metrics {
     pub(super) missing: IntCounterVec,
     /// Until when everything was audited.
     pub(super) audited: IntGaugeVec,
+    /// Queries that the engine evaluated.
+    pub(super) handed: IntCounter,
 }
 
 impl Metrics {
@@ -91,6 +93,10 @@ impl Metrics {
             audited: gauges(
                 "oxmon_remote_audited_seconds",
                 "Age of the oldest sample that was not compared with the engine yet.",
+            )?,
+            handed: group.counter(
+                "oxmon_remote_promql_queries_total",
+                "PromQL queries whose older steps the engine evaluated.",
             )?,
         })
     }

@@ -28,7 +28,9 @@
 //! | `metrics.rs` | the forwarder's own figures |
 //! | `fetch.rs` | samples read back |
 //! | `old.rs` | days that are no longer here |
+//! | `handed.rs` | PromQL that the engine evaluates |
 //! | `joined.rs` | these days and those here as one |
+//! | `status.rs` | what each target has and lacks, for people |
 //! | `check.rs` | `check-remote` |
 //! | `history.rs` | `forward` |
 
@@ -47,6 +49,7 @@ use crate::rt::stop::StopSource;
 use crate::rt::thread;
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
+use crate::server::promql::elsewhere::Elsewhere;
 use crate::server::storage::{Feed, SampleSet, Store, Tap};
 
 mod audit;
@@ -54,6 +57,7 @@ pub(crate) mod check;
 mod encode;
 mod fetch;
 mod gaps;
+mod handed;
 pub(crate) mod history;
 mod http;
 mod joined;
@@ -65,6 +69,7 @@ mod progress;
 mod queue;
 mod send;
 mod shard;
+mod status;
 mod store;
 mod target;
 
@@ -76,6 +81,7 @@ use old::OldMetrics;
 use queue::Room;
 use send::Sender;
 use shard::Shard;
+pub(crate) use status::TargetStatus;
 use store::{Front, Held};
 use target::{Target, homes, shard_of};
 
@@ -118,6 +124,8 @@ struct Inner {
     hot_days: i64,
     /// Days that the API answers for.
     retention_days: i64,
+    /// Whether the engine evaluates PromQL over old days.
+    hands_promql: bool,
     /// Acknowledgements that wait for the engine.
     held: Mutex<Vec<Arc<Held>>>,
 }
@@ -135,7 +143,7 @@ impl Remote {
         control: Control,
         clock: Arc<dyn Clock>,
         registry: &prometheus::Registry,
-    ) -> Result<Option<Self>, Fatal> {
+    ) -> Result<Option<Arc<Self>>, Fatal> {
         if !config.remote.is_on() {
             return Ok(None);
         }
@@ -160,6 +168,7 @@ impl Remote {
             old_metrics: Mutex::default(),
             hot_days: i64::from(config.remote.hot_days),
             retention_days: i64::from(config.retention_days),
+            hands_promql: config.remote.hands_promql(),
             held: Mutex::default(),
         });
         keeper::load(&inner).map_err(|error| {
@@ -203,12 +212,22 @@ impl Remote {
         });
         let running = Mutex::new(Some(Running { source, keeper, auditor, shards }));
         let front = Arc::new(Front::new(Arc::clone(&inner), config.remote.acks_at_engine()));
-        Ok(Some(Self { inner, front, running }))
+        Ok(Some(Arc::new(Self { inner, front, running })))
     }
 
     /// The store with the engine behind it, for all other rooms.
     pub(crate) fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.front) as Arc<dyn Store>
+    }
+
+    /// What each target has, lacks and refuses.
+    pub(crate) fn status(&self) -> Vec<TargetStatus> {
+        self.inner.status()
+    }
+
+    /// Who evaluates PromQL over days that are no longer here.
+    pub(crate) fn elsewhere(&self) -> Arc<dyn Elsewhere> {
+        Arc::clone(&self.inner) as Arc<dyn Elsewhere>
     }
 
     /// Sends what is queued, for a moment, and notes the rest. The store must be stopped: no more

@@ -14,7 +14,7 @@ use crate::server::promql::labels::NAME;
 use crate::server::promql::matcher::{is_plain, quoted};
 
 /// The label with the metric's own name.
-const METRIC: &str = "oxmon_metric";
+pub(super) const METRIC: &str = "oxmon_metric";
 /// The label with all labels of the series, where the engine can't have them.
 const LABELS: &str = "oxmon_labels";
 /// Bytes of that label: Mimir refuses values over 2,048.
@@ -108,22 +108,40 @@ impl Naming {
         Some(SeriesKey { agent: agent.into(), metric: metric.into(), labels })
     }
 
+    /// The matchers of the series of an agent and of a metric, or of all that oxmon writes.
+    pub(super) fn matchers<'a>(
+        &'a self,
+        agent: Option<&'a str>,
+        metric: Option<&'a str>,
+    ) -> impl Iterator<Item = String> + 'a {
+        let name = metric.map(|metric| format!("{NAME}={}", quoted(&self.name(metric))));
+        let own = match metric {
+            Some(metric) => format!("{METRIC}={}", quoted(metric)),
+            None => format!("{METRIC}!=\"\""),
+        };
+        let agent = match agent {
+            Some(agent) => format!("{}={}", self.agent_label, quoted(agent)),
+            None => format!("{}!=\"\"", self.agent_label),
+        };
+        let labels = self.labels.iter().map(|(name, value)| format!("{name}={}", quoted(value)));
+        name.into_iter().chain([own, agent]).chain(labels)
+    }
+
     /// The selector of the series of an agent and of a metric, or of all that oxmon writes.
     pub(super) fn selector(&self, agent: Option<&str>, metric: Option<&str>) -> String {
-        let mut parts = Vec::new();
-        match metric {
-            Some(metric) => {
-                parts.push(format!("{NAME}={}", quoted(&self.name(metric))));
-                parts.push(format!("{METRIC}={}", quoted(metric)));
-            }
-            None => parts.push(format!("{METRIC}!=\"\"")),
+        format!("{{{}}}", self.matchers(agent, metric).collect::<Vec<_>>().join(","))
+    }
+
+    /// A result's labels as they are called here.
+    pub(super) fn result(&self, mut labels: Outside) -> Outside {
+        labels.remove(METRIC);
+        self.labels.keys().for_each(|name| drop(labels.remove(name)));
+        if let Some(name) = labels.get_mut(NAME)
+            && let Some(bare) = name.strip_prefix(self.prefix.as_str())
+        {
+            *name = bare.to_owned();
         }
-        match agent {
-            Some(agent) => parts.push(format!("{}={}", self.agent_label, quoted(agent))),
-            None => parts.push(format!("{}!=\"\"", self.agent_label)),
-        }
-        parts.extend(self.labels.iter().map(|(name, value)| format!("{name}={}", quoted(value))));
-        format!("{{{}}}", parts.join(","))
+        labels
     }
 }
 

@@ -205,7 +205,8 @@ impl Inner {
     }
 }
 
-fn ask_target(
+/// What the first address of a target that answers gives.
+pub(super) fn ask_target(
     target: &Target,
     read: &dyn Fn(&str) -> Result<Vec<Fetched>, String>,
 ) -> Result<Vec<Fetched>, String> {

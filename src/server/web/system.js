@@ -75,10 +75,35 @@ function storage(shell) {
     sort: { index: 0, down: true },
     empty: t("storage.none"),
   });
+  const engine = new Table({
+    caption: t("remote.title"),
+    columns: [
+      { title: t("remote.target"), class: "name", value: (it) => it.target },
+      { title: t("remote.up"), value: (it) => t(it.up ? "yes" : "no") },
+      { title: t("remote.lag"), class: "num", value: (it) => duration(it.lag_secs) },
+      {
+        title: t("remote.gaps"),
+        class: "num",
+        value: (it) => (it.gaps ? `${number(it.gaps)} · ${duration(it.gap_secs)}` : "0"),
+      },
+      { title: t("remote.sent"), class: "num", value: (it) => number(it.sent_samples) },
+      { title: t("remote.refused"), class: "num", value: (it) => number(it.refused_samples) },
+      { title: t("remote.missing"), class: "num", value: (it) => number(it.missing_samples) },
+      time(t("remote.audited"), (it) => it.audited_to),
+    ],
+    key: (it) => it.target,
+    empty: "",
+  });
+  const beyond = h("section", { hidden: true }, h("h2", {}, t("remote.title")), engine.node);
   const clean = isAdmin() ? button(t("storage.cleanup"), () => cleanUp(shell)) : "";
-  const node = h("div", {}, about, h("div", { class: "bulk" }, clean), table.node);
+  const node = h("div", {}, about, beyond, h("div", { class: "bulk" }, clean), table.node);
   const load = async (signal) => {
-    const { data } = await call("/v1/system/storage", { signal });
+    const [{ data }, { data: remote }] = await Promise.all([
+      call("/v1/system/storage", { signal }),
+      call("/v1/system/remote", { signal }),
+    ]);
+    beyond.hidden = !remote.targets.length;
+    engine.show(remote.targets);
     about.replaceChildren(facts([
       [t("storage.points"), bytes(data.total_size_bytes)],
       [t("storage.all"), bytes(data.data_dir_bytes)],

@@ -121,6 +121,7 @@ fn old_days_leave_once_they_are_audited_and_are_read_from_the_engine() {
     for (before, after) in before.iter().zip(&after) {
         assert!(same(before, after), "before: {before:#}\nafter: {after:#}");
     }
+    handed_over(&mut server, &token, (start, now));
     // An engine that is away makes old times an error that names it, and leaves new ones alone.
     engine.kill();
     let old = rfc3339(start);
@@ -139,6 +140,47 @@ fn old_days_leave_once_they_are_audited_and_are_read_from_the_engine() {
     let answer = get(&server.url(), &token, "query_range", parameters);
     assert_eq!(answer["status"], "error", "{answer}");
     assert!(answer["error"].to_string().contains(&engine.url), "{answer}");
+}
+
+/// Queries whose steps need old days are evaluated at the engine where that is asked for, give what
+/// they give here, and the engine is really asked.
+fn handed_over(server: &mut Server, token: &str, (start, end): (i64, i64)) {
+    let queries = [
+        "max_over_time(oxmon_cpu_usage[2h])",
+        "sum without (agent) (count_over_time(node_load1[3h]))",
+        "max_over_time(oxmon_cpu_usage{agent=\"load-001\"}[2h]) - min_over_time(node_load1[2h])",
+        "topk(2, max_over_time(node_load1[1d]))",
+        "sum by (agent) (max_over_time(oxmon_cpu_usage[80h]))",
+        "max_over_time(oxmon_disk_used_percent{mount=\"/\"}[2h] offset 1h) > bool 0.08",
+    ];
+    let secs = |ms: i64| (ms / 1_000).to_string();
+    let (first, last) = (secs(start), secs(end));
+    let ask = |server: &Server, query: &str| {
+        let step = ("step", "7200");
+        let parameters = [("query", query), ("start", &*first), ("end", &*last), step];
+        let range = get(&server.url(), token, "query_range", &parameters);
+        let parameters = [("query", query), ("time", &*last)];
+        let instant = get(&server.url(), token, "query", &parameters);
+        assert!(
+            range["status"] == "success" && instant["status"] == "success",
+            "{range} {instant}"
+        );
+        assert_ne!(range["data"]["result"], serde_json::json!([]), "{query}");
+        serde_json::json!([range["data"], instant["data"]])
+    };
+    let asked = |server: &mut Server| figure(server, "oxmon_remote_promql_queries_total");
+    let here: Vec<Value> = queries.iter().map(|query| ask(server, query)).collect();
+    assert_eq!(asked(server), 0.0);
+    assert!(server.stop().success());
+    let file = server.dir.path().join("server.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, text.replace("hot_days", "promql = \"engine\"\nhot_days")).unwrap();
+    server.restart();
+    for (query, here) in queries.iter().zip(here) {
+        let there = ask(server, query);
+        assert!(same(&here, &there), "{query}\nhere: {here:#}\nthere: {there:#}");
+    }
+    assert_eq!(asked(server), 7.0, "six over time, and one that reaches far back from now");
 }
 
 #[test]

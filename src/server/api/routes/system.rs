@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::base::clock::rfc3339;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Method, Route};
@@ -13,6 +14,7 @@ use crate::server::api::schema::Shape;
 use crate::server::config::ServerConfig;
 use crate::server::config::keys::KEYS;
 use crate::server::control::notify::channels;
+use crate::server::remote::TargetStatus;
 use crate::server::storage::{self, StorageReport};
 
 /// The endpoints.
@@ -31,6 +33,12 @@ pub(crate) const ROUTES: &[Route] = &[
         "What stands on the disk, by day.",
         Gives::One(Shape::of::<Storage>()),
         report,
+    ),
+    Route::get(
+        "/v1/system/remote",
+        "What the engine of `[remote]`, or each of its nodes, has and lacks.",
+        Gives::One(Shape::of::<RemoteTargets>()),
+        remote,
     ),
     Route {
         method: Method::Post,
@@ -111,6 +119,50 @@ struct Cleanup {
     partitions_removed: u64,
     /// Bytes that they held.
     freed_bytes: u64,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RemoteTarget {
+    /// `engine`, or host and port of a node of a ring.
+    target: String,
+    /// Whether the last request was answered.
+    up: bool,
+    /// Age of the oldest sample in memory that it has not taken.
+    lag_secs: i64,
+    /// Times of agents that it lacks; they are read from the day files and sent.
+    gaps: u64,
+    /// Their length together.
+    gap_secs: i64,
+    /// Samples that it has taken since the start.
+    sent_samples: u64,
+    /// Samples that it refused since the start.
+    refused_samples: u64,
+    /// Samples that it lacks although they were sent several times.
+    missing_samples: u64,
+    /// Until when what it has was counted and is whole; null before the first audit.
+    audited_to: Option<String>,
+}
+
+#[derive(Serialize, ToSchema)]
+struct RemoteTargets {
+    /// Empty without `[remote]`.
+    targets: Vec<RemoteTarget>,
+}
+
+fn remote(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let all = call.app.remote.as_ref().map(|remote| remote.status()).unwrap_or_default();
+    let target = |one: TargetStatus| RemoteTarget {
+        target: one.name,
+        up: one.is_up,
+        lag_secs: one.lag_secs,
+        gaps: one.gaps as u64,
+        gap_secs: one.gap_secs,
+        sent_samples: one.sent,
+        refused_samples: one.refused,
+        missing_samples: one.missing,
+        audited_to: one.audited_to_ms.map(rfc3339),
+    };
+    Ok(Reply::ok(&RemoteTargets { targets: all.into_iter().map(target).collect() }))
 }
 
 fn config(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -20,7 +20,7 @@ mod label;
 mod query;
 mod window;
 
-pub(crate) use query::{Instant, LOOKBACK_MS, Query};
+pub(crate) use query::{Instant, LOOKBACK_MS, Query, SUBQUERY_STEP_MS, is_ordered};
 
 /// What one query may cost.
 #[derive(Debug, Clone, Copy)]

@@ -13,7 +13,7 @@ use crate::server::promql::labels::LabelSet;
 /// How old a sample may be that a selector still gives.
 pub(crate) const LOOKBACK_MS: i64 = 300_000;
 /// The step of a subquery that names none: Prometheus' default `evaluation_interval`.
-pub(super) const SUBQUERY_STEP_MS: i64 = 60_000;
+pub(crate) const SUBQUERY_STEP_MS: i64 = 60_000;
 
 /// What a query is evaluated over, and what it may cost.
 pub(crate) struct Query<'a> {
@@ -131,7 +131,7 @@ impl Query<'_> {
 }
 
 /// Whether the order of an expression's series is a part of its result.
-fn is_ordered(expr: &Expr) -> bool {
+pub(crate) fn is_ordered(expr: &Expr) -> bool {
     match &expr.bare().node {
         Node::Call(function, _) => matches!(function.does, Does::Sort(_) | Does::SortByLabel(_)),
         Node::Aggregate(aggregate) => aggregate.op.param() == Some(Type::Scalar),

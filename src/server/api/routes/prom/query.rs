@@ -1,5 +1,6 @@
 //! `query` and `query_range`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::form::Form;
@@ -11,11 +12,13 @@ use crate::base::limits::{
 use crate::rt::thread::in_background;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
-use crate::server::promql::ast::Expr;
-use crate::server::promql::eval::{LOOKBACK_MS, Steps};
+use crate::server::promql::ast::{Expr, Type};
+use crate::server::promql::elsewhere::{Asked, Part};
+use crate::server::promql::eval::{LOOKBACK_MS, Row, Steps, is_ordered};
+use crate::server::promql::labels::LabelSet;
 use crate::server::promql::parse::parse;
 use crate::server::promql::store::StoreSource;
-use crate::server::promql::value::is_absent;
+use crate::server::promql::value::{ABSENT, is_absent};
 use crate::server::promql::{Instant, Limits, PromError, Query};
 
 /// The result at one time.
@@ -42,7 +45,17 @@ fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure
     let at_ms = form.time("time")?.unwrap_or(call.now_ms);
     let limit = form.limit("limit")?;
     let canceled = || call.ticket.is_gone();
-    let value = query(source, &form, &canceled)?.instant(&expr, at_ms)?;
+    let query = query(source, &form, &canceled)?;
+    let steps = Steps { start_ms: at_ms, step_ms: 1, count: 1 };
+    // The order of an answer is not the engine's to give.
+    let part = match is_ordered(&expr) {
+        true => None,
+        false => elsewhere(call, source, &query, (&expr, steps, at_ms))?,
+    };
+    let value = match part {
+        Some(part) => Instant::Vector(part.rows.into_iter().filter_map(first).collect()),
+        None => query.instant(&expr, at_ms)?,
+    };
     let mut out = Vec::new();
     match value {
         Instant::Scalar(value) => {
@@ -85,6 +98,51 @@ fn at_once(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failure
     Ok(out)
 }
 
+/// A series of a result of one step.
+fn first(row: Row) -> Option<(LabelSet, f64)> {
+    row.values.first().filter(|value| !is_absent(**value)).map(|value| (row.labels.clone(), *value))
+}
+
+/// What the engine makes of the first steps, where it is asked and has samples that are not here.
+fn elsewhere(
+    call: &Call<'_>,
+    source: &StoreSource<'_>,
+    query: &Query<'_>,
+    (expr, steps, end_ms): (&Expr, Steps, i64),
+) -> Result<Option<Part>, Failure> {
+    let Some(remote) = call.app.remote.as_ref().filter(|_| expr.kind() == Type::Vector) else {
+        return Ok(None);
+    };
+    let (names, lookback_ms) = (&source.names, query.lookback_ms);
+    Ok(remote.elsewhere().evaluate(&Asked { expr, names, steps, end_ms, lookback_ms })?)
+}
+
+/// The result at each step: of the first from elsewhere, where that has them, of the others here.
+fn joined(
+    query: &Query<'_>,
+    (expr, steps, end_ms): (&Expr, Steps, i64),
+    part: Option<Part>,
+) -> Result<Vec<Row>, PromError> {
+    let Some(part) = part else { return Ok(query.range(expr, steps, end_ms)?.rows) };
+    let count = steps.count.saturating_sub(part.steps);
+    let here = if count == 0 {
+        Vec::new()
+    } else {
+        let later = Steps { start_ms: steps.time(part.steps), count, ..steps };
+        query.range(expr, later, end_ms)?.rows
+    };
+    let mut rows: BTreeMap<LabelSet, Vec<f64>> = BTreeMap::new();
+    for Row { labels, mut values } in part.rows {
+        values.resize(steps.count, ABSENT);
+        rows.insert(labels, values);
+    }
+    for Row { labels, values } in here {
+        let all = rows.entry(labels).or_insert_with(|| vec![ABSENT; steps.count]);
+        all.iter_mut().skip(part.steps).zip(values).for_each(|(slot, value)| *slot = value);
+    }
+    Ok(rows.into_iter().map(|(labels, values)| Row { labels, values }).collect())
+}
+
 /// The result at each step.
 pub(super) fn range(call: &Call<'_>) -> Result<Reply, ApiError> {
     let source = source(call);
@@ -121,9 +179,12 @@ fn over_time(call: &Call<'_>, source: &StoreSource<'_>) -> Result<Vec<u8>, Failu
     let count = usize::try_from(last).unwrap_or(0) + 1;
     let steps = Steps { start_ms, step_ms, count };
     let canceled = || call.ticket.is_gone();
-    let value = query(source, &form, &canceled)?.range(&expr, steps, end_ms)?;
+    let query = query(source, &form, &canceled)?;
+    let asked = (&expr, steps, end_ms);
+    let part = elsewhere(call, source, &query, asked)?;
+    let rows = joined(&query, asked, part)?;
     let mut out = b"{\"resultType\":\"matrix\",\"result\":[".to_vec();
-    for (index, row) in value.rows.into_iter().take(limit).enumerate() {
+    for (index, row) in rows.into_iter().take(limit).enumerate() {
         out.extend_from_slice(if index > 0 { b",{\"metric\":" } else { b"{\"metric\":" });
         json::labels(&mut out, &row.labels);
         out.extend_from_slice(b",\"values\":[");

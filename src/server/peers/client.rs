@@ -175,3 +175,83 @@ fn parse<T: DeserializeOwned>(bytes: Vec<u8>) -> Result<T, PeerError> {
     serde_json::from_slice(&bytes)
         .map_err(|error| PeerError::Unusable(format!("the answer can't be used: {error}")))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpListener;
+
+    use serde_json::Value;
+
+    use super::*;
+    use crate::base::configfile::Source;
+
+    const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+    /// What a call gives where the server answers with these bytes, and then hangs or ends.
+    fn call(answer: &[u8], hangs: bool) -> Result<Value, PeerError> {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let text = format!(
+            "[peers]\nname = 'a'\nhome = 'a'\ntoken = '{TOKEN}'\nsisters = {{ b = '{url}' }}"
+        );
+        let config = ServerConfig::from_source(&Source::embedded("s.toml", &text)).unwrap();
+        let client = PeerClient::new(&config).unwrap();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut head = [0; 1_024];
+                let read = stream.read(&mut head).unwrap();
+                let head = String::from_utf8_lossy(&head[..read]).to_lowercase();
+                assert!(head.contains(&format!("authorization: bearer {TOKEN}")), "{head}");
+                // Whoever has read enough closes the connection.
+                let _ = stream.write_all(answer);
+                if hangs {
+                    let _ = stream.read(&mut [0]);
+                }
+            });
+            client.get(&Sister::new("b", &url), "/v1/peers/hello", Duration::from_secs(2))
+        })
+    }
+
+    fn ok(body: &[u8]) -> Vec<u8> {
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+        [head.as_bytes(), body].concat()
+    }
+
+    #[test]
+    fn an_answer_is_taken_whole_and_small_or_not_at_all() {
+        assert_eq!(call(&ok(b"{\"a\":1}"), false).unwrap()["a"], 1);
+        assert!(matches!(call(&ok(b"{\"a\":"), false), Err(PeerError::Unusable(_))));
+        let broken = call(&ok(b"{\"a\":1}")[..42], false).unwrap_err();
+        assert!(matches!(broken, PeerError::Away { sent: true, .. }), "{broken}");
+        let silent = call(b"", true).unwrap_err();
+        assert!(matches!(silent, PeerError::Away { sent: true, .. }), "{silent}");
+        let refusal = b"HTTP/1.1 401 X\r\nContent-Length: 18\r\n\r\n{\"err_msg\":\"no\\n\"}";
+        let refused = call(refusal, false).unwrap_err();
+        assert_eq!(refused.to_string(), "HTTP 401: no");
+        let large = vec![b' '; PEERS_ANSWER_BYTES_MAX as usize + 9];
+        let large = call(&ok(&large), false).unwrap_err();
+        assert!(large.to_string().contains("has over"), "{large}");
+        let endless =
+            b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1/\r\nContent-Length: 0\r\n\r\n";
+        let elsewhere = call(endless, false).unwrap_err();
+        assert!(matches!(elsewhere, PeerError::Refused { status: 302, .. }), "{elsewhere}");
+    }
+
+    #[test]
+    fn nothing_was_sent_where_nobody_listens() {
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("http://127.0.0.1:{port}");
+        let text = format!(
+            "[peers]\nname = 'a'\nhome = 'a'\ntoken = '{TOKEN}'\nsisters = {{ b = '{url}' }}"
+        );
+        let config = ServerConfig::from_source(&Source::embedded("s.toml", &text)).unwrap();
+        let client = PeerClient::new(&config).unwrap();
+        let sister = Sister::new("b", &url);
+        let outcome = client.post::<Value>(&sister, "/v1/peers/change", &1, ANSWER_WITHIN);
+        let error = outcome.unwrap_err();
+        assert!(matches!(error, PeerError::Away { sent: false, .. }), "{error:?}");
+    }
+}

@@ -94,8 +94,13 @@ impl Lead for Recorded {
         if kept.lead != now.lead {
             *self.behind.write() = false;
         }
-        *kept = now.clone();
-        Ok(now)
+        // What was heard counts before it is written, unless a later epoch was begun here since.
+        let heard = std::mem::replace(&mut *kept, now);
+        if outranks(&heard.lead, &kept.lead, &self.first) {
+            kept.lead = heard.lead;
+            kept.writable = false;
+        }
+        Ok(kept.clone())
     }
 
     fn heard(&self, lead: &Rank, of: &Rank, version: i64) -> Result<bool, StorageError> {

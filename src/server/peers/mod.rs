@@ -26,7 +26,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 use sha2::{Digest as _, Sha256};
@@ -64,6 +64,9 @@ const LINES_PER_SISTER: usize = 2;
 const LINES_MORE: usize = 2;
 /// How often it is looked at who is home, which another program may have written.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// How often it is looked whether too many changed rows are remembered.
+const PRUNE_EVERY: Duration = Duration::from_secs(3_600);
 
 /// Puts in force what came from the home.
 pub(crate) trait Publish: Send + Sync {
@@ -215,7 +218,12 @@ impl Peers {
     /// Looks who is home until the room stops.
     fn watch(&self, publish: &dyn Publish) {
         let mut before = self.lead.role();
+        let mut pruned = Instant::now();
         loop {
+            if pruned.elapsed() >= PRUNE_EVERY {
+                pruned = Instant::now();
+                self.control.offer("which configuration changed", |tx| Ok(shared::prune(tx)?));
+            }
             self.look();
             let role = self.lead.role();
             if role != before {

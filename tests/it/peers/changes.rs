@@ -1,5 +1,7 @@
 //! Changes of each kind, made at a server that is not home.
 
+use std::process::Command;
+
 use super::*;
 use crate::support::grpc::{Client, batch, now_ms};
 
@@ -80,6 +82,33 @@ fn what_is_made_at_a_follower_is_at_both_at_once_and_so_are_logins() {
     });
     assert_eq!(servers.at(1).call_as(Some(&eve), "GET", "/v1/agents", None).status, 401);
     agents_and_rules(&mut servers);
+    a_code_is_good_at_any_server(&mut servers);
+}
+
+/// A code of one server is redeemed at another, once.
+fn a_code_is_good_at_any_server(servers: &mut Servers) {
+    let made = servers.at(0).post("/v1/agents/enroll-codes", json!({"agent_id": "new-01"}));
+    let config = servers.at(1).dir.path().join("agent.toml");
+    let port = servers.at(1).grpc_port;
+    let enroll = || {
+        Command::new(crate::support::agent::PROGRAM)
+            .args(["enroll", "--server", &format!("127.0.0.1:{port}")])
+            .args(["--code", made["code"].as_str().unwrap(), "--agent-id", "new-01", "--config"])
+            .arg(&config)
+            .output()
+            .unwrap()
+    };
+    let first = enroll();
+    assert!(first.status.success(), "{first:?}");
+    let text = std::fs::read_to_string(&config).unwrap();
+    let table: toml::Table = text.parse().unwrap();
+    for index in [0, 1] {
+        report(servers.at(index), "new-01", table["auth_token"].as_str().unwrap(), "m");
+    }
+    let again = enroll();
+    assert!(!again.status.success(), "{again:?}");
+    let log = servers.at(0).get("/v1/audit?action__contains=Enroll");
+    assert_eq!((&log[0]["username"], &log[0]["target"]), (&json!("admin"), &json!("new-01")));
 }
 
 /// An agent's token counts at both servers, and each evaluates the rules of the home.

@@ -137,3 +137,46 @@ fn two_that_were_promoted_at_once_agree_and_one_that_lost_its_data_changes_nothi
     }
     assert_eq!(servers.wait_same("/v1/alerts/rules/config").as_array().unwrap().len(), 2);
 }
+
+#[test]
+fn a_home_that_hangs_holds_up_no_reads_and_programs_change_nothing_elsewhere() {
+    let mut servers = Servers::start(2);
+    servers.at(0).post("/v1/alerts/rules", rule("one"));
+    // What writes without a server is refused where the home is another one.
+    let dir = servers.at(1).dir.path().to_owned();
+    let seed = dir.join("rules.json");
+    std::fs::write(&seed, json!({"rules": [rule("seeded")]}).to_string()).unwrap();
+    let run = |index: usize, servers: &mut Servers| {
+        let config = servers.at(index).dir.path().join("server.toml");
+        let program = crate::support::server::program();
+        let mut command = std::process::Command::new(program);
+        command.arg("init-rules").arg(config).arg(&seed).output().unwrap()
+    };
+    let refused_there = run(1, &mut servers);
+    let said = String::from_utf8_lossy(&refused_there.stderr).into_owned();
+    assert!(!refused_there.status.success() && said.contains("home"), "{said}");
+    assert!(run(0, &mut servers).status.success());
+    wait_for("the rule of the seed", SOON, || {
+        (rules(servers.at(1)) == ["one", "seeded"]).then_some(())
+    });
+    crate::support::signal(&servers.at(0).child, "STOP");
+    // It hangs: the first change takes as long as one may, the others are answered soon.
+    wait_for("the silence of the home", SOON, || {
+        let said = servers.peers_if_any(1)?;
+        said["sisters"][0]["error"].as_str().map(drop)
+    });
+    let begun = std::time::Instant::now();
+    refused(servers.at(1), "a");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(rules(servers.at(1)), ["one", "seeded"]);
+    let login = servers.at(1).log_in("admin", "changeme");
+    assert_eq!(servers.at(1).call_as(Some(&login), "GET", "/v1/users", None).status, 200);
+    assert_eq!(servers.at(1).get("/v1/certs/domains"), json!([]), "what is here");
+    crate::support::signal(&servers.at(0).child, "CONT");
+    wait_for("a change", SOON, || {
+        let answer = servers.at(1).call("POST", "/v1/alerts/rules", Some(rule("two")));
+        (answer.status == 201).then_some(())
+    });
+    let names = rules(servers.at(1));
+    assert!(names.contains(&"two".to_owned()), "{names:?}");
+}

@@ -229,9 +229,12 @@ pub(crate) fn put_epoch(tx: &Connection, epoch: &Epoch) -> Result<()> {
     tx.execute(sql, params![rank.epoch, rank.home, from.epoch, from.home, from_version]).map(drop)
 }
 
-/// This server begins without sisters: changes are made here.
+/// This server begins without sisters: changes are made here, and nobody asks which they were.
 pub(crate) fn start_alone(tx: &Connection) -> Result<()> {
-    tx.execute("UPDATE shared_state SET writable = 1 WHERE NOT writable", []).map(drop)
+    tx.execute("DELETE FROM shared_changes", [])?;
+    let sql = "UPDATE shared_state SET writable = 1, floor = version
+               WHERE NOT writable OR floor < version";
+    tx.execute(sql, []).map(drop)
 }
 
 /// This server begins among sisters as `name`. Where nobody was home yet, `home` is.

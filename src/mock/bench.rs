@@ -1,5 +1,5 @@
-//! `oxmon-mock bench`: simulated agents in a closed loop, each on a connection of its own, against
-//! a running server; prints what the server took and what it cost.
+//! `oxmon-mock bench`: simulated agents in a closed loop or at an interval, each on a connection of
+//! its own, against a running server; prints what the server took and what it cost.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +15,7 @@ use crate::base::exit::{Exit, Fatal};
 use crate::base::limits::PACKED_POINTS_MAX;
 use crate::mock::client::{self, Endpoint};
 use crate::mock::measure;
+use crate::mock::pace::{Pace, Pacer};
 use crate::mock::workload::Host;
 use crate::rt::stop::Stop;
 use crate::wire::pb::metrics::{
@@ -54,6 +55,8 @@ pub(crate) struct Options {
     pub seed: u64,
     /// Simulated time between two ticks of an agent.
     pub step_ms: i64,
+    /// Time between two reports of an agent; zero: the next follows the answer.
+    pub every: Duration,
 }
 
 #[derive(Default)]
@@ -76,8 +79,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Fatal> {
     // Times lie in the past and move faster than the clock, so that each tick is a new one.
     let start_ms = (SystemClock.now_ms() - 3 * HOUR_MS) / options.step_ms * options.step_ms;
     let (end, ended) = bounded::<()>(0);
+    let pacer = Pacer::start();
     for number in 0..options.agents {
-        let agent = Agent::new(options, number, start_ms, &env, &counters)?;
+        let agent = Agent::new(options, number, start_ms, &env, (&counters, &pacer))?;
         agent.start(options.mode, end.clone());
     }
     drop(end);
@@ -87,6 +91,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Fatal> {
     wait.wait(Duration::from_secs(options.seconds));
     let after = Reading::take(&counters, options.pid);
     counters.stop.store(true, Ordering::SeqCst);
+    pacer.stop();
     // Every agent's task holds a sender until its last call is answered.
     let _ = ended.recv_timeout(Duration::from_secs(30));
     report(options, &counters, &before, &after)
@@ -153,6 +158,7 @@ struct Agent {
     at_ms: i64,
     step_ms: i64,
     counters: Arc<Counters>,
+    pace: Pace,
 }
 
 impl Agent {
@@ -161,7 +167,7 @@ impl Agent {
         number: usize,
         at_ms: i64,
         env: &Arc<Environment>,
-        counters: &Arc<Counters>,
+        (counters, pacer): (&Arc<Counters>, &Pacer),
     ) -> Result<Self, Fatal> {
         let seed = options.seed.wrapping_mul(1_000_003).wrapping_add(number as u64);
         Ok(Self {
@@ -171,6 +177,7 @@ impl Agent {
             at_ms,
             step_ms: options.step_ms,
             counters: Arc::clone(counters),
+            pace: pacer.pace(number, options.agents, options.every),
         })
     }
 
@@ -205,6 +212,7 @@ impl Agent {
         }
         let points = batch.data_points.len() as u64;
         while self.running() {
+            self.pace.wait().await;
             self.at_ms += self.step_ms;
             batch.timestamp_ms = self.at_ms;
             let at_ms = self.at_ms;
@@ -253,7 +261,7 @@ impl Agent {
         let count = self.host.series.len();
         // The first message names the series, with one tick: as an agent's does.
         let most = (PACKED_POINTS_MAX / count.max(1)).max(1);
-        let ticks = if sequence == 1 { 1 } else { most };
+        let ticks = if sequence == 1 || !self.pace.is_closed_loop() { 1 } else { most };
         for tick in 0..ticks {
             let mut packed = PackedTick::new();
             self.at_ms += self.step_ms;
@@ -274,6 +282,7 @@ impl Agent {
         let Ok((mut sink, mut replies)) = self.service.report_packed_opt(call) else { return };
         let mut sequence = 0;
         while self.running() {
+            self.pace.wait().await;
             sequence += 1;
             let batch = self.message(sequence);
             let points = (self.host.series.len() * batch.ticks.len()) as u64;

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt as _};
 
@@ -37,6 +38,7 @@ Options of bench:
   --warm-up N              seconds before them [2]
   --mode unary|packed      ReportMetrics, or ReportPacked with up to 500 points a message [unary]
   --step-ms N              simulated time between two ticks of an agent [1000]
+  --every-ms N             time between two reports of an agent; 0: the next follows the answer [0]
   --seed N                 seed of the workload [1]
   --pid PID                the server's process, to measure its CPU time and memory
   --http URL               the server's HTTP address, to count what it holds in the end
@@ -119,6 +121,7 @@ fn parse_bench(args: &mut Parser) -> Result<bench::Options, lexopt::Error> {
         mode: Mode::Unary,
         seed: 1,
         step_ms: 1_000,
+        every: Duration::ZERO,
     };
     while let Some(arg) = args.next()? {
         match arg {
@@ -131,6 +134,9 @@ fn parse_bench(args: &mut Parser) -> Result<bench::Options, lexopt::Error> {
             Arg::Long("seconds") => options.seconds = bounded(args, 1, 3_600)? as u64,
             Arg::Long("warm-up") => options.warm_up = bounded(args, 0, 3_600)? as u64,
             Arg::Long("step-ms") => options.step_ms = bounded(args, 1, 3_600_000)? as i64,
+            Arg::Long("every-ms") => {
+                options.every = Duration::from_millis(bounded(args, 0, 3_600_000)? as u64);
+            }
             Arg::Long("seed") => options.seed = args.value()?.parse()?,
             Arg::Long("mode") => {
                 options.mode = match args.value()?.string()?.as_str() {

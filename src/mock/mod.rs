@@ -4,6 +4,7 @@ pub(crate) mod bench;
 pub mod cli;
 mod client;
 mod measure;
+mod pace;
 pub(crate) mod report;
 pub(crate) mod scenario;
 pub mod workload;

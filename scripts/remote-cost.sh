@@ -1,19 +1,20 @@
 #!/usr/bin/env bash
-# Prints what sending samples on to an engine costs the server: ingest without [remote], then with it and a
-# VictoriaMetrics beside it, and the difference in CPU seconds for a million points. The engine and the load
-# generator share the cores.
-#   BENCH_SECS=30 BENCH_RUNS=3 BENCH_AGENTS=1000 scripts/remote-cost.sh [BIN_DIR]
+# Prints what sending samples on to an engine costs the server: ingest without [remote], then with it and an
+# nginx that takes every request and forgets it, then with a VictoriaMetrics, and the CPU seconds for a million
+# points of each. The engine and the load generator share the cores, so that nginx shows the server's own part.
+#   BENCH_SECS=30 BENCH_RUNS=3 BENCH_AGENTS=1000 BENCH_EVERY_MS=0 scripts/remote-cost.sh [BIN_DIR]
+# BENCH_EVERY_MS=10000: each agent reports every 10 s, as real ones do, and not as fast as it is answered.
 # BIN_DIR has oxmon-server and oxmon-mock; without it they are built with the release profile.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-secs=${BENCH_SECS:-30} runs=${BENCH_RUNS:-3} agents=${BENCH_AGENTS:-1000}
+secs=${BENCH_SECS:-30} runs=${BENCH_RUNS:-3} agents=${BENCH_AGENTS:-1000} every=${BENCH_EVERY_MS:-0}
 if [ $# -gt 0 ]; then
   bin=$1
 else
   scripts/setup.sh test
   # shellcheck disable=SC1091
   . scripts/env.sh
-  cargo build --locked --release --bins
+  scripts/build.sh
   bin=$CARGO_TARGET_DIR/release
 fi
 command -v victoria-metrics >/dev/null || { echo "victoria-metrics not found: scripts/setup.sh test" >&2; exit 1; }
@@ -33,20 +34,31 @@ run() {
   grpc=$(port) http=$(port) vm=$(port)
   rm -rf "$work/data" "$work/vm"
   printf 'grpc_port = %s\nhttp_port = %s\nbind = ["127.0.0.1"]\ndata_dir = "%s/data"\nlog_level = "warn"\n' "$grpc" "$http" "$work" >"$work/server.toml"
-  if [ "$remote" = yes ]; then
+  if [ "$remote" = nginx ]; then
+    cat >"$work/nginx.conf" <<EOF
+daemon off; worker_processes 1; pid $work/nginx.pid; error_log $work/nginx.log;
+events { worker_connections 64; }
+http { access_log off; client_max_body_size 64m; client_body_buffer_size 64m; client_body_temp_path $work/body;
+  proxy_temp_path $work/proxy; fastcgi_temp_path $work/fastcgi; uwsgi_temp_path $work/uwsgi; scgi_temp_path $work/scgi;
+  server { listen 127.0.0.1:$vm; location / { return 204; } } }
+EOF
+    /usr/sbin/nginx -e "$work/nginx.log" -c "$work/nginx.conf" & engine=$!
+  elif [ "$remote" = victoria-metrics ]; then
     victoria-metrics -httpListenAddr="127.0.0.1:$vm" -storageDataPath="$work/vm" -dedup.minScrapeInterval=1ms >"$work/vm.log" 2>&1 & engine=$!
+  fi
+  if [ "$remote" != none ]; then
     for _ in $(seq 100); do curl -fs "http://127.0.0.1:$vm/health" >/dev/null && break; sleep 0.1; done
     printf '[remote]\nwrite_urls = ["http://127.0.0.1:%s/api/v1/write"]\n' "$vm" >>"$work/server.toml"
   fi
   "$bin/oxmon-server" "$work/server.toml" 2>"$work/server.log" & server=$!
   for _ in $(seq 100); do curl -fs "http://127.0.0.1:$http/v1/health" >/dev/null && break; sleep 0.1; done
   "$bin/oxmon-mock" bench --server "127.0.0.1:$grpc" --http "http://127.0.0.1:$http" --pid "$server" \
-    --agents "$agents" --seconds "$secs" --mode packed --points 60 --seed 1 | sed 's/^/  /'
+    --agents "$agents" --seconds "$secs" --mode packed --points 60 --seed 1 --every-ms "$every" | sed 's/^/  /'
   token=$(curl -fs -H 'Content-Type: application/json' -d '{"username":"admin","password":"changeme"}' \
     "http://127.0.0.1:$http/v1/auth/login" | python3 -c 'import json,sys; print(json.load(sys.stdin)["data"]["token"])')
   figure() { curl -fs -H "Authorization: Bearer $token" "http://127.0.0.1:$http/metrics" | awk -v name="$1" 'index($0, name) == 1 { print int($NF) }'; }
   points=$(figure oxmon_storage_points_total)
-  if [ "$remote" = yes ]; then
+  if [ "$remote" != none ]; then
     echo "  lag at the end: $(figure 'oxmon_remote_lag_seconds') s, $(figure oxmon_remote_queued_samples) samples queued," \
       "$(figure 'oxmon_remote_overflowed_samples_total') overflowed"
     # What is under way is part of the cost.
@@ -64,8 +76,8 @@ run() {
 }
 
 for n in $(seq "$runs"); do
-  for remote in no yes; do
-    echo "[remote]: $remote, $agents agents, run $n of $runs"
+  for remote in none nginx victoria-metrics; do
+    echo "engine: $remote, $agents agents, run $n of $runs"
     run "$remote"
   done
 done

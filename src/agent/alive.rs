@@ -1,44 +1,68 @@
-//! Whether the agent does its work, for whoever watches it: the service manager's watchdog, and a
-//! container's health check, which looks at a file that the agent touches.
+//! Whether the agent does its work, for whoever watches it: the service manager's watchdog, which
+//! asks for loops that turn, and a container's health check, which also asks for reports that
+//! arrive.
+//!
+//! The health check reads a file that the agent writes: its time is that of the last turn of both
+//! loops, and it holds, as TOML, for how long no server had accepted a report by then
+//! (`unreported_ms`) and how often one is due (`interval_secs`).
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use serde::Deserialize;
+
 use crate::agent::reporter::Stats;
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::service;
 
-/// Names the file that is touched as long as the agent does its work.
+/// Names the file that is written as long as the agent does its work.
 const FILE_VARIABLE: &str = "OXMON_HEALTH_FILE";
-/// How often it is touched: both loops turn more often than that, whatever the interval is.
-const TOUCH_EVERY: Duration = Duration::from_secs(30);
+/// How often it is written at the least: both loops turn more often, whatever the interval is.
+const WRITE_EVERY: Duration = Duration::from_secs(30);
 /// A file that is older was left by an agent that does nothing any more.
 const OLD_AFTER: Duration = Duration::from_secs(100);
+/// So many intervals without a report that a server accepted are a failure.
+const INTERVALS: u64 = 3;
+/// The least time that counts as one: at an interval of a second a call may just be slow.
+const UNREPORTED_MIN: Duration = Duration::from_secs(10);
+
+/// What the file says.
+#[derive(Debug, Clone, Copy, Deserialize)]
+struct Health {
+    unreported_ms: u64,
+    interval_secs: u64,
+}
 
 /// Notifies whoever watches the agent, as long as both of its loops turn.
 pub(crate) struct Alive {
     stats: Arc<Stats>,
     turned: Turned,
-    watchdog: bool,
+    /// The time between two signs of life; `None` without a watchdog.
+    watchdog: Option<Duration>,
     file: Option<PathBuf>,
-    /// The time between two calls of [`Self::notify`]; `None` when nobody watches.
-    pub(crate) pause: Option<Duration>,
+    /// How often a report is due, seconds.
+    pub(crate) interval_secs: u64,
 }
 
 impl Alive {
     /// Watches where the service manager (`WATCHDOG_USEC`) or the environment asks for it.
-    pub(crate) fn new(stats: Arc<Stats>) -> Self {
-        let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
-        let file = named_file();
-        if let Some(file) = &file {
-            touch(file);
-        }
+    pub(crate) fn new(stats: Arc<Stats>, interval_secs: u64) -> Self {
         let turned = Turned { seen: stats.turns() };
-        let touch_every = file.as_ref().map(|_| TOUCH_EVERY);
-        let pause = [watchdog, touch_every].into_iter().flatten().min();
-        Self { stats, turned, watchdog: watchdog.is_some(), file, pause }
+        let watchdog = sd_notify::watchdog_enabled().map(|limit| limit / 3);
+        let alive = Self { stats, turned, watchdog, file: named_file(), interval_secs };
+        alive.write();
+        alive
+    }
+
+    /// The time between two calls of [`Self::notify`]; an hour when nobody watches.
+    pub(crate) fn pause(&self) -> Duration {
+        // Twice an interval, so that a report that came is seen before the next is due.
+        let half = Duration::from_millis(self.interval_secs.saturating_mul(500));
+        let write = self.file.as_ref().map(|_| half.clamp(Duration::from_secs(1), WRITE_EVERY));
+        let pauses = [self.watchdog, write].into_iter().flatten();
+        pauses.min().unwrap_or(Duration::from_secs(3_600))
     }
 
     /// Notifies once more, where both loops have turned since the last time.
@@ -46,11 +70,17 @@ impl Alive {
         if !self.turned.both(self.stats.turns()) {
             return;
         }
-        if self.watchdog {
+        if self.watchdog.is_some() {
             service::alive();
         }
+        self.write();
+    }
+
+    fn write(&self) {
         if let Some(file) = &self.file {
-            touch(file);
+            let unreported = self.stats.unreported().as_millis();
+            let unreported_ms = u64::try_from(unreported).unwrap_or(u64::MAX);
+            write(file, Health { unreported_ms, interval_secs: self.interval_secs });
         }
     }
 }
@@ -65,27 +95,43 @@ pub(super) fn check() -> Result<(), Fatal> {
         let text = format!("{FILE_VARIABLE} names no file, here and for the agent");
         return Err(Fatal::new(Exit::Usage, text));
     };
-    is_fresh(&file, SystemTime::now()).map_err(|why| Fatal::new(Exit::Failed, why))
+    is_healthy(&file, SystemTime::now()).map_err(|why| Fatal::new(Exit::Failed, why))
 }
 
 fn named_file() -> Option<PathBuf> {
     std::env::var_os(FILE_VARIABLE).filter(|name: &OsString| !name.is_empty()).map(PathBuf::from)
 }
 
-fn touch(file: &Path) {
-    // The file's time is the message; whoever looks finds it old when this fails.
-    if let Err(error) = std::fs::write(file, "") {
+fn write(file: &Path, health: Health) {
+    let Health { unreported_ms, interval_secs } = health;
+    let text = format!("unreported_ms = {unreported_ms}\ninterval_secs = {interval_secs}\n");
+    // Whoever looks finds the file old when this fails.
+    if let Err(error) = std::fs::write(file, text) {
         log::warn!("cannot write {FILE_VARIABLE} {}: {error}", file.display());
     }
 }
 
-fn is_fresh(file: &Path, now: SystemTime) -> Result<(), String> {
-    let touched = std::fs::metadata(file).and_then(|meta| meta.modified());
-    let touched = touched.map_err(|error| format!("{}: {error}", file.display()))?;
+/// Whether the agent of a health file works and reports; what is wrong where it does not.
+fn is_healthy(file: &Path, now: SystemTime) -> Result<(), String> {
+    let named = |error: std::io::Error| format!("{}: {error}", file.display());
+    let written = std::fs::metadata(file).and_then(|meta| meta.modified()).map_err(named)?;
     // A clock that was set back makes it no older.
-    let age = now.duration_since(touched).unwrap_or_default();
+    let age = now.duration_since(written).unwrap_or_default();
     if age > OLD_AFTER {
         return Err(format!("the agent did nothing for {} s", age.as_secs()));
+    }
+    // It is empty for a moment while it is written.
+    let text = std::fs::read_to_string(file).map_err(named)?;
+    let Ok(health) = toml::from_str::<Health>(&text) else { return Ok(()) };
+    let limit = Duration::from_secs(health.interval_secs.saturating_mul(INTERVALS));
+    let limit = limit.max(UNREPORTED_MIN);
+    let unreported = Duration::from_millis(health.unreported_ms).saturating_add(age);
+    if unreported > limit {
+        return Err(format!(
+            "the agent has not reported for {} s, {INTERVALS} intervals are {} s",
+            unreported.as_secs(),
+            limit.as_secs()
+        ));
     }
     Ok(())
 }
@@ -119,15 +165,35 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_no_longer_touched_is_noticed() {
+    fn a_file_that_is_no_longer_written_is_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("alive");
-        assert!(is_fresh(&file, SystemTime::now()).unwrap_err().contains("alive"));
-        touch(&file);
+        assert!(is_healthy(&file, SystemTime::now()).unwrap_err().contains("alive"));
+        write(&file, Health { unreported_ms: 0, interval_secs: 3_600 });
         let now = SystemTime::now();
-        assert_eq!(is_fresh(&file, now), Ok(()));
-        assert_eq!(is_fresh(&file, now - Duration::from_secs(3_600)), Ok(()));
-        let late = is_fresh(&file, now + OLD_AFTER + Duration::from_secs(2)).unwrap_err();
+        assert_eq!(is_healthy(&file, now), Ok(()));
+        assert_eq!(is_healthy(&file, now - Duration::from_secs(3_600)), Ok(()));
+        let late = is_healthy(&file, now + OLD_AFTER + Duration::from_secs(2)).unwrap_err();
         assert!(late.contains("did nothing for 102 s"), "{late}");
+    }
+
+    #[test]
+    fn three_intervals_without_a_report_are_a_failure() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("alive");
+        let said = |unreported_ms, interval_secs, later: u64| {
+            write(&file, Health { unreported_ms, interval_secs });
+            is_healthy(&file, SystemTime::now() + Duration::from_secs(later))
+        };
+        assert_eq!(said(9_000, 10, 15), Ok(()));
+        let late = said(9_000, 10, 25).unwrap_err();
+        assert_eq!(late, "the agent has not reported for 34 s, 3 intervals are 30 s");
+        // A slow call at the shortest interval is not a failure yet.
+        assert_eq!(said(4_000, 1, 4), Ok(()));
+        assert!(said(4_000, 1, 8).is_err());
+        assert!(said(86_400_000, i64::MAX as u64, 1).is_ok());
+        // Half written.
+        std::fs::write(&file, "unrep").unwrap();
+        assert_eq!(is_healthy(&file, SystemTime::now()), Ok(()));
     }
 }

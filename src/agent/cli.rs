@@ -21,8 +21,8 @@ oxmon-agent: reads this host's metrics and reports them to an oxmon server
 Usage: oxmon-agent CONFIG                  run until SIGTERM; SIGHUP reloads CONFIG
        oxmon-agent --check-config CONFIG   say whether CONFIG is good
        oxmon-agent --once CONFIG           print what would be sent, and send nothing
-       oxmon-agent --health                say whether the agent that touches the file which
-                                           OXMON_HEALTH_FILE names does its work
+       oxmon-agent --health                say whether the agent that writes the file which
+                                           OXMON_HEALTH_FILE names works and reports
        oxmon-agent enroll --server HOST:PORT --code CODE [OPTIONS]
                                            fetch this host's token with a code that is good once,
                                            and write it to the configuration

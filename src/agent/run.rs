@@ -57,7 +57,7 @@ pub(crate) fn run(path: &Path) -> Result<(), Fatal> {
     }
     service::ready();
 
-    agent.serve(&asks, path);
+    agent.serve(&asks, path, &config);
 
     service::stopping();
     agent.stop();
@@ -116,28 +116,28 @@ impl Agent {
     }
 
     /// Answers signals and the watchdog until it is time to stop.
-    fn serve(&self, asks: &Receiver<Ask>, path: &Path) {
-        let mut alive = Alive::new(Arc::clone(&self.stats));
-        let pause = alive.pause.unwrap_or(Duration::from_secs(3_600));
-        let mut next = Instant::now() + pause;
+    fn serve(&self, asks: &Receiver<Ask>, path: &Path, config: &AgentConfig) {
+        let mut alive = Alive::new(Arc::clone(&self.stats), config.collection_interval_secs);
+        let mut next = Instant::now() + alive.pause();
         loop {
             match asks.recv_deadline(next) {
                 Ok(Ask::Stop) => return,
-                Ok(Ask::Reload) => service::reloading(|| self.reload(path)),
+                Ok(Ask::Reload) => service::reloading(|| self.reload(path, &mut alive)),
                 Err(error) if error.is_disconnected() => return,
                 Err(_) => {
-                    next = Instant::now() + pause;
+                    next = Instant::now() + alive.pause();
                     alive.notify();
                 }
             }
         }
     }
 
-    fn reload(&self, path: &Path) {
+    fn reload(&self, path: &Path, alive: &mut Alive) {
         match AgentConfig::load(path) {
             Ok(config) => {
                 set_log_level(&config);
                 warn(&config);
+                alive.interval_secs = config.collection_interval_secs;
                 let reload = Reload {
                     target: Target::of(&config),
                     buffer_dir: config.buffer_dir.clone(),

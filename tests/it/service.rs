@@ -105,20 +105,40 @@ fn the_server_says_when_it_is_ready_alive_reloading_and_stopping() {
 
 #[test]
 fn the_agent_says_so_too_and_is_alive_without_a_server() {
+    let port = free_port();
     let config = format!(
-        "server_endpoint = \"127.0.0.1:{}\"\ncollection_interval_secs = 1\n\
-         buffer_dir = \"DIRbuffer\"\n",
-        free_port()
+        "server_endpoint = \"127.0.0.1:{port}\"\ncollection_interval_secs = 1\n\
+         buffer_dir = \"DIRbuffer\"\n"
     );
     let mut service = Service::start(agent::PROGRAM, &config);
+    // The service manager asks for loops that turn, not for a server.
     service.live();
     let health = |file: &Path| {
         let mut command = Command::new(agent::PROGRAM);
         command.arg("--health").env("OXMON_HEALTH_FILE", file).output().unwrap()
     };
     let alive = service.dir.path().join("alive");
-    assert!(health(&alive).status.success());
+    let limit = Duration::from_secs(60);
+    // The health check asks for one that takes the reports.
+    wait_for("three intervals without a report", limit, || {
+        // Whoever is not heard waits with its next message.
+        service.hear("WATCHDOG=1");
+        let out = health(&alive);
+        let said = String::from_utf8_lossy(&out.stderr);
+        (out.status.code() == Some(1) && said.contains("has not reported for")).then_some(())
+    });
+    let config = format!(
+        "grpc_port = {port}\nhttp_port = {}\nbind = [\"127.0.0.1\"]\ndata_dir = \"DIRdata\"\n",
+        free_port()
+    );
+    let mut receiver = Service::start(server::PROGRAM, &config);
+    wait_for("reports", limit, || {
+        service.hear("WATCHDOG=1");
+        receiver.hear("WATCHDOG=1");
+        health(&alive).status.success().then_some(())
+    });
     service.stop();
+    receiver.stop();
     // What stood still for too long is not alive, and neither is what never was.
     let old = std::time::SystemTime::now() - Duration::from_secs(101);
     std::fs::File::open(&alive).unwrap().set_modified(old).unwrap();

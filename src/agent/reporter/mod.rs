@@ -287,6 +287,7 @@ impl Reporter {
     }
 
     fn on_stored(&mut self) {
+        self.stats.reported();
         self.works();
         let Some(flight) = self.flight.take() else { return };
         if let What::Kept { from, to, sets, .. } = flight.what {

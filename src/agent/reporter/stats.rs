@@ -1,6 +1,7 @@
 //! What the agent says of its own reporting, shared between its loops.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
 
 use crate::model::point::Point;
 
@@ -9,6 +10,9 @@ const UNKNOWN: i64 = i64::MIN;
 
 /// Counters since the start of the process, and signs of life.
 pub(crate) struct Stats {
+    started: Instant,
+    /// When the server last accepted a report, milliseconds after `started`; 0 before the first.
+    reported_ms: AtomicU64,
     batches: AtomicU64,
     dropped: AtomicU64,
     send_failures: AtomicU64,
@@ -23,6 +27,8 @@ pub(crate) struct Stats {
 impl Default for Stats {
     fn default() -> Self {
         Self {
+            started: Instant::now(),
+            reported_ms: AtomicU64::new(0),
             batches: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
             send_failures: AtomicU64::new(0),
@@ -52,6 +58,17 @@ impl Stats {
             points.push(Point::plain("agent.clock_skew", timestamp_ms, secs));
         }
         points
+    }
+
+    /// How long no server has accepted a report, or how long the agent runs without one.
+    pub(crate) fn unreported(&self) -> Duration {
+        let reported = Duration::from_millis(self.reported_ms.load(Relaxed));
+        self.started.elapsed().saturating_sub(reported)
+    }
+
+    pub(super) fn reported(&self) {
+        let ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.reported_ms.store(ms, Relaxed);
     }
 
     /// How often the collector's and the reporter's loop have turned: a watchdog's evidence.

@@ -81,6 +81,22 @@ deb: build ## Debian packages of both daemons in dist/
 rpm: build ## RPM packages of both daemons in dist/
 	@. scripts/env.sh && packaging/rpm/build.sh "$$CARGO_TARGET_DIR/release" dist
 
+.PHONY: apt-repo rpm-repo images
+apt-repo: ## Signed APT repository of dist/*.deb in dist/apt: make apt-repo KEY=you@example.org
+	@test -n "$(KEY)" || { echo "make: say which gpg key signs: make apt-repo KEY=you@example.org"; exit 2; }
+	@scripts/apt-repo.sh dist dist/apt "$(KEY)"
+
+rpm-repo: ## Signed RPM repository of dist/*.rpm in dist/rpm: make rpm-repo KEY=you@example.org
+	@test -n "$(KEY)" || { echo "make: say which gpg key signs: make rpm-repo KEY=you@example.org"; exit 2; }
+	@scripts/rpm-repo.sh dist dist/rpm "$(KEY)"
+
+# This machine's processor as containers call it, and where `make musl` puts its binaries.
+images: ARCH ?= $(if $(filter aarch64 arm64,$(shell uname -m)),arm64,amd64)
+images: BIN_DIR ?= $${CARGO_TARGET_DIR:-target}/$(if $(filter arm64,$(ARCH)),aarch64,x86_64)-unknown-linux-musl/release
+images: ENGINE ?= $(if $(shell command -v docker),docker,podman)
+images: ## Images of both daemons from static binaries: make musl, then make images [BIN_DIR=… ENGINE=podman]
+	@ENGINE="$(ENGINE)" scripts/images.sh dist/image "$(ARCH)=$(BIN_DIR)"
+
 .PHONY: bench size soak agent-cost
 bench: ## What both daemons do and cost on this machine
 	@scripts/bench.sh

@@ -56,7 +56,14 @@ command -v free|procps|procps-ng|procps|procps-ng
 command -v ss|iproute2|iproute|iproute2|iproute2
 command -v iostat|sysstat|sysstat|sysstat|sysstat
 command -v systemd-nspawn|systemd-container|systemd-container|-|systemd
+command -v mmdebstrap|mmdebstrap|-|-|-
+command -v apt-ftparchive|apt-utils|-|-|-
+command -v gpg-agent|gnupg|gnupg2|gnupg|gnupg
+command -v createrepo_c|createrepo-c|createrepo_c|-|-
+command -v dnf|dnf|dnf|-|-
 command -v podman|podman|podman|podman|podman
+test -n "$(find /usr/lib/cni/bridge /usr/lib/podman/netavark 2>/dev/null)"|containernetworking-plugins|netavark|netavark|netavark
+command -v iptables|iptables|iptables|iptables|iptables
 command -v runc|runc|runc|runc|runc
 command -v busybox|busybox-static|busybox|busybox-static|busybox
 command -v sensors|lm-sensors|lm_sensors|lm-sensors|lm_sensors
@@ -77,7 +84,10 @@ command -v vmagent|victoria-metrics|-|victoria-metrics|-'
 browser_rows='
 command -v chromium|chromium|chromium|chromium|chromium
 command -v chromedriver|chromium-driver|chromedriver|chromium-chromedriver|chromium'
-grep -qs '^ID=ubuntu' /etc/os-release && browser_rows=
+if grep -qs '^ID=ubuntu' /etc/os-release; then
+  browser_rows=
+  test_rows=${test_rows/containernetworking-plugins/netavark}
+fi
 
 rows=$build_rows
 case $what in

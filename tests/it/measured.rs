@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::support::agent::PROGRAM;
+use crate::support::once;
 
 mod events;
 mod groups;
@@ -21,25 +22,12 @@ const MEMORY_SLACK_BYTES: f64 = 1_024.0 * 1_024.0 * 1_024.0;
 const DISK_SLACK_BYTES: f64 = 1_024.0 * 1_024.0 * 1_024.0;
 
 /// `--once` as a map from metric and labels to value.
-fn once(config: &str) -> BTreeMap<(String, String), f64> {
+fn once(config: &str) -> once::Rows {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.toml");
     std::fs::write(&path, config).unwrap();
     let text = said(Command::new(PROGRAM).arg("--once").arg(&path));
-    let mut rows = BTreeMap::new();
-    for line in text.lines().skip(3) {
-        // The labels may hold spaces; the value comes right after them.
-        let Some((metric, rest)) = line.split_once(' ') else { continue };
-        let rest = rest.trim_start();
-        let labels = if rest.contains('=') { rest.rfind('"').map_or(0, |at| at + 1) } else { 0 };
-        let (labels, rest) = rest.split_at(labels);
-        let value = rest.split_whitespace().next().and_then(|word| word.parse().ok());
-        if let Some(value) = value {
-            rows.insert((metric.to_owned(), labels.to_owned()), value);
-        }
-    }
-    assert!(rows.len() > 20, "{text}");
-    rows
+    once::rows(&text)
 }
 
 fn said(command: &mut Command) -> String {

@@ -1,47 +1,10 @@
 //! A container against `podman stats`.
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
-use std::process::Output;
-
 use super::*;
+use crate::support::podman::Podman;
 use crate::support::tools::{find, there};
 
 const NAME: &str = "oxmon-truth";
-
-/// A runtime that sets no limits of processes: root of a container may not raise them.
-const RUNTIME: &str = "#!/bin/sh
-for word; do
-  [ \"$before\" = --bundle ] && bundle=$word
-  before=$word
-done
-if [ -n \"$bundle\" ]; then
-  jq 'del(.process.rlimits)' \"$bundle/config.json\" >\"$bundle/config.new\" &&
-    mv \"$bundle/config.new\" \"$bundle/config.json\"
-fi
-exec runc \"$@\"
-";
-
-/// Podman with a store of its own, below a folder that the agent takes for the host's root.
-struct Podman<'a>(&'a Path);
-
-impl Podman<'_> {
-    fn run(&self, arguments: &[&str]) -> Output {
-        let folder = |name: &str| self.0.join(name).display().to_string();
-        let mut command = Command::new("podman");
-        command.args(["--root", &folder("var/lib/containers/storage")]);
-        command.args(["--runroot", &folder("run"), "--tmpdir", &folder("tmp")]);
-        command.args(["--cgroup-manager=cgroupfs", "--events-backend=none"]);
-        command.args(["--runtime", &folder("runtime")]);
-        command.args(arguments).output().unwrap()
-    }
-}
-
-impl Drop for Podman<'_> {
-    fn drop(&mut self) {
-        self.run(&["rm", "-f", "-t", "0", NAME]);
-    }
-}
 
 /// Bytes of `344.1kB` or `67.11MB`.
 fn bytes(text: &str) -> f64 {
@@ -66,10 +29,7 @@ fn a_container_is_what_podman_stats_says() {
         std::fs::create_dir_all(root.join(folder)).unwrap();
     }
     std::fs::copy(find("busybox").unwrap(), root.join("bin/sh")).unwrap();
-    let runtime = dir.path().join("runtime");
-    std::fs::write(&runtime, RUNTIME).unwrap();
-    std::fs::set_permissions(&runtime, std::fs::Permissions::from_mode(0o755)).unwrap();
-    let podman = Podman(dir.path());
+    let podman = Podman::new(dir.path());
     let rootfs = root.display().to_string();
     let started = podman.run(&[
         "run",

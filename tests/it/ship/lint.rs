@@ -23,7 +23,7 @@ fn container_files_pass_hadolint() {
     }
     let files = must("git", &["ls-files", "*Dockerfile*"]);
     let files: Vec<&str> = files.lines().collect();
-    assert_eq!(files.len(), 3, "{files:?}");
+    assert!(files.len() >= 2, "{files:?}");
     must("hadolint", &files);
 }
 
@@ -36,17 +36,18 @@ fn workflows_pass_actionlint() {
 }
 
 #[test]
-fn steps_of_the_container_files_exist_in_a_plain_shell() {
-    // No engine builds the images here: what they run and copy is looked at file by file.
-    for file in ["Dockerfile.agent", "Dockerfile.server", "packaging/docker/Dockerfile.static"] {
+fn container_files_copy_what_the_script_lays_out() {
+    // The engine is asked in `containers.rs`; where there is none, the words are looked at.
+    let script = must("cat", &["scripts/images.sh"]);
+    for file in ["Dockerfile.agent", "Dockerfile.server"] {
         let text = must("cat", &[file]);
-        let scripts = text.split_whitespace().filter(|word| word.starts_with("scripts/"));
-        for script in scripts {
-            assert!(!must("git", &["ls-files", script]).is_empty(), "{file}: no {script}");
+        let copies = text.lines().filter_map(|line| line.strip_prefix("COPY "));
+        for copy in copies.map(|copy| copy.split_whitespace().rev().nth(1).unwrap()) {
+            let folder = copy.split('/').next().unwrap();
+            let laid_out = if folder == "${TARGETARCH}" { "$arch" } else { folder };
+            assert!(script.contains(&format!("$context/{laid_out}")), "{file}: {copy}");
         }
-        for package in ["bash", "cmake", "perl", "linux-headers", "lld"] {
-            assert!(text.contains(&format!(" {package} ")), "{file} does not add {package}");
-        }
+        assert!(text.contains("\nFROM scratch\n") && text.contains("\nUSER 65534:65534\n"));
     }
     // Their configurations are good ones, and their health checks are options that exist.
     let (agent, server) = (crate::support::agent::PROGRAM, crate::support::server::PROGRAM);
@@ -67,10 +68,10 @@ fn what_the_compose_file_names_is_there() {
     let mut found = 0;
     for word in words {
         let file = word.split(':').next().unwrap_or_default().trim_start_matches("./");
-        if file.starts_with("config/") || file.starts_with("Dockerfile.") {
+        if file.starts_with("config/") {
             assert!(!must("git", &["ls-files", file]).is_empty(), "there is no {file}");
             found += 1;
         }
     }
-    assert_eq!(found, 4, "{text}");
+    assert_eq!(found, 2, "{text}");
 }

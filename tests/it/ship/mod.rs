@@ -1,5 +1,9 @@
 //! What a release consists of: packages, units, scripts, man pages.
 
+// The packages under a booted systemd.
+mod booted;
+// Both images: built and run by a real engine.
+mod containers;
 // The examples of the first oxmon's README.
 mod first_release;
 // Threads, memory and system calls of both daemons, against the budget.
@@ -16,6 +20,8 @@ mod make_run;
 mod man_pages;
 // .deb and .rpm: built, installed, upgraded, purged.
 mod packaging;
+// The RPM packages, by dnf and under a booted systemd.
+mod rpm;
 // `scripts/release.sh` in a scratch clone.
 mod release;
 // The systemd units: syntax, rating, and both daemons within them.

@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod agent;
+pub mod booted;
 pub mod browser;
 pub mod disk;
 #[allow(dead_code, reason = "the library's own tests use all of it")]
@@ -9,14 +10,18 @@ pub mod disk;
 pub mod endpoint;
 pub mod grpc;
 pub mod h2;
+pub mod inside;
 pub mod load;
 #[path = "../../../src/server/notify/tests/mail_server.rs"]
 pub mod mail_server;
 pub mod old_data;
+pub mod once;
 pub mod pki;
+pub mod podman;
 pub mod powerless;
 pub mod schema;
 pub mod server;
+pub mod shipped;
 pub mod sink;
 pub mod sql;
 pub mod tools;

@@ -200,6 +200,9 @@ pub const REMOTE_URLS_MAX: usize = 64;
 pub const REMOTE_LABELS_MAX: usize = 8;
 /// Samples that wait in memory for the engine; more of them are read from the store later.
 pub const REMOTE_QUEUED_SAMPLES_MAX: usize = 500_000;
+/// Samples of agents that are new to a server and that wait until the state of their alerts is
+/// there.
+pub const MOVED_POINTS_HELD_MAX: usize = 200_000;
 /// Bytes of an engine's answer to one read.
 pub const REMOTE_ANSWER_BYTES_MAX: u64 = 256 * 1024 * 1024;
 

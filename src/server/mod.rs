@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub(crate) mod exposition;
 pub(crate) mod gate;
+pub(crate) mod handover;
 pub(crate) mod import;
 pub(crate) mod ingest;
 pub(crate) mod notify;

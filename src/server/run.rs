@@ -30,13 +30,15 @@ use crate::server::config::ServerConfig;
 use crate::server::control::{Control, profiles, removed};
 use crate::server::gate::grpc::probe::GrpcHealth;
 use crate::server::gate::tls::{Acceptor, Port};
+use crate::server::handover::everywhere::Everywhere;
+use crate::server::handover::{self, Handover};
 use crate::server::import;
 use crate::server::ingest::auth::{Whitelist, WhitelistError};
 use crate::server::ingest::grpc::GrpcServer;
 use crate::server::ingest::hosts::Hosts;
 use crate::server::ingest::intake::Intake;
 use crate::server::ingest::senders::Senders;
-use crate::server::notify::Notifier;
+use crate::server::notify::{Gate, Notifier};
 use crate::server::peers::enroll::{self, Enrol};
 use crate::server::peers::{Peers, Publish};
 use crate::server::receive;
@@ -114,27 +116,22 @@ impl Server {
         let remote = Remote::start(&config, feed, control.clone(), Arc::clone(&clock), &registry)?;
         let local = || Arc::clone(&engine) as Arc<dyn Store>;
         let store = remote.as_ref().map_or_else(local, |remote| remote.store());
-        let alerts = Alerts::start(
-            Arc::clone(&store),
-            control.clone(),
-            Arc::clone(&clock),
-            &config,
-            &registry,
-            Arc::clone(&notifier) as Arc<dyn Notify>,
-        )?;
+        let alerts = alerts_of(&config, &store, (&control, &clock), &registry, &notifier)?;
         store.observe(Arc::clone(&alerts) as Arc<dyn Observer>);
-        let explain = Arc::clone(&alerts);
         let senders = Arc::new(senders_of(&config, &alerts));
-        let certs = Certs::start(
-            local(),
-            control.clone(),
-            Arc::clone(&clock),
-            &config,
-            &registry,
-            Arc::new(move |labels, reason| explain.explain(labels, reason)),
-        )?;
+        let certs = certs_of(&config, local(), (&control, &clock), &registry, &alerts)?;
         let receiver = receiver_of(&config, &store, &clock, &registry)?;
         let peers = Peers::open(&config, &control, Arc::clone(&clock), &registry)?;
+        let parts = handover::Parts {
+            peers: peers.as_ref(),
+            remote: remote.as_deref(),
+            local: local(),
+            alerts: &alerts,
+            control: control.clone(),
+            clock: Arc::clone(&clock),
+            registry: &registry,
+        };
+        let (store, handover) = over_all(store, parts, &notifier)?;
         let app = Arc::new(App {
             grpc_health: GrpcHealth::of(&config)?,
             config,
@@ -148,6 +145,7 @@ impl Server {
             notifier,
             receiver,
             peers,
+            handover,
             certs,
             remote,
             registry,
@@ -227,6 +225,9 @@ impl Server {
         // Before HTTP, whose workers may wait for a check.
         self.app.certs.stop();
         self.http.stop();
+        if let Some(handover) = &self.app.handover {
+            handover.stop();
+        }
         self.app.alerts.stop();
         self.app.notifier.stop();
         self.app.store.stop();
@@ -314,6 +315,57 @@ fn begin_among_peers(app: &Arc<App>) {
     if let Some(peers) = &app.peers {
         peers.run(Arc::clone(app) as Arc<dyn Publish>);
     }
+}
+
+/// What several parts need: `cert.db` and the time.
+type Needed<'a> = (&'a Control, &'a Arc<dyn Clock>);
+
+fn alerts_of(
+    config: &ServerConfig,
+    store: &Arc<dyn Store>,
+    (control, clock): Needed<'_>,
+    registry: &prometheus::Registry,
+    notifier: &Arc<Notifier>,
+) -> Result<Arc<Alerts>, Fatal> {
+    let notify = Arc::clone(notifier) as Arc<dyn Notify>;
+    let (store, clock) = (Arc::clone(store), Arc::clone(clock));
+    Alerts::start(store, control.clone(), clock, config, registry, notify)
+}
+
+fn certs_of(
+    config: &ServerConfig,
+    local: Arc<dyn Store>,
+    (control, clock): Needed<'_>,
+    registry: &prometheus::Registry,
+    alerts: &Arc<Alerts>,
+) -> Result<Arc<Certs>, Fatal> {
+    let (alerts, clock) = (Arc::clone(alerts), Arc::clone(clock));
+    Certs::start(
+        local,
+        control.clone(),
+        clock,
+        config,
+        registry,
+        Arc::new(move |labels, reason| alerts.explain(labels, reason)),
+    )
+}
+
+/// The store as the API sees it, and who knows where agents report.
+type OverAll = (Arc<dyn Store>, Option<Arc<Handover>>);
+
+/// Goes on with agents that move between servers. Gives the store as the API sees it, over all
+/// servers where there are several; notifications then wait until the others know of them.
+fn over_all(
+    store: Arc<dyn Store>,
+    parts: handover::Parts<'_>,
+    notifier: &Notifier,
+) -> Result<OverAll, Fatal> {
+    let has_peers = parts.peers.is_some();
+    let handover = Handover::start(parts)?;
+    let Some(known) = handover.as_ref().filter(|_| has_peers) else { return Ok((store, handover)) };
+    notifier.set_gate(Arc::clone(known) as Arc<dyn Gate>);
+    let all = Everywhere::new(store, Arc::clone(known));
+    Ok((Arc::new(all), handover))
 }
 
 fn intake_of(app: &App) -> Result<Intake, prometheus::Error> {

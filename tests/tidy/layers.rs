@@ -222,6 +222,22 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/control/",
         ],
     ),
+    // Agents that move between servers: their alerts, and reads over all servers.
+    (
+        "server/handover/",
+        &[
+            "base/",
+            "model/",
+            "rt/",
+            "server/config/",
+            "server/storage/",
+            "server/control/",
+            "server/alert/",
+            "server/notify/",
+            "server/remote/",
+            "server/peers/",
+        ],
+    ),
     // The API shows every room; help texts are those of the agent's collectors.
     (
         "server/api/",
@@ -243,6 +259,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/notify/",
             "server/peers/",
             "server/remote/",
+            "server/handover/",
         ],
     ),
     // Takes over the data of the first release.
@@ -319,6 +336,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "server/api/",
             "server/remote/",
             "server/peers/",
+            "server/handover/",
             "server/import/",
             "server/alive.rs",
         ],

@@ -105,7 +105,7 @@ impl Absences {
         let index = self.ensure(&rule, key, seen_ms, true);
         let whole = rule.draft.metric == "*";
         let Some(absence) = self.list.get_mut(index) else { return false };
-        absence.tracked = tracked;
+        (absence.tracked, absence.gone) = (tracked, false);
         if whole {
             let agent = self.agents.entry(Box::from(&*key.agent)).or_default();
             agent.seen_ms = agent.seen_ms.max(seen_ms);
@@ -244,6 +244,20 @@ impl Absences {
         self.agents.remove(agent);
         for absence in self.list.iter_mut().filter(|absence| &*absence.key.agent == agent) {
             changes.extend(end(&mut absence.tracked, &absence.key, now_ms, reason));
+            absence.gone = true;
+        }
+    }
+
+    /// Misses an agent that was last seen at `seen_ms` (Unix milliseconds), elsewhere.
+    pub(crate) fn watch(&mut self, agent: &str, seen_ms: i64, now: Now) {
+        self.know(agent, steady(seen_ms, now), false);
+    }
+
+    /// Forgets an agent that reports elsewhere: `take` gets what there is of it.
+    pub(crate) fn let_go(&mut self, agent: &str, take: &mut dyn FnMut(&mut Tracked, &SeriesKey)) {
+        self.agents.remove(agent);
+        for absence in self.list.iter_mut().filter(|absence| &*absence.key.agent == agent) {
+            take(&mut absence.tracked, &absence.key);
             absence.gone = true;
         }
     }

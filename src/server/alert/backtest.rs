@@ -114,7 +114,9 @@ impl Found {
             TransitionKind::Kept
             | TransitionKind::Ended
             | TransitionKind::Late
-            | TransitionKind::Acknowledged => {}
+            | TransitionKind::Acknowledged
+            | TransitionKind::TakenOver
+            | TransitionKind::HandedOver => {}
         }
     }
 

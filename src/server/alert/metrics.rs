@@ -76,6 +76,8 @@ impl Metrics {
             TransitionKind::Ended => "retired",
             TransitionKind::Late => "late",
             TransitionKind::Acknowledged => "acknowledged",
+            TransitionKind::TakenOver => "taken_over",
+            TransitionKind::HandedOver => "handed_over",
         };
         self.transitions.with_label_values(&[to]).inc();
     }

@@ -21,6 +21,7 @@ use crate::rt::pool::Pool;
 use crate::rt::stop::{Stop, StopSource};
 use crate::rt::thread;
 use crate::server::alert::metrics::Metrics;
+use crate::server::alert::moved::{Taken, Takeover};
 use crate::server::alert::query::{Queries, Schedule};
 use crate::server::alert::rule::Rule;
 use crate::server::alert::ruleset::RuleSet;
@@ -39,6 +40,7 @@ pub(crate) mod history;
 pub(crate) mod journal;
 pub(crate) mod manage;
 mod metrics;
+pub(crate) mod moved;
 pub(crate) mod notify;
 pub(crate) mod query;
 pub(crate) mod results;
@@ -204,6 +206,29 @@ impl Alerts {
         self.shared.suspects.lock().ask(agent, self.shared.clock.now().steady_ms)
     }
 
+    /// Sets who knows where agents report. Called once, before the first report.
+    pub(crate) fn set_takeover(&self, takeover: Arc<dyn Takeover>) {
+        if self.shared.takeover.set(takeover).is_err() {
+            log::error!("alerts know already where agents report");
+        }
+    }
+
+    /// Goes on with the alerts of an agent as another server had them, or with what is here
+    /// (`None`). One that reports nowhere was last seen at `watch_ms` (Unix milliseconds).
+    pub(crate) fn adopt(&self, agent: &str, taken: Option<Vec<Taken>>, watch_ms: Option<i64>) {
+        if let Some(pool) = self.pool() {
+            let job = Job::Adopt { agent: agent.to_owned(), taken, watch_ms };
+            pool.put(shard_key(agent), job);
+        }
+    }
+
+    /// Lets go of an agent that reports to another server, where `known` is known of its alerts.
+    pub(crate) fn release(&self, agent: &str, known: Vec<Taken>) {
+        if let Some(pool) = self.pool() {
+            pool.put(shard_key(agent), Job::Release { agent: agent.to_owned(), known });
+        }
+    }
+
     fn pool(&self) -> Option<Arc<Pool<Job>>> {
         self.pool.lock().clone()
     }
@@ -365,6 +390,7 @@ fn end_gone_agents(shared: &Shared, pool: &Pool<Job>) {
         .iter()
         .map(|event| event.agent_id.as_str())
         .filter(|agent| !stored.contains(*agent))
+        .filter(|agent| !shared.takeover.get().is_some_and(|known| known.watches(agent)))
         .collect();
     for agent in gone {
         manage::end_agent(pool, agent, "nothing of the agent is stored any more");

@@ -25,6 +25,14 @@ pub enum NotifyKind {
     /// It ended without a recovery: the rule, the series or the agent is gone. A firing that is
     /// still pending is no longer true; whoever was notified of it gets the reason.
     Ended,
+    /// It was notified by another server, which the agent reported to before. Nothing is sent;
+    /// whoever is notified of such alerts gets its recovery.
+    TakenOver {
+        /// When it was notified, Unix milliseconds.
+        notified_ms: i64,
+    },
+    /// Another server goes on with it: nothing more is sent from here.
+    HandedOver,
 }
 
 /// Takes the notifications that events ask for. Called inside the transaction of `cert.db` that

@@ -110,6 +110,12 @@ impl Results {
         }
     }
 
+    /// Forgets an agent that reports elsewhere: `take` gets what there is of it.
+    pub(crate) fn let_go(&mut self, agent: &str, take: &mut dyn FnMut(&mut Tracked, &SeriesKey)) {
+        let all = self.tracked.values_mut().flatten();
+        all.filter(|(key, _)| &*key.agent == agent).for_each(|(key, known)| take(known, key));
+    }
+
     /// The series whose alert is wanted, with its key.
     pub(crate) fn find(
         &mut self,

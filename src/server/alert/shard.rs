@@ -24,6 +24,8 @@ use crate::server::alert::tracked::{
 use crate::server::control::alerts::StateRow;
 use crate::server::storage::Series;
 
+mod moved;
+
 /// By the labels of a certificate's series, what the newest check found wrong.
 pub(crate) type Reasons = Arc<Mutex<HashMap<Labels, String>>>;
 

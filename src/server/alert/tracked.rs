@@ -7,6 +7,7 @@ use crate::base::clock::Now;
 use crate::base::ids::stable_id;
 use crate::model::alert::{AlertEvent, AlertStatus, End, Facts};
 use crate::model::series::{Labels, SeriesKey};
+use crate::model::severity::Severity;
 use crate::server::alert::evaluate::{Condition, Evaluation, Sample, Subject, number};
 use crate::server::alert::notify::NotifyKind;
 use crate::server::alert::rule::Rule;
@@ -72,6 +73,8 @@ pub(crate) enum TransitionKind {
     Ended,
     Late,
     Acknowledged,
+    TakenOver,
+    HandedOver,
 }
 
 /// A change of one alert, to be written in one transaction with others.
@@ -444,37 +447,50 @@ impl Tracked {
         at_ms: i64,
         evaluation: &Evaluation,
     ) -> AlertEvent {
-        let rule = &self.rule;
-        let (labels, since) = (key.labels.to_json(), state.since_ms.to_string());
-        // The same alert found again, after a crash, has the same id and is stored once.
-        let severity = state.severity.name();
-        let id = stable_id(&[&rule.id, &key.agent, &key.metric, &labels, &since, severity]);
-        AlertEvent {
-            id,
-            rule_id: rule.id.clone(),
-            rule_name: rule.draft.name.clone(),
-            agent_id: key.agent.to_string(),
-            metric_name: key.metric.to_string(),
-            severity: state.severity,
-            message: self.sentence(rule.evaluator.firing(subject(key), evaluation)),
-            labels: key.labels.clone(),
-            value: finite(evaluation.value),
-            threshold: evaluation.threshold,
-            timestamp_ms: at_ms,
-            predicted_breach_ms: evaluation.predicted_breach_ms,
-            first_triggered_at_ms: state.since_ms,
-            status: AlertStatus::Firing,
-            resolved_at_ms: None,
-            facts: Some(Box::new(Facts {
-                cause: rule.evaluator.cause(subject(key), evaluation),
-                end: None,
-                process: None,
-            })),
-        }
+        event_of(&self.rule, key, (state.since_ms, state.severity), at_ms, evaluation)
     }
 
     fn sentence(&self, text: String) -> String {
-        format!("{text} (rule {})", self.rule.draft.name)
+        sentence(&self.rule, &text)
+    }
+}
+
+fn sentence(rule: &Rule, text: &str) -> String {
+    format!("{text} (rule {})", rule.draft.name)
+}
+
+/// The event of an alert that fires at `at_ms`, with its beginning and how bad it is.
+pub(super) fn event_of(
+    rule: &Rule,
+    key: &SeriesKey,
+    (since_ms, severity): (i64, Severity),
+    at_ms: i64,
+    evaluation: &Evaluation,
+) -> AlertEvent {
+    let (labels, since) = (key.labels.to_json(), since_ms.to_string());
+    // The same alert found again, after a crash or by another server, has the same id.
+    let parts = [&rule.id, &*key.agent, &*key.metric, &labels, &since, severity.name()];
+    AlertEvent {
+        id: stable_id(&parts),
+        rule_id: rule.id.clone(),
+        rule_name: rule.draft.name.clone(),
+        agent_id: key.agent.to_string(),
+        metric_name: key.metric.to_string(),
+        severity,
+        message: sentence(rule, &rule.evaluator.firing(subject(key), evaluation)),
+        labels: key.labels.clone(),
+        value: finite(evaluation.value),
+        threshold: evaluation.threshold,
+        timestamp_ms: at_ms,
+        predicted_breach_ms: evaluation.predicted_breach_ms,
+        first_triggered_at_ms: since_ms,
+        status: AlertStatus::Firing,
+        resolved_at_ms: None,
+        facts: Some(Box::new(Facts {
+            cause: rule.evaluator.cause(subject(key), evaluation),
+            end: None,
+            process: None,
+        })),
     }
 }
 

@@ -3,8 +3,8 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
@@ -20,6 +20,7 @@ use crate::server::alert::evaluate::Sample;
 use crate::server::alert::history::Warm;
 use crate::server::alert::journal;
 use crate::server::alert::metrics::Metrics;
+use crate::server::alert::moved::{Holding, Queued, Taken, Takeover, Verdict, of_those_here};
 use crate::server::alert::notify::Notify;
 use crate::server::alert::results::Answer;
 use crate::server::alert::ruleset::RuleSet;
@@ -82,6 +83,23 @@ pub(crate) enum Job {
         /// Takes how many alerts fired, once their end is written.
         reply: Sender<usize>,
     },
+    /// The state of an agent's alerts has come from where it reported before.
+    Adopt {
+        /// The agent.
+        agent: String,
+        /// Its alerts; `None` where what is here is the newest.
+        taken: Option<Vec<Taken>>,
+        /// When it was last seen, where it reports nowhere and is missed from here: Unix
+        /// milliseconds.
+        watch_ms: Option<i64>,
+    },
+    /// An agent reports to another server.
+    Release {
+        /// The agent.
+        agent: String,
+        /// Its alerts there.
+        known: Vec<Taken>,
+    },
     /// Everything before is done when this is dropped.
     Barrier {
         /// Only ever dropped.
@@ -115,6 +133,8 @@ pub(crate) struct Shared {
     pub(crate) skews: Skews,
     /// Hosts of whose processes a snapshot is wanted.
     pub(crate) suspects: Mutex<Suspects>,
+    /// Who knows where agents report; never set where there is one server.
+    pub(crate) takeover: OnceLock<Arc<dyn Takeover>>,
     rules: Mutex<Arc<RuleSet>>,
     active: Mutex<HashMap<[String; 4], AlertEvent>>,
 }
@@ -149,6 +169,7 @@ impl Shared {
             reasons: Reasons::default(),
             skews: Skews::default(),
             suspects: Mutex::default(),
+            takeover: OnceLock::new(),
             rules,
             active,
         }
@@ -218,6 +239,9 @@ impl Shared {
             self.metrics.firing.set(i64::try_from(active.len()).unwrap_or(i64::MAX));
         }
         self.note_suspects(changes);
+        if let Some(takeover) = self.takeover.get() {
+            takeover.changed(changes);
+        }
         log_changes(changes);
         changes.iter().for_each(|change| self.metrics.count(change.transition.kind));
         if changes.iter().any(|change| change.transition.notification.is_some()) {
@@ -328,18 +352,26 @@ struct Round {
     ended: Vec<(Sender<usize>, usize)>,
     done: Vec<Sender<()>>,
     evaluated_ms: Option<i64>,
+    holding: Holding,
+    /// Agents whose state is here now.
+    adopted: Vec<String>,
 }
 
 impl Round {
     fn take(&mut self, shared: &Shared, shard: &mut Shard, job: Job) {
         match job {
             Job::Points { agent, sets, queued } => {
-                shard.points(&agent, sets.iter().flat_map(samples), shared.clock.now());
-                self.points += sets.iter().map(|set| set.values.len()).sum::<usize>();
-                self.queued.push(queued);
+                self.points(shared, shard, &agent, (sets, queued))
             }
-            Job::Result(answer) => shard.result(&answer, shared.clock.now()),
+            Job::Result(answer) => {
+                let answer = match shared.takeover.get() {
+                    Some(takeover) => of_those_here(answer, &**takeover),
+                    None => answer,
+                };
+                shard.result(&answer, shared.clock.now());
+            }
             Job::Tick { now } => {
+                self.give_up(shared, shard);
                 shard.tick(now);
                 self.evaluated_ms = Some(now.wall_ms);
             }
@@ -355,7 +387,67 @@ impl Round {
                 let ended = shard.end_agent(&agent, &reason, shared.clock.now_ms());
                 self.ended.push((reply, ended));
             }
+            Job::Adopt { agent, taken, watch_ms } => {
+                self.adopt(shared, shard, (agent, taken), watch_ms);
+            }
+            Job::Release { agent, known } => {
+                self.holding.release(&agent);
+                shard.let_go(&agent, &known, shared.clock.now_ms());
+            }
             Job::Barrier { _done } => self.done.push(_done),
+        }
+    }
+
+    fn points(&mut self, shared: &Shared, shard: &mut Shard, agent: &str, (sets, queued): Queued) {
+        let Some(takeover) = shared.takeover.get() else {
+            return self.evaluate(shared, shard, agent, (sets, queued));
+        };
+        match self.holding.take(&**takeover, agent, (sets, queued)) {
+            Verdict::Evaluate(sets, queued) => self.evaluate(shared, shard, agent, (sets, queued)),
+            Verdict::Wait => {}
+        }
+    }
+
+    fn evaluate(
+        &mut self,
+        shared: &Shared,
+        shard: &mut Shard,
+        agent: &str,
+        (sets, queued): Queued,
+    ) {
+        shard.points(agent, sets.iter().flat_map(samples), shared.clock.now());
+        self.points += sets.iter().map(|set| set.values.len()).sum::<usize>();
+        self.queued.push(queued);
+    }
+
+    fn adopt(
+        &mut self,
+        shared: &Shared,
+        shard: &mut Shard,
+        (agent, taken): (String, Option<Vec<Taken>>),
+        watch_ms: Option<i64>,
+    ) {
+        let waited = self.holding.adopt(&agent);
+        if waited.is_none() && (watch_ms.is_none() || self.holding.is_mine(&agent)) {
+            // It came too late: what was begun here meanwhile goes on.
+            return;
+        }
+        if let Some(taken) = taken {
+            shard.adopt(&agent, &taken, watch_ms, shared.clock.now());
+        }
+        self.holding.own(&agent);
+        for queued in waited.into_iter().flatten() {
+            self.evaluate(shared, shard, &agent, queued);
+        }
+        self.adopted.push(agent);
+    }
+
+    /// Evaluates agents whose state has not come in time.
+    fn give_up(&mut self, shared: &Shared, shard: &mut Shard) {
+        let Some(takeover) = shared.takeover.get() else { return };
+        for agent in self.holding.overdue() {
+            takeover.gave_up(&agent);
+            self.adopt(shared, shard, (agent, None), None);
         }
     }
 
@@ -374,6 +466,9 @@ impl Round {
         for (reply, ended) in self.ended.drain(..) {
             // As above.
             let _ = reply.send(ended);
+        }
+        if let Some(takeover) = shared.takeover.get() {
+            self.adopted.drain(..).for_each(|agent| takeover.adopted(&agent));
         }
         self.done.clear();
         if let (Some(evaluated_ms), Some(mine)) =

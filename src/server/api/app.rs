@@ -10,6 +10,7 @@ use crate::server::cert::Certs;
 use crate::server::config::ServerConfig;
 use crate::server::control::Control;
 use crate::server::gate::grpc::probe::GrpcHealth;
+use crate::server::handover::Handover;
 use crate::server::ingest::auth::Whitelist;
 use crate::server::ingest::senders::Senders;
 use crate::server::notify::Notifier;
@@ -45,6 +46,8 @@ pub struct App {
     pub receiver: Arc<Receiver>,
     /// The other servers; `None` where there is one server.
     pub(crate) peers: Option<Arc<Peers>>,
+    /// Where agents report; `None` where there is one server.
+    pub(crate) handover: Option<Arc<Handover>>,
     /// Domains and their checks.
     pub certs: Arc<Certs>,
     /// The engine beyond this machine, where there is one.

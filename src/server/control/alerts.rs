@@ -1,6 +1,7 @@
 //! Alert rules made over the API or from a seed, and the state of every alert.
 
 use rusqlite::{Connection, OptionalExtension as _, Result, params};
+use serde::{Deserialize, Serialize};
 
 /// `alert_state` is one row for each (rule, agent, labels) that is not simply ok. `alert_journal`
 /// holds events between the transaction that decided them and their copy in a day file.
@@ -123,8 +124,8 @@ pub(crate) fn name_taken(db: &Connection, name: &str, by_other_than: &str) -> Re
     db.query_row(sql, [name, by_other_than], |row| row.get(0))
 }
 
-/// The state of one alert; times are Unix milliseconds.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The state of one alert; times are Unix milliseconds. As JSON it goes to other servers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct StateRow {
     /// The rule, agent, metric and labels (as JSON) that it is about.
     pub key: [String; 4],
@@ -142,6 +143,31 @@ pub(crate) struct StateRow {
     pub detail: Option<String>,
     /// The time of the newest point that was evaluated when this was written.
     pub updated_ms: i64,
+}
+
+/// What an engine knows of an alert: times in Unix milliseconds, 0 where there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Figures {
+    /// The rule, agent, metric and labels (as JSON).
+    pub key: [String; 4],
+    /// Since when it is pending.
+    pub pending_since_ms: i64,
+    /// Since when the condition of a firing alert holds.
+    pub firing_since_ms: i64,
+    /// When it fired.
+    pub fired_ms: i64,
+    /// When it was last notified, as the rule asks for it.
+    pub notified_ms: i64,
+    /// Whether that was sent.
+    pub is_sent: bool,
+    /// The value that fired.
+    pub value: f64,
+    /// What it was held against.
+    pub threshold: f64,
+    /// How bad it is: 1 to 3.
+    pub severity: u8,
+    /// The newest time that was evaluated.
+    pub evaluated_ms: i64,
 }
 
 /// The state of every alert that is not simply ok.

@@ -1,6 +1,6 @@
 //! One attempt to deliver one notification to one channel, and what becomes of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::base::clock::{Clock, SECOND_MS};
@@ -11,7 +11,6 @@ use crate::server::control::notify::channels::ChannelRow;
 use crate::server::control::notify::logs::{self, LogRow};
 use crate::server::control::notify::outbox::{Ahead, Waiting};
 use crate::server::control::notify::{channels as rows, outbox};
-use crate::server::notify::NotifyError;
 use crate::server::notify::attempts::Attempts;
 use crate::server::notify::channels::config::{Config, by_length, scrub, secrets, some_text};
 use crate::server::notify::channels::url::{mask_path, recipient_secrets};
@@ -22,6 +21,7 @@ use crate::server::notify::message::{Kind, Notification};
 use crate::server::notify::metrics::Metrics;
 use crate::server::notify::processes;
 use crate::server::notify::voice::Voice;
+use crate::server::notify::{Gate, NotifyError};
 use jiff::tz::TimeZone;
 use parking_lot::RwLock;
 
@@ -43,6 +43,8 @@ pub(super) struct Deliverer {
     pub metrics: Arc<Metrics>,
     /// The end: no new message is begun after it.
     pub stop: Stop,
+    /// Learns what was sent.
+    pub gate: Arc<OnceLock<Arc<dyn Gate>>>,
 }
 
 /// What has become of a notification so far.
@@ -299,6 +301,7 @@ impl Deliverer {
             },
         };
         self.record(Record { id, channel_id: channel.id, now_ms, row, next });
+        self.gate.get().into_iter().for_each(|gate| gate.attempted(&notification.items));
         Ok(report.took)
     }
 

@@ -1,7 +1,7 @@
 //! The dispatcher: routes what is due, and gives the senders one row for each channel at a time.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded, select};
@@ -11,9 +11,9 @@ use crate::base::clock::SECOND_MS;
 use crate::base::limits::RULE_SECS_MAX;
 use crate::rt::pool::Pool;
 use crate::server::control::notify::{logs, outbox, pending, sent};
-use crate::server::notify::NotifyError;
 use crate::server::notify::deliver::Deliverer;
 use crate::server::notify::router::Routing;
+use crate::server::notify::{Gate, NotifyError};
 
 /// The dispatcher's parts.
 pub(super) struct Dispatcher {
@@ -27,6 +27,10 @@ pub(super) struct Dispatcher {
     pub keep_ms: i64,
     /// Says that a notice was written.
     pub woken: Receiver<()>,
+    /// Says what may be sent.
+    pub gate: Arc<OnceLock<Arc<dyn Gate>>>,
+    /// Whether there is a gate: nothing is sent before it is there.
+    pub is_gated: bool,
 }
 
 /// Looks for what is due at least this often.
@@ -160,7 +164,9 @@ impl Dispatcher {
         if route_first || control.read(|db| pending::due_groups(db, now_ms)).is_ok_and(has_any) {
             self.route(now_ms)?;
         }
-        let mut due = control.read(|db| outbox::due_rows(db, now_ms))?;
+        let none_ms = if self.is_gated { i64::MIN } else { i64::MAX };
+        let made_to_ms = self.gate.get().map_or(none_ms, |gate| gate.made_to_ms(now_ms));
+        let mut due = control.read(|db| outbox::due_rows(db, now_ms, made_to_ms))?;
         flights.lock().order(&mut due);
         for (channel_id, row) in due {
             if !flights.lock().begin(&channel_id, self.workers) {

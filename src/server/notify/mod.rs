@@ -6,7 +6,7 @@
 //! windows are read from the database whenever they are needed, so a change is in force at once.
 
 use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -57,6 +57,16 @@ pub struct Notifier {
     running: Mutex<Option<(StopSource, JoinHandle<()>)>>,
     /// Channels that are being tried, by id.
     testing: Mutex<HashSet<String>>,
+    gate: Arc<OnceLock<Arc<dyn Gate>>>,
+}
+
+/// Who must know of a notification before it is sent, so that nobody else sends it as well.
+pub(crate) trait Gate: Send + Sync {
+    /// Notifications that were made until this time, Unix milliseconds, may be sent.
+    fn made_to_ms(&self, now_ms: i64) -> i64;
+
+    /// An attempt to notify of these events was recorded.
+    fn attempted(&self, events: &[AlertEvent]);
 }
 
 /// Why a notifier's part could not do what it was asked.
@@ -118,6 +128,7 @@ impl Notifier {
             zone: zone.clone(),
         };
         let source = StopSource::new();
+        let gate: Arc<OnceLock<Arc<dyn Gate>>> = Arc::default();
         let deliverer = Arc::new(Deliverer {
             control: control.clone(),
             clock: Arc::clone(&clock),
@@ -127,6 +138,7 @@ impl Notifier {
             public_url: config.public_url.clone(),
             metrics,
             stop: source.stop(),
+            gate: Arc::clone(&gate),
         });
         let (wake, woken) = bounded(1);
         let dispatcher = dispatcher::Dispatcher {
@@ -135,6 +147,8 @@ impl Notifier {
             workers: config.pools.notify_workers,
             keep_ms: i64::from(config.notify.log_retention_days) * DAY_MS,
             woken,
+            gate: Arc::clone(&gate),
+            is_gated: config.peers.is_on(),
         };
         let handle = crate::rt::thread::spawn("notify", move || {
             dispatcher.run();
@@ -149,6 +163,7 @@ impl Notifier {
             wake,
             running: Mutex::new(Some((source, handle))),
             testing: Mutex::new(HashSet::new()),
+            gate,
         }))
     }
 
@@ -163,6 +178,13 @@ impl Notifier {
         let client = client_of(config, mails)?;
         *self.deliverer.client.write() = Arc::new(client);
         Ok(())
+    }
+
+    /// Sets who must know of a notification before it is sent. Called once, at the start.
+    pub(crate) fn set_gate(&self, gate: Arc<dyn Gate>) {
+        if self.gate.set(gate).is_err() {
+            log::error!("notifications have a gate already");
+        }
     }
 
     /// Ends the senders; each finishes the message that it is at. What is left waits in the outbox.
@@ -228,6 +250,10 @@ impl Notify for Notifier {
             }
             NotifyKind::Recovered { .. } => self.routing.recover(tx, event, now_ms),
             NotifyKind::Ended => self.routing.end(tx, event, now_ms),
+            NotifyKind::TakenOver { notified_ms } => {
+                router::Routing::taken_over(tx, event, notified_ms, now_ms)
+            }
+            NotifyKind::HandedOver => router::Routing::handed_over(tx, event),
         }
     }
 

@@ -8,7 +8,7 @@ use rusqlite::Transaction;
 
 use crate::base::ids::new_id;
 use crate::base::limits::NOTIFICATION_EVENTS_MAX;
-use crate::model::alert::AlertEvent;
+use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::severity::Severity;
 use crate::server::control::notify::channels::{self, ChannelRow};
 use crate::server::control::notify::logs::{self, LogRow, Status};
@@ -124,6 +124,46 @@ impl Routing {
         self.queue(tx, event, Kind::Resolved, now_ms.saturating_add(self.window_ms))
     }
 
+    /// Another server has notified of an alert at `notified_ms`: its recovery goes to those who
+    /// are notified of such alerts here, and its repeat interval goes on.
+    pub(super) fn taken_over(
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+        notified_ms: i64,
+        now_ms: i64,
+    ) -> Result<(), rusqlite::Error> {
+        let key = event.alert_key();
+        pending::remove_of(tx, &key)?;
+        sent::put(tx, &key, event, notified_ms)?;
+        if event.status == AlertStatus::Resolved {
+            return sent::recovered(tx, &key, now_ms);
+        }
+        for channel in channels::list(tx, None)?.items {
+            if hears(&channel, event.severity) {
+                outbox::set_told(tx, &key, &channel.id)?;
+                outbox::forget_missed(tx, &key, &channel.id)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Another server goes on with an alert that fires: what is not sent yet is sent from there.
+    pub(super) fn handed_over(
+        tx: &Transaction<'_>,
+        event: &AlertEvent,
+    ) -> Result<(), rusqlite::Error> {
+        let key = event.alert_key();
+        pending::remove_of(tx, &key)?;
+        outbox::forget_told(tx, &key, None)?;
+        for (id, events) in outbox::firings_of(tx, &event.id)? {
+            let mut left: Vec<AlertEvent> = serde_json::from_str(&events).unwrap_or_default();
+            left.retain(|other| other.id != event.id);
+            let json = serde_json::to_string(&left).unwrap_or_else(|_| "[]".to_owned());
+            outbox::take_out(tx, &id, &event.id, (!left.is_empty()).then_some(&json))?;
+        }
+        Ok(())
+    }
+
     fn queue(
         &self,
         tx: &Transaction<'_>,
@@ -188,6 +228,11 @@ fn windows(tx: &Transaction<'_>) -> Result<Vec<SilenceWindow>, rusqlite::Error> 
     Ok(rows.iter().filter_map(read).collect())
 }
 
+/// Whether a channel is notified of alerts of a severity.
+fn hears(channel: &ChannelRow, severity: Severity) -> bool {
+    channel.enabled && channel.min_severity <= severity
+}
+
 struct Pass<'a> {
     routing: &'a Routing,
     tx: &'a Transaction<'a>,
@@ -249,9 +294,7 @@ impl Pass<'_> {
     /// The channels that hear of a firing of this group.
     fn hearing(&self, group: &Group) -> impl Iterator<Item = &ChannelRow> {
         let severity = group.severity.parse().unwrap_or(Severity::Critical);
-        self.channels
-            .iter()
-            .filter(move |channel| channel.enabled && channel.min_severity <= severity)
+        self.channels.iter().filter(move |channel| hears(channel, severity))
     }
 
     fn tell(

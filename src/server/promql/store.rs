@@ -47,8 +47,9 @@ impl<'a> StoreSource<'a> {
                 .is_some_and(|named| self.names.has_labels(series, named, matchers))
         };
         let Span { from_ms, to_ms, newest_only } = span;
-        let (agent, series) = (&agent, &series);
-        body(&Selection { agent, series, from_ms, to_ms, newest_only }, &named)
+        let metric = |number: u32| named.get(number).is_some();
+        let (agent, metric, series) = (&agent, &metric, &series);
+        body(&Selection { agent, metric, series, from_ms, to_ms, newest_only }, &named)
     }
 
     /// Hands the labels of each series that satisfies every matcher to `visit`, without its

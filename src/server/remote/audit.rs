@@ -239,8 +239,7 @@ fn stored(
     let mut counts = BTreeMap::new();
     let is_it = |name: &str| name == agent;
     let (from_ms, to_ms) = times;
-    let selection =
-        Selection { agent: &is_it, series: &|_| true, from_ms, to_ms, newest_only: false };
+    let selection = Selection { agent: &is_it, ..Selection::all(from_ms, to_ms) };
     store.select(&selection, &mut |_, points| {
         for (ms, _) in points {
             *counts.entry(ms.div_euclid(MINUTE_MS) * MINUTE_MS).or_default() += 1;

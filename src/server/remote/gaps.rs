@@ -76,6 +76,11 @@ impl Gaps {
         self.0.lock().by_agent.contains_key(agent)
     }
 
+    /// Unix milliseconds of the first sample that is missing; `None` when none is.
+    pub(super) fn oldest_ms(&self) -> Option<i64> {
+        self.0.lock().by_agent.values().flatten().map(|(from_ms, _)| *from_ms).min()
+    }
+
     /// Whether something is missing in these times, of any agent.
     pub(super) fn touches(&self, (from, to): Times) -> bool {
         let state = self.0.lock();

@@ -105,13 +105,7 @@ impl Inner {
     /// Whether the labels of a metric's series that are here are the same at the engine.
     fn is_called_the_same(&self, metric: &str) -> bool {
         let of_metric = |series: &Series| *series.key.metric == *metric;
-        let selection = Selection {
-            agent: &|_| true,
-            series: &of_metric,
-            from_ms: i64::MIN,
-            to_ms: i64::MAX,
-            newest_only: false,
-        };
+        let selection = Selection { series: &of_metric, ..Selection::all(i64::MIN, i64::MAX) };
         let mut is_same = true;
         self.store.select_series(&selection, &mut |series| {
             let plain = |name: &str| is_plain(name, false) && !name.contains(char::is_uppercase);

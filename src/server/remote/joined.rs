@@ -39,7 +39,7 @@ fn join(buckets: &mut Buckets, later: Bucket) {
 }
 
 /// The buckets of points, oldest first, with `step_ms` each.
-fn buckets_of(points: &[(i64, f64)], step_ms: i64) -> Buckets {
+pub(super) fn buckets_of(points: &[(i64, f64)], step_ms: i64) -> Buckets {
     let number = |ms: i64| ms.div_euclid(step_ms);
     let bucket = |run: &[(i64, f64)]| {
         let (first, last) = (run.first()?, run.last()?);
@@ -147,7 +147,17 @@ pub(super) fn list(
     let Some(old) = inner.old_part(times) else { return inner.store.list(filter, page) };
     let (from_ms, _) = hot_part(inner, times);
     let hot = PointFilter { from_ms: Some(from_ms), ..filter.clone() };
-    let mut out = inner.store.list(&hot, page)?;
+    list_on(inner, filter, page, inner.store.list(&hot, page)?, old)
+}
+
+/// A list whose newest part is `out`, with what old days have.
+pub(super) fn list_on(
+    inner: &Inner,
+    filter: &PointFilter,
+    page: Page,
+    mut out: Listing<PointRow>,
+    old: Times,
+) -> Result<Listing<PointRow>, StorageError> {
     let mut skip = (page.offset as u64).saturating_sub(out.total);
     let metrics: BTreeSet<Arc<str>> = match &filter.metric {
         Some(metric) => BTreeSet::from([metric.as_str().into()]),
@@ -193,7 +203,11 @@ fn parts_back((from_ms, to_ms): Times, length_ms: i64) -> impl Iterator<Item = T
 
 /// Points of old days, newest first.
 fn rows(inner: &Inner, filter: &PointFilter, part: Times) -> Result<Vec<PointRow>, StorageError> {
-    let found = inner.old_points(filter.agent.as_deref(), filter.metric.as_deref(), part)?;
+    Ok(rows_of(inner.old_points(filter.agent.as_deref(), filter.metric.as_deref(), part)?))
+}
+
+/// Points as a list shows them, newest first.
+pub(super) fn rows_of(found: BySeries) -> Vec<PointRow> {
     let mut rows: Vec<PointRow> = Vec::new();
     for (key, points) in found {
         for (timestamp_ms, value) in points {
@@ -205,7 +219,7 @@ fn rows(inner: &Inner, filter: &PointFilter, part: Times) -> Result<Vec<PointRow
         }
     }
     rows.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.key.cmp(&b.key)));
-    Ok(rows)
+    rows
 }
 
 /// What is scanned: a metric, and which of its series.
@@ -224,8 +238,7 @@ pub(super) fn scan(
     let mut keys = inner.old_series(None, Some(metric), old)?;
     let (from_ms, to_ms) = hot_part(inner, times);
     let of_metric = |series: &Series| *series.key.metric == *metric;
-    let selection =
-        Selection { agent: &|_| true, series: &of_metric, from_ms, to_ms, newest_only: false };
+    let selection = Selection { series: &of_metric, ..Selection::all(from_ms, to_ms) };
     inner.store.select_series(&selection, &mut |series| {
         keys.insert(series.key.clone());
         ControlFlow::Continue(())

@@ -29,7 +29,9 @@
 //! | `fetch.rs` | samples read back |
 //! | `old.rs` | days that are no longer here |
 //! | `handed.rs` | PromQL that the engine evaluates |
+//! | `reads.rs` | samples of agents that moved between servers |
 //! | `joined.rs` | these days and those here as one |
+//! | `alerts.rs` | the state of alerts, for whoever takes an agent over |
 //! | `status.rs` | what each target has and lacks, for people |
 //! | `check.rs` | `check-remote` |
 //! | `history.rs` | `forward` |
@@ -52,6 +54,7 @@ use crate::server::control::Control;
 use crate::server::promql::elsewhere::Elsewhere;
 use crate::server::storage::{Feed, SampleSet, Store, Tap};
 
+pub(crate) mod alerts;
 mod audit;
 pub(crate) mod check;
 mod encode;
@@ -64,21 +67,25 @@ mod joined;
 mod keeper;
 mod metrics;
 mod naming;
-mod old;
+pub(crate) mod old;
 mod progress;
 mod queue;
+pub(crate) mod reads;
 mod send;
 mod shard;
 mod status;
 mod store;
 mod target;
 
+use alerts::AlertLog;
 use gaps::Times;
 use http::Http;
 use metrics::Metrics;
 use naming::Naming;
 use old::OldMetrics;
 use queue::Room;
+use reads::Reads;
+pub(crate) use send::OWN_AGENT;
 use send::Sender;
 use shard::Shard;
 pub(crate) use status::TargetStatus;
@@ -92,6 +99,7 @@ const DRAIN_MAX: Duration = Duration::from_secs(3);
 pub(crate) struct Remote {
     inner: Arc<Inner>,
     front: Arc<Front>,
+    alerts: Arc<AlertLog>,
     running: Mutex<Option<Running>>,
 }
 
@@ -99,6 +107,7 @@ struct Running {
     source: StopSource,
     keeper: JoinHandle<()>,
     auditor: Option<JoinHandle<()>>,
+    alerts: JoinHandle<()>,
     /// Disconnected once every shard has ended.
     shards: Receiver<Infallible>,
 }
@@ -210,9 +219,10 @@ impl Remote {
                 Ok(())
             })
         });
-        let running = Mutex::new(Some(Running { source, keeper, auditor, shards }));
+        let (log, alerts) = AlertLog::start(Arc::clone(&inner), source.stop());
+        let running = Mutex::new(Some(Running { source, keeper, auditor, alerts, shards }));
         let front = Arc::new(Front::new(Arc::clone(&inner), config.remote.acks_at_engine()));
-        Ok(Some(Arc::new(Self { inner, front, running })))
+        Ok(Some(Arc::new(Self { inner, front, alerts: log, running })))
     }
 
     /// The store with the engine behind it, for all other rooms.
@@ -230,6 +240,16 @@ impl Remote {
         Arc::clone(&self.inner) as Arc<dyn Elsewhere>
     }
 
+    /// Reads of what the engine has.
+    pub(crate) fn reads(&self) -> Reads {
+        Reads(Arc::clone(&self.inner))
+    }
+
+    /// The state of alerts at the engine.
+    pub(crate) fn alerts(&self) -> Arc<AlertLog> {
+        Arc::clone(&self.alerts)
+    }
+
     /// Sends what is queued, for a moment, and notes the rest. The store must be stopped: no more
     /// samples come.
     pub(crate) fn stop(&self) {
@@ -237,8 +257,8 @@ impl Remote {
         drop(running.source);
         // A keeper that panicked has ended the process already.
         let _ = running.keeper.join();
-        // Not joined either: it may wait for an answer.
-        drop(running.auditor);
+        // Not joined either: they may wait for an answer.
+        drop((running.auditor, running.alerts));
         // Disconnected, or too late.
         let _ = running.shards.recv_timeout(DRAIN_MAX);
         keeper::finish(&self.inner);

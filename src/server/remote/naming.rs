@@ -31,6 +31,18 @@ pub(crate) struct Naming {
     labels: BTreeMap<String, String>,
 }
 
+/// A text as a regular expression that fits it alone.
+fn literal(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for letter in text.chars() {
+        if letter.is_ascii_punctuation() && letter != '_' && letter != '-' {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+    out
+}
+
 /// A series that no engine can hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("its labels take more than {LABELS_BYTES_MAX} bytes")]
@@ -127,6 +139,40 @@ impl Naming {
         name.into_iter().chain([own, agent]).chain(labels)
     }
 
+    /// The labels of a series about an alert of an agent. It has no label [`METRIC`].
+    pub(super) fn alert(&self, agent: &str, name: &str, more: [(&str, &String); 3]) -> Outside {
+        let mut out: Outside = self.labels.clone();
+        out.insert(NAME.to_owned(), format!("{}{name}", self.prefix));
+        out.extend(more.map(|(name, value)| (name.to_owned(), value.clone())));
+        out.insert(self.agent_label.clone(), agent.to_owned());
+        // No engine keeps a label that is empty.
+        out.retain(|_, value| !value.is_empty());
+        out
+    }
+
+    /// The alert that these labels are about: rule, agent, metric and labels as JSON. `None` for a
+    /// series that is none, or that others wrote.
+    pub(super) fn alert_key(&self, labels: &Outside) -> Option<[String; 4]> {
+        if self.labels.iter().any(|(name, value)| labels.get(name) != Some(value)) {
+            return None;
+        }
+        let label = |name: &str| labels.get(name).cloned();
+        Some([label("rule")?, label(&self.agent_label)?, label("metric")?, label("labels")?])
+    }
+
+    /// The selector of the series about alerts of these agents.
+    pub(super) fn alert_selector(&self, agents: &[&str], family: &str) -> String {
+        let agents: Vec<String> = agents.iter().map(|agent| literal(agent)).collect();
+        let name = format!("{}{family}.+", literal(&self.prefix));
+        let mut parts = vec![
+            format!("{NAME}=~{}", quoted(&name)),
+            format!("{METRIC}=\"\""),
+            format!("{}=~{}", self.agent_label, quoted(&agents.join("|"))),
+        ];
+        parts.extend(self.labels.iter().map(|(name, value)| format!("{name}={}", quoted(value))));
+        format!("{{{}}}", parts.join(","))
+    }
+
     /// The selector of the series of an agent and of a metric, or of all that oxmon writes.
     pub(super) fn selector(&self, agent: Option<&str>, metric: Option<&str>) -> String {
         format!("{{{}}}", self.matchers(agent, metric).collect::<Vec<_>>().join(","))
@@ -199,6 +245,23 @@ mod tests {
         assert_eq!(
             naming("").selector(None, None),
             "{oxmon_metric!=\"\",agent!=\"\",site=\"berlin\"}"
+        );
+    }
+
+    #[test]
+    fn the_state_of_an_alert_is_found_by_its_agents() {
+        let naming = naming("p_");
+        let [rule, metric, labels] = ["r1", "disk.used", r#"{"mount":"/"}"#].map(str::to_owned);
+        let more = [("rule", &rule), ("metric", &metric), ("labels", &labels)];
+        let outside = naming.alert("web.1", "oxmon_alert_value", more);
+        assert_eq!(outside[NAME], "p_oxmon_alert_value");
+        let key = [rule, "web.1".to_owned(), metric, labels];
+        assert_eq!(naming.alert_key(&outside), Some(key));
+        assert_eq!(naming.inside(outside), None, "not a sample");
+        assert_eq!(
+            naming.alert_selector(&["web.1", "a-b"], "oxmon_alert_"),
+            "{__name__=~\"p_oxmon_alert_.+\",oxmon_metric=\"\",agent=~\"web\\\\.1|a-b\",\
+             site=\"berlin\"}"
         );
     }
 

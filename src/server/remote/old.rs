@@ -15,16 +15,20 @@ use crate::server::remote::target::Target;
 use crate::server::storage::{Selection, Series, StorageError};
 
 /// Samples by series, oldest first.
-pub(super) type BySeries = BTreeMap<SeriesKey, Vec<(i64, f64)>>;
+pub(crate) type BySeries = BTreeMap<SeriesKey, Vec<(i64, f64)>>;
 
 impl Inner {
     /// The part of a time whose days are no longer here; `None` when there is none.
     pub(super) fn old_part(&self, (from_ms, to_ms): Times) -> Option<Times> {
         let hot_from_ms = self.hot_from_ms();
-        // As far back as the API answered when all days were here.
-        let first = self.clock.now_ms().div_euclid(DAY_MS) - self.retention_days;
-        let from_ms = from_ms.max(first.saturating_mul(DAY_MS));
+        let (from_ms, to_ms) = self.kept((from_ms, to_ms));
         (from_ms < hot_from_ms && from_ms <= to_ms).then(|| (from_ms, to_ms.min(hot_from_ms - 1)))
+    }
+
+    /// The part of a time that the API answers for: as far back as it did when all days were here.
+    pub(super) fn kept(&self, (from_ms, to_ms): Times) -> Times {
+        let first = self.clock.now_ms().div_euclid(DAY_MS) - self.retention_days;
+        (from_ms.max(first.saturating_mul(DAY_MS)), to_ms)
     }
 
     /// Reads from every target: of an engine one address is enough, of a ring as many nodes as no
@@ -91,7 +95,7 @@ impl Inner {
         let is_agent = |name: &str| agent.is_none_or(|agent| agent == name);
         let is_metric = |series: &Series| metric.is_none_or(|metric| *metric == *series.key.metric);
         let (agent, series) = (&is_agent, &is_metric);
-        let selection = Selection { agent, series, from_ms, to_ms, newest_only: false };
+        let selection = Selection { agent, series, ..Selection::all(from_ms, to_ms) };
         let mut out = BySeries::new();
         self.store.select(&selection, &mut |series, points| {
             out.insert(series.key.clone(), points.to_vec());

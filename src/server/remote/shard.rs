@@ -113,8 +113,7 @@ impl Shard {
 fn read(store: &dyn Store, part: &Part) -> Result<Columns, StorageError> {
     let (from_ms, to_ms) = part.times;
     let agent = |name: &str| *name == *part.agent;
-    let selection =
-        Selection { agent: &agent, series: &|_| true, from_ms, to_ms, newest_only: false };
+    let selection = Selection { agent: &agent, ..Selection::all(from_ms, to_ms) };
     let mut columns = Columns::new();
     store.select(&selection, &mut |series, points| {
         columns.push((Arc::clone(series), points.to_vec()));

@@ -215,6 +215,9 @@ pub struct Cleanup {
 pub struct Selection<'a> {
     /// Whether an agent is meant; asked once a day for each agent.
     pub agent: &'a dyn Fn(&str) -> bool,
+    /// Whether a metric may be meant, by its number ([`Series::metric_number`]); what is not here
+    /// is asked for by metric.
+    pub metric: &'a dyn Fn(u32) -> bool,
     /// Whether a series of such an agent is meant. Asked while its agent is locked, so it must
     /// not take long.
     pub series: &'a dyn Fn(&Series) -> bool,
@@ -225,4 +228,12 @@ pub struct Selection<'a> {
     /// Whether of each series only the newest point of that time is wanted: it is mostly in
     /// memory.
     pub newest_only: bool,
+}
+
+impl Selection<'_> {
+    /// Every point of a time.
+    pub(crate) fn all(from_ms: i64, to_ms: i64) -> Self {
+        let (agent, metric, series) = (&|_: &str| true, &|_| true, &|_: &Series| true);
+        Self { agent, metric, series, from_ms, to_ms, newest_only: false }
+    }
 }

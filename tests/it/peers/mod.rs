@@ -12,6 +12,7 @@ use crate::support::{free_port, wait_for};
 
 mod changes;
 mod homes;
+mod moving;
 mod strangers;
 
 const SOON: Duration = Duration::from_secs(40);

@@ -17,7 +17,7 @@ mod audited;
 mod check;
 mod fake;
 mod faults;
-mod real;
+pub mod real;
 mod ring;
 
 use fake::{Act, Fake};
@@ -152,7 +152,7 @@ fn wait_until_whole(fake: &Fake, acknowledged: &BTreeMap<Point3, u64>, server: &
 }
 
 /// The value of one of the server's own figures.
-fn figure(server: &mut Server, line: &str) -> f64 {
+pub fn figure(server: &mut Server, line: &str) -> f64 {
     if server.token().is_none() {
         server.get("/v1/agents");
     }

@@ -35,6 +35,15 @@ impl Agent {
         Self::start_in(dir)
     }
 
+    /// Starts an agent with this id that reports every second, to the servers that `extra` names.
+    pub fn start_roaming(id: &str, extra: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let config = format!("agent_id = \"{id}\"\ncollection_interval_secs = 1\n{extra}\n");
+        std::fs::write(dir.path().join("agent.toml"), config)
+            .expect("the configuration is written");
+        Self::start_in(dir)
+    }
+
     /// Starts an agent with the `agent.toml` of a folder.
     pub fn start_in(dir: TempDir) -> Self {
         let child = spawn(dir.path());

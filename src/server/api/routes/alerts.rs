@@ -1,7 +1,7 @@
 //! Alerts: those that fire, their history, and what people do about them. Rules are in
 //! `alert_rules`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -218,25 +218,58 @@ fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
 }
 
 fn one(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let event = call.app.alerts.event(call.param("id"))?;
+    let id = call.param("id");
+    let known = elsewhere(call).into_iter().find(|event| event.id == id);
+    let event = match known {
+        Some(event) => event,
+        None => call.app.alerts.event(id)?,
+    };
     let snapshot = call.app.control.read(|db| hosts::snapshot_of(db, &event))?;
     let processes = snapshot.map(Processes::from);
     Ok(Reply::ok(&Event { processes, ..Event::from(event) }))
 }
 
 fn active(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let found = Listing::slice(call.app.alerts.active().into_iter(), call.page()?);
+    let mut all = call.app.alerts.active();
+    let elsewhere = elsewhere(call);
+    if !elsewhere.is_empty() {
+        let known: HashSet<String> = all.iter().map(|event| event.id.clone()).collect();
+        all.extend(elsewhere.into_iter().filter(|event| !known.contains(&event.id)));
+        all.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.id.cmp(&b.id)));
+    }
+    let found = Listing::slice(all.into_iter(), call.page()?);
     Ok(Reply::list(&found.map(Event::from)))
 }
 
+/// Alerts that fire at other servers.
+fn elsewhere(call: &Call<'_>) -> Vec<crate::model::alert::AlertEvent> {
+    call.app.handover.as_ref().map(|known| known.active_elsewhere()).unwrap_or_default()
+}
+
+/// Says where an alert fires that is not known here.
+fn explain(call: &Call<'_>, error: AlertError) -> ApiError {
+    let id = call.param("id");
+    let found = elsewhere(call).into_iter().find(|event| event.id == id);
+    let place = found.and_then(|it| call.app.handover.as_ref()?.server_of(&it.agent_id));
+    match place {
+        Some(server) => AlertError::Conflict(format!(
+            "the alert fires at the server `{server}`, which its agent reports to: do it there"
+        ))
+        .into(),
+        None => error.into(),
+    }
+}
+
 fn acknowledge(call: &Call<'_>) -> Result<Reply, ApiError> {
-    let event = call.app.alerts.act(call.param("id"), &Act::Acknowledge)?;
+    let event = call.app.alerts.act(call.param("id"), &Act::Acknowledge);
+    let event = event.map_err(|error| explain(call, error))?;
     Ok(Reply::ok(&Event::from(event)))
 }
 
 fn resolve(call: &Call<'_>) -> Result<Reply, ApiError> {
     let who = call.who()?.username.clone();
-    let event = call.app.alerts.act(call.param("id"), &Act::Resolve { who })?;
+    let event = call.app.alerts.act(call.param("id"), &Act::Resolve { who });
+    let event = event.map_err(|error| explain(call, error))?;
     Ok(Reply::ok(&Event::from(event)))
 }
 

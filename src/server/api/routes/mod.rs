@@ -18,6 +18,7 @@ pub(crate) mod channel_types;
 pub(crate) mod dashboard;
 pub(crate) mod deliveries;
 pub(crate) mod fleet;
+pub(crate) mod handover;
 pub(crate) mod health;
 mod hosts;
 pub(crate) mod metrics;
@@ -59,6 +60,7 @@ const ROUTES: &[&[Route]] = &[
     users::ROUTES,
     audit::ROUTES,
     peers::ROUTES,
+    handover::ROUTES,
     prometheus::ROUTES,
     prom::ROUTES,
     web::ROUTES,

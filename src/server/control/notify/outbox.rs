@@ -172,17 +172,20 @@ macro_rules! comes_before {
 
 /// For each channel the oldest row that is due and waits for no other: of one alert a channel
 /// hears in order, and what one alert meets holds up no other. A row that some recipients have
-/// lets those go on who have it; see [`Waiting::ahead`].
+/// lets those go on who have it; see [`Waiting::ahead`]. Rows that were made after `made_to_ms`
+/// wait.
 pub(crate) fn due_rows(
     db: &Connection,
     now_ms: i64,
+    made_to_ms: i64,
 ) -> Result<Vec<(String, i64)>, rusqlite::Error> {
     // The subquery ends at the first row that fits, so a long queue costs no more than a short one.
     let mut query = db.prepare_cached(concat!(
         "SELECT id, row FROM (
            SELECT c.id, (
              SELECT o.id FROM outbox o
-             WHERE o.channel_id = c.id AND +o.due_ms <= ?1 AND NOT EXISTS (
+             WHERE o.channel_id = c.id AND +o.due_ms <= ?1 AND +o.created_ms <= ?2
+               AND NOT EXISTS (
                SELECT 1 FROM outbox p WHERE p.served = '[]' AND ",
         comes_before!(),
         ")
@@ -190,7 +193,7 @@ pub(crate) fn due_rows(
            FROM notification_channels c)
          WHERE row IS NOT NULL"
     ))?;
-    query.query_map([now_ms], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    query.query_map([now_ms, made_to_ms], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
 }
 
 /// A waiting row with its notification.
@@ -304,6 +307,52 @@ pub(crate) fn release_channel(
         params![channel_id, now_ms],
     )?;
     Ok(())
+}
+
+/// Notifications of the firing of an event that wait for a channel: id, and the events as JSON.
+pub(crate) fn firings_of(
+    db: &Connection,
+    event_id: &str,
+) -> Result<Vec<(String, String)>, rusqlite::Error> {
+    let mut query = db.prepare_cached(
+        "SELECT n.id, n.events FROM notification_events e JOIN notifications n
+           ON n.id = e.notification_id
+         WHERE e.event_id = ?1 AND n.kind = 'firing'
+           AND EXISTS (SELECT 1 FROM outbox o WHERE o.notification_id = n.id)",
+    )?;
+    query.query_map([event_id], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+}
+
+/// Whether the firing of an event still waits for a channel, or to be routed.
+pub(crate) fn is_unsent(
+    db: &Connection,
+    event_id: &str,
+    alert_key: &str,
+) -> Result<bool, rusqlite::Error> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM notices WHERE alert_key = ?1 AND kind = 'firing')";
+    let waits: bool = db.prepare_cached(sql)?.query_row([alert_key], |row| row.get(0))?;
+    Ok(waits || !firings_of(db, event_id)?.is_empty())
+}
+
+/// Takes an event out of a notification that waits: `left` are its other events as JSON, `None`
+/// when there are none.
+pub(crate) fn take_out(
+    tx: &Transaction<'_>,
+    notification_id: &str,
+    event_id: &str,
+    left: Option<&String>,
+) -> Result<(), rusqlite::Error> {
+    let Some(left) = left else {
+        return tx
+            .execute("DELETE FROM outbox WHERE notification_id = ?1", [notification_id])
+            .map(drop);
+    };
+    tx.execute("UPDATE notifications SET events = ?2 WHERE id = ?1", [notification_id, left])?;
+    tx.execute(
+        "DELETE FROM notification_events WHERE notification_id = ?1 AND event_id = ?2",
+        [notification_id, event_id],
+    )
+    .map(drop)
 }
 
 /// Removes a row that was sent or given up.

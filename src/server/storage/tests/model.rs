@@ -147,8 +147,14 @@ fn check_selected(
 ) {
     let agent = |agent: &str| *agent == *key.agent;
     let series = |series: &Series| series.key == *key;
-    let selection =
-        Selection { agent: &agent, series: &series, from_ms, to_ms, newest_only: false };
+    let selection = Selection {
+        agent: &agent,
+        metric: &|_| true,
+        series: &series,
+        from_ms,
+        to_ms,
+        newest_only: false,
+    };
     let mut selected = Vec::new();
     let mut take = |series: &Arc<Series>, points: &[(i64, f64)]| {
         selected.push((series.key.clone(), points.to_vec()));

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::Value;
+
 use super::bench::{Benches, NOW_MS, Parts};
 use super::fuzz;
 use crate::server::alert::evaluate::promql::template::Template;
@@ -10,6 +12,7 @@ use crate::server::promql::store::StoreSource;
 use crate::server::receive::remote_write::Version;
 use crate::server::receive::unpack::{unpack, unpack_if_packed};
 use crate::server::receive::{Receiver, Refusal, Writer, Written};
+use crate::server::remote;
 use crate::server::seed::prometheus;
 
 fn receiver(parts: Parts<'_>) -> Receiver {
@@ -112,4 +115,13 @@ fn templates_and_rule_files() {
     let words =
         ["groups:", "rules:", "- alert: A", "expr: up", "for: 5m", "{{ $value }}", "&a", "*a"];
     fuzz("rule_file", &words, |input| prometheus::outcome(&String::from_utf8_lossy(input)));
+}
+
+#[test]
+fn engine_answers() {
+    let words = ["\"values\":[[", "\"value\":[", "1e999", "\"NaN\"", "oxmon_labels", "null", "{}"];
+    fuzz("engine", &words, |input| match serde_json::from_slice::<Value>(input) {
+        Ok(answer) => remote::outcome(&answer["data"]),
+        Err(_) => "not JSON".to_owned(),
+    });
 }

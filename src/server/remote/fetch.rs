@@ -83,6 +83,20 @@ fn sample(pair: &Value) -> Option<(i64, f64)> {
     Some(((seconds * 1_000.0).round() as i64, pair.get(1)?.as_str()?.parse().ok()?))
 }
 
+/// What becomes of the `data` of an answer, in a word, for the fuzz target.
+#[cfg(test)]
+pub(crate) fn outcome(data: &Value) -> String {
+    let naming = super::Naming::of(&crate::server::config::ServerConfig::default());
+    match series(data).or_else(|why| labels(data).map_err(|_| why)) {
+        Ok(rows) => {
+            let samples: usize = rows.iter().map(|(_, samples)| samples.len()).sum();
+            let ours = rows.into_iter().filter_map(|(labels, _)| naming.inside(labels)).count();
+            format!("{} series of ours, {} samples", ours.min(3), samples.min(3))
+        }
+        Err(why) => why,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

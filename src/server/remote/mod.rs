@@ -78,6 +78,8 @@ mod store;
 mod target;
 
 use alerts::AlertLog;
+#[cfg(test)]
+pub(crate) use fetch::outcome;
 use gaps::Times;
 use http::Http;
 use metrics::Metrics;

@@ -1,4 +1,4 @@
-//! A ring of plain VictoriaMetrics nodes, and agents that wait for the engine.
+//! A ring of plain VictoriaMetrics and Prometheus nodes, and agents that wait for the engine.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,9 +11,16 @@ use crate::support::wait_for;
 use oxmon::base::clock::{DAY_MS, rfc3339};
 use oxmon::wire::batch_to_proto;
 
+fn victoria() -> Option<Engine> {
+    Engine::victoria(&["-dedup.minScrapeInterval=1ms"])
+}
+
+fn prometheus() -> Option<Engine> {
+    Engine::prometheus(Some("7d"))
+}
+
 fn nodes() -> Option<Vec<Engine>> {
-    let nodes = (0..3).map(|_| Engine::victoria(&["-dedup.minScrapeInterval=1ms"]));
-    nodes.collect()
+    [victoria, prometheus, victoria].iter().map(|start| start()).collect()
 }
 
 fn config(nodes: &[&Engine]) -> String {
@@ -70,7 +77,7 @@ fn a_node_of_a_ring_that_is_killed_gets_what_it_missed_and_one_that_is_replaced_
     assert_eq!(copies(&all, &acknowledged).keys().max(), Some(&2));
     // A node that never comes back is replaced by an empty one.
     nodes[2].kill();
-    let Some(fresh) = Engine::victoria(&["-dedup.minScrapeInterval=1ms"]) else { return };
+    let Some(fresh) = prometheus() else { return };
     let ring = [&nodes[0], &nodes[1], &fresh];
     let file = server.dir.path().join("server.toml");
     let text = std::fs::read_to_string(&file).unwrap();

@@ -36,7 +36,7 @@ lint: ## Format and lints
 .PHONY: build
 build: ## Release build of both daemons, linked with the system's libraries
 	@scripts/setup.sh build
-	. scripts/env.sh && cargo build --locked --release --bins
+	@scripts/build.sh
 
 .PHONY: docs
 docs: ## Write the reference documents that are made from the code

@@ -16,9 +16,8 @@ if [ $# -eq 2 ]; then
   agent_bin=$(realpath "$1") server_bin=$(realpath "$2")
 else
   . scripts/env.sh
-  cargo build --locked --release --bin oxmon-server
-  CARGO_TARGET_DIR=$CARGO_TARGET_DIR/agent-only cargo build --locked --release --no-default-features --features agent --bin oxmon-agent
-  agent_bin=$CARGO_TARGET_DIR/agent-only/release/oxmon-agent server_bin=$CARGO_TARGET_DIR/release/oxmon-server
+  scripts/build.sh
+  agent_bin=$CARGO_TARGET_DIR/release/oxmon-agent server_bin=$CARGO_TARGET_DIR/release/oxmon-server
 fi
 work=$(mktemp -d)
 pids=()

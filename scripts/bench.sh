@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 scripts/setup.sh test
 . scripts/env.sh
 secs=${BENCH_SECS:-30} runs=${BENCH_RUNS:-3}
-cargo build --locked --release --bins
+scripts/build.sh
 bin=$CARGO_TARGET_DIR/release
 echo "machine: $(nproc) cores, $(uname -sr), $(rustc --version)"
 

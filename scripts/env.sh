@@ -10,3 +10,6 @@ export GRPCIO_SYS_USE_PKG_CONFIG
 : "${CARGO_TARGET_DIR:=target}"
 export CARGO_TARGET_DIR
 export OXMON_VENV=${OXMON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/oxmon/venv}
+# Options of cargo for an agent: it has none of the server's hot paths, so that size counts.
+# shellcheck disable=SC2034 # The scripts that build one use it.
+AGENT_SIZE=(--config 'profile.release.package.oxmon.opt-level="s"')

@@ -24,11 +24,8 @@ case $mode in
   all)
     scripts/setup.sh test
     . scripts/env.sh
-    cargo build --locked --release --bins
-    # The agent that ships is built without the server's features.
-    agent_dir=$CARGO_TARGET_DIR/agent-only
-    CARGO_TARGET_DIR=$agent_dir cargo build --locked --release --no-default-features --features agent --bin oxmon-agent
-    scripts/footprint.sh "$agent_dir/release/oxmon-agent" "$CARGO_TARGET_DIR/release/oxmon-server" 10 "${SIZE_SECS:-300}" >"$figures" ;;
+    scripts/build.sh
+    scripts/footprint.sh "$CARGO_TARGET_DIR/release/oxmon-agent" "$CARGO_TARGET_DIR/release/oxmon-server" 10 "${SIZE_SECS:-300}" >"$figures" ;;
   static)
     prefix=static_
     scripts/footprint.sh "$bin/oxmon-agent" "$bin/oxmon-server" 10 "${SIZE_SECS:-300}" >"$figures" ;;

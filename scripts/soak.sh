@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 secs=${SOAK_SECS:-3600}
 bin=${1:-}
 if [ -z "$bin" ]; then
-  cargo build --locked --release --bins
+  scripts/build.sh
   bin=$CARGO_TARGET_DIR/release
 fi
 work=$(mktemp -d)

@@ -11,6 +11,7 @@ cd "$(dirname "$0")/.."
 main() {
   if [ "${1:-}" = --trial ]; then trial; return; fi
   scripts/setup.sh static
+  . scripts/env.sh
   local target=${1:-} only=${OXMON_STATIC_ONLY:-}
   [ -n "$target" ] || target=$(rustc -vV | sed -n 's/^host: //p')
   : "${CARGO_TARGET_DIR:=target}"
@@ -37,7 +38,7 @@ main() {
   if [ -z "$only" ] || [ "$only" = oxmon-agent ]; then
     # Without the server's features, so that nothing of them is even compiled in.
     cargo rustc --locked --release --target "$target" --no-default-features --features agent \
-      --bin oxmon-agent -- "${link[@]}"
+      --bin oxmon-agent "${AGENT_SIZE[@]}" -- "${link[@]}"
   fi
   if [ -z "$only" ] || [ "$only" = oxmon-server ]; then
     cargo rustc --locked --release --target "$target" --bin oxmon-server -- "${link[@]}"

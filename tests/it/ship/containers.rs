@@ -36,6 +36,10 @@ impl Images {
         if !or_excuse(root_user, "containers are run by root alone here") {
             return None;
         }
+        if !run("unshare", &["--net", "true"]).status.success() {
+            eprintln!("not run: no rights for a network namespace");
+            return None;
+        }
         let dir = tempfile::tempdir().unwrap();
         let shipped = Shipped::new(&dir.path().join("bin"));
         let context = dir.path().join("context").display().to_string();
@@ -48,6 +52,12 @@ impl Images {
         let images = Self { podman: Podman::with_net(dir.path()), shipped, dir };
         for component in ["agent", "server"] {
             images.image(component, architecture(), "");
+        }
+        let out =
+            images.podman.run(&["run", "--rm", "--network", "host", "oxmon-agent", "--version"]);
+        if !out.status.success() {
+            eprintln!("not run: no container here: {}", String::from_utf8_lossy(&out.stderr));
+            return None;
         }
         Some(images)
     }

@@ -28,3 +28,5 @@ mod release;
 mod units;
 // The signature over a release's checksums.
 mod signature;
+// What the release workflow may do, and its steps.
+mod workflow;

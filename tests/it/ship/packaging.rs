@@ -5,6 +5,7 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+use crate::support::shipped::script;
 use crate::support::tools::{must, or_excuse, root, run, stripped, there};
 
 /// Debian packages of this build in two versions, and a system that they can be put on.
@@ -201,6 +202,28 @@ fn lintian_finds_no_fault_with_the_debian_packages() {
     let mut check = vec!["--allow-root", "--fail-on", "error,warning"];
     check.extend(found.lines());
     must("lintian", &check);
+}
+
+#[test]
+fn debian_packages_are_compressed_for_every_dpkg() {
+    if !there("dpkg-deb") || !there("ar") {
+        return;
+    }
+    let out = tempfile::tempdir().unwrap();
+    let bin = out.path().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    for program in ["oxmon-agent", "oxmon-server"] {
+        std::fs::copy("/bin/true", bin.join(program)).unwrap();
+    }
+    let (bin, dir) = (bin.display().to_string(), out.path().display().to_string());
+    // As a release is built; the other tests compress faster.
+    script("packaging/deb/build.sh", &[&bin, &dir, "0.0.1"], &[]);
+    let found = must("find", &[&dir, "-name", "*.deb"]);
+    assert_eq!(found.lines().count(), 2, "{found}");
+    for package in found.lines() {
+        let parts = must("ar", &["t", package]);
+        assert_eq!(parts.trim(), "debian-binary\ncontrol.tar.xz\ndata.tar.xz", "{package}");
+    }
 }
 
 #[test]

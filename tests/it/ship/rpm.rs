@@ -6,6 +6,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use serde_json::json;
+
 use crate::support::booted::Booted;
 use crate::support::inside::Api;
 use crate::support::shipped::Shipped;
@@ -99,20 +101,28 @@ fn rpm_packages_live_on_a_booted_system() {
 }
 
 fn units_run_and_are_restarted(booted: &Booted) {
-    let server = "[cert_check]\nenabled = false\n";
-    let agent = "agent_id = \"unit\"\nserver_endpoint = \"127.0.0.1:9090\"\n\
-                 collection_interval_secs = 1\n";
-    booted.write("/etc/oxmon/server.toml", server);
-    booted.write("/etc/oxmon/agent.toml", agent);
+    let [agent, server] = UNITS;
     for unit in UNITS {
         assert_eq!(booted.show(unit, "ActiveState"), "inactive");
-        booted.must(&["systemctl", "enable", "--now", unit]);
-        booted.wait_show(unit, "SubState", "running");
     }
     for user in ["oxmon-agent", "oxmon"] {
         booted.must(&["getent", "passwd", user]);
     }
+    let text = "require_agent_auth = true\n[cert_check]\nenabled = false\n";
+    booted.write("/etc/oxmon/server.toml", text);
+    booted.must(&["systemctl", "enable", "--now", server]);
     let api = Api::new(booted.net());
+    // A code of the dashboard makes a configuration that the unit's user can read, and others not.
+    let made = api.call("POST", "/v1/agents/enroll-codes", Some(json!({"agent_id": "unit"})));
+    let code = made.expect("a code")["code"].as_str().unwrap().to_owned();
+    let enroll = ["oxmon-agent", "enroll", "--server", "127.0.0.1:9090", "--agent-id", "unit"];
+    booted.must(&[&enroll[..], &["--code", &code]].concat());
+    let owner = booted.must(&["stat", "-c", "%a %U %G", "/etc/oxmon/agent.toml"]);
+    assert_eq!(owner.trim(), "640 root oxmon-agent");
+    booted.must(&["systemctl", "enable", "--now", agent]);
+    for unit in UNITS {
+        booted.wait_show(unit, "SubState", "running");
+    }
     wait_for("the agent's values", SOON, || api.latest("unit").filter(|rows| rows.len() > 20));
     let rpm = |words: &[&str]| {
         let script = format!("rpm --nosignature {}", words.join(" "));

@@ -78,6 +78,7 @@ const COUNTERS: &[(&str, &str, &str)] = &[
     ("HTTP_HEADER_BYTES_MAX", REFUSED, "too_large"),
     ("HTTP_BODY_BYTES_MAX", REFUSED, "too_large"),
     ("HTTP_SAMPLES_BYTES_MAX", REFUSED, "too_large"),
+    ("PEERS_REQUEST_BYTES_MAX", REFUSED, "too_large"),
     ("HTTP_CONNECTIONS_MAX", HTTP_CLOSED, "connections"),
     ("HTTP_REQUEST_SECS_MAX", REFUSED, "slow"),
     ("HTTP_IDLE_SECS_MAX", HTTP_CLOSED, "idle"),

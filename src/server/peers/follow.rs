@@ -27,7 +27,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(250);
 /// How this server follows the home.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Following {
-    /// When the home last said that nothing is missing here, or gave what was.
+    /// When it was last known that nothing of the home's is missing here.
     pub(crate) at: Option<Instant>,
     /// Why it does not follow.
     pub(crate) fault: Option<String>,

@@ -1,7 +1,7 @@
 //! What a server says of itself, and the thread that asks a sister for it.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -82,6 +82,11 @@ pub(super) fn run(room: &Arc<Peers>, sister: &Sister) {
         let outcome = outcome.and_then(|hello| check(room, sister, hello));
         if let Ok(hello) = &outcome {
             room.heard(&sister.name, &hello.lead, &hello.of, hello.version);
+            let now = room.lead.state();
+            let is_home = now.lead.home == sister.name && hello.of == now.lead;
+            if is_home && hello.of == now.of && hello.version <= now.synced {
+                room.following.lock().at = Some(Instant::now());
+            }
         }
         note(room, sister, outcome);
         if room.stopping().wait(EVERY) {

@@ -105,16 +105,14 @@ impl Lead for Recorded {
 
     fn heard(&self, lead: &Rank, of: &Rank, version: i64) -> Result<bool, StorageError> {
         let mut now = self.now.write();
-        if now.writable && now.of == *of && version > now.version {
-            // It may have been written a moment ago.
+        if !outranks(lead, &now.lead, &self.first) {
+            let is_newer = |now: &State| now.writable && now.of == *of && version > now.version;
+            let seems_newer = is_newer(&now);
             drop(now);
-            let fresh = self.look()?;
-            if fresh.writable && fresh.of == *of && version > fresh.version {
+            // What is here may have been written a moment ago.
+            if seems_newer && is_newer(&self.look()?) {
                 *self.behind.write() = true;
             }
-            return Ok(false);
-        }
-        if !outranks(lead, &now.lead, &self.first) {
             return Ok(false);
         }
         // From this moment on, whether or not it can be written.

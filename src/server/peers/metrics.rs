@@ -1,6 +1,7 @@
 //! What the room counts of itself.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use prometheus::{IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
@@ -15,6 +16,7 @@ pub(super) struct Metrics {
     home: IntGauge,
     epoch: IntGauge,
     version: IntGauge,
+    lag: IntGauge,
     behind: IntGaugeVec,
     given: IntCounterVec,
     passed: IntCounterVec,
@@ -39,6 +41,10 @@ impl Metrics {
             version: group.gauge(
                 "oxmon_peers_config_version",
                 "Version of the configuration that this server has.",
+            )?,
+            lag: group.gauge(
+                "oxmon_peers_config_lag_seconds",
+                "Seconds since nothing of the home's configuration was known to be missing here.",
             )?,
             behind: group.gauges(
                 "oxmon_peers_sister_versions_behind",
@@ -69,7 +75,15 @@ impl Metrics {
     }
 
     /// Shows where this server and its sisters are.
-    pub(super) fn show(&self, state: &State, is_home: bool, sisters: &[Arc<Sister>]) {
+    pub(super) fn show(
+        &self,
+        state: &State,
+        lag: Duration,
+        is_home: bool,
+        sisters: &[Arc<Sister>],
+    ) {
+        let lag = if is_home { 0 } else { i64::try_from(lag.as_secs()).unwrap_or(i64::MAX) };
+        self.lag.set(lag);
         self.home.set(i64::from(is_home));
         self.epoch.set(state.of.epoch);
         self.version.set(state.version);

@@ -218,7 +218,8 @@ impl Peers {
     /// Looks who is home until the room stops.
     fn watch(&self, publish: &dyn Publish) {
         let mut before = self.lead.role();
-        let mut pruned = Instant::now();
+        let begun = Instant::now();
+        let mut pruned = begun;
         loop {
             if pruned.elapsed() >= PRUNE_EVERY {
                 pruned = Instant::now();
@@ -237,9 +238,10 @@ impl Peers {
                     log::warn!("`{}` is home of the configuration now", home_of(&role));
                 }
                 publish.is_home(role == Role::Home);
-                before = role;
+                before = role.clone();
             }
-            self.metrics.show(&self.lead.state(), self.lead.role() == Role::Home, &self.sisters);
+            let lag = self.following().at.unwrap_or(begun).elapsed();
+            self.metrics.show(&self.lead.state(), lag, role == Role::Home, &self.sisters);
             if self.stop.wait(LOOK_EVERY) {
                 return;
             }

@@ -77,8 +77,8 @@ struct Servers {
     version: i64,
     /// The epoch of that configuration: lower until it comes from the home.
     config_epoch: i64,
-    /// Seconds since it was known to be that of the home: 0 at the home, null before the first
-    /// time.
+    /// Seconds since nothing of the home's was known to be missing: 0 at the home, null before the
+    /// first time.
     lag_secs: Option<u64>,
     /// Why this server takes no changes, or does not follow the home.
     error: Option<String>,

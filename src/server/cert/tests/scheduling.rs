@@ -1,6 +1,7 @@
 //! What is due when, by a clock that is moved by hand.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use crate::base::clock::{ManualClock, SECOND_MS};
 use crate::server::cert::board::{Board, Ended};
@@ -103,6 +104,15 @@ fn a_domain_is_due_at_once_and_then_by_its_own_interval_or_the_default() {
     assert_eq!(scene.tick(), ["own"]);
     scene.pass(1);
     assert_eq!(scene.tick(), ["usual"]);
+}
+
+#[test]
+fn where_another_server_checks_nothing_is_due_here() {
+    let scene = Scene::new(9, vec![domain("a", None, true)]);
+    scene.schedule.is_active.store(false, Ordering::Release);
+    assert!(scene.tick().is_empty());
+    scene.schedule.is_active.store(true, Ordering::Release);
+    assert_eq!(scene.tick(), ["a"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Rows of shared tables on their way from the home to a server that follows it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::types::{Value, ValueRef};
 use rusqlite::{Connection, params, params_from_iter};
@@ -264,11 +264,11 @@ fn unhex(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A row by its key: the key's JSON text, so that all types can be compared.
-type ByKey = HashMap<String, Vec<Vec<Json>>>;
+type ByKey = BTreeMap<String, Vec<Vec<Json>>>;
 
 /// Rows by their key, in the order of their values, so that lists compare.
 fn by_key(rows: Vec<Vec<Json>>) -> ByKey {
-    let mut found: ByKey = HashMap::new();
+    let mut found = ByKey::new();
     for row in rows {
         let key = row.first().map(Json::to_string).unwrap_or_default();
         found.entry(key).or_default().push(row);

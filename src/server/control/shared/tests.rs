@@ -260,3 +260,20 @@ fn too_many_changes_are_forgotten_and_everything_is_given() {
     assert!(home.control.read(|db| changes(db, Some(since + 99))).unwrap().full, "ahead");
     assert!(!home.control.read(|db| changes(db, Some(since + 7))).unwrap().full);
 }
+
+#[test]
+fn what_a_follower_changes_while_it_has_no_sisters_is_given_back_when_it_has() {
+    let (home, other) = (Place::new("a"), Place::new("b"));
+    home.run(RULE).unwrap();
+    other.follow(&home, true).unwrap();
+    other.write(|tx| Ok(start_alone(tx)?)).unwrap();
+    other.run(CHANNEL).unwrap();
+    other.run("UPDATE alert_rules SET severity = 'critical' WHERE id = 'r2'").unwrap();
+    other.write(|tx| Ok(start(tx, "b", "a")?)).unwrap();
+    assert!(!other.state().writable);
+    let lost = other.follow(&home, true).unwrap().lost.unwrap();
+    assert_eq!(lost["notification_channels"]["rows"][0]["name"], "chat");
+    assert_eq!(lost["alert_rules"]["rows"].as_array().unwrap().len(), 1);
+    assert_eq!(lost["alert_rules"]["rows"][0]["severity"], "critical");
+    assert_eq!(other.texts("SELECT severity FROM alert_rules"), ["info", "info"]);
+}

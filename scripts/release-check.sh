@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every mock scenario against built programs, without and with agent tokens, on ports of its own; then
-# the tests of hostile clients against the built server, within the memory of its unit.
+# the tests of hostile clients against the built server, within the memory of its unit; and, with static binaries,
+# images and packages of them in containers and on booted systems.
 #   scripts/release-check.sh BIN_DIR
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -33,3 +34,9 @@ done
 . scripts/env.sh
 OXMON_SERVER_BIN=$bin/oxmon-server cargo test --locked --quiet --test it -- grpc_gate:: bounds:: api::hostile::
 echo "release-check: hostile clients: good"
+# Containers and booted systems run what ships; the agent for aarch64 too, where it was built beside it.
+case $(file -b "$bin/oxmon-agent") in
+  *static*)
+    OXMON_MUSL_DIR=$bin cargo test --locked --quiet --test it -- --nocapture ship::containers:: ship::booted:: ship::rpm::
+    echo "release-check: containers and booted systems: good" ;;
+esac

@@ -3,7 +3,6 @@
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -13,9 +12,8 @@ use crate::support::inside::Api;
 use crate::support::once::{self, Rows};
 use crate::support::shipped::{Shipped, architecture, script};
 use crate::support::tools::{must, there};
-use crate::support::wait_for;
+use crate::support::wait_slowly;
 
-const SOON: Duration = Duration::from_secs(60);
 const AGENT: &str = "oxmon-agent.service";
 const SERVER: &str = "oxmon-server.service";
 
@@ -137,7 +135,7 @@ fn serve(booted: &Booted, folder: &std::path::Path) -> Beside {
         booted.beside(&["python3", "-m", "http.server", "8000", "--bind", "127.0.0.1"]);
     let child = command.current_dir(folder).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let web = Beside(child.unwrap());
-    wait_for("the web server", SOON, || {
+    wait_slowly("the web server", || {
         let out = booted.beside(&["curl", "-sf", "http://127.0.0.1:8000/"]).output().ok()?;
         out.status.success().then_some(())
     });
@@ -160,7 +158,7 @@ fn token(api: &Api, agent: &str) -> String {
 }
 
 fn wait_newer(api: &Api, agent: &str, than_ms: i64) {
-    wait_for("a newer sample", SOON, || {
+    wait_slowly("a newer sample", || {
         api.times(agent, "memory.total").last().is_some_and(|last| *last > than_ms).then_some(())
     });
 }
@@ -210,7 +208,7 @@ fn sandbox_hides_nothing(system: &System, api: &Api) {
     // of itself comes once a minute.
     let is_own = |metric: &str| metric.starts_with("time.") || metric.starts_with("agent.");
     outside.retain(|(metric, _), _| !is_own(metric));
-    let inside = wait_for("all of the unit's values", SOON, || {
+    let inside = wait_slowly("all of the unit's values", || {
         let inside = api.latest("unit")?;
         missing(&outside, &inside).is_empty().then_some(inside)
     });
@@ -237,7 +235,7 @@ fn signals_are_answered(system: &System) {
     for (unit, says) in [(AGENT, "reloaded /etc"), (SERVER, "server.toml again")] {
         let main = booted.show(unit, "MainPID");
         booted.must(&["systemctl", "reload", unit]);
-        wait_for("the reload", SOON, || booted.journal(unit, "info").contains(says).then_some(()));
+        wait_slowly("the reload", || booted.journal(unit, "info").contains(says).then_some(()));
         assert_eq!(booted.show(unit, "MainPID"), main);
         let before: u32 = booted.show(unit, "NRestarts").parse().unwrap();
         booted.must(&["systemctl", "kill", "-s", "KILL", "--kill-who=main", unit]);
@@ -348,7 +346,7 @@ fn upgrade_loses_nothing(system: &System, api: &Api) {
     ]);
     load.env("OXMON_TEST_LOAD_TOKEN", token(api, "load"));
     let mut load = load.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-    wait_for("load", SOON, || (api.times("load", "load.number").len() > 100).then_some(()));
+    wait_slowly("load", || (api.times("load", "load.number").len() > 100).then_some(()));
     let processes = [AGENT, SERVER].map(|unit| booted.show(unit, "MainPID"));
     let before = now_ms();
     system.publish_second();
@@ -384,7 +382,7 @@ fn downgrade_is_refused_or_right(system: &System, api: &Api) {
     system.apt(&["--allow-downgrades", "install", &old]);
     assert_eq!(system.installed("oxmon-server"), "0.0.1-1");
     booted.wait_show(SERVER, "SubState", "running");
-    let kept = wait_for("the data", SOON, || {
+    let kept = wait_slowly("the data", || {
         Some(api.times("load", "load.number").len()).filter(|count| *count > 0)
     });
     assert_eq!(kept, before);
@@ -411,18 +409,18 @@ fn boots_before_its_network(system: &mut System) {
         assert_eq!(booted.show(unit, "NRestarts"), "0");
     }
     let api = Api::new(booted.net());
-    wait_for("a failure to connect", SOON, || {
+    wait_slowly("a failure to connect", || {
         booted.journal(AGENT, "warning").contains("10.77.0.1:9090").then_some(())
     });
     assert!(!api.times("unit", "memory.total").iter().any(|time| *time > before));
-    wait_for("a sample in the agent's buffer", SOON, || {
+    wait_slowly("a sample in the agent's buffer", || {
         let script = "find /var/lib/oxmon-agent -type f -size +0 -newer /run/systemd/system";
         (!booted.must(&["sh", "-c", script]).is_empty()).then_some(())
     });
     let late = now_ms();
     add_address(booted);
     wait_newer(&api, "unit", late);
-    wait_for("what was measured before the network came", SOON, || {
+    wait_slowly("what was measured before the network came", || {
         let times = api.times("unit", "memory.total");
         times.iter().any(|time| (before..late).contains(time)).then_some(())
     });

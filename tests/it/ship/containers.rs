@@ -2,7 +2,6 @@
 //! (`OXMON_MUSL_DIR`) the images hold those of the build under test, with their libraries.
 
 use std::path::Path;
-use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -12,9 +11,8 @@ use crate::support::once::{self, Rows};
 use crate::support::podman::{Podman, wait_healthy};
 use crate::support::shipped::{Shipped, architecture, script};
 use crate::support::tools::{find, must, or_excuse, root, run, there};
-use crate::support::wait_for;
+use crate::support::wait_slowly;
 
-const SOON: Duration = Duration::from_secs(60);
 /// What the images of static binaries may weigh, bytes.
 const SIZES: [(&str, u64); 2] = [("oxmon-agent", 10_000_000), ("oxmon-server", 16_000_000)];
 
@@ -170,14 +168,14 @@ fn samples_outlive_their_container(images: &Images, server: &[&str], agent: &[&s
         let found = run("find", &[&volume, "-type", "f", "-size", "+1k", "-not", "-name", "alive"]);
         (!found.stdout.is_empty()).then(crate::support::grpc::now_ms)
     };
-    wait_for("samples in the agent's volume", SOON, kept);
+    wait_slowly("samples in the agent's volume", kept);
     let kept_until = crate::support::grpc::now_ms();
     podman.must(&["rm", "-f", "-t", "5", "agent"]);
     images.start("agent", agent, "oxmon-agent");
     images.start("server", server, "oxmon-server");
     wait_healthy(podman, "server");
     let api = Api::new(podman.net());
-    let times = wait_for("what the agent kept", SOON, || {
+    let times = wait_slowly("what the agent kept", || {
         let times = api.times("boxed", "memory.total");
         times.last().is_some_and(|last| *last > kept_until + 2_000).then_some(times)
     });
@@ -226,7 +224,7 @@ fn both_images_run_without_rights_and_keep_their_volumes() {
         "oxmon-agent:/data",
     ];
     images.start("agent", &agent, "oxmon-agent");
-    wait_for("the agent's values", SOON, || api.latest("boxed").filter(|rows| rows.len() > 20));
+    wait_slowly("the agent's values", || api.latest("boxed").filter(|rows| rows.len() > 20));
     wait_healthy(podman, "agent");
     process_has_no_rights(&images, "agent");
 
@@ -265,7 +263,7 @@ fn agent_of_another_processor_reports(images: &Images, api: &Api) {
     words.extend(options);
     words.extend([image, "/oxmon-agent", "/etc/oxmon/agent.toml"]);
     images.podman.must(&words);
-    wait_for("values of the agent for arm64", SOON, || {
+    wait_slowly("values of the agent for arm64", || {
         api.latest("arm").filter(|rows| rows.len() > 20)
     });
     images.podman.must(&["exec", "arm", "/qemu", "/oxmon-agent", "--health"]);
@@ -288,11 +286,11 @@ fn compose_file_starts_both(images: &Images) {
     // calls of other machines can change it and nothing else, and the engine's forwarding makes it
     // one.
     let url = "http://127.0.0.1:8080/v1/health";
-    wait_for("the published port", SOON, || {
+    wait_slowly("the published port", || {
         images.podman.outside("curl", &["-sf", url]).status.success().then_some(())
     });
     let api = Api::new(format!("--net=/proc/{}/ns/net", images.process(named("server"))));
-    let agents = wait_for("the agent of the compose file", SOON, || {
+    let agents = wait_slowly("the agent of the compose file", || {
         api.get("/v1/agents").filter(|agents| !agents.as_array().is_none_or(Vec::is_empty))
     });
     let host = must("hostname", &[]);

@@ -4,7 +4,6 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -12,11 +11,10 @@ use crate::support::booted::Booted;
 use crate::support::inside::Api;
 use crate::support::shipped::Shipped;
 use crate::support::tools::{must, there};
-use crate::support::{free_port, wait_for};
+use crate::support::{free_port, wait_slowly};
 
 use super::booted::{Beside, Key};
 
-const SOON: Duration = Duration::from_secs(60);
 const UNITS: [&str; 2] = ["oxmon-agent.service", "oxmon-server.service"];
 
 /// A package that provides what the others require: libraries, a shell, systemd.
@@ -75,7 +73,7 @@ fn rpm_packages_live_on_a_booted_system() {
     server.args(["-m", "http.server", &port.to_string(), "--bind", "127.0.0.1"]);
     server.current_dir(&web).stdout(Stdio::null()).stderr(Stdio::null());
     let _server = Beside(server.spawn().unwrap());
-    wait_for("the web server", SOON, || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
+    wait_slowly("the web server", || std::net::TcpStream::connect(("127.0.0.1", port)).ok());
     let repos = booted.scratch("repos");
     let text = std::fs::read_to_string(web.join("oxmon.repo")).unwrap();
     let text = text.replace("@URL@", &format!("http://127.0.0.1:{port}"));
@@ -123,7 +121,7 @@ fn units_run_and_are_restarted(booted: &Booted) {
     for unit in UNITS {
         booted.wait_show(unit, "SubState", "running");
     }
-    wait_for("the agent's values", SOON, || api.latest("unit").filter(|rows| rows.len() > 20));
+    wait_slowly("the agent's values", || api.latest("unit").filter(|rows| rows.len() > 20));
     let rpm = |words: &[&str]| {
         let script = format!("rpm --nosignature {}", words.join(" "));
         booted.must(&["sh", "-c", &script])

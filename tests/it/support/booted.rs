@@ -4,20 +4,19 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::tools::{must, or_excuse, run, there};
-use super::wait_for;
+use super::wait_slowly;
 
 /// What every root holds beside apt, which mmdebstrap brings.
 const MINIMAL: [&str; 3] = ["systemd", "systemd-sysv", "dbus"];
-const SOON: Duration = Duration::from_secs(60);
 
 /// A root whose changes end with it. Dropping it ends what runs in it.
 pub struct Booted {
     container: Option<Child>,
+    groups: Vec<PathBuf>,
     dir: TempDir,
 }
 
@@ -42,8 +41,11 @@ impl Booted {
         let merged = format!("{at}/merged");
         let out = run("mount", &["-t", "overlay", "overlay", "-o", &options, &merged]);
         let why = String::from_utf8_lossy(&out.stderr).into_owned();
-        said(out.status.success(), &format!("no overlay file system: {why}"))
-            .then(|| Self { container: None, dir })
+        said(out.status.success(), &format!("no overlay file system: {why}")).then(|| Self {
+            container: None,
+            groups: groups(),
+            dir,
+        })
     }
 
     /// Where a file of the root is, seen from outside.
@@ -68,7 +70,13 @@ impl Booted {
     /// lets nobody boot a container, with the reason printed.
     pub fn boot(&mut self) -> bool {
         let log = File::create(self.dir.path().join("console")).unwrap();
-        let child = Command::new("systemd-nspawn")
+        // In control groups of its own: two containers that share theirs see each other's units.
+        let join = "for group; do [ \"$group\" != -- ] || break; shift; \
+                    echo $$ >\"$group/cgroup.procs\"; done; shift; exec systemd-nspawn \"$@\"";
+        let child = Command::new("sh")
+            .args(["-c", join, "join"])
+            .args(&self.groups)
+            .arg("--")
             .args(["-b", "--quiet", "--register=no", "--keep-unit", "--private-network"])
             .args(["--console=pipe", "--link-journal=no", "--resolv-conf=off", "--timezone=off"])
             .arg("-D")
@@ -80,7 +88,7 @@ impl Booted {
             .unwrap();
         self.container = Some(child);
         let mut ended = false;
-        wait_for("a booted system", SOON, || {
+        wait_slowly("a booted system", || {
             let child = self.container.as_mut()?;
             if child.try_wait().unwrap().is_some() {
                 ended = true;
@@ -171,14 +179,14 @@ impl Booted {
 
     /// Waits until a property of a unit is so.
     pub fn wait_show(&self, unit: &str, property: &str, wanted: &str) {
-        wait_for(&format!("{unit}: {property}={wanted}"), SOON, || {
+        wait_slowly(&format!("{unit}: {property}={wanted}"), || {
             (self.show(unit, property) == wanted).then_some(())
         });
     }
 
     /// Waits until a unit was started again so often at the least.
     pub fn wait_restarts(&self, unit: &str, least: u32) {
-        wait_for(&format!("{least} restarts of {unit}"), SOON, || {
+        wait_slowly(&format!("{least} restarts of {unit}"), || {
             self.show(unit, "NRestarts").parse::<u32>().is_ok_and(|n| n >= least).then_some(())
         });
     }
@@ -205,7 +213,7 @@ impl Booted {
             let _ = Command::new("kill").args(["-KILL", &leader]).status();
         }
         if let Some(mut child) = self.container.take() {
-            wait_for("the container's end", SOON, || child.try_wait().unwrap());
+            wait_slowly("the container's end", || child.try_wait().unwrap());
         }
     }
 }
@@ -223,7 +231,31 @@ impl Drop for Booted {
             let _ = child.wait();
         }
         let _ = Command::new("umount").arg(self.dir.path().join("merged")).status();
+        for group in &self.groups {
+            let empty = ["-depth", "-type", "d", "-exec", "rmdir", "{}", ";"];
+            let _ = Command::new("find").arg(group).args(empty).status();
+        }
     }
+}
+
+/// Control groups below those of the test, in the hierarchies that systemd uses.
+fn groups() -> Vec<PathBuf> {
+    let own = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let name = format!("oxmon-test-{}", std::process::id());
+    let rows = own.lines().filter_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let folder = match controllers {
+            "name=systemd" => "systemd",
+            "memory" => "memory",
+            "" if Path::new("/sys/fs/cgroup/unified").exists() => "unified",
+            "" => "",
+            _ => return None,
+        };
+        let group = Path::new("/sys/fs/cgroup").join(folder).join(&path[1..]).join(&name);
+        std::fs::create_dir_all(&group).is_ok().then_some(group)
+    });
+    rows.collect()
 }
 
 /// `good`, with a word on what did not run where it is not. Unlike a missing program, what a system

@@ -1,11 +1,10 @@
 //! A server in a network of its own, asked from within it.
 
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::wait_for;
+use super::wait_slowly;
 
 /// The REST API of a server in another network namespace.
 pub struct Api {
@@ -18,7 +17,7 @@ impl Api {
     /// Waits until the server on port 8080 answers, and logs in as its first user.
     pub fn new(net: String) -> Self {
         let mut api = Self { net, token: None };
-        wait_for("the server's health", Duration::from_secs(60), || api.get("/v1/health"));
+        wait_slowly("the server's health", || api.get("/v1/health"));
         let login = json!({"username": "admin", "password": "changeme"});
         let answer = api.call("POST", "/v1/auth/login", Some(login)).expect("a login");
         api.token = answer["token"].as_str().map(str::to_owned);

@@ -57,6 +57,16 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut ready: impl FnMut() -> Optio
     }
 }
 
+/// As [`wait_for`], for up to a minute and with longer pauses: each question starts a program.
+pub fn wait_slowly<T>(what: &str, mut ready: impl FnMut() -> Option<T>) -> T {
+    wait_for(what, Duration::from_secs(60), || {
+        ready().or_else(|| {
+            std::thread::sleep(Duration::from_millis(150));
+            None
+        })
+    })
+}
+
 /// Waits for a program's end.
 pub fn wait_exit(child: &mut Child, limit: Duration) -> ExitStatus {
     wait_for("the program to end", limit, || child.try_wait().expect("a child can be waited for"))

@@ -3,9 +3,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::Duration;
 
-use super::wait_for;
+use super::wait_slowly;
 
 /// A runtime that sets no limits of processes: root of a container may not raise them.
 const RUNTIME: &str = "#!/bin/sh
@@ -99,7 +98,16 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
-        self.run(&["rm", "--all", "--force", "--volumes", "-t", "0"]);
+        // One that others depend on goes at the second try.
+        for _ in 0..2 {
+            self.run(&["rm", "--all", "--force", "--volumes", "-t", "0"]);
+        }
+        self.run(&["pod", "rm", "--all", "--force"]);
+        // Control groups that podman leaves behind; those in use stay.
+        let empty = ["-path", "*/libpod_parent*", "-type", "d", "-exec", "rmdir", "{}", ";"];
+        let mut find = Command::new("find");
+        find.args(["/sys/fs/cgroup", "-depth"]).args(empty).stderr(Stdio::null());
+        let _ = find.status();
         // What overlay file systems hold of the store ends with them.
         self.run(&["umount", "--all", "--force"]);
         let store = self.dir.join("var/lib/containers/storage/overlay");
@@ -137,7 +145,7 @@ impl Drop for Net {
 
 /// Waits until the health check of a container succeeds.
 pub fn wait_healthy(podman: &Podman, name: &str) {
-    wait_for(&format!("the health of {name}"), Duration::from_secs(60), || {
+    wait_slowly(&format!("the health of {name}"), || {
         let out = podman.run(&["healthcheck", "run", name]);
         if !out.status.success() {
             let state = podman.run(&["inspect", "--format", "{{.State.Status}}", name]);

@@ -59,10 +59,16 @@ impl Servers {
             .collect();
         let extra = format!(
             "{}\n[peers]\nname = '{}'\nhome = 'a'\ntoken = '{TOKEN}'\nsisters = {{ {} }}\n\
-             [cert_check]\nenabled = false\n",
+             [cert_check]\nenabled = false\n{}",
             self.extra,
             name(index),
             sisters.join(", "),
+            // The others get its key.
+            if index == 0 {
+                "[auth]\njwt_secret = 'fedcba9876543210fedcba9876543210'\n"
+            } else {
+                ""
+            },
         );
         let dir = self.dirs[index].take().unwrap();
         self.running[index] = Some(Server::start_at(dir, &extra, self.ports[index]));

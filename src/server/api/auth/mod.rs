@@ -69,6 +69,7 @@ impl Auth {
             Fatal::new(Exit::DataDir, format!("cannot prepare logins in cert.db: {error}"))
         };
         let hasher = password::Hasher::new(config.pools.http_workers).map_err(fatal)?;
+        share_key(config, control).map_err(fatal)?;
         let config = &config.auth;
         let secret = secret_of(config, control).map_err(fatal)?;
         first_user(config, control, &hasher, now_ms).map_err(fatal)?;
@@ -90,6 +91,7 @@ impl Auth {
     ///
     /// When `cert.db` can't be read; the secrets stay as they were.
     pub(crate) fn reload(&self, config: &ServerConfig) -> Result<(), ApiError> {
+        share_key(config, &self.control)?;
         let secret = secret_of(&config.auth, &self.control)?;
         *self.keys.write() = jwt::Keys::new(&secret);
         self.default_password.write().clone_from(&config.auth.default_password);
@@ -334,6 +336,21 @@ fn secret_of(config: &config::Auth, control: &Control) -> Result<Vec<u8>, ApiErr
         Some(secret) => Ok(secret.clone().into_bytes()),
         None => stored_secret(control),
     }
+}
+
+/// Stores the key of the configuration, where other servers of `[peers]` take theirs from this one.
+fn share_key(config: &ServerConfig, control: &Control) -> Result<(), ApiError> {
+    let Some(secret) = config.auth.jwt_secret.as_ref().filter(|_| config.peers.is_on()) else {
+        return Ok(());
+    };
+    let secret = secret.clone().into_bytes();
+    if control.read(|db| users::setting(db, SECRET))?.as_ref() == Some(&secret) {
+        return Ok(());
+    }
+    let stored = control
+        .write(move |tx| -> Result<(), ApiError> { Ok(users::put_setting(tx, SECRET, &secret)?) });
+    // Where another server is home, its key is the one that is shared.
+    stored.or_else(|error| if error.code == Code::HomeAway { Ok(()) } else { Err(error) })
 }
 
 fn stored_secret(control: &Control) -> Result<Vec<u8>, ApiError> {

@@ -157,6 +157,10 @@ fn a_follower_gets_everything_then_what_changed_and_refuses_changes_of_its_own()
     assert_eq!(other.texts("SELECT recipient FROM notification_recipients"), ["x", "y"]);
     assert_eq!(other.texts("SELECT hex(token_hash) FROM agent_whitelist"), ["00FF"]);
     assert!(other.follow(&home, true).unwrap().tables.is_empty(), "nothing changed");
+    other.write(|tx| Ok(tx.execute_batch("UPDATE shared_state SET writable = 1")?)).unwrap();
+    other.run("INSERT INTO settings VALUES ('jwt_secret', x'02')").unwrap();
+    other.follow(&home, true).unwrap();
+    assert_eq!(other.texts("SELECT hex(value) FROM settings"), ["02"], "it can't be without one");
     // What belongs to a channel here stays when the channel changes.
     other.run("INSERT INTO notification_told VALUES ('k', 'c1')").unwrap();
     for sql in [

@@ -42,19 +42,29 @@ build: ## Release build of both daemons, linked with the system's libraries
 docs: ## Write the reference documents that are made from the code
 	. scripts/env.sh && OXMON_WRITE_DOCS=1 cargo test --locked --quiet --test docs
 
-.PHONY: static
-static: ## Fully static binaries from source (takes a while), and a check that they are and work
-	@scripts/setup.sh test
-	@scripts/static.sh
-	@. scripts/env.sh && scripts/static-check.sh "$$CARGO_TARGET_DIR/$$(rustc --print host-tuple)/release"
-	@. scripts/env.sh && OXMON_SERVER_BIN="$$CARGO_TARGET_DIR/$$(rustc --print host-tuple)/release/oxmon-server" \
-	  cargo nextest run --locked --test it grpc_gate:: bounds:: api::hostile::
+.PHONY: musl musl-check release-check
+musl: ## Static binaries for every Linux, as they ship: make musl [TARGET=x86_64-unknown-linux-musl]
+	@scripts/musl.sh $(TARGET)
 
-# Linux targets are cross-built with `cross` (a container engine is needed), macOS natively.
-TRIPLES_CROSS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu x86_64-unknown-linux-musl aarch64-unknown-linux-musl
+musl-check: ## Run what `make musl` built, other processors under qemu-user
+	@scripts/musl-check.sh $(TARGET)
+
+release-check: ## What a release is held against: builds, bytes twice, budgets, checks on four processors
+	@scripts/musl.sh
+	@scripts/musl.sh --twice --agent x86_64-unknown-linux-musl
+	@scripts/size.sh --musl "$${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-musl/release"
+	@scripts/musl-check.sh
+	@scripts/release-check.sh "$${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-musl/release"
+
+# Linux targets with glibc are cross-built with `cross` (a container engine is needed), macOS natively.
+TRIPLES_MUSL := x86_64-unknown-linux-musl aarch64-unknown-linux-musl armv7-unknown-linux-musleabihf riscv64gc-unknown-linux-musl
+TRIPLES_CROSS := x86_64-unknown-linux-gnu aarch64-unknown-linux-gnu
 TRIPLES_NATIVE := x86_64-apple-darwin aarch64-apple-darwin
 
-.PHONY: $(TRIPLES_CROSS) $(TRIPLES_NATIVE)
+.PHONY: $(TRIPLES_MUSL) $(TRIPLES_CROSS) $(TRIPLES_NATIVE)
+$(TRIPLES_MUSL):
+	@scripts/musl.sh $@
+
 $(TRIPLES_CROSS):
 	@command -v cross >/dev/null || { echo "make: cross is missing: cargo install cross"; exit 1; }
 	cross build --locked --release --target $@ --features vendored --bins
@@ -63,13 +73,13 @@ $(TRIPLES_NATIVE):
 	GRPCIO_SYS_USE_PKG_CONFIG=0 cargo build --locked --release --target $@ --features vendored --bins
 
 .PHONY: package
-package: ## Tarballs of one built target: make package TARGET=x86_64-unknown-linux-gnu
-	@test -n "$(TARGET)" || { echo "make: say which: make package TARGET=x86_64-unknown-linux-gnu"; exit 2; }
+package: ## Tarballs of one built target: make package TARGET=x86_64-unknown-linux-musl
+	@test -n "$(TARGET)" || { echo "make: say which: make package TARGET=x86_64-unknown-linux-musl"; exit 2; }
 	@scripts/package.sh $(TARGET) dist
 
 .PHONY: release
-release: ## Build and pack every target
-	@for triple in $(TRIPLES_CROSS) $(TRIPLES_NATIVE); do \
+release: ## Build and pack every target that ships
+	@for triple in $(TRIPLES_MUSL) $(TRIPLES_NATIVE); do \
 	  case "$$triple" in *darwin) [ "$$(uname -s)" = Darwin ] || { echo "make: $$triple needs a Mac: left out"; continue; } ;; esac; \
 	  $(MAKE) $$triple && scripts/package.sh $$triple dist || exit 1; \
 	done

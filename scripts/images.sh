@@ -2,7 +2,7 @@
 # Lays out the folder that both Dockerfiles copy from.
 #   scripts/images.sh CONTEXT ARCH=BIN_DIR...        ARCH as containers call it: amd64, arm64
 #   ENGINE=docker scripts/images.sh CONTEXT ARCH=BIN_DIR...        and builds the images for the first ARCH
-# BIN_DIR holds static binaries: those of `make musl`, of `make static`, or of a release's archives. A daemon
+# BIN_DIR holds static binaries: those of `make musl` or of a release's archives. A daemon
 # that it does not hold is left out. Certificates and time zones are this system's.
 set -euo pipefail
 cd "$(dirname "$0")/.."

@@ -117,6 +117,9 @@ triple() {
     riscv64) machine=riscv64gc ;;
     *) fail "no release for the processor \`$machine\`: build from source" ;;
   esac
+  case $component-$machine in
+    server-armv7 | server-riscv64gc) fail "there is no server for the processor \`$machine\`, only an agent: install the server on x86_64 or aarch64" ;;
+  esac
   case $system in
     # The static build runs on every Linux, whatever its C library.
     Linux) echo "$machine-unknown-linux-$abi" ;;

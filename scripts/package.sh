@@ -6,7 +6,10 @@ cd "$(dirname "$0")/.."
 [ $# -ge 2 ] || { echo "usage: scripts/package.sh TARGET OUT_DIR [BIN_DIR]" >&2; exit 2; }
 target=$1 out=$2 bin=${3:-${CARGO_TARGET_DIR:-target}/$1/release}
 mkdir -p "$out"
-for program in oxmon-agent oxmon-server; do
+programs=(oxmon-agent oxmon-server)
+# Small processors have the agent alone.
+case $target in armv7-* | riscv64gc-*) programs=(oxmon-agent) ;; esac
+for program in "${programs[@]}"; do
   [ -x "$bin/$program" ] || { echo "package: $bin/$program is not built: make $target" >&2; exit 1; }
   work=$(mktemp -d)
   cp "$bin/$program" LICENSE README.md CHANGELOG.md "$work"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs what is missing for a build (`scripts/setup.sh build`), for the tests too
-# (`scripts/setup.sh test`), or for a static build from source (`scripts/setup.sh static`). It names the
+# (`scripts/setup.sh test`), or for static musl binaries (`scripts/setup.sh musl`). It names the
 # packages first, uses the system's package manager, and calls sudo only when there is something to install.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 what=${1:-build}
-case $what in build | test | static) ;; *) echo "usage: scripts/setup.sh build|test|static" >&2; exit 2 ;; esac
+case $what in build | test | musl) ;; *) echo "usage: scripts/setup.sh build|test|musl" >&2; exit 2 ;; esac
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -35,9 +35,10 @@ linked_rows='
 command -v pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkgconf
 pkg-config --exists openssl|libssl-dev|openssl-devel|openssl-dev|openssl
 pkg-config --exists grpc|libgrpc-dev|grpc-devel|grpc-dev|grpc'
-static_rows='
+musl_rows='
 command -v cmake|cmake|cmake|cmake|cmake
-command -v ld.lld|lld|lld|lld|lld'
+command -v python3|python3|python3|python3|python
+python3 -c "import venv,ensurepip"|python3-venv|python3|python3|python'
 test_rows='
 command -v curl|curl|curl|curl|curl
 command -v openssl|openssl|openssl|openssl|openssl
@@ -93,7 +94,7 @@ rows=$build_rows
 case $what in
   build) rows+=$linked_rows ;;
   test) rows+=$linked_rows$test_rows$browser_rows ;;
-  static) rows+=$static_rows ;;
+  musl) rows+=$musl_rows ;;
 esac
 
 column() { case $manager in apt-get) echo 2 ;; dnf) echo 3 ;; apk) echo 4 ;; pacman) echo 5 ;; *) echo 2 ;; esac; }
@@ -123,7 +124,7 @@ else
 fi
 
 # Without the distribution's gRPC the C++ core is built from source, which needs cmake.
-if [ "$what" != static ] && ! pkg-config --exists grpc; then
+if [ "$what" != musl ] && ! pkg-config --exists grpc; then
   command -v cmake >/dev/null || { say "installing with $manager: cmake"; case $manager in
     apt-get) as_root apt-get install -y -qq cmake >/dev/null ;;
     dnf) as_root dnf install -y -q cmake ;;
@@ -134,14 +135,19 @@ if [ "$what" != static ] && ! pkg-config --exists grpc; then
   say "plain cargo then needs: export GRPCIO_SYS_USE_PKG_CONFIG=0"
 fi
 
+venv=${OXMON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/oxmon/venv}
+# Installs a file of Python packages, once: FILE, and the name that it is kept under to see a change.
+python_packages() {
+  [ -f "$1" ] && ! cmp -s "$1" "$venv/$2" || return 0
+  say "installing into $venv: $(grep -v '^#' "$1" | tr '\n' ' ')"
+  python3 -m venv "$venv"
+  "$venv/bin/pip" install --quiet --requirement "$1"
+  cp "$1" "$venv/$2"
+}
+
+if [ "$what" = musl ]; then python_packages packaging/musl/requirements.txt musl-requirements.txt; fi
 if [ "$what" = test ]; then
-  venv=${OXMON_VENV:-${XDG_CACHE_HOME:-$HOME/.cache}/oxmon/venv}
-  if [ -f tests/requirements.txt ] && ! cmp -s tests/requirements.txt "$venv/requirements.txt"; then
-    say "installing into $venv: $(grep -v '^#' tests/requirements.txt | tr '\n' ' ')"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --requirement tests/requirements.txt
-    cp tests/requirements.txt "$venv/requirements.txt"
-  fi
+  python_packages tests/requirements.txt requirements.txt
   # The install script's PM2 paths are tested with a real one, and the dashboard's pages by axe,
   # where npm is there to bring them.
   npm=$(dirname "$venv")/npm

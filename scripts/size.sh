@@ -2,7 +2,7 @@
 # Prints size and cost of both daemons, and fails when a figure exceeds its budget in packaging/budget.txt.
 #   scripts/size.sh                   builds what ships and measures it running, for SIZE_SECS (default 300)
 #   scripts/size.sh --crates          counts crates alone, which needs no build
-#   scripts/size.sh --static BIN_DIR  measures static binaries, against the budget's static_ rows
+#   scripts/size.sh --musl BIN_DIR    measures what scripts/musl.sh built, against the budget's musl_ rows
 # With --lower, a budget that is more than 3 % over its figure is brought down to it. None is ever raised.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ mode=all lower='' prefix='' bin=''
 while [ $# -gt 0 ]; do
   case $1 in
     --crates) mode=crates ;;
-    --static) [ $# -ge 2 ] || { echo "size: --static takes a folder" >&2; exit 2; }; mode=static bin=$(realpath "$2"); shift ;;
+    --musl) [ $# -ge 2 ] || { echo "size: --musl takes a folder" >&2; exit 2; }; mode=musl bin=$(realpath "$2"); shift ;;
     --lower) lower=yes ;;
     *) echo "size: unknown option \`$1\`" >&2; exit 2 ;;
   esac
@@ -26,11 +26,11 @@ case $mode in
     . scripts/env.sh
     scripts/build.sh
     scripts/footprint.sh "$CARGO_TARGET_DIR/release/oxmon-agent" "$CARGO_TARGET_DIR/release/oxmon-server" 10 "${SIZE_SECS:-300}" >"$figures" ;;
-  static)
-    prefix=static_
+  musl)
+    prefix=musl_
     scripts/footprint.sh "$bin/oxmon-agent" "$bin/oxmon-server" 10 "${SIZE_SECS:-300}" >"$figures" ;;
 esac
-if [ "$mode" != static ]; then
+if [ "$mode" != musl ]; then
   {
     echo "agent_crates $(crates --no-default-features --features agent)"
     echo "server_crates $(crates --no-default-features --features server)"

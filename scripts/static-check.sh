@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # Shows that static binaries are static and work: where this runs as root, in a folder with nothing else.
 #   scripts/static-check.sh BIN_DIR [SERVER]
-# SERVER is a built oxmon-server of any kind, for a folder with a static agent alone. They name no loader and no library; the agent finds its server by name, checks the server's certificate
-# over TLS, reports, and refuses a server with another authority's certificate.
+# SERVER is a built oxmon-server of any kind, for a folder with a static agent alone. They name no loader and no
+# library; the agent finds its server by name, checks the server's certificate over TLS, reports, and refuses a
+# server with another authority's certificate. OXMON_RUNNER is a static emulator for programs of another processor.
 set -euo pipefail
 case $# in 1 | 2) ;; *) echo "usage: scripts/static-check.sh BIN_DIR [SERVER]" >&2; exit 2 ;; esac
 bin=$(realpath "$1") other_server=${2:+$(realpath "$2")}
@@ -12,7 +13,7 @@ for tool in curl file jq openssl python3; do command -v "$tool" >/dev/null || fa
 programs=(oxmon-agent)
 [ -n "$other_server" ] || programs+=(oxmon-server)
 for program in "${programs[@]}"; do
-  [ -x "$bin/$program" ] || fail "$bin/$program is not built: make static"
+  [ -x "$bin/$program" ] || fail "$bin/$program is not built: make musl"
   kind=$(file -b "$bin/$program")
   case $kind in *"statically linked"* | *"static-pie linked"*) ;; *) fail "$program: $kind" ;; esac
   # glibc's and musl's ldd say it in different words.
@@ -39,8 +40,13 @@ for program in "${programs[@]}"; do cp "$bin/$program" "$root"; done
 echo "127.0.0.1 oxmon.test" >"$root/etc/hosts"
 # Only a chroot has a hosts file and nothing else of its own; without it the system's names are used.
 in_root=() at=$root name=localhost
+[ -z "${OXMON_RUNNER:-}" ] || in_root=("$OXMON_RUNNER")
 if [ "$(id -u)" -eq 0 ]; then
   in_root=(chroot "$root") at='' name=oxmon.test
+  if [ -n "${OXMON_RUNNER:-}" ]; then
+    cp "$OXMON_RUNNER" "$root/runner"
+    in_root+=(/runner)
+  fi
   # Every container has both, and a statically linked server takes random numbers from them.
   mknod -m 444 "$root/dev/random" c 1 8
   mknod -m 444 "$root/dev/urandom" c 1 9

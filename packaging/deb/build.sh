@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes oxmon-agent and oxmon-server .deb packages from built binaries.
+# Makes oxmon-agent and oxmon-server .deb packages from built binaries, for the processor that these are for.
 #   packaging/deb/build.sh BIN_DIR OUT_DIR [VERSION]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -8,7 +8,8 @@ bin=$(realpath "$1") out=$2
 version=${3:-$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)}
 command -v dpkg-deb >/dev/null || { echo "deb: dpkg-deb is missing: install dpkg" >&2; exit 1; }
 mkdir -p "$out"
-architecture=$(dpkg --print-architecture)
+. packaging/machine.sh
+architecture=$(machine_of "$bin/oxmon-agent" deb)
 maintainer="oxmon maintainers <maintainers@oxmon.invalid>"
 # The packaging's first revision of this version.
 version=$version-1
@@ -16,7 +17,7 @@ version=$version-1
 epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH=$epoch
 
-for component in agent server; do
+for component in $(components_of "$bin"); do
   name=oxmon-$component
   root=$(mktemp -d)
   chmod 755 "$root"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Makes oxmon-agent and oxmon-server .rpm packages from built binaries, with rpmbuild.
+# Makes oxmon-agent and oxmon-server .rpm packages from built binaries, with rpmbuild, for the processor that
+# these are for.
 #   packaging/rpm/build.sh BIN_DIR OUT_DIR [VERSION]
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -12,10 +13,12 @@ epoch=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
 export SOURCE_DATE_EPOCH=$epoch
 mkdir -p "$out"
 out=$(realpath "$out")
+. packaging/machine.sh
+architecture=$(machine_of "$bin/oxmon-agent" rpm)
 top=$(mktemp -d)
 trap 'rm -rf "$top"' EXIT
 
-for component in agent server; do
+for component in $(components_of "$bin"); do
   name=oxmon-$component
   stage=$top/stage-$component
   packaging/stage.sh "$component" "$bin" "$stage"
@@ -24,7 +27,7 @@ for component in agent server; do
   mv "$stage/usr/share/zsh/vendor-completions/"* "$stage/usr/share/zsh/site-functions/"
   rmdir "$stage/usr/share/zsh/vendor-completions"
   summary=$(sed -n "s/^$component: //p" packaging/summaries.txt)
-  rpmbuild -bb --quiet ${OXMON_FAST:+--define "_binary_payload w1.gzdio"} \
+  rpmbuild -bb --quiet --target "$architecture-linux" ${OXMON_FAST:+--define "_binary_payload w1.gzdio"} \
     --define "_topdir $top" --define "_rpmdir $out" --define "stage $stage" \
     --define "name_ $name" --define "component $component" --define "version_ $version" \
     --define "user $([ "$component" = agent ] && echo oxmon-agent || echo oxmon)" \

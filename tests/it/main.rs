@@ -89,3 +89,5 @@ mod tls;
 mod upgrade;
 // Chats, push services and incident tools: what each vendor checks.
 mod vendors;
+// Counters, sizes and times that need more than 32 bits.
+mod wide;

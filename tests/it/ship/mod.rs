@@ -6,6 +6,8 @@ mod booted;
 mod containers;
 // The examples of the first oxmon's README.
 mod first_release;
+// Names of a release's files: workflow, package script and install script.
+mod artefacts;
 // Threads, memory and system calls of both daemons, against the budget.
 mod footprint;
 // `scripts/install.sh`, with systemd and PM2.

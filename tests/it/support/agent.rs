@@ -9,8 +9,12 @@ use tempfile::TempDir;
 
 use super::{signal, wait_exit};
 
-/// The built program.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_oxmon-agent");
+/// The program that the tests run: the built one, or the one that `OXMON_AGENT_BIN` names when the
+/// tests are built, such as a musl build.
+pub const PROGRAM: &str = match option_env!("OXMON_AGENT_BIN") {
+    Some(program) => program,
+    None => env!("CARGO_BIN_EXE_oxmon-agent"),
+};
 
 /// A running agent. Dropping it kills the process and removes its folder.
 pub struct Agent {

@@ -10,11 +10,14 @@ use tempfile::TempDir;
 
 use super::{free_port, signal, wait_exit, wait_for};
 
-/// The built program.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_oxmon-server");
+/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names when the
+/// tests are built, such as a musl build.
+pub const PROGRAM: &str = match option_env!("OXMON_SERVER_BIN") {
+    Some(program) => program,
+    None => env!("CARGO_BIN_EXE_oxmon-server"),
+};
 
-/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names, such as
-/// a static build.
+/// The program that servers of the tests run: `OXMON_SERVER_BIN` may also name it when they start.
 pub fn program() -> String {
     std::env::var("OXMON_SERVER_BIN").unwrap_or_else(|_| PROGRAM.to_owned())
 }

@@ -362,8 +362,11 @@ fn over_all(
 ) -> Result<OverAll, Fatal> {
     let has_peers = parts.peers.is_some();
     let handover = Handover::start(parts)?;
-    let Some(known) = handover.as_ref().filter(|_| has_peers) else { return Ok((store, handover)) };
+    let Some(known) = handover.as_ref() else { return Ok((store, handover)) };
     notifier.set_gate(Arc::clone(known) as Arc<dyn Gate>);
+    if !has_peers {
+        return Ok((store, handover));
+    }
     let all = Everywhere::new(store, Arc::clone(known));
     Ok((Arc::new(all), handover))
 }

@@ -1,7 +1,7 @@
 //! The store as the API sees it where there are several servers: agents that report to another
 //! one, or did, are read from all servers and the engine as one. Each sample comes once.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,15 +11,18 @@ use serde::de::DeserializeOwned;
 
 use crate::base::clock::{MINUTE_MS, SECOND_MS, rfc3339};
 use crate::base::limits::RANGE_ROWS_MAX;
+use crate::model::alert::{AlertEvent, AlertStatus};
 use crate::model::series::{Labels, SeriesKey};
 use crate::server::handover::Handover;
 use crate::server::handover::mirror::Mirror;
 use crate::server::handover::wire::{self, BySeries, Part, Wanted};
 use crate::server::peers::client::PeerError;
+use crate::server::remote::OWN_AGENT;
 use crate::server::remote::reads::{self, Reads};
 use crate::server::storage::{
-    AgentSeen, LatestRow, Listing, Page, PointFilter, PointRow, RangeQuery, RangeSeries, Selection,
-    Series, StorageError, Store, Summary, TakePoints, TakeSeries,
+    AgentSeen, EventFilter, KnownMetrics, LatestRow, Listing, Page, PointFilter, PointRow,
+    RangeQuery, RangeSeries, Selection, Series, StorageError, Store, Summary, TakePoints,
+    TakeSeries,
 };
 
 /// Time for an answer of another server.
@@ -396,26 +399,31 @@ impl Everywhere {
         Ok(Listing::slice(names.into_iter(), page))
     }
 
-    pub(super) fn known_metrics(&self) -> Vec<(Arc<str>, u32)> {
-        let mut all = self.front.metrics();
+    pub(super) fn known_metrics(&self) -> KnownMetrics {
+        let (mut all, mut missing) = self.front.metrics();
         let known: BTreeSet<Arc<str>> = all.iter().map(|(name, _)| Arc::clone(name)).collect();
-        let none = Listing { items: Vec::new(), total: 0 };
-        let page = Page { limit: usize::MAX, offset: 0 };
         let path = format!("/v1/peers/names?from_ms=0&to_ms={}", i64::MAX);
+        let mut names: BTreeSet<String> = BTreeSet::new();
+        for mirror in &self.handover.mirrors {
+            match self.get::<Vec<String>>(mirror, &path) {
+                Ok(more) => names.extend(more),
+                Err(error) => missing = missing.or(Some(error)),
+            }
+        }
         let mut held = self.names.lock();
-        for name in self.texts(&path, none, page).items {
+        for name in names {
             if known.contains(name.as_str())
                 || held.iter().any(|series| *series.key.metric == *name)
             {
                 continue;
             }
-            let (agent, metric) = (crate::server::remote::OWN_AGENT.into(), name.into());
+            let (agent, metric) = (OWN_AGENT.into(), name.into());
             let key = SeriesKey { agent, metric, labels: Labels::none() };
             held.extend(self.local.resolve(key));
         }
         let new = held.iter().filter(|series| !known.contains(&series.key.metric));
         all.extend(new.map(|series| (Arc::clone(&series.key.metric), series.metric_number)));
-        all
+        (all, missing)
     }
 
     pub(super) fn selected(
@@ -461,7 +469,7 @@ impl Everywhere {
             self.check(Some(agent), (from_ms, to_ms))?;
         }
         let cut_ms = self.cut_ms(None).max(from_ms);
-        for (name, number) in self.known_metrics() {
+        for (name, number) in self.known_metrics().0 {
             if !(selection.metric)(number) {
                 continue;
             }
@@ -483,31 +491,85 @@ impl Everywhere {
         Ok(out)
     }
 
-    pub(super) fn selected_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>) {
+    pub(super) fn selected_series(
+        &self,
+        selection: &Selection<'_>,
+        take: TakeSeries<'_>,
+    ) -> Result<(), StorageError> {
         let mut all: BTreeMap<SeriesKey, Arc<Series>> = BTreeMap::new();
         self.front.select_series(selection, &mut |series| {
             all.insert(series.key.clone(), Arc::clone(series));
             ControlFlow::Continue(())
-        });
+        })?;
         let newest = Selection { newest_only: true, ..*selection };
-        match self.shared_points(&newest) {
-            Ok(found) => {
-                for key in found.into_keys() {
-                    if let Ok(series) = self.local.resolve(key.clone())
-                        && (selection.series)(&series)
-                    {
-                        all.insert(key, series);
-                    }
-                }
+        for key in self.read(|| self.shared_points(&newest))?.into_keys() {
+            let series = self.local.resolve(key.clone())?;
+            if (selection.series)(&series) {
+                all.insert(key, series);
             }
-            // Names alone: whoever reads their samples meets the error.
-            Err(error) => log::warn!("series of other servers are left out of a list: {error}"),
         }
         for series in all.values() {
             if take(series).is_break() {
-                return;
+                break;
             }
         }
+        Ok(())
+    }
+
+    /// Alert events of all servers that answer. One that went from server to server is at each;
+    /// the one that lasts longest is the newest.
+    pub(super) fn all_events(
+        &self,
+        filter: &EventFilter,
+        page: Page,
+    ) -> Result<Listing<AlertEvent>, StorageError> {
+        let rows = page.offset.saturating_add(page.limit);
+        let first = Page { limit: rows, offset: 0 };
+        let own = self.front.events(filter, first)?;
+        let mut total = own.total;
+        let mut all: HashMap<String, AlertEvent> =
+            own.items.into_iter().map(|event| (event.id.clone(), event)).collect();
+        let filter = serde_json::to_string(filter).unwrap_or_default();
+        let path = format!("/v1/peers/events?rows={rows}&filter={}", wire::escaped(&filter));
+        for mirror in self.handover.mirrors.iter().filter(|it| it.fault().is_none()) {
+            let (count, events): (u64, Vec<AlertEvent>) = match self.get(mirror, &path) {
+                Ok(found) => found,
+                Err(error) => {
+                    log::warn!("alert events of another server are missing: {error}");
+                    continue;
+                }
+            };
+            total += count;
+            for event in events {
+                let lasts = |event: &AlertEvent| event.resolved_at_ms.unwrap_or(i64::MAX);
+                let known = all.get(&event.id).map(lasts);
+                total -= u64::from(known.is_some());
+                if known.is_none_or(|known| known < lasts(&event)) {
+                    all.insert(event.id.clone(), event);
+                }
+            }
+        }
+        let mut items: Vec<AlertEvent> = all.into_values().collect();
+        items.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.id.cmp(&b.id)));
+        let items = items.into_iter().skip(page.offset).take(page.limit).collect();
+        Ok(Listing { items, total })
+    }
+
+    /// The event with an id, of whichever server has it.
+    pub(super) fn any_event(&self, id: &str) -> Result<Option<AlertEvent>, StorageError> {
+        let own = self.front.event(id)?;
+        if own.as_ref().is_some_and(|event| event.status != AlertStatus::Resolved) {
+            return Ok(own);
+        }
+        let path = format!("/v1/peers/event?id={}", wire::escaped(id));
+        for mirror in self.handover.mirrors.iter().filter(|it| it.fault().is_none()) {
+            match self.get::<Option<AlertEvent>>(mirror, &path) {
+                Ok(Some(event)) if own.is_none() => return Ok(Some(event)),
+                Ok(_) => {}
+                Err(error) => log::warn!("alert events of another server are missing: {error}"),
+            }
+        }
+        Ok(own)
     }
 }
 

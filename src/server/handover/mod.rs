@@ -202,6 +202,12 @@ impl Handover {
         out
     }
 
+    /// The names of the other servers that do not answer.
+    pub(crate) fn away(&self) -> Vec<String> {
+        let away = self.mirrors.iter().filter(|mirror| mirror.fault().is_some());
+        away.map(|mirror| mirror.sister.name.clone()).collect()
+    }
+
     /// The name of the other server that an agent reports to.
     pub(crate) fn server_of(&self, agent: &str) -> Option<String> {
         self.elsewhere(agent).map(|(mirror, _)| mirror.sister.name.clone())

@@ -6,8 +6,8 @@ use crate::model::alert::AlertEvent;
 use crate::model::series::SeriesKey;
 use crate::server::handover::everywhere::Everywhere;
 use crate::server::storage::{
-    Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page,
-    PointFilter, PointRow, RangeQuery, RangeSeries, Refused, Selection, Series, StorageError,
+    Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, KnownMetrics, LatestRow, Listing, Observer,
+    Page, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, Selection, Series, StorageError,
     StorageReport, Store, StoreHealth, Summary, TakePoints, TakeSeries, Visit,
 };
 
@@ -87,11 +87,15 @@ impl Store for Everywhere {
         self.selected(selection, take)
     }
 
-    fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>) {
-        self.selected_series(selection, take);
+    fn select_series(
+        &self,
+        selection: &Selection<'_>,
+        take: TakeSeries<'_>,
+    ) -> Result<(), StorageError> {
+        self.selected_series(selection, take)
     }
 
-    fn metrics(&self) -> Vec<(Arc<str>, u32)> {
+    fn metrics(&self) -> KnownMetrics {
         self.known_metrics()
     }
 
@@ -104,7 +108,7 @@ impl Store for Everywhere {
     }
 
     fn event(&self, id: &str) -> Result<Option<AlertEvent>, StorageError> {
-        self.front().event(id)
+        self.any_event(id)
     }
 
     fn events(
@@ -112,7 +116,7 @@ impl Store for Everywhere {
         filter: &EventFilter,
         page: Page,
     ) -> Result<Listing<AlertEvent>, StorageError> {
-        self.front().events(filter, page)
+        self.all_events(filter, page)
     }
 
     fn health(&self) -> StoreHealth {

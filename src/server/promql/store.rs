@@ -11,7 +11,7 @@ use crate::server::promql::labels::LabelSet;
 use crate::server::promql::matcher::Matcher;
 use crate::server::promql::names::{Matching, Names};
 use crate::server::promql::{Source, Span, Visit};
-use crate::server::storage::{Selection, Series, Store};
+use crate::server::storage::{Selection, Series, StorageError, Store};
 
 /// The store's series, under the names of PromQL.
 pub(crate) struct StoreSource<'a> {
@@ -19,6 +19,8 @@ pub(crate) struct StoreSource<'a> {
     pub store: &'a dyn Store,
     /// What they are called.
     pub names: Names,
+    /// Why metrics may be missing among them.
+    pub missing: Option<StorageError>,
 }
 
 impl<'a> StoreSource<'a> {
@@ -26,8 +28,9 @@ impl<'a> StoreSource<'a> {
     /// whose names no metric takes; `agent_label` is the label that holds the agent.
     pub(crate) fn open(store: &'a dyn Store, registry: &Registry, agent_label: &str) -> Self {
         let taken = exposition::own_names(registry);
-        let names = Names::new(store.metrics(), &taken, agent_label);
-        Self { store, names }
+        let (metrics, missing) = store.metrics();
+        let names = Names::new(metrics, &taken, agent_label);
+        Self { store, names, missing }
     }
 
     /// Runs `body` with what the store needs to find the series of `matchers`.
@@ -54,12 +57,16 @@ impl<'a> StoreSource<'a> {
 
     /// Hands the labels of each series that satisfies every matcher to `visit`, without its
     /// samples; until that gives false.
+    ///
+    /// # Errors
+    ///
+    /// When some of them are elsewhere, and that does not answer.
     pub(crate) fn series(
         &self,
         matchers: &[Matcher],
         (from_ms, to_ms): (i64, i64),
         visit: &mut dyn FnMut(LabelSet) -> bool,
-    ) {
+    ) -> Result<(), StorageError> {
         self.with_selection(matchers, Span::all(from_ms, to_ms), |selection, named| {
             self.store.select_series(selection, &mut |series| {
                 let Some(named) = named.get(series.metric_number) else {
@@ -67,8 +74,8 @@ impl<'a> StoreSource<'a> {
                 };
                 let more = visit(self.names.labels(series, named));
                 if more { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-        });
+            })
+        })
     }
 }
 

@@ -107,7 +107,7 @@ impl Inner {
         let of_metric = |series: &Series| *series.key.metric == *metric;
         let selection = Selection { series: &of_metric, ..Selection::all(i64::MIN, i64::MAX) };
         let mut is_same = true;
-        self.store.select_series(&selection, &mut |series| {
+        let read = self.store.select_series(&selection, &mut |series| {
             let plain = |name: &str| is_plain(name, false) && !name.contains(char::is_uppercase);
             let native = is_plain(&series.key.metric, true);
             let labels = || series.key.labels.iter();
@@ -117,7 +117,7 @@ impl Inner {
                 });
             if is_same { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
-        is_same
+        is_same && read.is_ok()
     }
 
     fn ask(&self, target: &Target, query: &str, steps: Steps) -> Result<Vec<Fetched>, String> {

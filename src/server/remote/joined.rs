@@ -12,8 +12,8 @@ use crate::server::remote::Inner;
 use crate::server::remote::gaps::Times;
 use crate::server::remote::old::BySeries;
 use crate::server::storage::{
-    Bucket, Listing, Page, PointFilter, PointRow, RangeQuery, RangeSeries, Selection, Series,
-    StorageError, Summary, TakePoints, TakeSeries, Visit,
+    Bucket, KnownMetrics, Listing, Page, PointFilter, PointRow, RangeQuery, RangeSeries, Selection,
+    Series, StorageError, Summary, TakePoints, TakeSeries, Visit,
 };
 
 /// The part of a time whose days are here.
@@ -242,7 +242,7 @@ pub(super) fn scan(
     inner.store.select_series(&selection, &mut |series| {
         keys.insert(series.key.clone());
         ControlFlow::Continue(())
-    });
+    })?;
     let mut agent: Option<(Arc<str>, BySeries)> = None;
     for key in keys.into_iter().filter(|key| wanted(key)) {
         if agent.as_ref().is_none_or(|(name, _)| *name != key.agent) {
@@ -290,7 +290,7 @@ pub(super) fn select(
         inner.store.select_series(&hot, &mut |series| {
             there.push(Arc::clone(series));
             ControlFlow::Continue(())
-        });
+        })?;
         for series in there {
             let pair = (Arc::clone(&series.key.agent), Arc::clone(&series.key.metric));
             wanted.entry(pair).or_default().insert(series.key.clone(), series);
@@ -339,35 +339,39 @@ fn old_selected(
 }
 
 /// As `Store::select_series`.
-pub(super) fn select_series(inner: &Inner, selection: &Selection<'_>, take: TakeSeries<'_>) {
+pub(super) fn select_series(
+    inner: &Inner,
+    selection: &Selection<'_>,
+    take: TakeSeries<'_>,
+) -> Result<(), StorageError> {
     let Some(old) = inner.old_part((selection.from_ms, selection.to_ms)) else {
         return inner.store.select_series(selection, take);
     };
-    let mut all: BTreeMap<u32, Arc<Series>> = BTreeMap::new();
-    match old_selected(inner, selection, old) {
-        Ok(found) => all.extend(found.into_iter().map(|series| (series.number, series))),
-        // Names alone: whoever reads their samples meets the error.
-        Err(error) => log::warn!("series of old days are left out of a list: {error}"),
-    }
+    let found = old_selected(inner, selection, old)?;
+    let mut all: BTreeMap<u32, Arc<Series>> =
+        found.into_iter().map(|series| (series.number, series)).collect();
     inner.store.select_series(selection, &mut |series| {
         all.insert(series.number, Arc::clone(series));
         ControlFlow::Continue(())
-    });
+    })?;
     for series in all.values() {
         if take(series).is_break() {
-            return;
+            break;
         }
     }
+    Ok(())
 }
 
 /// As `Store::metrics`, with those that only old days have.
-pub(super) fn metrics(inner: &Inner) -> Vec<(Arc<str>, u32)> {
-    let mut all = inner.store.metrics();
+pub(super) fn metrics(inner: &Inner) -> KnownMetrics {
+    let (mut all, mut missing) = inner.store.metrics();
     if let Some(old) = inner.old_part((i64::MIN, i64::MAX)) {
         let known: BTreeSet<Arc<str>> = all.iter().map(|(name, _)| Arc::clone(name)).collect();
-        for series in inner.old_metrics(old, &known) {
+        let (found, failed) = inner.old_metrics(old, &known);
+        missing = missing.or(failed);
+        for series in found {
             all.push((Arc::clone(&series.key.metric), series.metric_number));
         }
     }
-    all
+    (all, missing)
 }

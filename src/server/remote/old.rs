@@ -185,10 +185,15 @@ const METRICS_FOR: Duration = Duration::from_secs(300);
 pub(super) type OldMetrics = Option<(Instant, Vec<Arc<Series>>)>;
 
 impl Inner {
-    /// A series of each metric that old days have and `known` does not name. Held, so that the
-    /// metrics keep their numbers.
-    pub(super) fn old_metrics(&self, old: Times, known: &BTreeSet<Arc<str>>) -> Vec<Arc<Series>> {
+    /// A series of each metric that old days have and `known` does not name, and why some may be
+    /// missing. Held, so that the metrics keep their numbers.
+    pub(super) fn old_metrics(
+        &self,
+        old: Times,
+        known: &BTreeSet<Arc<str>>,
+    ) -> (Vec<Arc<Series>>, Option<StorageError>) {
         let mut kept = self.old_metrics.lock().clone();
+        let mut failed = None;
         if kept.as_ref().is_none_or(|(at, _)| at.elapsed() > METRICS_FOR) {
             match self.old_series(None, None, old) {
                 Ok(series) => {
@@ -200,12 +205,12 @@ impl Inner {
                     kept = Some((Instant::now(), found.collect()));
                     *self.old_metrics.lock() = kept.clone();
                 }
-                // Whoever reads their samples meets the error.
-                Err(error) => log::warn!("metrics of old days are left out: {error}"),
+                Err(error) => failed = Some(error),
             }
         }
         let all = kept.map(|(_, series)| series).unwrap_or_default();
-        all.into_iter().filter(|series| !known.contains(&series.key.metric)).collect()
+        let more = all.into_iter().filter(|series| !known.contains(&series.key.metric));
+        (more.collect(), failed)
     }
 }
 

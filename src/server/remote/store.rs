@@ -14,8 +14,8 @@ use crate::server::remote::Inner;
 use crate::server::remote::joined;
 use crate::server::remote::target::shard_of;
 use crate::server::storage::{
-    Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, LatestRow, Listing, Observer, Page,
-    PointFilter, PointRow, RangeQuery, RangeSeries, Refused, Selection, Series, StorageError,
+    Ack, AgentSamples, AgentSeen, Cleanup, EventFilter, KnownMetrics, LatestRow, Listing, Observer,
+    Page, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, Selection, Series, StorageError,
     StorageReport, Store, StoreHealth, Stored, Summary, TakePoints, TakeSeries, Visit,
 };
 
@@ -192,11 +192,15 @@ impl Store for Front {
         joined::select(&self.inner, selection, take)
     }
 
-    fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>) {
-        joined::select_series(&self.inner, selection, take);
+    fn select_series(
+        &self,
+        selection: &Selection<'_>,
+        take: TakeSeries<'_>,
+    ) -> Result<(), StorageError> {
+        joined::select_series(&self.inner, selection, take)
     }
 
-    fn metrics(&self) -> Vec<(Arc<str>, u32)> {
+    fn metrics(&self) -> KnownMetrics {
         joined::metrics(&self.inner)
     }
 

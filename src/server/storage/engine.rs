@@ -29,10 +29,10 @@ use crate::server::storage::series::SeriesCatalog;
 use crate::server::storage::shared::Shared;
 use crate::server::storage::write::writer::queue_of;
 use crate::server::storage::{
-    Ack, AgentSamples, AgentSeen, Arrived, Cleanup, EventFilter, Feed, LatestRow, Listing,
-    Observer, Page, Partition, PointFilter, PointRow, RangeQuery, RangeSeries, Refused, RefusedWhy,
-    Selection, Series, StorageError, StorageReport, Store, StoreHealth, Stored, Summary,
-    TakePoints, TakeSeries, Tap, Visit,
+    Ack, AgentSamples, AgentSeen, Arrived, Cleanup, EventFilter, Feed, KnownMetrics, LatestRow,
+    Listing, Observer, Page, Partition, PointFilter, PointRow, RangeQuery, RangeSeries, Refused,
+    RefusedWhy, Selection, Series, StorageError, StorageReport, Store, StoreHealth, Stored,
+    Summary, TakePoints, TakeSeries, Tap, Visit,
 };
 
 /// How often a read is begun again when a day goes meanwhile.
@@ -252,12 +252,17 @@ impl Store for Engine {
         self.read_once(|days| select::select(days, selection, take))
     }
 
-    fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>) {
+    fn select_series(
+        &self,
+        selection: &Selection<'_>,
+        take: TakeSeries<'_>,
+    ) -> Result<(), StorageError> {
         select::series(&self.shared.days(), selection, take);
+        Ok(())
     }
 
-    fn metrics(&self) -> Vec<(Arc<str>, u32)> {
-        self.shared.catalog.metrics()
+    fn metrics(&self) -> KnownMetrics {
+        (self.shared.catalog.metrics(), None)
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {

@@ -124,6 +124,9 @@ pub type TakePoints<'a> = &'a mut dyn FnMut(&Arc<Series>, &[(i64, f64)]) -> Cont
 /// Called with a series.
 pub type TakeSeries<'a> = &'a mut dyn FnMut(&Arc<Series>) -> ControlFlow<()>;
 
+/// Metrics with their numbers, and why some may be missing.
+pub type KnownMetrics = (Vec<(Arc<str>, u32)>, Option<StorageError>);
+
 /// Points and alert events by day. Every method may be called from any thread; reads never wait
 /// for writes, and a long read never stops a write.
 pub trait Store: Send + Sync {
@@ -211,10 +214,19 @@ pub trait Store: Send + Sync {
     fn select(&self, selection: &Selection<'_>, take: TakePoints<'_>) -> Result<(), StorageError>;
 
     /// Hands each series of a selection to `take`, without reading its points, until that breaks.
-    fn select_series(&self, selection: &Selection<'_>, take: TakeSeries<'_>);
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::Behind`] when some of them are elsewhere, and that does not answer.
+    fn select_series(
+        &self,
+        selection: &Selection<'_>,
+        take: TakeSeries<'_>,
+    ) -> Result<(), StorageError>;
 
-    /// Every metric that has a series, with its number ([`Series::metric_number`]).
-    fn metrics(&self) -> Vec<(Arc<str>, u32)>;
+    /// Every metric that has a series, with its number ([`Series::metric_number`]), and why some
+    /// that are elsewhere may be missing.
+    fn metrics(&self) -> KnownMetrics;
 
     /// Writes an alert event into the day file of its time, or replaces the one with its id there.
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError>;

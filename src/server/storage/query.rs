@@ -1,5 +1,7 @@
 //! What the store is asked, and what it answers.
 
+use serde::{Deserialize, Serialize};
+
 use crate::model::alert::AlertStatus;
 use crate::model::series::{Labels, SeriesKey};
 use crate::model::severity::Severity;
@@ -142,8 +144,8 @@ pub struct AgentSeen {
     pub newest_ms: i64,
 }
 
-/// Which alert events a list is about.
-#[derive(Debug, Clone, Default)]
+/// Which alert events a list is about. As JSON it goes to other servers.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct EventFilter {
     /// Exactly this agent.
     pub agent: Option<String>,

@@ -283,6 +283,7 @@ fn one_of_two_servers_is_killed_under_load_and_comes_back() {
             let sums = trial.read(index, &sums).expect("both are there");
             assert_eq!(sums["count"], agent.count(), "{} at {index}", agent.name);
         }
+        trial.queries(index, &agents[..5]);
         trial.count_again(index);
     }
     trial.count_notifications();
@@ -295,6 +296,23 @@ impl Trial {
             let found = self.read(index, "/v1/agents?limit=1000")?;
             (found.as_array()?.len() >= AGENTS + REAL).then_some(())
         });
+    }
+
+    /// PromQL counts each point once, and the history has each alert once.
+    fn queries(&mut self, index: usize, agents: &[Arc<Roamer>]) {
+        let path = "/v1/alerts/history?limit=1000&rule_name__contains=Hot";
+        let history = self.read(index, path).expect("both are there");
+        let fired = history.as_array().unwrap().iter();
+        let fired = fired.filter(|event| event["resolved_at"] != event["timestamp"]);
+        assert_eq!(fired.count(), HOT * rounds(), "{history}");
+        let server = self.servers.at(index);
+        let (url, token) = (server.url(), server.token().expect("a login").to_owned());
+        for agent in agents {
+            let query = format!("count_over_time({{agent=\"{}\",mount=\"/\"}}[1h])", agent.name);
+            let answer = crate::promql::get(&url, &token, "query", &[("query", &query)]);
+            let count = answer["data"]["result"][0]["value"][1].as_str().unwrap_or_default();
+            assert_eq!(count, agent.count().to_string(), "{answer}");
+        }
     }
 
     /// An agent that ends, and one that ends with its server: each is missed once.

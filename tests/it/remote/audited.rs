@@ -140,6 +140,17 @@ fn old_days_leave_once_they_are_audited_and_are_read_from_the_engine() {
     let answer = get(&server.url(), &token, "query_range", parameters);
     assert_eq!(answer["status"], "error", "{answer}");
     assert!(answer["error"].to_string().contains(&engine.url), "{answer}");
+    // So are lists of names: none that looks whole and is not.
+    let recent = ((now - 3_600_000) / 1_000).to_string();
+    for list in ["series", "labels", "label/agent/values"] {
+        let of = |from: &str| {
+            let parameters = [("match[]", "oxmon_cpu_usage"), ("start", from), ("end", &*end)];
+            get(&server.url(), &token, list, &parameters)
+        };
+        let old = of(&start);
+        assert!(old["error"].to_string().contains(&engine.url), "{list}: {old}");
+        assert_eq!(of(&recent)["status"], "success", "{list}");
+    }
 }
 
 /// Queries whose steps need old days are evaluated at the engine where that is asked for, give what

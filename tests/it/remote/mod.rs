@@ -19,6 +19,7 @@ mod fake;
 mod faults;
 pub mod real;
 mod ring;
+mod two;
 
 use fake::{Act, Fake};
 

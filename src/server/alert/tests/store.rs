@@ -163,15 +163,17 @@ impl Store for MemStore {
         Ok(())
     }
 
-    fn select_series(&self, _: &Selection<'_>, _: TakeSeries<'_>) {}
+    fn select_series(&self, _: &Selection<'_>, _: TakeSeries<'_>) -> Result<(), StorageError> {
+        Ok(())
+    }
 
-    fn metrics(&self) -> Vec<(Arc<str>, u32)> {
+    fn metrics(&self) -> crate::server::storage::KnownMetrics {
         let all = self.series.lock();
         let of = |(key, (series, _)): (&SeriesKey, &Known)| {
             (Arc::clone(&key.metric), series.metric_number)
         };
         let metrics: BTreeMap<Arc<str>, u32> = all.iter().map(of).collect();
-        metrics.into_iter().collect()
+        (metrics.into_iter().collect(), None)
     }
 
     fn put_event(&self, event: &AlertEvent) -> Result<(), StorageError> {

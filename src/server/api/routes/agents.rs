@@ -12,6 +12,7 @@ use crate::server::api::app::App;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
+use crate::server::api::routes::handover::name_missing;
 use crate::server::api::routes::hosts::Facts;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::{hosts as hosts_table, profiles, removed};
@@ -254,7 +255,7 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
         });
     }
     let found = Listing::slice(known.into_iter(), page);
-    Ok(Reply::list(&found.map(|known| Agent::new(known, call.now_ms))))
+    Ok(name_missing(call, Reply::list(&found.map(|known| Agent::new(known, call.now_ms)))))
 }
 
 fn detail(call: &Call<'_>) -> Result<Reply, ApiError> {

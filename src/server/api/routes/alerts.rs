@@ -15,6 +15,7 @@ use crate::server::alert::shard::Act;
 use crate::server::api::reply::{ApiError, Code, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{ADMIN, Gives, Kind, Method, Param, Route};
+use crate::server::api::routes::handover::name_missing;
 use crate::server::api::routes::hosts::Processes;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::hosts;
@@ -214,7 +215,7 @@ fn history(call: &Call<'_>) -> Result<Reply, ApiError> {
         to_ms: call.time("timestamp__lte")?,
     };
     let found = call.app.store.events(&filter, call.page()?)?;
-    Ok(Reply::list(&found.map(Event::from)))
+    Ok(name_missing(call, Reply::list(&found.map(Event::from))))
 }
 
 fn one(call: &Call<'_>) -> Result<Reply, ApiError> {
@@ -238,7 +239,7 @@ fn active(call: &Call<'_>) -> Result<Reply, ApiError> {
         all.sort_by(|a, b| b.timestamp_ms.cmp(&a.timestamp_ms).then_with(|| a.id.cmp(&b.id)));
     }
     let found = Listing::slice(all.into_iter(), call.page()?);
-    Ok(Reply::list(&found.map(Event::from)))
+    Ok(name_missing(call, Reply::list(&found.map(Event::from))))
 }
 
 /// Alerts that fire at other servers.

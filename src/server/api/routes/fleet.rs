@@ -11,6 +11,7 @@ use crate::server::api::router::{Gives, Kind, Param, Route};
 use crate::server::api::routes::agents::{
     AGENT_ACTIVE_MS, AgentStatus, KnownAgent, Oddities, known_agents,
 };
+use crate::server::api::routes::handover::name_missing;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::control::profiles;
 use crate::server::storage::{LatestRow, Listing};
@@ -123,7 +124,7 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
             agent.take(row);
         }
     }
-    Ok(Reply::list(&Listing::slice(agents.into_values(), page)))
+    Ok(name_missing(call, Reply::list(&Listing::slice(agents.into_values(), page))))
 }
 
 #[cfg(test)]

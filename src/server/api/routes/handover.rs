@@ -6,7 +6,7 @@ use crate::server::api::request::Call;
 use crate::server::api::router::{Access, Gives, Kind, Param, Route};
 use crate::server::handover::Handover;
 use crate::server::handover::wire::{self, Wanted};
-use crate::server::storage::{Page, PointFilter};
+use crate::server::storage::{EventFilter, Page, PointFilter};
 
 const FROM: Param = Param::new("from_ms", Kind::Text, "Not before, Unix milliseconds.");
 const TO: Param = Param::new("to_ms", Kind::Text, "Not after, Unix milliseconds.");
@@ -49,6 +49,19 @@ pub(crate) const ROUTES: &[Route] = &[
         access: Access::Peer,
         query: &[METRIC, FROM, TO, NEWEST, Param::required("rows", Kind::Count, "Points at most.")],
         ..Route::get("/v1/peers/list", "The newest points that are here.", Gives::Peer, list)
+    },
+    Route {
+        access: Access::Peer,
+        query: &[
+            Param::required("filter", Kind::Text, "Which events, as JSON."),
+            Param::required("rows", Kind::Count, "Events at most."),
+        ],
+        ..Route::get("/v1/peers/events", "Alert events that are here.", Gives::Peer, events)
+    },
+    Route {
+        access: Access::Peer,
+        query: &[Param::required("id", Kind::Text, "The event's id.")],
+        ..Route::get("/v1/peers/event", "An alert event, where it is here.", Gives::Peer, event)
     },
 ];
 
@@ -100,4 +113,25 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
     };
     let page = Page { limit: call.parsed("rows")?.unwrap_or(0), offset: 0 };
     Ok(Reply::peer(&wire::list(room(call)?.local(), &filter, page)?))
+}
+
+fn events(call: &Call<'_>) -> Result<Reply, ApiError> {
+    let filter: EventFilter = serde_json::from_str(call.required("filter")?)
+        .map_err(|error| ApiError::bad(format!("invalid filter: {error}")))?;
+    let page = Page { limit: call.parsed("rows")?.unwrap_or(0), offset: 0 };
+    let found = room(call)?.local().events(&filter, page)?;
+    Ok(Reply::peer(&(found.total, found.items)))
+}
+
+fn event(call: &Call<'_>) -> Result<Reply, ApiError> {
+    Ok(Reply::peer(&room(call)?.local().event(call.required("id")?)?))
+}
+
+/// Names in a reply the servers that do not answer: their part of a list may be missing.
+pub(crate) fn name_missing(call: &Call<'_>, mut reply: Reply) -> Reply {
+    let away = call.app.handover.as_ref().map(|known| known.away()).unwrap_or_default();
+    if !away.is_empty() {
+        reply.headers.push(("X-Oxmon-Missing", away.join(", ")));
+    }
+    reply
 }

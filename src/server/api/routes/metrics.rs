@@ -10,6 +10,7 @@ use crate::base::limits::POINTS_OFFSET_MAX;
 use crate::server::api::reply::{ApiError, Reply};
 use crate::server::api::request::Call;
 use crate::server::api::router::{Gives, Kind, Param, Route};
+use crate::server::api::routes::handover::name_missing;
 use crate::server::api::schema::{Shape, Time};
 use crate::server::storage::{PointFilter, PointRow};
 
@@ -154,7 +155,8 @@ fn list(call: &Call<'_>) -> Result<Reply, ApiError> {
 
 fn names(call: &Call<'_>) -> Result<Reply, ApiError> {
     let (from_ms, to_ms) = times(call, NAMES_MS)?;
-    Ok(Reply::list(&call.app.store.names(from_ms, to_ms, call.page()?)?))
+    let found = call.app.store.names(from_ms, to_ms, call.page()?)?;
+    Ok(name_missing(call, Reply::list(&found)))
 }
 
 fn agents(call: &Call<'_>) -> Result<Reply, ApiError> {

@@ -173,10 +173,11 @@ fn check_selected(
     engine.select(&newest, &mut take).unwrap();
     assert_eq!(last, points.last().copied());
     let mut listed = 0;
-    engine.select_series(&selection, &mut |_| {
+    let mut count = |_: &Arc<Series>| {
         listed += 1;
         ControlFlow::Continue(())
-    });
+    };
+    engine.select_series(&selection, &mut count).unwrap();
     assert!(listed >= expected.len() && listed <= 1);
 }
 

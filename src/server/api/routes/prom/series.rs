@@ -111,11 +111,13 @@ fn each(
     }
     let mut left = PROMQL_SERIES_MAX;
     for matchers in &selectors {
-        source.series(matchers, times, &mut |labels| {
-            visit(labels);
-            left = left.saturating_sub(1);
-            left > 0
-        });
+        source
+            .series(matchers, times, &mut |labels| {
+                visit(labels);
+                left = left.saturating_sub(1);
+                left > 0
+            })
+            .map_err(PromError::Storage)?;
     }
     if left == 0 {
         let message = format!("over {PROMQL_SERIES_MAX} series; narrow match[], start and end");
@@ -135,6 +137,9 @@ pub(super) fn metadata(call: &Call<'_>) -> Result<Reply, ApiError> {
     let found = || -> Result<Vec<u8>, Failure> {
         let form = Form::of(call)?;
         let (only, limit) = (form.get("metric"), form.limit("limit")?);
+        if let Some(missing) = &source.missing {
+            return Err(PromError::Storage(missing.repeat()).into());
+        }
         let mut found: BTreeMap<&str, serde_json::Value> = BTreeMap::new();
         for (named, metric) in source.names.iter() {
             if only.is_none_or(|only| only == &*named.name) {

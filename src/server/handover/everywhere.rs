@@ -107,11 +107,13 @@ impl Everywhere {
     /// any.
     fn check(&self, agent: Option<&str>, (from_ms, to_ms): Times) -> Result<(), StorageError> {
         for mirror in self.having(agent) {
-            let has = |agent: &str| mirror.place(agent).is_some_and(|place| place.is_here);
+            // Without an engine, it alone has whatever it took.
+            let is_alone = self.engine().is_none();
+            let has = |agent: &str| mirror.place(agent).is_some_and(|it| it.is_here || is_alone);
             let Some(unsure) = mirror.unsure().filter(|_| agent.is_none_or(has)) else { continue };
             let last_ms = unsure.to_ms + AFTER_MS;
             let late_ms = if self.now_ms() - unsure.to_ms < SHOWN_MS { SHOWN_MS } else { 0 };
-            let first_ms = unsure.from_ms - late_ms;
+            let first_ms = if is_alone { 0 } else { unsure.from_ms - late_ms };
             if from_ms <= last_ms && to_ms >= first_ms {
                 let what = format!(
                     "samples from {} to {} may be there alone",

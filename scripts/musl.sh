@@ -178,9 +178,9 @@ write_wrapper() {
   printf '#!/bin/sh\n' >"$file"
   if [ -n "$bindings" ]; then
     source=$(crate grpcio-sys)/bindings/bindings.rs
-    [ "$(grep -c '\[u8; 23usize\]' "$source")" = 1 ] || fail "the bindings of grpcio-sys are not those that this script knows"
+    [ "$(grep -c 'pub bytes: \[u8; 23usize\]' "$source")" = 1 ] || fail "the bindings of grpcio-sys are not those that this script knows"
     case $bindings in
-      32) sed 's/\[u8; 23usize\]/[u8; 11usize]/' "$source" >"$cache/bindings-$bindings.rs" ;;
+      32) sed 's/pub bytes: \[u8; 23usize\]/pub bytes: [u8; 11usize]/' "$source" >"$cache/bindings-$bindings.rs" ;;
       64) cp "$source" "$cache/bindings-$bindings.rs" ;;
     esac
     # shellcheck disable=SC2016 # Not expanded here.

@@ -18,7 +18,7 @@ const AGENT: &str = "oxmon-agent.service";
 const SERVER: &str = "oxmon-server.service";
 
 /// A key of gpg in a folder of its own.
-pub struct Key(PathBuf);
+pub struct Key(pub PathBuf);
 
 impl Key {
     pub fn new(dir: PathBuf) -> Self {

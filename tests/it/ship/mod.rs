@@ -22,6 +22,8 @@ mod make_run;
 mod man_pages;
 // .deb and .rpm: built, installed, upgraded, purged.
 mod packaging;
+// What scripts of repositories refuse.
+mod repos;
 // The RPM packages, by dnf and under a booted systemd.
 mod rpm;
 // `scripts/release.sh` in a scratch clone.

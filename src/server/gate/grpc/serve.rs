@@ -130,7 +130,7 @@ impl running::Serve for Serve {
 
 impl Serve {
     /// Reads what the core has answered last. It has ended by now, and nothing more comes: without
-    /// this, answers that no event has told of yet would be lost with their connections.
+    /// this, answers that no event has reported yet would be lost with their connections.
     fn read_last(&mut self) -> io::Result<()> {
         let ids: Vec<u64> = self.conns.keys().copied().collect();
         ids.into_iter().try_for_each(|id| self.on_ready(id, true, false))

@@ -124,7 +124,10 @@ impl Sender {
         let mut open: Vec<(&[Single], &'static str)> = vec![(singles, reason)];
         while let Some((part, reason)) = open.pop() {
             if part.len() <= 1 {
-                self.refuse(part, reason);
+                // The engine may have come back just after it refused everything.
+                if self.piece(part)?.is_some() {
+                    self.refuse(part, reason);
+                }
                 continue;
             }
             let (first, second) = part.split_at(part.len() / 2);

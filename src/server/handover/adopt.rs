@@ -83,7 +83,7 @@ impl Handover {
     }
 
     fn ask_engine(&self, alerts: &Alerts, agents: &[&str]) {
-        let Some(engine) = &self.engine else {
+        let Some(engine) = self.engine.as_ref().filter(|engine| engine.can_read()) else {
             return agents.iter().for_each(|agent| {
                 self.metrics.taken.with_label_values(&["here"]).inc();
                 alerts.adopt(agent, None, None);

@@ -163,6 +163,11 @@ impl AlertLog {
         )
     }
 
+    /// Whether there is an address to read from.
+    pub(crate) fn can_read(&self) -> bool {
+        self.inner.targets.iter().any(|target| !target.read_urls.is_empty())
+    }
+
     /// What the engine knows of the alerts of these agents, by agent. An agent without alerts has
     /// none.
     ///

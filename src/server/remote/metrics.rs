@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry};
 
 use crate::base::metrics::Group;
 
@@ -40,11 +40,7 @@ impl Metrics {
     /// Makes and registers them.
     pub(super) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let group = Group(registry);
-        let gauges = |name: &str, help: &str| -> Result<IntGaugeVec, prometheus::Error> {
-            let gauges = IntGaugeVec::new(Opts::new(name, help), &["target"])?;
-            registry.register(Box::new(gauges.clone()))?;
-            Ok(gauges)
-        };
+        let gauges = |name: &str, help: &str| group.gauges(name, help, &["target"]);
         Ok(Self {
             sent: group.counters(
                 "oxmon_remote_sent_samples_total",

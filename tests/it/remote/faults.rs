@@ -49,6 +49,8 @@ fn an_engine_that_misbehaves_gets_every_sample_in_the_end() {
         assert_eq!(figure(&mut server, &line), 0.0, "{reason}");
     }
     assert!(figure(&mut server, "oxmon_remote_sent_samples_total{target=\"engine\"}") > 0.0);
+    // An engine without `read_urls` is not asked how alerts were.
+    assert!(!server.log().contains("does not say how"), "{}", server.log());
 }
 
 #[test]

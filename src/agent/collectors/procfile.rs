@@ -1,8 +1,9 @@
 //! A file of /proc or /sys that is opened once and read again for every collection.
 
-use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Error, ErrorKind, Read as _};
+use std::ops::Deref;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -19,6 +20,44 @@ const RECORD_BYTES_MAX: usize = 512;
 /// Bytes of a file of one value.
 const VALUE_BYTES_MAX: usize = 4 * 1024;
 
+/// A larger buffer is not kept for the next file.
+const SPARE_BYTES_MAX: usize = 256 * 1024;
+/// Most buffers that a thread keeps: as many as texts that a collector holds at once.
+const SPARES_MAX: usize = 4;
+
+thread_local! {
+    /// Buffers that no text uses now. All files of a thread share them, since a buffer for each
+    /// was a fifth of the agent's memory.
+    static SPARES: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The text of a file, in a buffer that goes to the next file of the thread afterwards.
+#[derive(Debug, Default)]
+pub(crate) struct Text(String);
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Drop for Text {
+    fn drop(&mut self) {
+        let buffer = std::mem::take(&mut self.0).into_bytes();
+        if (BYTES_FIRST..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+            // A thread that ends has no buffers any more.
+            let _ = SPARES.try_with(|spares| {
+                let mut spares = spares.borrow_mut();
+                if spares.len() < SPARES_MAX {
+                    spares.push(buffer);
+                }
+            });
+        }
+    }
+}
+
 /// How the kernel gives a file's text (fs/seq_file.c).
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shape {
@@ -30,19 +69,18 @@ enum Shape {
     Records,
 }
 
-/// An open file with its buffer. Reading it again costs one `pread` where the kernel gives the
+/// An open file. Reading it again costs one `pread` where the kernel gives the
 /// whole text at once, and no `open` or `close`.
 pub(crate) struct ProcFile {
     path: PathBuf,
     file: Option<File>,
-    buffer: Vec<u8>,
     shape: Shape,
     missing_since: Option<Instant>,
 }
 
 impl ProcFile {
     fn new(path: PathBuf, shape: Shape) -> Self {
-        Self { path, file: None, buffer: Vec::new(), shape, missing_since: None }
+        Self { path, file: None, shape, missing_since: None }
     }
 
     /// A file that the kernel gives in pieces (one for each record), read until its end.
@@ -71,9 +109,8 @@ impl ProcFile {
     /// # Errors
     ///
     /// When it can't be opened or read, or is over 4 MiB; the next call opens it again.
-    pub(crate) fn read(&mut self) -> Result<Cow<'_, str>, CollectError> {
-        let length = self.load().map_err(|error| failed(&self.path, error))?;
-        Ok(String::from_utf8_lossy(&self.buffer[..length]))
+    pub(crate) fn read(&mut self) -> Result<Text, CollectError> {
+        self.load().map_err(|error| failed(&self.path, error))
     }
 
     /// As [`Self::read`], for a file that not every kernel has: `None` where there is none. It is
@@ -82,17 +119,14 @@ impl ProcFile {
     /// # Errors
     ///
     /// When it exists and can't be opened or read.
-    pub(crate) fn read_optional(
-        &mut self,
-        now: Instant,
-    ) -> Result<Option<Cow<'_, str>>, CollectError> {
+    pub(crate) fn read_optional(&mut self, now: Instant) -> Result<Option<Text>, CollectError> {
         if self.missing_since.is_some_and(|since| now.duration_since(since) < LOOK_AGAIN) {
             return Ok(None);
         }
         match self.load() {
-            Ok(length) => {
+            Ok(text) => {
                 self.missing_since = None;
-                Ok(Some(String::from_utf8_lossy(&self.buffer[..length])))
+                Ok(Some(text))
             }
             Err(error) if is_missing(&error) => {
                 self.missing_since = Some(now);
@@ -102,27 +136,33 @@ impl ProcFile {
         }
     }
 
-    fn load(&mut self) -> std::io::Result<usize> {
+    fn load(&mut self) -> std::io::Result<Text> {
         let file = match self.file.take() {
             Some(file) => file,
             None => File::open(&self.path)?,
         };
-        let length = self.fill(&file)?;
+        let mut buffer = SPARES.with(|spares| spares.borrow_mut().pop()).unwrap_or_default();
+        self.fill(&file, &mut buffer)?;
         self.file = Some(file);
-        Ok(length)
+        Ok(Text(
+            String::from_utf8(buffer)
+                .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()),
+        ))
     }
 
-    fn fill(&mut self, file: &File) -> std::io::Result<usize> {
+    /// Reads `file` into `buffer`, whose length is the text's afterwards.
+    fn fill(&self, file: &File, buffer: &mut Vec<u8>) -> std::io::Result<()> {
         let mut length = 0;
+        buffer.resize(buffer.capacity().max(BYTES_FIRST), 0);
         loop {
-            if length == self.buffer.len() {
+            if length == buffer.len() {
                 if length >= BYTES_MAX {
                     return Err(Error::new(ErrorKind::InvalidData, "the file is over 4 MiB"));
                 }
-                self.buffer.resize((length * 2).max(BYTES_FIRST), 0);
+                buffer.resize(length * 2, 0);
             }
-            let room = self.buffer.len() - length;
-            let read = match file.read_at(&mut self.buffer[length..], length as u64) {
+            let room = buffer.len() - length;
+            let read = match file.read_at(&mut buffer[length..], length as u64) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => continue,
                 other => other?,
             };
@@ -133,7 +173,8 @@ impl ProcFile {
                 Shape::Records => read + RECORD_BYTES_MAX < room.min(BYTES_FIRST),
             };
             if read == 0 || last {
-                return Ok(length);
+                buffer.truncate(length);
+                return Ok(());
             }
         }
     }
@@ -195,8 +236,8 @@ mod tests {
                 ProcFile::pieces(path.clone()),
                 ProcFile::records(path.clone()),
             ] {
-                assert_eq!(file.read().unwrap(), text);
-                assert_eq!(file.read().unwrap(), text, "again");
+                assert_eq!(*file.read().unwrap(), text);
+                assert_eq!(*file.read().unwrap(), text, "again");
             }
         }
     }
@@ -209,6 +250,24 @@ mod tests {
         assert!(file.read_optional(now).unwrap().is_none());
         std::fs::write(&file.path, "1").unwrap();
         assert!(file.read_optional(now).unwrap().is_none());
-        assert_eq!(file.read_optional(now + LOOK_AGAIN).unwrap().unwrap(), "1");
+        assert_eq!(&*file.read_optional(now + LOOK_AGAIN).unwrap().unwrap(), "1");
+    }
+
+    #[test]
+    fn files_share_a_buffer_and_never_each_others_text() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            std::fs::write(dir.path().join(name), bytes).unwrap();
+            ProcFile::whole(dir.path().join(name))
+        };
+        let mut long = file("long", "long ".repeat(2_000).as_bytes());
+        let (mut short, mut broken) = (file("short", b"short"), file("broken", b"a\xff"));
+        for _ in 0..3 {
+            assert_eq!(long.read().unwrap().len(), 10_000);
+            let held = short.read().unwrap();
+            assert_eq!(&*broken.read().unwrap(), "a\u{fffd}");
+            assert_eq!(&*held, "short");
+        }
+        assert_eq!(SPARES.with(|spares| spares.borrow().len()), 1);
     }
 }

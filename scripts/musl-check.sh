@@ -11,7 +11,7 @@ scripts/setup.sh test
 . scripts/env.sh
 CARGO_TARGET_DIR=$(realpath "$CARGO_TARGET_DIR")
 cache=${OXMON_MUSL:-${XDG_CACHE_HOME:-$HOME/.cache}/oxmon/musl}
-# The tests are built for programs at this place, once for all targets.
+# What the tests start is here.
 place=$CARGO_TARGET_DIR/musl-check
 export OXMON_AGENT_BIN=$place/oxmon-agent OXMON_SERVER_BIN=$place/oxmon-server
 export PATH="$OXMON_VENV/bin:$PATH"

@@ -6,8 +6,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 [ $# -eq 1 ] || { echo "usage: scripts/release-check.sh BIN_DIR" >&2; exit 2; }
+scripts/setup.sh test
 bin=$(realpath "$1")
 work=$(mktemp -d)
+. scripts/env.sh
+# Not one of another build, which may be older than the programs.
+cargo build --locked --quiet --bin oxmon-mock
+export OXMON_MOCK=$CARGO_TARGET_DIR/debug/oxmon-mock
 server=''
 finish() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true
@@ -25,13 +30,12 @@ for auth in false true; do
   for _ in $(seq 100); do "$bin/oxmon-server" --health "$work/server.toml" >/dev/null 2>&1 && break; sleep 0.1; done
   tokens=()
   [ "$auth" = false ] || tokens=(--auto-auth)
-  OXMON_MOCK=$bin/oxmon-mock scripts/mock-e2e.sh --server "127.0.0.1:$grpc" --base-url "http://127.0.0.1:$http" \
+  scripts/mock-e2e.sh --server "127.0.0.1:$grpc" --base-url "http://127.0.0.1:$http" \
     --expect-alerts ${tokens[@]+"${tokens[@]}"} || { tail -n 5 "$work/server.log" >&2; exit 1; }
   kill "$server" && wait "$server"
   server=''
   echo "release-check: require_agent_auth = $auth: good"
 done
-. scripts/env.sh
 OXMON_SERVER_BIN=$bin/oxmon-server cargo test --locked --quiet --test it -- grpc_gate:: bounds:: api::hostile::
 echo "release-check: hostile clients: good"
 # Containers and booted systems run what ships; the agent for aarch64 too, where it was built beside it.

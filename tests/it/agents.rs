@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::support::agent::{Agent, PROGRAM};
+use crate::support::agent::{Agent, program};
 use crate::support::server::{self, Server};
 use crate::support::{free_port, peak, signal, wait_for};
 
@@ -64,7 +64,7 @@ fn an_error_at_start_has_its_exit_status_though_nobody_reads_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("bad.toml");
     std::fs::write(&config, "no_such_key = 1\n").unwrap();
-    for program in [PROGRAM, server::PROGRAM] {
+    for program in [program(), server::program()] {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let status = Command::new(program).arg(&config).stderr(writer).status().unwrap();
@@ -77,7 +77,7 @@ fn an_id_that_can_not_be_sent_is_refused_when_it_is_checked() {
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("agent.toml");
     std::fs::write(&config, "agent_id = \"büro-nas\"\n").unwrap();
-    let out = Command::new(PROGRAM).arg("--check-config").arg(&config).output().unwrap();
+    let out = Command::new(program()).arg("--check-config").arg(&config).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert_eq!(out.status.code(), Some(3), "{said}");
     assert!(said.contains("agent.toml:1: agent_id: \"büro-nas\" cannot be an agent id"), "{said}");
@@ -109,7 +109,7 @@ fn once_names_each_collector_that_fails() {
     std::fs::write(proc.join("meminfo"), "garbage\n").unwrap();
     let config = dir.path().join("agent.toml");
     std::fs::write(&config, format!("proc_root = {:?}\n", proc.display().to_string())).unwrap();
-    let out = Command::new(PROGRAM).arg("--once").arg(&config).output().unwrap();
+    let out = Command::new(program()).arg("--once").arg(&config).output().unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(said.contains("collector `memory` failed: cannot parse /proc/meminfo"), "{said}");
     assert!(said.contains("collector `cpu` failed: cannot read"), "{said}");
@@ -147,7 +147,7 @@ fn memory_is_the_hosts_whatever_limit_the_agent_has_itself() {
     let config = dir.path().join("agent.toml");
     std::fs::write(&config, "").unwrap();
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).arg(PROGRAM).arg("--once").arg(&config);
+    command.args(&words[1..]).arg(program()).arg("--once").arg(&config);
     let out = command.output().unwrap();
     std::fs::remove_dir(&folder).unwrap();
     let said = String::from_utf8_lossy(&out.stdout);
@@ -224,7 +224,7 @@ fn a_token_in_a_file_of_its_own_is_used_and_a_credential_too() {
     let config = dir.path().join("agent.toml");
     std::fs::write(&config, "").unwrap();
     let check = |with: Option<&std::path::Path>| {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.arg("--check-config").arg(&config).stdout(Stdio::null());
         if let Some(dir) = with {
             command.env("CREDENTIALS_DIRECTORY", dir);

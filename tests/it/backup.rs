@@ -8,13 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use oxmon::base::clock::{DAY_MS, HOUR_MS};
 
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::sql;
 
 const CONFIG: &str = "[storage]\npack_points = 16\n[cert_check]\nenabled = false\n";
 
 fn run(command: &str, config: &Path, folder: &Path) -> Output {
-    Command::new(PROGRAM).arg(command).arg(config).arg(folder).output().expect("the program runs")
+    Command::new(program()).arg(command).arg(config).arg(folder).output().expect("the program runs")
 }
 
 fn said(out: &Output) -> String {
@@ -42,7 +42,7 @@ fn a_rule_that_can_not_work_stops_neither_a_copy_nor_its_return() {
     let rule = "\n[[alert.rules]]\nname = \"r\"\ntype = \"no_such_type\"\nmetric = \"m\"\n";
     let good = std::fs::read_to_string(folder.join("server.toml")).unwrap();
     std::fs::write(&broken, good + rule).unwrap();
-    let checked = Command::new(PROGRAM).arg("--check-config").arg(&broken).output().unwrap();
+    let checked = Command::new(program()).arg("--check-config").arg(&broken).output().unwrap();
     assert_eq!(checked.status.code(), Some(3), "{}", said(&checked));
     assert!(said(&checked).contains("alert.rules.0.type"), "{}", said(&checked));
     let dest = folder.join("copy");
@@ -139,7 +139,7 @@ fn a_person_sees_how_far_it_is() {
     assert!(Client::to(server.grpc_port).report(&sent).expect("it is taken").success);
     let config = server.dir.path().join("server.toml");
     let dest = server.dir.path().join("copy");
-    let call = format!("{PROGRAM} backup {} {}", config.display(), dest.display());
+    let call = format!("{} backup {} {}", program(), config.display(), dest.display());
     // `script` gives the command a terminal.
     let out = Command::new("script").args(["-qec", &call, "/dev/null"]).output().expect("script");
     let seen = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -112,7 +112,7 @@ fn control_characters_in_an_agent_id_are_refused_wherever_one_comes_in() {
         let escaped: String = bad.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
         let config = server.dir.path().join("agent.toml");
         std::fs::write(&config, format!("agent_id = \"{escaped}\"\n")).unwrap();
-        let out = std::process::Command::new(crate::support::agent::PROGRAM)
+        let out = std::process::Command::new(crate::support::agent::program())
             .args([config.to_str().unwrap(), "--check-config"])
             .output()
             .unwrap();

@@ -38,11 +38,11 @@ fn the_servers_mistakes() {
         ),
     ];
     for (text, place, words) in cases {
-        let (exit, said) = check(server::PROGRAM, text);
+        let (exit, said) = check(server::program(), text);
         assert_eq!(exit, Some(Exit::Config as i32), "{text}: {said}");
         assert!(said.contains(place) && said.contains(words), "{text}: {said}");
     }
-    assert_eq!(check(server::PROGRAM, "retention_days = 8").0, Some(0));
+    assert_eq!(check(server::program(), "retention_days = 8").0, Some(0));
 }
 
 #[test]
@@ -59,16 +59,16 @@ fn the_agents_mistakes() {
         ("log_level = \"loud\"", "my.toml:1:", "log_level"),
     ];
     for (text, place, words) in cases {
-        let (exit, said) = check(agent::PROGRAM, text);
+        let (exit, said) = check(agent::program(), text);
         assert_eq!(exit, Some(Exit::Config as i32), "{text}: {said}");
         assert!(said.contains(place) && said.contains(words), "{text}: {said}");
     }
-    assert_eq!(check(agent::PROGRAM, "agent_id = \"a\"\ntls = false").0, Some(0));
+    assert_eq!(check(agent::program(), "agent_id = \"a\"\ntls = false").0, Some(0));
 }
 
 #[test]
 fn a_file_that_is_not_there_is_named() {
-    for program in [server::PROGRAM, agent::PROGRAM] {
+    for program in [server::program(), agent::program()] {
         let out = Command::new(program).arg("/no/such/file.toml").output().unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
         assert_eq!(out.status.code(), Some(Exit::Config as i32), "{said}");

@@ -10,7 +10,7 @@ use grpcio::RpcStatusCode;
 use oxmon::base::clock::{MINUTE_MS, parse_rfc3339};
 use serde_json::{Value, json};
 
-use crate::support::agent::{Agent, PROGRAM};
+use crate::support::agent::{Agent, program};
 use crate::support::grpc::{Client, batch, now_ms};
 use crate::support::server::Server;
 use crate::support::wait_for;
@@ -18,7 +18,7 @@ use crate::support::wait_for;
 const CODES: &str = "/v1/agents/enroll-codes";
 
 fn enroll(server: &Server, code: &str, agent_id: &str, config: &Path) -> Output {
-    Command::new(PROGRAM)
+    Command::new(program())
         .args(["enroll", "--server", &format!("127.0.0.1:{}", server.grpc_port)])
         .args(["--code", code, "--agent-id", agent_id, "--config"])
         .arg(config)

@@ -8,14 +8,14 @@ use oxmon::base::exit::Exit;
 
 use crate::support::agent::{self, Agent};
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::{free_port, wait_for};
 
 fn start_with(config: &str) -> Output {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server.toml");
     std::fs::write(&path, config).unwrap();
-    Command::new(PROGRAM).arg(&path).output().unwrap()
+    Command::new(program()).arg(&path).output().unwrap()
 }
 
 fn expect_refusal(out: &Output, exit: Exit, words: &[&str]) {
@@ -96,7 +96,7 @@ fn a_second_server_on_the_same_data_is_refused() {
 
 #[test]
 fn help_is_enough_to_begin() {
-    for program in [PROGRAM, crate::support::agent::PROGRAM] {
+    for program in [program(), crate::support::agent::program()] {
         let out = Command::new(program).arg("--help").output().unwrap();
         let text = String::from_utf8_lossy(&out.stdout);
         assert!(out.status.success());
@@ -115,7 +115,7 @@ fn a_fatal_line_has_its_priority_in_the_journal_and_its_status_without_standard_
     let dir = tempfile::tempdir().unwrap();
     let config = dir.path().join("server.toml");
     std::fs::write(&config, "http_port = 0\n").unwrap();
-    for program in [PROGRAM, agent::PROGRAM] {
+    for program in [program(), agent::program()] {
         let out = Command::new(program).arg(&config).env("JOURNAL_STREAM", "8:1").output().unwrap();
         let said = String::from_utf8_lossy(&out.stderr);
         assert!(said.starts_with("<3>oxmon-"), "{said}");

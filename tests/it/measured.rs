@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-use crate::support::agent::PROGRAM;
+use crate::support::agent::program;
 use crate::support::once;
 
 mod events;
@@ -26,7 +26,7 @@ fn once(config: &str) -> once::Rows {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("agent.toml");
     std::fs::write(&path, config).unwrap();
-    let text = said(Command::new(PROGRAM).arg("--once").arg(&path));
+    let text = said(Command::new(program()).arg("--once").arg(&path));
     once::rows(&text)
 }
 

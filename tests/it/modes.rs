@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::agent;
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::{free_port, wait_for};
 
 fn mode(path: &Path) -> u32 {
@@ -49,7 +49,7 @@ fn a_servers_files_and_backups_are_for_its_user_whatever_the_umask() {
     assert_eq!(open_to_others(&data), Vec::<String>::new());
     let copies = server.dir.path().join("copies");
     let out = Command::new("sh")
-        .args(["-c", "umask 000; exec \"$@\"", "sh", PROGRAM, "backup"])
+        .args(["-c", "umask 000; exec \"$@\"", "sh", program(), "backup"])
         .arg(server.dir.path().join("server.toml"))
         .arg(&copies)
         .output()
@@ -101,7 +101,7 @@ fn an_agents_buffer_is_for_its_user_alone() {
     fs::write(&config, text).unwrap();
     let log = fs::File::create(dir.path().join("agent.log")).unwrap();
     let mut child = Command::new("sh")
-        .args(["-c", "umask 000; exec \"$@\"", "sh", agent::PROGRAM])
+        .args(["-c", "umask 000; exec \"$@\"", "sh", agent::program()])
         .arg(&config)
         .stderr(log)
         .spawn()

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::endpoint::{Act, Endpoint, closed_port};
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::wait_for;
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -202,7 +202,7 @@ fn an_alert_whose_endpoint_is_down_survives_sigkill() {
 fn init_channels_makes_what_is_missing_beside_a_running_server() {
     let mut server = Server::start("");
     let run = |seed: &str| {
-        Command::new(PROGRAM)
+        Command::new(program())
             .arg("init-channels")
             .arg(server.dir.path().join("server.toml"))
             .arg(seed)

@@ -6,10 +6,10 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::json;
 
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 
 fn set(config: &Path, user: &str, typed: &str) -> Output {
-    let mut child = Command::new(PROGRAM)
+    let mut child = Command::new(program())
         .args(["passwd".as_ref(), config.as_os_str(), user.as_ref()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -78,7 +78,7 @@ fn what_cannot_be_set_is_named_and_changes_nothing() {
 fn at_a_terminal_it_is_typed_twice_and_not_shown() {
     let server = Server::start("");
     let config = server.dir.path().join("server.toml");
-    let call = format!("{PROGRAM} passwd {} admin", config.display());
+    let call = format!("{} passwd {} admin", program(), config.display());
     // `script` gives the command a terminal; it echoes what is typed unless it is asked not to.
     let mut child = Command::new("script")
         .args(["-qec", &call, "/dev/null"])

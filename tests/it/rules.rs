@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::support::endpoint::{Act, Endpoint};
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::{signal, wait_for};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -132,7 +132,7 @@ fn a_rule_of_the_file_that_can_not_work_stops_the_start_with_its_line() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("server.toml");
     std::fs::write(&path, FILE_RULE.replace("greater_than", "above")).unwrap();
-    let out = Command::new(PROGRAM).arg(&path).output().unwrap();
+    let out = Command::new(program()).arg(&path).output().unwrap();
     assert_eq!(out.status.code(), Some(3));
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains("server.toml:7: alert.rules.0.operator: must be"), "{said}");
@@ -146,7 +146,8 @@ fn sighup_reads_the_files_rules_and_a_seeds() {
     std::fs::write(&seed, json!({"rules": [low_memory()]}).to_string()).unwrap();
     let mut said = Vec::new();
     for _ in 0..2 {
-        let out = Command::new(PROGRAM).arg("init-rules").args([&config, &seed]).output().unwrap();
+        let out =
+            Command::new(program()).arg("init-rules").args([&config, &seed]).output().unwrap();
         assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
         said.push(String::from_utf8_lossy(&out.stdout).into_owned());
     }

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::support::agent;
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::{signal, wait_for};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
@@ -82,24 +82,24 @@ fn files_with_secrets_that_every_user_can_read_are_named_with_what_to_do() {
         )
     };
     for (program, text, wanted) in [
-        (PROGRAM, format!("[auth]\njwt_secret = \"{KEY}\"\n"), open(2, "auth.jwt_secret")),
+        (program(), format!("[auth]\njwt_secret = \"{KEY}\"\n"), open(2, "auth.jwt_secret")),
         (
-            PROGRAM,
+            program(),
             "[auth]\ndefault_password = \"first of all\"\n".to_owned(),
             open(2, "auth.default_password"),
         ),
         (
-            PROGRAM,
+            program(),
             "[outgoing]\nproxy = \"http://me:secret@127.0.0.1:3128\"\n".to_owned(),
             open(2, "outgoing.proxy"),
         ),
         (
-            agent::PROGRAM,
+            agent::program(),
             "agent_id = \"a\"\nauth_token = \"t0ken\"\n".to_owned(),
             open(2, "auth_token"),
         ),
-        (PROGRAM, tls.clone(), by_key.clone()),
-        (agent::PROGRAM, tls.clone(), by_key),
+        (program(), tls.clone(), by_key.clone()),
+        (agent::program(), tls.clone(), by_key),
     ] {
         let said = check(program, &text, 0o644);
         assert!(said.contains(&wanted), "{text}: {said}");
@@ -111,10 +111,10 @@ fn files_with_secrets_that_every_user_can_read_are_named_with_what_to_do() {
     }
     fs::set_permissions(&key, fs::Permissions::from_mode(0o640)).unwrap();
     for (program, text) in [
-        (PROGRAM, tls.as_str()),
-        (agent::PROGRAM, &tls),
-        (PROGRAM, "[outgoing]\nproxy = \"http://127.0.0.1:3128\"\n"),
-        (agent::PROGRAM, "agent_id = \"a\"\n"),
+        (program(), tls.as_str()),
+        (agent::program(), &tls),
+        (program(), "[outgoing]\nproxy = \"http://127.0.0.1:3128\"\n"),
+        (agent::program(), "agent_id = \"a\"\n"),
     ] {
         assert_eq!(check(program, text, 0o644), "", "{text}");
     }
@@ -132,7 +132,7 @@ fn a_warning_of_an_open_file_comes_at_the_start_too_and_need_not_be_read() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let status =
-        Command::new(PROGRAM).arg("--check-config").arg(&config).stderr(writer).status().unwrap();
+        Command::new(program()).arg("--check-config").arg(&config).stderr(writer).status().unwrap();
     assert_eq!(status.code(), Some(0));
 }
 
@@ -150,7 +150,7 @@ fn a_server_takes_credentials_of_the_service_manager() {
     let key = dir.path().join("jwt_secret");
     fs::write(&config, format!("[auth]\njwt_secret = \"{KEY}\"\njwt_secret_file = {key:?}\n"))
         .unwrap();
-    let out = Command::new(PROGRAM).arg("--check-config").arg(&config).output().unwrap();
+    let out = Command::new(program()).arg("--check-config").arg(&config).output().unwrap();
     let said = String::from_utf8_lossy(&out.stderr);
     assert!(said.contains(":3: auth.jwt_secret_file: needs no auth.jwt_secret"), "{said}");
 }
@@ -169,7 +169,7 @@ fn an_agents_credential_is_read_again_at_sighup() {
     );
     fs::write(&config, text).unwrap();
     let log = dir.path().join("agent.log");
-    let mut child = Command::new(agent::PROGRAM)
+    let mut child = Command::new(agent::program())
         .arg(&config)
         .env("CREDENTIALS_DIRECTORY", dir.path())
         .stderr(fs::File::create(&log).unwrap())
@@ -200,7 +200,7 @@ fn a_seed_names_files_for_its_secrets() {
         "config": {"smtp_host": "mail.example.com", "smtp_port": 587, "from_name": "o",
             "from_email": "a@example.com", "smtp_username": "u", "smtp_password_file": secret}});
     fs::write(&seed, json!({"channels": [channel]}).to_string()).unwrap();
-    let out = Command::new(PROGRAM)
+    let out = Command::new(program())
         .arg("init-channels")
         .arg(server.dir.path().join("server.toml"))
         .arg(&seed)
@@ -223,7 +223,7 @@ fn an_unbound_code_takes_over_no_agent_and_redeeming_is_in_the_audit_log() {
     let token = made["token"].as_str().unwrap().to_owned();
     let enroll = |server: &Server, code: &str, agent_id: &str| {
         let dir = tempfile::tempdir().unwrap();
-        let out = Command::new(agent::PROGRAM)
+        let out = Command::new(agent::program())
             .args(["enroll", "--server", &format!("127.0.0.1:{}", server.grpc_port)])
             .args(["--code", code, "--agent-id", agent_id, "--config"])
             .arg(dir.path().join("agent.toml"))

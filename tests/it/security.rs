@@ -219,7 +219,7 @@ fn a_code_is_good_for_anybody_and_no_route_runs_a_program() {
     // Whoever has the code: the call takes no other proof.
     let code = cast.server.post("/v1/agents/enroll-codes", json!({"agent_id": "new-01"}));
     let dir = tempfile::tempdir().unwrap();
-    let out = std::process::Command::new(crate::support::agent::PROGRAM)
+    let out = std::process::Command::new(crate::support::agent::program())
         .args(["enroll", "--server", &format!("127.0.0.1:{}", cast.server.grpc_port)])
         .args(["--code", code["code"].as_str().unwrap(), "--agent-id", "new-01", "--config"])
         .arg(dir.path().join("agent.toml"))

@@ -92,9 +92,9 @@ fn the_server_says_when_it_is_ready_alive_reloading_and_stopping() {
     let config = format!(
         "grpc_port = {grpc}\nhttp_port = {http}\nbind = [\"127.0.0.1\"]\ndata_dir = \"DIRdata\"\n"
     );
-    let mut service = Service::start(server::PROGRAM, &config);
+    let mut service = Service::start(server::program(), &config);
     service.live();
-    let health = |config: &str| run(server::PROGRAM, &["--health", config]);
+    let health = |config: &str| run(server::program(), &["--health", config]);
     let out = health(&service.config());
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
     service.stop();
@@ -110,11 +110,11 @@ fn the_agent_says_so_too_and_is_alive_without_a_server() {
         "server_endpoint = \"127.0.0.1:{port}\"\ncollection_interval_secs = 1\n\
          buffer_dir = \"DIRbuffer\"\n"
     );
-    let mut service = Service::start(agent::PROGRAM, &config);
+    let mut service = Service::start(agent::program(), &config);
     // The service manager asks for loops that turn, not for a server.
     service.live();
     let health = |file: &Path| {
-        let mut command = Command::new(agent::PROGRAM);
+        let mut command = Command::new(agent::program());
         command.arg("--health").env("OXMON_HEALTH_FILE", file).output().unwrap()
     };
     let alive = service.dir.path().join("alive");
@@ -131,7 +131,7 @@ fn the_agent_says_so_too_and_is_alive_without_a_server() {
         "grpc_port = {port}\nhttp_port = {}\nbind = [\"127.0.0.1\"]\ndata_dir = \"DIRdata\"\n",
         free_port()
     );
-    let mut receiver = Service::start(server::PROGRAM, &config);
+    let mut receiver = Service::start(server::program(), &config);
     wait_for("reports", limit, || {
         service.hear("WATCHDOG=1");
         receiver.hear("WATCHDOG=1");

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server, program};
+use crate::support::server::{Server, program};
 use crate::support::{old_data, signal, sql, wait_for};
 
 /// An old folder, and a configuration of a new one beside it.
@@ -313,7 +313,7 @@ fn a_server_refuses_an_old_folder_in_one_sentence_and_changes_nothing() {
     for arguments in
         [vec![config], vec!["init-rules", config, seed], vec!["init-channels", config, seed]]
     {
-        let out = Command::new(PROGRAM).args(&arguments).output().unwrap();
+        let out = Command::new(program()).args(&arguments).output().unwrap();
         assert_eq!(out.status.code(), Some(5), "{}", said(&out));
         let text = said(&out);
         assert_eq!(text.lines().count(), 1, "{text}");
@@ -322,16 +322,20 @@ fn a_server_refuses_an_old_folder_in_one_sentence_and_changes_nothing() {
         assert_eq!(old_data::state(&place.old), before);
     }
     // Nor is it imported into itself, or from nothing.
-    let out = Command::new(PROGRAM).args(["import", &old, config]).output().unwrap();
+    let out = Command::new(program()).args(["import", &old, config]).output().unwrap();
     assert_eq!(out.status.code(), Some(5), "{}", said(&out));
     let empty = tempfile::tempdir().unwrap();
-    let out =
-        Command::new(PROGRAM).arg("import").arg(empty.path()).arg(&place.config).output().unwrap();
+    let out = Command::new(program())
+        .arg("import")
+        .arg(empty.path())
+        .arg(&place.config)
+        .output()
+        .unwrap();
     assert_eq!(out.status.code(), Some(1));
     assert!(said(&out).contains("holds no data of the first oxmon"), "{}", said(&out));
     let inside = place.dir.path().join("inside.toml");
     std::fs::write(&inside, format!("data_dir = \"{old}/new\"\n")).unwrap();
-    let out = Command::new(PROGRAM).args(["import", &old]).arg(&inside).output().unwrap();
+    let out = Command::new(program()).args(["import", &old]).arg(&inside).output().unwrap();
     assert_eq!(out.status.code(), Some(1));
     assert!(said(&out).contains("must be another folder"), "{}", said(&out));
     assert_eq!(old_data::state(&place.old), before);
@@ -343,7 +347,7 @@ fn init(command: &str, place: &Path, seed: &Value) -> Output {
     let data = place.join("data").display().to_string();
     std::fs::write(&config, format!("data_dir = {data:?}\n")).unwrap();
     std::fs::write(&file, seed.to_string()).unwrap();
-    Command::new(PROGRAM).arg(command).args([&config, &file]).output().unwrap()
+    Command::new(program()).arg(command).args([&config, &file]).output().unwrap()
 }
 
 #[test]
@@ -418,7 +422,7 @@ fn the_first_releases_example_secret_is_not_used() {
     let made = "SELECT count(*) FROM settings WHERE name = 'jwt_secret'";
     assert_eq!(sql::sqlite3(&server.data().join("cert.db"), made), "1");
     let config = server.dir.path().join("server.toml");
-    let out = Command::new(PROGRAM).arg("--check-config").arg(&config).output().unwrap();
+    let out = Command::new(program()).arg("--check-config").arg(&config).output().unwrap();
     let text = said(&out);
     assert!(out.status.success() && text.contains("is good") && text.contains("warning"), "{text}");
 }

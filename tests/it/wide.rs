@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::support::agent::{Agent, PROGRAM};
+use crate::support::agent::{Agent, program};
 use crate::support::server::Server;
 use crate::support::tools::root;
 use crate::support::wait_for;
@@ -77,7 +77,7 @@ fn counters_sizes_and_times_past_32_bits_are_right() {
     let stop = AtomicBool::new(false);
     let (once, rate) = std::thread::scope(|scope| {
         scope.spawn(|| run_interface(&proc.join("net/dev"), &stop));
-        let once = Command::new(PROGRAM).arg("--once").arg(&config).output().unwrap();
+        let once = Command::new(program()).arg("--once").arg(&config).output().unwrap();
         let mut server = Server::start("");
         let _agent = Agent::start("wide", server.grpc_port, &keys);
         let rate = wait_for("a rate", Duration::from_secs(30), || {

@@ -203,7 +203,7 @@ fn a_host_joins_by_the_line_that_is_shown_and_is_named_tagged_and_removed() {
     let line = line_to_copy(&browser, &server);
     says(&browser, "Waiting for the host to report");
     let dir = tempfile::tempdir().unwrap();
-    std::os::unix::fs::symlink(crate::support::agent::PROGRAM, dir.path().join("oxmon-agent"))
+    std::os::unix::fs::symlink(crate::support::agent::program(), dir.path().join("oxmon-agent"))
         .unwrap();
     let mut agent = std::process::Command::new("sh")
         .args(["-c", &line.replace("&& ./", "&& exec ./")])

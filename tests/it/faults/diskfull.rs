@@ -193,7 +193,7 @@ fn a_new_server_on_a_full_disk_says_so_and_ends() {
     disk.fill();
     let config = dir.path().join("server.toml");
     std::fs::write(&config, format!("data_dir = {:?}\n", data.display().to_string())).unwrap();
-    let out = std::process::Command::new(crate::support::server::PROGRAM)
+    let out = std::process::Command::new(crate::support::server::program())
         .arg(&config)
         .output()
         .expect("the program runs");

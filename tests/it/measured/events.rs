@@ -144,7 +144,7 @@ fn a_file_system_that_can_not_be_written_shows() {
         std::fs::write(&config, include).unwrap();
         let mount =
             format!("mount -t tmpfs -o {option},size=1m,nr_inodes=77 t {}", point.display());
-        let all = format!("{mount} && exec {PROGRAM} --once {}", config.display());
+        let all = format!("{mount} && exec {} --once {}", program(), config.display());
         let out = Command::new("unshare").args(["-m", "sh", "-c", &all]).output().unwrap();
         if !crate::support::tools::or_excuse(out.status.success(), "no file system can be mounted")
         {

@@ -91,7 +91,7 @@ fn a_code_is_good_at_any_server(servers: &mut Servers) {
     let config = servers.at(1).dir.path().join("agent.toml");
     let port = servers.at(1).grpc_port;
     let enroll = || {
-        Command::new(crate::support::agent::PROGRAM)
+        Command::new(crate::support::agent::program())
             .args(["enroll", "--server", &format!("127.0.0.1:{port}")])
             .args(["--code", made["code"].as_str().unwrap(), "--agent-id", "new-01", "--config"])
             .arg(&config)

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::tools;
 
 const RULES: &str = "groups:
@@ -35,7 +35,7 @@ fn rules_of_prometheus_are_taken_and_the_rest_is_named() {
     }
     let config = file.with_file_name("server.toml").display().to_string();
     let run = |arguments: &[&str]| {
-        let mut command = Command::new(PROGRAM);
+        let mut command = Command::new(program());
         command.arg("import-rules").arg(&config).arg(&file).args(arguments);
         let out = command.output().expect("it runs");
         let said = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -229,7 +229,7 @@ fn both_images_run_without_rights_and_keep_their_volumes() {
     process_has_no_rights(&images, "agent");
 
     let inside = podman.must(&["exec", "agent", "/oxmon-agent", "--once", "/etc/oxmon/agent.toml"]);
-    let outside = must(agent::PROGRAM, &["--once", "config/agent.docker.toml"]);
+    let outside = must(agent::program(), &["--once", "config/agent.docker.toml"]);
     figures_are_the_hosts(&once::rows(&inside), &once::rows(&outside));
 
     let api = samples_outlive_their_container(&images, &server, &agent);

@@ -8,7 +8,7 @@ use oxmon::base::clock::{MINUTE_MS, SECOND_MS};
 use serde_json::{Value, json};
 
 use crate::support::grpc::{Client, batch, now_ms};
-use crate::support::server::{PROGRAM, Server};
+use crate::support::server::{Server, program};
 use crate::support::wait_for;
 
 const CONFIG: &str = include_str!("../../fixtures/first_release/server.toml");
@@ -159,7 +159,7 @@ fn the_fields_of_the_tables_are_those_that_are_needed() {
     let seed = server.dir.path().join("channels.seed.json");
     let init = |server: &Server, channel: &Value| {
         std::fs::write(&seed, json!({"channels": [channel]}).to_string()).unwrap();
-        Command::new(PROGRAM)
+        Command::new(program())
             .arg("init-channels")
             .args([&server.dir.path().join("server.toml"), &seed])
             .output()

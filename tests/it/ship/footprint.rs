@@ -13,7 +13,7 @@ fn a_static_agent_works_where_there_is_nothing_else() {
     if !or_excuse(!dir.is_empty(), "OXMON_STATIC_DIR names no folder with a static agent") {
         return;
     }
-    let said = must("scripts/static-check.sh", &[&dir, server::PROGRAM]);
+    let said = must("scripts/static-check.sh", &[&dir, server::program()]);
     assert!(said.contains("is refused") && said.contains("reports arrived"), "{said}");
 }
 

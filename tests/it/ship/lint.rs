@@ -50,7 +50,7 @@ fn container_files_copy_what_the_script_lays_out() {
         assert!(text.contains("\nFROM scratch\n") && text.contains("\nUSER 65534:65534\n"));
     }
     // Their configurations are good ones, and their health checks are options that exist.
-    let (agent, server) = (crate::support::agent::PROGRAM, crate::support::server::PROGRAM);
+    let (agent, server) = (crate::support::agent::program(), crate::support::server::program());
     must(agent, &["--check-config", "config/agent.docker.toml"]);
     must(server, &["--check-config", "config/server.docker.toml"]);
     for (file, program) in [("Dockerfile.agent", agent), ("Dockerfile.server", server)] {

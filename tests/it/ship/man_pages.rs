@@ -6,8 +6,9 @@ use std::process::Command;
 use crate::support::tools::{must, root, there};
 use crate::support::{agent, server};
 
-const PROGRAMS: [(&str, &str); 2] =
-    [("oxmon-agent", agent::PROGRAM), ("oxmon-server", server::PROGRAM)];
+fn programs() -> [(&'static str, &'static str); 2] {
+    [("oxmon-agent", agent::program()), ("oxmon-server", server::program())]
+}
 
 /// Long options in a text: `--` and a name.
 fn options(text: &str) -> BTreeSet<String> {
@@ -43,7 +44,7 @@ fn read(file: &str) -> String {
 
 #[test]
 fn every_option_and_command_stands_in_man_page_and_completions_and_no_other() {
-    for (name, program) in PROGRAMS {
+    for (name, program) in programs() {
         let help = must(program, &["--help"]);
         let (options_there, commands_there) = (options(&help), commands(name, &help));
         assert!(options_there.contains("--check-config"), "{options_there:?}");
@@ -68,7 +69,7 @@ fn man_pages_are_well_formed() {
     if !there("man") {
         return;
     }
-    for (name, _) in PROGRAMS {
+    for (name, _) in programs() {
         let page = root().join(format!("packaging/man/{name}.1"));
         let out = Command::new("man")
             .args(["--warnings", "--encoding=UTF-8", "--local-file"])
@@ -119,7 +120,7 @@ fn fish_completes_and_zsh_parses() {
         assert!(must("fish", &["--no-config", "-c", script]).contains("backup"));
     }
     if there("zsh") {
-        for (name, _) in PROGRAMS {
+        for (name, _) in programs() {
             must("zsh", &["-n", &format!("packaging/completions/_{name}")]);
         }
         // A real completion, in a terminal of zsh's own.

@@ -176,8 +176,8 @@ fn both_daemons_call_only_what_their_units_allow() {
         path("buffer").display().to_string()
     );
     std::fs::write(path("agent.toml"), text).unwrap();
-    let mut server = Traced::start(server::PROGRAM, &path("server.toml"), &path("server.trace"));
-    let mut agent = Traced::start(agent::PROGRAM, &path("agent.toml"), &path("agent.trace"));
+    let mut server = Traced::start(server::program(), &path("server.toml"), &path("server.trace"));
+    let mut agent = Traced::start(agent::program(), &path("agent.toml"), &path("agent.trace"));
     wait_for("a report of the traced agent", Duration::from_secs(120), || {
         assert!(matches!(server.0.try_wait(), Ok(None)), "the traced server ended");
         let said = ureq::get(format!("http://127.0.0.1:{http}/v1/health")).call().ok()?;
@@ -206,7 +206,7 @@ fn what_bind_mounts_of_a_sandbox_show_again_is_measured_once() {
         std::fs::write(&config, format!("server_endpoint = \"127.0.0.1:{}\"\n", server.grpc_port))
             .unwrap();
         let config = config.display().to_string();
-        let line = format!("{} exec {} --once {config}", arguments.join(" "), agent::PROGRAM);
+        let line = format!("{} exec {} --once {config}", arguments.join(" "), agent::program());
         let out = run("unshare", &["--mount", "sh", "-c", &line]);
         out.status.success().then(|| {
             let text = String::from_utf8_lossy(&out.stdout).into_owned();

@@ -3,18 +3,22 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use super::{signal, wait_exit};
 
-/// The program that the tests run: the built one, or the one that `OXMON_AGENT_BIN` names when the
-/// tests are built, such as a musl build.
-pub const PROGRAM: &str = match option_env!("OXMON_AGENT_BIN") {
-    Some(program) => program,
-    None => env!("CARGO_BIN_EXE_oxmon-agent"),
-};
+/// The program that the tests run: the built one, or the one that `OXMON_AGENT_BIN` names, such as a
+/// musl build.
+pub fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("OXMON_AGENT_BIN")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_oxmon-agent").to_owned())
+    });
+    &PROGRAM
+}
 
 /// A running agent. Dropping it kills the process and removes its folder.
 pub struct Agent {
@@ -91,7 +95,7 @@ impl Drop for Agent {
 fn spawn(dir: &Path) -> Child {
     let log =
         OpenOptions::new().create(true).append(true).open(dir.join("agent.log")).expect("a log");
-    Command::new(PROGRAM)
+    Command::new(program())
         .arg(dir.join("agent.toml"))
         .stdin(Stdio::null())
         .stdout(Stdio::null())

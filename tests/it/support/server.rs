@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,16 +11,14 @@ use tempfile::TempDir;
 
 use super::{free_port, signal, wait_exit, wait_for};
 
-/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names when the
-/// tests are built, such as a musl build.
-pub const PROGRAM: &str = match option_env!("OXMON_SERVER_BIN") {
-    Some(program) => program,
-    None => env!("CARGO_BIN_EXE_oxmon-server"),
-};
-
-/// The program that servers of the tests run: `OXMON_SERVER_BIN` may also name it when they start.
-pub fn program() -> String {
-    std::env::var("OXMON_SERVER_BIN").unwrap_or_else(|_| PROGRAM.to_owned())
+/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names, such as a
+/// musl build.
+pub fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+        std::env::var("OXMON_SERVER_BIN")
+            .unwrap_or_else(|_| env!("CARGO_BIN_EXE_oxmon-server").to_owned())
+    });
+    &PROGRAM
 }
 
 /// The memory that the unit gives the server (`MemoryMax=`), bytes.
@@ -330,8 +329,7 @@ fn spawn(dir: &Path, under: &[String]) -> Child {
         .append(true)
         .open(dir.join("server.log"))
         .expect("a log file");
-    let program = program();
-    let mut words = under.iter().map(String::as_str).chain([program.as_str()]);
+    let mut words = under.iter().map(String::as_str).chain([program()]);
     Command::new(words.next().expect("a program"))
         .args(words)
         .arg(dir.join("server.toml"))

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use super::server::PROGRAM;
+use super::server::program;
 
 /// Runs `oxmon-server sql` with these arguments.
 pub fn run(data: &Path, arguments: &[&str]) -> Output {
-    Command::new(PROGRAM).arg("sql").arg(data).args(arguments).output().expect("the program runs")
+    Command::new(program()).arg("sql").arg(data).args(arguments).output().expect("the program runs")
 }
 
 /// What a query prints as CSV, with `\n` for the ends of lines.

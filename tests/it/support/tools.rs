@@ -12,7 +12,7 @@ pub fn root() -> PathBuf {
 
 /// The folder with the programs of this build.
 pub fn bin_dir() -> String {
-    Path::new(agent::PROGRAM).parent().expect("a program has a folder").display().to_string()
+    Path::new(agent::program()).parent().expect("a program has a folder").display().to_string()
 }
 
 /// Puts both daemons into a folder without what a debugger reads of them, as they ship.

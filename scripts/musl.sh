@@ -31,7 +31,8 @@ main() {
   work=${OXMON_MUSL_WORK:-$cache/work}
   mkdir -p "$cache/bin" "$work"
   rust_tools
-  write_zig
+  zig=$("$OXMON_VENV/bin/python" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig
+  write_linker
   for target in "${targets[@]}"; do
     describe "$target"
     build
@@ -52,7 +53,7 @@ describe() {
     *) fail "no target \`$target\`: ${targets_all[*]}" ;;
   esac
   case $target in
-    x86_64-* | aarch64-*) [ -n "$agent_only" ] || programs+=(oxmon-server oxmon-mock) ;;
+    x86_64-* | aarch64-*) [ -n "$agent_only" ] || programs+=(oxmon-server) ;;
   esac
 }
 
@@ -101,17 +102,26 @@ distribution_rust() {
 # Compiler flags for small code without unwinding. A monitoring agent never calls gRPC's service-mesh parts (xDS,
 # RLS). musl gives abseil its off64_t only with _LARGEFILE64_SOURCE.
 small='-g0 -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -fno-unwind-tables'
+c_flags="$small -D_LARGEFILE64_SOURCE"
+cxx_flags='-fno-exceptions -DGRPC_NO_XDS -DGRPC_NO_RLS -Wno-missing-template-arg-list-after-template-kw'
 
 build() {
   local out=$work/target/$target/release program args
-  [ -f "$work/openssl-$target/lib/libssl.a" ] || build_openssl
+  build_libraries
   write_wrapper
+  # cargo-zigbuild keeps its scripts as they were when it first wrote them.
+  rm -rf "$work/zigbuild-$target"
   (
     environment
     for program in "${programs[@]}"; do
-      args=()
-      # Without the server's features, so that nothing of them is even compiled in, and for size.
-      [ "$program" != oxmon-agent ] || args=(--no-default-features --features agent "${AGENT_SIZE[@]}")
+      # zig takes its own libraries for small programs with -Os.
+      args=() link=(-C link-arg=-Wl,--gc-sections -C link-arg=-Os)
+      case $program in
+        # Without the server's features, so that nothing of them is even compiled in, and for size. At a fixed
+        # address: pointers that are relocated at the start would be half as much memory again.
+        oxmon-agent) args=(--no-default-features --features agent "${AGENT_SIZE[@]}") ;;
+        oxmon-server) link+=(-C link-arg=-pie) ;;
+      esac
       cargo-zigbuild rustc --locked --release -Zbuild-std=std,panic_abort -Zbuild-std-features=optimize_for_size \
         --target "$target" ${args[@]+"${args[@]}"} --bin "$program" -- "${link[@]}"
     done
@@ -123,52 +133,54 @@ build() {
   done
 }
 
-# Exported for cargo alone: no path of this machine may reach the programs, whose bytes are the same everywhere.
-environment() {
-  local registry=${CARGO_HOME:-$HOME/.cargo}/registry/src folder maps='' c_maps=''
+# Options that keep every path of this machine out of what is compiled: its bytes are the same everywhere.
+# Sets c_maps for C and C++, and rust_maps.
+path_maps() {
+  local registry=${CARGO_HOME:-$HOME/.cargo}/registry/src folder
+  c_maps="-ffile-prefix-map=$work=build" rust_maps="--remap-path-prefix=$library=std --remap-path-prefix=$work=build"
   for folder in "$registry"/*; do
-    maps+=" --remap-path-prefix=$folder/=" c_maps+=" -ffile-prefix-map=$folder/="
+    c_maps+=" -ffile-prefix-map=$folder/=" rust_maps+=" --remap-path-prefix=$folder/="
   done
-  maps+=" --remap-path-prefix=$library=std --remap-path-prefix=$work=build --remap-path-prefix=$PWD/="
-  c_maps+=" -ffile-prefix-map=$work=build"
-  export CFLAGS="$small -D_LARGEFILE64_SOURCE$c_maps"
-  export CXXFLAGS="$CFLAGS -fno-exceptions -DGRPC_NO_XDS -DGRPC_NO_RLS -Wno-missing-template-arg-list-after-template-kw"
-  export RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -C force-unwind-tables=no$maps"
+  rust_maps+=" --remap-path-prefix=$PWD/="
+}
+
+# Exported for cargo alone.
+environment() {
+  path_maps
+  export CFLAGS="$c_flags $c_maps" CXXFLAGS="$c_flags $cxx_flags $c_maps"
+  export RUSTFLAGS="-C target-feature=+crt-static -C link-self-contained=no -C force-unwind-tables=no $rust_maps"
   export OPENSSL_DIR=$work/openssl-$target OPENSSL_STATIC=1 OPENSSL_NO_VENDOR=1
-  export OPENSSL_ROOT_DIR=$OPENSSL_DIR GRPCIO_SYS_USE_PKG_CONFIG=0
-  # CMake 4 refuses the policies that gRPC asks for.
-  export CMAKE_POLICY_VERSION_MINIMUM=3.5
+  export GRPCIO_SYS_USE_PKG_CONFIG=1 GRPC_STATIC=1 PKG_CONFIG_ALLOW_CROSS=1 PKG_CONFIG_LIBDIR=$work/grpc-$target
   # -Zbuild-std on a compiler that is not a nightly.
   export RUSTC_BOOTSTRAP=1 SOURCE_DATE_EPOCH=0
   # musl's 64-bit time_t, which libc leaves out on 32 bits until this is set.
   export RUST_LIBC_UNSTABLE_MUSL_V1_2_3=1
   export RUSTC_WRAPPER=$cache/bin/wrapper-$target
   export CARGO_TARGET_DIR=$work/target PATH=$OXMON_VENV/bin:$PATH
-  export CARGO_ZIGBUILD_ZIG_PATH=$cache/bin/zig CARGO_ZIGBUILD_CACHE_DIR=$cache/zigbuild
+  # Without a Python it takes the zig of that path, and not the one of the Python package.
+  export CARGO_ZIGBUILD_ZIG_PATH=$cache/bin/zig CARGO_ZIGBUILD_PYTHON_PATH=false CARGO_ZIGBUILD_CACHE_DIR=$work/zigbuild-$target
   export ZIG_GLOBAL_CACHE_DIR=$cache/zig ZIG_LOCAL_CACHE_DIR=$cache/zig
-  link=(-C "link-arg=-Wl,--gc-sections")
 }
 
-# zig, but for gRPC's service-mesh sources, which nothing calls without xDS and RLS: for these, a third of the core,
-# it compiles an empty file. What is called after all fails to link.
-write_zig() {
-  local zig
-  zig=$("$OXMON_VENV/bin/python" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')/zig
-  : >"$cache/empty.c"
-  : >"$cache/empty.cc"
+# zig as cargo calls it. A program that it has linked is linked once more by LLVM's own lld with the same command,
+# since zig passes on neither the folding of identical functions nor packed relative relocations.
+write_linker() {
+  local lld
+  lld=$(rustc --print sysroot)/lib/rustlib/$(rustc -vV | sed -n 's/^host: //p')/bin/rust-lld
+  [ -x "$lld" ] || lld=$(command -v ld.lld) || fail "no lld: rustup's toolchains bring it (rust-lld); else install lld 15 or newer"
   cat >"$cache/bin/zig" <<SH
 #!/usr/bin/env bash
-source=\${*: -1}
-case \$source in
-  */src/core/ext/xds/* | */src/core/ext/upbdefs-generated/* | */lb_policy/xds/* | */lb_policy/rls/* | */resolver/xds/* | \\
-    */src/core/ext/upb-generated/envoy/*)
-    set -- "\${@:1:\$#-1}" "$cache/empty.\${source##*.}" ;;
-esac
-exec $zig "\$@"
+messages=\$(mktemp)
+trap 'rm -f "\$messages"' EXIT
+status=0
+ZIG_VERBOSE_LINK=1 "$zig" "\$@" 2>"\$messages" || status=\$?
+grep -v '^ld.lld ' "\$messages" >&2
+[ "\$status" = 0 ] || exit "\$status"
+# Objects and zig's own libraries are linked with -r.
+command=\$(grep '^ld.lld ' "\$messages" | grep -v '^ld.lld -r ' | tail -n 1)
+[ -z "\$command" ] || "$lld" -flavor gnu \${command#ld.lld } --icf=safe -z pack-relative-relocs
 SH
   chmod +x "$cache/bin/zig"
-  # cargo-zigbuild keeps its scripts as they were when it first wrote them.
-  rm -rf "$cache/zigbuild"
 }
 
 # grpcio-sys carries bindings for x86_64 and aarch64. They name no processor, and on 32 bits a single number in
@@ -197,41 +209,119 @@ crate() {
     grep -o "\"manifest_path\":\"[^\"]*/$1-[0-9][^\"]*/Cargo.toml\"" | head -n 1 | cut -d'"' -f4 | xargs dirname
 }
 
-# The assembler variants of OpenSSL's ciphers are 1.2 MB of tables and unrolled loops, for a few kilobytes of traffic
-# a minute; old and exotic algorithms go too. Its folders and flags are in the library, so they name no machine.
-build_openssl() {
-  local source build prefix=$work/openssl-$target tool
-  source=$(crate openssl-src)/openssl
-  [ -f "$source/Configure" ] || fail "no OpenSSL source in the openssl-src crate"
+# Builds what is not of Rust, once: a library stays until its source, its flags or zig change.
+build_libraries() {
+  local library_source made_from
+  library_source=$(crate openssl-src)/openssl
+  [ -f "$library_source/Configure" ] || fail "no OpenSSL source in the openssl-src crate"
+  made_from=$(made_from "$library_source" build_openssl)
+  built "$work/openssl-$target" "$made_from" || build_openssl
+  library_source=$(crate grpcio-sys)/grpc
+  made_from+=$(made_from "$library_source" build_grpc)
+  if ! built "$work/grpc-$target" "$made_from"; then
+    build_grpc
+    # Cargo does not see that what pkg-config names has changed.
+    cargo clean --quiet --locked --release --target "$target" --target-dir "$work/target" -p grpcio-sys
+  fi
+}
+
+# SOURCE FUNCTION: all that decides what FUNCTION makes of SOURCE.
+made_from() { echo "$1 $("$zig" version) $zig_flags $c_flags $cxx_flags $(declare -f "$2" | sha256sum)"; }
+built() { [ -f "$1/made-from" ] && [ "$(cat "$1/made-from")" = "$2" ]; }
+
+# Starts a library's build: sets build to a new folder with zig's tools in it, and the environment for them.
+open_build() {
+  local tool options
   build=$(mktemp -d)
-  cp -r "$source/." "$build"
-  mkdir "$build/musl-tools"
-  for tool in cc ar ranlib; do
+  mkdir "$build/tools"
+  for tool in cc c++ ar ranlib; do
+    case $tool in cc | c++) options=" $zig_flags" ;; *) options='' ;; esac
     # shellcheck disable=SC2016
-    printf '#!/bin/sh\nexec %s %s "$@"\n' "$cache/bin/zig" \
-      "$tool$([ "$tool" != cc ] || echo " $zig_flags")" >"$build/musl-tools/musl-$tool"
-    chmod +x "$build/musl-tools/musl-$tool"
+    printf '#!/bin/sh\nexec %s %s "$@"\n' "$zig" "$tool$options" >"$build/tools/musl-$tool"
+    chmod +x "$build/tools/musl-$tool"
   done
-  echo "musl: building a small OpenSSL for $target"
-  (
-    cd "$build"
-    export PATH=$build/musl-tools:$PATH SOURCE_DATE_EPOCH=0 CC=musl-cc AR=musl-ar RANLIB=musl-ranlib
-    export ZIG_GLOBAL_CACHE_DIR=$cache/zig ZIG_LOCAL_CACHE_DIR=$cache/zig
-    # shellcheck disable=SC2086 # The flags are words.
-    ./Configure "$openssl" --prefix=/usr --libdir=lib --openssldir=/etc/ssl \
-      no-asm no-shared no-module no-dso no-tests no-apps no-docs no-legacy no-engine no-comp no-zlib no-quic \
-      no-dtls no-srp no-psk no-cms no-cmp no-ts no-ct no-gost no-sm2 no-sm3 no-sm4 no-aria no-camellia \
-      no-idea no-seed no-bf no-cast no-rc2 no-rc4 no-rc5 no-rmd160 no-whirlpool no-md2 no-md4 no-mdc2 \
-      no-siphash no-siv no-scrypt no-argon2 no-ec2m no-ml-kem no-ml-dsa no-slh-dsa no-ssl3 no-ssl3-method \
-      no-ssl-trace no-srtp no-rfc3779 no-fips no-afalgeng no-ktls no-ui-console \
-      -Os $small >configure.log 2>&1 || { tail -n 20 configure.log >&2; exit 1; }
-    make -s -j"$(nproc)" build_libs >make.log 2>&1 || { tail -n 20 make.log >&2; exit 1; }
-    make -s DESTDIR="$build/out" install_dev >install.log 2>&1 || { tail -n 20 install.log >&2; exit 1; }
-  )
-  rm -rf "$prefix"
-  mv "$build/out/usr" "$prefix"
+  path_maps
+  export PATH=$build/tools:$PATH SOURCE_DATE_EPOCH=0
+  export ZIG_GLOBAL_CACHE_DIR=$cache/zig ZIG_LOCAL_CACHE_DIR=$cache/zig
+}
+
+# NAME COMMAND...: runs it with its output in a file, whose end is shown when it fails.
+quietly() {
+  local log=$build/$1.log
+  shift
+  "$@" >"$log" 2>&1 || { tail -n 30 "$log" >&2; fail "$target: $* failed"; }
+}
+
+# A built library takes its place. FOLDER PREFIX
+close_build() {
+  rm -rf "$2"
+  mv "$1" "$2"
+  printf '%s\n' "$made_from" >"$2/made-from"
   rm -rf "$build"
 }
+
+# The assembler variants of OpenSSL's ciphers are 1.2 MB of tables and unrolled loops, for a few kilobytes of traffic
+# a minute; old and exotic algorithms go too. Its folders and flags are in the library, so they name no machine.
+build_openssl() (
+  echo "musl: building a small OpenSSL for $target"
+  open_build
+  cp -r "$library_source" "$build/source"
+  cd "$build/source"
+  export CC=musl-cc AR=musl-ar RANLIB=musl-ranlib
+  # shellcheck disable=SC2086 # The flags are words.
+  quietly configure ./Configure "$openssl" --prefix=/usr --libdir=lib --openssldir=/etc/ssl \
+    no-asm no-shared no-module no-dso no-tests no-apps no-docs no-legacy no-engine no-comp no-zlib no-quic \
+    no-dtls no-srp no-psk no-cms no-cmp no-ts no-ct no-gost no-sm2 no-sm3 no-sm4 no-aria no-camellia \
+    no-idea no-seed no-bf no-cast no-rc2 no-rc4 no-rc5 no-rmd160 no-whirlpool no-md2 no-md4 no-mdc2 \
+    no-siphash no-siv no-scrypt no-argon2 no-ec2m no-ml-kem no-ml-dsa no-slh-dsa no-ssl3 no-ssl3-method \
+    no-ssl-trace no-srtp no-rfc3779 no-fips no-afalgeng no-ktls no-ui-console \
+    -Os $small
+  quietly make make -s -j"$(nproc)" build_libs
+  quietly install make -s DESTDIR="$build/out" install_dev
+  close_build "$build/out/usr" "$work/openssl-$target"
+)
+
+# gRPC's core with its own CMake, and not by the build script of grpcio-sys: that keeps it in a folder of cargo's,
+# where a changed option costs 20 minutes of CPU again. The crate then finds it by pkg-config.
+build_grpc() (
+  echo "musl: building gRPC for $target: 10 minutes on two cores, once"
+  open_build
+  # Nothing of this machine's libraries, systemd's for one.
+  export PKG_CONFIG_LIBDIR=$build
+  mkdir -p "$build/out/lib"
+  cp -r "$library_source" "$build/source"
+  # Nothing calls the service mesh's sources without xDS and RLS: a third of the core. What is called after all
+  # fails to link.
+  find "$build/source/src/core" -name '*.c*' -type f | grep -E '/ext/xds/|/upbdefs-generated/|/lb_policy/(xds|rls)/|/resolver/xds/|/upb-generated/envoy/' | while read -r file; do : >"$file"; done
+  zlib=$(crate libz-sys)/src/zlib
+  # shellcheck disable=SC2086 # The flags are words.
+  (
+    mkdir "$build/zlib" && cd "$build/zlib"
+    quietly zlib musl-cc -c -Os -fPIC -DHAVE_UNISTD_H $c_flags $c_maps "$zlib"/*.c
+    quietly zlib musl-ar crs "$build/out/lib/libz.a" ./*.o
+  )
+  # abseil's flags for processors that it knows by name are not zig's. CMake 4 refuses the policies that gRPC asks for.
+  quietly configure cmake -S "$build/source" -B "$build/cmake" -G "Unix Makefiles" -DCMAKE_POLICY_VERSION_MINIMUM=3.5 \
+    -DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=generic -DCMAKE_BUILD_TYPE=MinSizeRel \
+    -DCMAKE_C_COMPILER=musl-cc -DCMAKE_CXX_COMPILER=musl-c++ \
+    -DCMAKE_AR="$build/tools/musl-ar" -DCMAKE_RANLIB="$build/tools/musl-ranlib" \
+    -DCMAKE_C_FLAGS="$c_flags -fPIC -w $c_maps -ffile-prefix-map=$build=build" \
+    -DCMAKE_CXX_FLAGS="$c_flags $cxx_flags -fPIC -w $c_maps -ffile-prefix-map=$build=build" \
+    -DgRPC_INSTALL=OFF -DgRPC_BUILD_CODEGEN=OFF -DgRPC_BUILD_CSHARP_EXT=OFF -DABSL_ENABLE_INSTALL=ON \
+    -DgRPC_SSL_PROVIDER=package -DOPENSSL_ROOT_DIR="$work/openssl-$target" -DOPENSSL_USE_STATIC_LIBS=ON \
+    -DgRPC_ZLIB_PROVIDER=package -DZLIB_INCLUDE_DIR="$zlib" -DZLIB_LIBRARY="$build/out/lib/libz.a"
+  quietly make make -C "$build/cmake" -j"$(nproc)" grpc
+  find "$build/cmake" -name '*.a' -exec cp {} "$build/out/lib" \;
+  mv "$build/source/include" "$build/out/include"
+  {
+    # The version is what the crate asks for; no path of the temporary folder is in the file.
+    printf 'prefix=${pcfiledir}\nName: grpc\nDescription: gRPC core\nVersion: %s\n' "$(expr "$library_source" : '.*+\([0-9.]*\)')"
+    printf 'Cflags: -I${prefix}/include\nLibs: -L${prefix}/lib -L${prefix}/../openssl-%s/lib -lgrpc' "$target"
+    find "$build/out/lib" -name 'lib*.a' ! -name libgrpc.a -exec basename {} .a \; | LC_ALL=C sort | sed 's/^lib/ -l/' | tr -d '\n'
+    printf ' -lssl -lcrypto\n'
+  } >"$build/out/grpc.pc"
+  close_build "$build/out" "$work/grpc-$target"
+)
 
 # The last commit again, from another folder into another.
 build_elsewhere() {

@@ -37,6 +37,7 @@ pkg-config --exists openssl|libssl-dev|openssl-devel|openssl-dev|openssl
 pkg-config --exists grpc|libgrpc-dev|grpc-devel|grpc-dev|grpc'
 musl_rows='
 command -v cmake|cmake|cmake|cmake|cmake
+command -v pkg-config|pkg-config|pkgconf-pkg-config|pkgconf|pkgconf
 command -v python3|python3|python3|python3|python
 python3 -c "import venv,ensurepip"|python3-venv|python3|python3|python'
 test_rows='

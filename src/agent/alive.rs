@@ -7,6 +7,8 @@
 //! (`unreported_ms`) and how often one is due (`interval_secs`).
 
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -14,6 +16,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use crate::agent::reporter::Stats;
+use crate::base::clock::{modified, system_now};
 use crate::base::exit::{Exit, Fatal};
 use crate::rt::service;
 
@@ -95,7 +98,7 @@ pub(super) fn check() -> Result<(), Fatal> {
         let text = format!("{FILE_VARIABLE} names no file, here and for the agent");
         return Err(Fatal::new(Exit::Usage, text));
     };
-    is_healthy(&file, SystemTime::now()).map_err(|why| Fatal::new(Exit::Failed, why))
+    is_healthy(&file, system_now()).map_err(|why| Fatal::new(Exit::Failed, why))
 }
 
 fn named_file() -> Option<PathBuf> {
@@ -114,14 +117,16 @@ fn write(file: &Path, health: Health) {
 /// Whether the agent of a health file works and reports; what is wrong where it does not.
 fn is_healthy(file: &Path, now: SystemTime) -> Result<(), String> {
     let named = |error: std::io::Error| format!("{}: {error}", file.display());
-    let written = std::fs::metadata(file).and_then(|meta| meta.modified()).map_err(named)?;
+    let mut open = File::open(file).map_err(named)?;
+    let written = modified(&open).map_err(named)?;
     // A clock that was set back makes it no older.
     let age = now.duration_since(written).unwrap_or_default();
     if age > OLD_AFTER {
         return Err(format!("the agent did nothing for {} s", age.as_secs()));
     }
     // It is empty for a moment while it is written.
-    let text = std::fs::read_to_string(file).map_err(named)?;
+    let mut text = String::new();
+    open.read_to_string(&mut text).map_err(named)?;
     let Ok(health) = toml::from_str::<Health>(&text) else { return Ok(()) };
     let limit = Duration::from_secs(health.interval_secs.saturating_mul(INTERVALS));
     let limit = limit.max(UNREPORTED_MIN);

@@ -1,8 +1,9 @@
 //! Time as data. The core takes `now` as Unix milliseconds; only the edges hold a [`Clock`].
 
+use std::fs::File;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
@@ -55,12 +56,35 @@ impl From<i64> for Now {
     }
 }
 
+/// What the machine's clock shows. `SystemTime::now` asks musl with seconds of 32 bits on 32-bit
+/// processors, whatever its version, and fails there from 2038 on.
+pub fn system_now() -> SystemTime {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    system_time(now.tv_sec, now.tv_nsec as u64)
+}
+
+/// When a file was last written; `Metadata::modified` has the same limit as `SystemTime::now`.
+///
+/// # Errors
+///
+/// When the system does not say it.
+pub fn modified(file: &File) -> std::io::Result<SystemTime> {
+    let stat = rustix::fs::fstat(file)?;
+    Ok(system_time(stat.st_mtime as i64, stat.st_mtime_nsec as u64))
+}
+
+fn system_time(secs: i64, nanos: u64) -> SystemTime {
+    let whole = Duration::from_secs(secs.unsigned_abs());
+    let at = if secs < 0 { UNIX_EPOCH.checked_sub(whole) } else { UNIX_EPOCH.checked_add(whole) };
+    at.and_then(|at| at.checked_add(Duration::from_nanos(nanos))).unwrap_or(UNIX_EPOCH)
+}
+
 /// The machine's clock.
 pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
+        match system_now().duration_since(UNIX_EPOCH) {
             Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
             Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
         }

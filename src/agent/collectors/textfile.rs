@@ -5,13 +5,13 @@ use std::fs::OpenOptions;
 use std::io::Read as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use rustix::fs::OFlags;
 
 use crate::agent::collectors::{
     CollectError, Collector, Metric, Pace, Samples, Setup, Spec, promtext,
 };
+use crate::base::clock::{modified, system_now};
 use crate::base::limits::{TEXTFILE_BYTES_MAX, TEXTFILE_SERIES_MAX, TEXTFILES_MAX};
 use crate::model::point::Point;
 
@@ -98,6 +98,7 @@ fn read(path: &Path) -> Result<(String, f64), String> {
     let file = OpenOptions::new().read(true).custom_flags(at_once).open(path);
     let file = file.map_err(|error| error.to_string())?;
     let meta = file.metadata().map_err(|error| error.to_string())?;
+    let written = modified(&file).map_err(|error| error.to_string())?;
     if !meta.is_file() {
         return Err("not a regular file".to_owned());
     }
@@ -107,8 +108,7 @@ fn read(path: &Path) -> Result<(String, f64), String> {
     if bytes as u64 > TEXTFILE_BYTES_MAX {
         return Err(format!("it has more than {TEXTFILE_BYTES_MAX} bytes"));
     }
-    let written = meta.modified().map_err(|error| error.to_string())?;
-    let age = SystemTime::now().duration_since(written).unwrap_or_default();
+    let age = system_now().duration_since(written).unwrap_or_default();
     Ok((text, age.as_secs_f64()))
 }
 

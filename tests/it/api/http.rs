@@ -187,6 +187,8 @@ fn inner_sockets_have_no_name_or_a_private_one() {
     let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
     let named = sockets.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let named = named.filter(|parts| parts.len() > 7 && own.iter().any(|own| own == parts[6]));
+    // An end that is connected to the core is named after its client, and nobody can connect to it.
+    let named = named.filter(|parts| !(parts[5] == "03" && parts[7].starts_with("@oxmon-")));
     let paths: Vec<String> = named.map(|parts| parts[7].to_owned()).collect();
     assert!(paths.iter().any(|path| path.ends_with("/http")), "{paths:?}");
     for path in &paths {

@@ -151,7 +151,7 @@ impl Record {
         let known = on.as_ref().and_then(|name| names.get(name).copied());
         let span = call.span;
         match (call.name.as_str(), named.as_slice(), known) {
-            ("openat", [name], _) if !name.is_empty() => {
+            ("openat" | "open", [name], _) if !name.is_empty() => {
                 assert!(!call.arguments.contains("O_TRUNC"), "{name} is emptied");
                 if call.arguments.contains("O_CREAT") && !names.contains_key(name) {
                     names.insert(name.clone(), self.files.len());
@@ -177,7 +177,7 @@ impl Record {
             }
             ("fsync" | "fdatasync", _, Some(file)) => self.files[file].flushes.push(span),
             ("fsync", _, None) if on.as_deref() == Some("") => self.flushes.push(span),
-            ("openat" | "mkdir", ..) => return,
+            ("openat" | "open" | "mkdir", ..) => return,
             _ if on.is_none() && named.is_empty() => return,
             (name, ..) => panic!("nobody knows what {name}({:.300}) does", call.arguments),
         }

@@ -157,15 +157,15 @@ class Engine:
         self.process.wait()
 
 
-def oxmon(program, folder):
+def oxmon(program, folder, name="oxmon"):
     port = free_port()
-    config = os.path.join(folder, "server.toml")
+    config = os.path.join(folder, f"{name}.toml")
     with open(config, "w") as file:
         file.write(
             f'bind = ["127.0.0.1"]\nhttp_port = {port}\ngrpc_port = {free_port()}\n'
-            f'data_dir = "{folder}/data"\n'
+            f'data_dir = "{folder}/{name}"\n'
         )
-    engine = Engine("oxmon", [program, config], port)
+    engine = Engine(name, [program, config], port)
     engine.wait("/v1/health")
     json_type = {"Content-Type": "application/json"}
     login = json.dumps({"username": "admin", "password": "changeme"})
@@ -179,6 +179,8 @@ def oxmon(program, folder):
 
 def engines(program, folder):
     yield oxmon(program, folder)
+    if os.environ.get("OXMON_OTHER"):
+        yield oxmon(os.environ["OXMON_OTHER"], folder, "oxmon, other build")
     prometheus = shutil.which("prometheus")
     if prometheus:
         port, config = free_port(), os.path.join(folder, "prometheus.yml")
@@ -267,11 +269,12 @@ def main():
         for title, query, step in QUERIES:
             rows.setdefault(title + ", ms", {})[engine.name] = f"{best(engine, query, step, end):.0f}"
         rows.setdefault("peak RSS, MB", {})[engine.name] = f"{engine.peak_mb():.0f}"
-        if engine.name == "oxmon":
+        if engine.name.startswith("oxmon"):
             alone = ingest_p99(engine, end, 0)
             beside = ingest_p99(engine, end, 2)
             both = f"{alone:.1f} / {beside:.1f}"
-            rows["write of 100 samples, p99 alone / beside two queries, ms"] = {"oxmon": both}
+            row = rows.setdefault("write of 100 samples, p99 alone / beside two queries, ms", {})
+            row[engine.name] = both
         engine.stop()
     names = list(rows["remote write, samples/s"])
     print("| | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))

@@ -51,8 +51,10 @@ struct Booted(Child);
 impl Booted {
     /// Boots one that sees the tests and their programs; `None` where that is not possible.
     fn start() -> Option<Self> {
-        let program = std::env::current_exe().unwrap();
-        let folders = [root(), program.parent()?.parent()?.to_owned()];
+        let tests = std::env::current_exe().unwrap();
+        // The agent may be of another build.
+        let agent = Path::new(super::program()).parent()?.to_owned();
+        let folders = [root(), tests.parent()?.parent()?.to_owned(), agent];
         let child = Command::new("systemd-nspawn")
             .args(["-b", "--quiet", "--register=no", "--keep-unit", "--private-network"])
             .args(["--console=pipe", "--volatile=yes", "-D", "/"])

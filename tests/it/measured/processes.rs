@@ -1,9 +1,11 @@
 //! Processes that the configuration names, against `ps`; sockets in use, against `ss`.
 
 use std::process::Child;
+use std::time::Duration;
 
 use super::*;
 use crate::support::tools::{find, there};
+use crate::support::wait_for;
 
 /// Longer than the 15 bytes that the kernel keeps of a name.
 const NAME: &str = "oxmon-test-sleeper";
@@ -15,8 +17,16 @@ fn processes_are_what_ps_says() {
     std::fs::copy(find("sleep").unwrap(), &program).unwrap();
     let mut sleeping: Vec<Child> =
         (0..3).map(|_| Command::new(&program).arg("600").spawn().unwrap()).collect();
-    let rows = once(&format!("processes = [{NAME:?}, \"oxmon-none\"]\n"));
     let pids: Vec<String> = sleeping.iter().map(|child| child.id().to_string()).collect();
+    // Until it sleeps, a program still takes memory.
+    wait_for("the programs to sleep", Duration::from_secs(30), || {
+        let sleeps = |pid: &String| {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+            stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('S'))
+        };
+        pids.iter().all(sleeps).then_some(())
+    });
+    let rows = once(&format!("processes = [{NAME:?}, \"oxmon-none\"]\n"));
     let fields = ["-o", "rss=,nlwp=", "-p", &pids.join(",")].map(str::to_owned);
     let text = said(Command::new("ps").args(fields));
     let files: usize =

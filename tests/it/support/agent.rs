@@ -10,8 +10,8 @@ use tempfile::TempDir;
 
 use super::{signal, wait_exit};
 
-/// The program that the tests run: the built one, or the one that `OXMON_AGENT_BIN` names, such as a
-/// musl build.
+/// The program that the tests run: the built one, or the one that `OXMON_AGENT_BIN` names, such as
+/// a musl build.
 pub fn program() -> &'static str {
     static PROGRAM: LazyLock<String> = LazyLock::new(|| {
         std::env::var("OXMON_AGENT_BIN")

@@ -11,8 +11,8 @@ use tempfile::TempDir;
 
 use super::{free_port, signal, wait_exit, wait_for};
 
-/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names, such as a
-/// musl build.
+/// The program that the tests run: the built one, or the one that `OXMON_SERVER_BIN` names, such as
+/// a musl build.
 pub fn program() -> &'static str {
     static PROGRAM: LazyLock<String> = LazyLock::new(|| {
         std::env::var("OXMON_SERVER_BIN")

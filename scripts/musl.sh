@@ -40,7 +40,7 @@ main() {
   done
 }
 
-# What differs from target to target. zig_flags are those of zig's clang; `model` is how the programs are linked.
+# What differs from target to target. zig_flags are those of zig's clang.
 describe() {
   target=$1 programs=(oxmon-agent) bindings=''
   case $target in

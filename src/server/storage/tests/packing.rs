@@ -194,6 +194,8 @@ fn a_day_that_goes_is_read_to_the_end_and_then_missed() {
     let left = || {
         let names = std::fs::read_dir(folder.path()).unwrap().flatten();
         let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+        // A reader that was just opening the file may leave an index of 32 KB, seen under load.
+        let names = names.filter(|name| !name.ends_with("-shm"));
         names.filter(|name| name.starts_with("2026")).collect::<Vec<_>>()
     };
     assert_eq!(left(), Vec::<String>::new());

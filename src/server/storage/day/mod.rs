@@ -91,7 +91,7 @@ pub(crate) struct Day {
     /// Whether the file has its tables.
     created: AtomicBool,
     /// Whether the file is no longer that of this day: dropped, or set aside.
-    gone: AtomicBool,
+    gone: RwLock<bool>,
 }
 
 /// Where the day's writer is, if one runs.
@@ -118,7 +118,7 @@ impl Day {
             slot: Mutex::default(),
             compacted: AtomicBool::new(false),
             created: AtomicBool::new(false),
-            gone: AtomicBool::new(false),
+            gone: RwLock::new(false),
         }
     }
 
@@ -166,12 +166,9 @@ impl Day {
         &self,
         body: impl FnOnce(&Connection) -> Result<T, StorageError>,
     ) -> Result<T, StorageError> {
-        let connection = match self.readers.1.try_recv() {
-            Ok(connection) => connection,
-            Err(_) => match self.connect() {
-                Err(StorageError::DiskFull) => return self.read_at_rest(body),
-                opened => opened?,
-            },
+        let connection = match self.connect() {
+            Err(StorageError::DiskFull) => return self.read_at_rest(body),
+            opened => opened?,
         };
         let sql = |error| file::classify(error, &self.path);
         connection.execute_batch("BEGIN").map_err(sql)?;
@@ -182,13 +179,15 @@ impl Day {
         outcome
     }
 
+    /// A connection that is kept, or a new one.
     fn connect(&self) -> Result<Connection, StorageError> {
-        let opened = file::open_reader(&self.path);
-        // Asked after the first page was read: whatever was opened before the file went is its own.
-        if self.gone.load(Ordering::SeqCst) {
+        // Held until the first page was read: a file that goes meanwhile would get its index anew.
+        // A kept connection is refused too: of a day that goes, only its file may still be whole.
+        let gone = self.gone.read();
+        if *gone {
             return Err(StorageError::Moved(file::date_of(self.number)));
         }
-        opened
+        self.readers.1.try_recv().or_else(|_| file::open_reader(&self.path))
     }
 
     /// Reads a file that nobody writes, where a full disk has no room for SQLite's shared index.
@@ -215,9 +214,10 @@ impl Day {
         self.created.store(true, Ordering::Release);
     }
 
-    /// Notes that the file is about to go: whoever opens it from now on gets `Moved`.
+    /// Notes that the file is about to go, once nobody is just opening it: whoever begins to read
+    /// from now on gets `Moved`.
     pub(crate) fn mark_gone(&self) {
-        self.gone.store(true, Ordering::SeqCst);
+        *self.gone.write() = true;
     }
 
     /// The slot of the day's writer. While it is held, no writer starts.

@@ -63,7 +63,7 @@ fn drop_day(shared: &Shared, day: &Arc<Day>, out: &mut Cleanup) -> Result<(), St
     day.mark_gone();
     let head: usize = day.agents().iter().map(|cell| cell.lock().drop_packed(i64::MAX)).sum();
     shared.head_changed(-i64::try_from(head).unwrap_or(i64::MAX));
-    // A reader that was just opening it may have created the files beside it again.
+    // Another program that was just opening it may have created the files beside it again.
     let [log, index, file] = companions(&day.path);
     for path in [&log, &index, &file, &log, &index] {
         shared.at("dropping");

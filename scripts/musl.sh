@@ -3,10 +3,10 @@
 #   scripts/musl.sh [--agent] [TARGET...]            default: all four targets below
 #   scripts/musl.sh --twice [--agent] [TARGET...]    builds the commit a second time elsewhere and compares bytes
 # The programs are then in $CARGO_TARGET_DIR/TARGET/release. --agent leaves the server out. Everything comes from
-# package registries: zig (PyPI) compiles and links C and C++, OpenSSL's source is the openssl-src crate, and the
-# standard library is built from rustup's rust-src or, where rustup can't bring it, with Debian's rustc-web and
-# rust-web-src (OXMON_MUSL_RUST=distribution asks for these).
-# Sources and objects are kept in ~/.cache/oxmon/musl (OXMON_MUSL), so that a second run is short.
+# package registries: zig (PyPI) compiles C and C++, rustup's lld links, the sources of OpenSSL, gRPC and zlib are
+# those of crates, and the standard library is built from rustup's rust-src or, where rustup can't bring it, with
+# Debian's rustc-web and rust-web-src (OXMON_MUSL_RUST=distribution asks for these).
+# Built libraries are kept in ~/.cache/oxmon/musl (OXMON_MUSL), so that a second run is short.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 fail() { echo "musl: $*" >&2; exit 1; }
@@ -211,21 +211,22 @@ crate() {
 
 # Builds what is not of Rust, once: a library stays until its source, its flags or zig change.
 build_libraries() {
-  local library_source made_from
+  local library_source made_from zlib
   library_source=$(crate openssl-src)/openssl
   [ -f "$library_source/Configure" ] || fail "no OpenSSL source in the openssl-src crate"
   made_from=$(made_from "$library_source" build_openssl)
   built "$work/openssl-$target" "$made_from" || build_openssl
   library_source=$(crate grpcio-sys)/grpc
-  made_from+=$(made_from "$library_source" build_grpc)
+  zlib=$(crate libz-sys)/src/zlib
+  made_from+=$(made_from "$library_source $zlib" build_grpc)
   if ! built "$work/grpc-$target" "$made_from"; then
     build_grpc
-    # Cargo does not see that what pkg-config names has changed.
-    cargo clean --quiet --locked --release --target "$target" --target-dir "$work/target" -p grpcio-sys
+    # Cargo does not see that a library has changed behind its path.
+    cargo clean --quiet --locked --release --target "$target" --target-dir "$work/target" -p grpcio-sys -p openssl-sys
   fi
 }
 
-# SOURCE FUNCTION: all that decides what FUNCTION makes of SOURCE.
+# SOURCES FUNCTION: all that decides what FUNCTION makes of SOURCES.
 made_from() { echo "$1 $("$zig" version) $zig_flags $c_flags $cxx_flags $(declare -f "$2" | sha256sum)"; }
 built() { [ -f "$1/made-from" ] && [ "$(cat "$1/made-from")" = "$2" ]; }
 
@@ -293,7 +294,6 @@ build_grpc() (
   # Nothing calls the service mesh's sources without xDS and RLS: a third of the core. What is called after all
   # fails to link.
   find "$build/source/src/core" -name '*.c*' -type f | grep -E '/ext/xds/|/upbdefs-generated/|/lb_policy/(xds|rls)/|/resolver/xds/|/upb-generated/envoy/' | while read -r file; do : >"$file"; done
-  zlib=$(crate libz-sys)/src/zlib
   # shellcheck disable=SC2086 # The flags are words.
   (
     mkdir "$build/zlib" && cd "$build/zlib"

@@ -8,11 +8,11 @@ cd "$(dirname "$0")/.."
 [ $# -eq 1 ] || { echo "usage: scripts/release-check.sh BIN_DIR" >&2; exit 2; }
 scripts/setup.sh test
 bin=$(realpath "$1")
-work=$(mktemp -d)
 . scripts/env.sh
 # Not one of another build, which may be older than the programs.
 cargo build --locked --quiet --bin oxmon-mock
 export OXMON_MOCK=$CARGO_TARGET_DIR/debug/oxmon-mock
+work=$(mktemp -d)
 server=''
 finish() {
   [ -z "$server" ] || kill "$server" 2>/dev/null || true

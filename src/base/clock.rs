@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use rustix::time::{ClockId, clock_gettime};
 
 /// Milliseconds in a second, minute, hour and day.
 pub const SECOND_MS: i64 = 1_000;
@@ -59,7 +60,7 @@ impl From<i64> for Now {
 /// What the machine's clock shows. `SystemTime::now` asks musl with seconds of 32 bits on 32-bit
 /// processors, whatever its version, and fails there from 2038 on.
 pub fn system_now() -> SystemTime {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
+    let now = clock_gettime(ClockId::Realtime);
     system_time(now.tv_sec, now.tv_nsec as u64)
 }
 
@@ -84,10 +85,8 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now_ms(&self) -> i64 {
-        match system_now().duration_since(UNIX_EPOCH) {
-            Ok(since) => i64::try_from(since.as_millis()).unwrap_or(i64::MAX),
-            Err(before) => -i64::try_from(before.duration().as_millis()).unwrap_or(i64::MAX),
-        }
+        let now = clock_gettime(ClockId::Realtime);
+        now.tv_sec.saturating_mul(SECOND_MS).saturating_add(now.tv_nsec / 1_000_000)
     }
 
     fn steady_ms(&self) -> i64 {

@@ -181,7 +181,7 @@ impl Day {
 
     /// A connection that is kept, or a new one.
     fn connect(&self) -> Result<Connection, StorageError> {
-        // Held until the first page was read: a file that goes meanwhile would get its index anew.
+        // Held until the first page was read: a file that goes meanwhile would get its index again.
         // A kept connection is refused too: of a day that goes, only its file may still be whole.
         let gone = self.gone.read();
         if *gone {

@@ -114,7 +114,7 @@ build() {
   (
     environment
     for program in "${programs[@]}"; do
-      args=() link=(-C link-arg=-Wl,--gc-sections)
+      args=() link=(-C 'link-arg=-Wl,--gc-sections')
       case $program in
         # Without the server's features, so that nothing of them is even compiled in, and for size. At a fixed
         # address: pointers that are relocated at the start would be half as much memory again. zig's own

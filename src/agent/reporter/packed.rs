@@ -18,17 +18,27 @@ pub(super) struct Packer {
     names: Vec<Series>,
     /// The numbers of the last sample set.
     last: Vec<u32>,
+    /// Points of the largest sample set.
+    largest: usize,
 }
 
+/// A table of series may hold so many that are in no sample set any more, beside as many as the
+/// largest set has: those of containers and interfaces that came and went. Both ends keep the table
+/// in memory as long as the stream lasts, and naming all series again is a few kilobytes.
+const GONE_SERIES_MAX: usize = 128;
+
 impl Packer {
-    /// The next message of the stream; `None` when the stream's table of series has no room left
-    /// and a new stream is needed.
+    /// The next message of the stream; `None` when the stream's table of series has no room left,
+    /// or holds mostly what is gone, and a new stream is needed.
     pub(super) fn pack(
         &mut self,
         sequence: u64,
         agent: &str,
         sets: &[SampleSet],
     ) -> Option<PackedBatch> {
+        if self.names.len() > 2 * self.largest + GONE_SERIES_MAX {
+            return None;
+        }
         let mut batch = PackedBatch::new();
         batch.sequence = sequence;
         if self.names.is_empty() {
@@ -44,6 +54,7 @@ impl Packer {
                 if !self.is_like_last(points) {
                     packed.series = self.number(points, &mut batch.new_series)?;
                     self.last.clone_from(&packed.series);
+                    self.largest = self.largest.max(points.len());
                 }
                 batch.ticks.push(packed);
             }
@@ -109,6 +120,26 @@ mod tests {
         assert_eq!(second.ticks[1].series, [0, 1, 2]);
         let third = packer.pack(3, "web-01", &[set(4, 1)]).unwrap();
         assert_eq!(third.ticks[0].series, [0]);
+    }
+
+    #[test]
+    fn a_stream_that_names_mostly_what_is_gone_is_full() {
+        let container = |second: i64| {
+            let name = format!("c{second}");
+            let point = Point::labelled("container.cpu_usage", "name", &name, second, 1.0);
+            let mut set = set(second, 100);
+            set.points.push(point);
+            set
+        };
+        let mut packer = Packer::default();
+        let full = (0..).position(|second| packer.pack(1, "a", &[container(second)]).is_none());
+        assert_eq!(full, Some(101 + 1 + 128 + 1));
+        // Sets that take turns with different series are not gone.
+        let mut packer = Packer::default();
+        for second in 0..10 {
+            let cores = if second % 2 == 0 { 1_000 } else { 1 };
+            assert!(packer.pack(1, "a", &[set(second, cores)]).is_some());
+        }
     }
 
     #[test]

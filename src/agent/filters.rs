@@ -167,27 +167,47 @@ pub struct Patterns {
 
 #[derive(Debug, Clone)]
 struct Pattern {
-    matcher: WildMatch,
+    matcher: Matcher,
     /// Characters that are not wildcards.
     weight: usize,
 }
 
+/// Most patterns are plain names, which take a quarter of the memory as such.
+#[derive(Debug, Clone)]
+enum Matcher {
+    Name(Box<str>),
+    Wild(WildMatch),
+}
+
+impl Pattern {
+    fn new(word: &str) -> Self {
+        let weight = word.chars().filter(|c| !matches!(c, '*' | '?')).count();
+        let matcher = if word.contains(['*', '?']) {
+            Matcher::Wild(WildMatch::new(word))
+        } else {
+            Matcher::Name(word.into())
+        };
+        Self { matcher, weight }
+    }
+
+    fn matches(&self, name: &str) -> bool {
+        match &self.matcher {
+            Matcher::Name(own) => **own == *name,
+            Matcher::Wild(wild) => wild.matches(name),
+        }
+    }
+}
+
 /// The weight of the heaviest pattern that matches.
 fn weight(patterns: &[Pattern], name: &str) -> Option<usize> {
-    let matching = patterns.iter().filter(|pattern| pattern.matcher.matches(name));
+    let matching = patterns.iter().filter(|pattern| pattern.matches(name));
     matching.map(|pattern| pattern.weight).max()
 }
 
 impl Patterns {
     /// Patterns with `*` and `?`.
     pub fn new(include: &[String], exclude: &[String]) -> Self {
-        let compile = |words: &[String]| {
-            let patterns = words.iter().map(|word| Pattern {
-                matcher: WildMatch::new(word),
-                weight: word.chars().filter(|c| !matches!(c, '*' | '?')).count(),
-            });
-            patterns.collect()
-        };
+        let compile = |words: &[String]| words.iter().map(|word| Pattern::new(word)).collect();
         Self { include: compile(include), exclude: compile(exclude) }
     }
 

@@ -4,6 +4,7 @@
 //! be given up on. A helper that hangs keeps its file system; the next ones take the rest. There
 //! are [`HELPERS_MAX`] helpers at the most, and the last one asks only what has answered before.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -62,8 +63,9 @@ pub(super) struct Question {
 pub(super) struct Asker {
     ask: Ask,
     known: HashMap<PathBuf, Known>,
-    requests: Sender<Request>,
-    queue: Receiver<Request>,
+    /// Made when a file system is first asked by a helper: most hosts have none to ask so, and
+    /// the queue's room is 8 KB.
+    queue: OnceCell<(Sender<Request>, Receiver<Request>)>,
     helpers: usize,
 }
 
@@ -90,9 +92,12 @@ const CANCELLED: u8 = 2;
 impl Asker {
     /// An asker that asks with `ask`.
     pub(super) fn new(ask: Ask) -> Self {
-        // A file system is queued once at a time.
-        let (requests, queue) = bounded(MOUNTS_MAX);
-        Self { ask, known: HashMap::new(), requests, queue, helpers: 0 }
+        Self { ask, known: HashMap::new(), queue: OnceCell::new(), helpers: 0 }
+    }
+
+    /// Both ends of the queue. A file system is queued once at a time.
+    fn queue(&self) -> &(Sender<Request>, Receiver<Request>) {
+        self.queue.get_or_init(|| bounded(MOUNTS_MAX))
     }
 
     /// The answers to `questions`, in their order. `TimedOut` stands for one that hangs.
@@ -159,7 +164,7 @@ impl Asker {
             let state = Arc::new(AtomicU8::new(WAITING));
             let question = questions[index].clone();
             let request = Request { question, reply, state: Arc::clone(&state) };
-            if self.requests.try_send(request).is_ok() {
+            if self.queue().0.try_send(request).is_ok() {
                 under_way.push((index, answer, state));
             }
         }
@@ -179,7 +184,7 @@ impl Asker {
 
     fn start_helpers(&mut self, wanted: usize) {
         while self.helpers < wanted {
-            let (queue, ask) = (self.queue.clone(), self.ask);
+            let (queue, ask) = (self.queue().1.clone(), self.ask);
             let body = move || {
                 for request in queue {
                     let Request { question, reply, state } = request;

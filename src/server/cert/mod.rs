@@ -41,6 +41,7 @@ mod starttls;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod trust;
 
 use board::{Board, Ended};
 pub(crate) use checker::{Explain, labels};
@@ -133,13 +134,13 @@ impl Certs {
         explain: Explain,
     ) -> Result<Arc<Self>, Fatal> {
         let settings = &config.cert_check;
-        let context = tls::context(settings.ca_file.as_deref())
+        let trust = trust::Trust::new(settings.ca_file.as_deref())
             .map_err(|error| Fatal::new(Exit::Config, error))?;
         let source = StopSource::new();
         let most = settings.max_concurrent.saturating_mul(LOOKUPS_PER_CHECKER);
         let checker = Arc::new(checker::Checker {
             prober: probe::Prober {
-                context: Mutex::new(context),
+                trust,
                 lookups: lookup::Lookups::new(lookup::system(), most),
                 timeout: Duration::from_secs(settings.connect_timeout_secs),
                 denied: config.outgoing.denied(),
@@ -195,8 +196,7 @@ impl Certs {
     ///
     /// When the file can't be used; the checks go on with what they had.
     pub fn reload(&self, config: &ServerConfig) -> Result<(), String> {
-        *self.checker.prober.context.lock() = tls::context(config.cert_check.ca_file.as_deref())?;
-        Ok(())
+        self.checker.prober.trust.reload(config.cert_check.ca_file.as_deref())
     }
 
     /// Ends the checks: those under way are cut short, and their domains stay due.

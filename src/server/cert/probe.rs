@@ -4,8 +4,6 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
-use openssl::ssl::SslContext;
-use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags};
 
 use crate::rt::stop::Stop;
@@ -14,6 +12,7 @@ use crate::server::cert::link::{Limit, Link, begin};
 use crate::server::cert::lookup::Lookups;
 use crate::server::cert::starttls::Protocol;
 use crate::server::cert::tls::{Shown, shake};
+use crate::server::cert::trust::Trust;
 use crate::server::config::outgoing::Denied;
 
 /// What is looked at.
@@ -30,7 +29,7 @@ pub(super) struct Target<'a> {
 /// What the checkers share.
 pub(super) struct Prober {
     /// Whom to trust.
-    pub context: Mutex<SslContext>,
+    pub trust: Trust,
     /// How names become addresses.
     pub lookups: Lookups,
     /// Time for look-up, connections and handshakes together.
@@ -98,9 +97,7 @@ impl Prober {
         if let Some(protocol) = target.starttls {
             protocol.begin(&mut link)?;
         }
-        // The lock ends here, not with the handshake.
-        let context = self.context.lock().clone();
-        shake(&context, target.host, now_ms, link)
+        shake(&self.trust, target.host, now_ms, link)
     }
 }
 

@@ -4,20 +4,19 @@
 //! handshake, in which everything that verification finds is noted instead of ending it. A second
 //! one without verification, as native-tls would need, might meet another certificate.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use openssl::error::ErrorStack;
-use openssl::ssl::{HandshakeError, MidHandshakeSslStream, Ssl, SslContext, SslMethod, SslRef};
-use openssl::ssl::{SslContextBuilder, SslVerifyMode};
-use openssl::x509::verify::{X509CheckFlags, X509VerifyFlags};
-use openssl::x509::{X509, X509NameRef, X509StoreContextRef};
+use openssl::ssl::{HandshakeError, MidHandshakeSslStream, Ssl, SslContext, SslRef, SslVerifyMode};
+use openssl::x509::verify::X509CheckFlags;
+use openssl::x509::{X509NameRef, X509StoreContextRef};
 use parking_lot::Mutex;
 
 use crate::base::clock::{SECOND_MS, rfc3339};
 use crate::server::cert::fault::{Fault, Kind};
 use crate::server::cert::link::Link;
 use crate::server::cert::parse::Leaf;
+use crate::server::cert::trust::Trust;
 
 /// What an endpoint showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,70 +58,17 @@ mod code {
     pub(super) const IP_ADDRESS_MISMATCH: i32 = 64;
 }
 
-/// A context that trusts the system's authorities and those of `ca_file`.
-///
-/// # Errors
-///
-/// When the file can't be read or holds no certificate.
-pub(super) fn context(ca_file: Option<&Path>) -> Result<SslContext, String> {
-    let broken = |error: ErrorStack| format!("OpenSSL can't be set up: {error}");
-    let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(broken)?;
-    builder.set_verify(SslVerifyMode::PEER);
-    trust_system(&mut builder);
-    if let Some(path) = ca_file {
-        let fail = |why: String| format!("cert_check.ca_file: {}: {why}", path.display());
-        let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-        let authorities = X509::stack_from_pem(&pem).map_err(|error| fail(error.to_string()))?;
-        if authorities.is_empty() {
-            return Err(fail("it holds no PEM certificate".to_owned()));
-        }
-        for authority in authorities {
-            builder
-                .cert_store_mut()
-                .add_cert(authority)
-                .map_err(|error| fail(error.to_string()))?;
-        }
-    }
-    // A certificate that is trusted itself ends the chain, though its own issuer be unknown.
-    builder.cert_store_mut().set_flags(X509VerifyFlags::PARTIAL_CHAIN).map_err(broken)?;
-    Ok(builder.build())
-}
-
-fn trust_system(builder: &mut SslContextBuilder) {
-    if let Err(error) = builder.set_default_verify_paths() {
-        log::warn!("certificate checks: OpenSSL's own authorities can't be used: {error}");
-    }
-    // An OpenSSL that the program carries itself does not know where this system has them.
-    let found = openssl_probe::probe();
-    let places = found.cert_file.iter().map(|file| (Some(file.as_path()), None));
-    let places = places.chain(found.cert_dir.iter().map(|dir| (None, Some(dir.as_path()))));
-    for (file, dir) in places {
-        // OpenSSL takes such paths alone.
-        if file.or(dir).and_then(Path::to_str).is_none() {
-            continue;
-        }
-        if let Err(error) = builder.load_verify_locations(file, dir) {
-            let place = file.or(dir).unwrap_or(Path::new("")).display();
-            log::warn!("certificate checks: the authorities of {place} can't be used: {error}");
-        }
-    }
-}
-
 /// Speaks TLS with the endpoint of `link` as a client that asks for `host`, at `now_ms`.
 ///
 /// # Errors
 ///
 /// When no certificate was shown.
-pub(super) fn shake(
-    context: &SslContext,
-    host: &str,
-    now_ms: i64,
-    link: Link,
-) -> Result<Shown, Fault> {
+pub(super) fn shake(trust: &Trust, host: &str, now_ms: i64, link: Link) -> Result<Shown, Fault> {
     let broken =
         |error: ErrorStack| Fault::new(Kind::HandshakeRefused, format!("OpenSSL: {error}"));
     let found: Arc<Mutex<Vec<Finding>>> = Arc::default();
-    let ssl = prepare(context, host, now_ms, &found).map_err(broken)?;
+    let context = trust.context().map_err(broken)?;
+    let ssl = prepare(&context, host, now_ms, &found).map_err(broken)?;
     let findings = || found.lock().clone();
     match ssl.connect(link) {
         Ok(mut stream) => {

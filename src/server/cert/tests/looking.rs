@@ -13,7 +13,7 @@ use crate::server::cert::assess::Assessment;
 use crate::server::cert::fault::Kind;
 use crate::server::cert::lookup::{Look, Lookups};
 use crate::server::cert::probe::{Prober, Target};
-use crate::server::cert::tls::context;
+use crate::server::cert::trust::Trust;
 
 /// A prober for which every name has these addresses.
 pub(super) fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop: Stop) -> Prober {
@@ -22,7 +22,7 @@ pub(super) fn prober(ca: Option<&Path>, hosts: &[&str], timeout: Duration, stop:
         Ok(hosts.iter().map(|host| SocketAddr::new(*host, port)).collect())
     });
     Prober {
-        context: parking_lot::Mutex::new(context(ca).unwrap()),
+        trust: Trust::new(ca).unwrap(),
         lookups: Lookups::new(look, 2),
         timeout,
         denied: crate::server::config::Outgoing::default().denied(),
@@ -102,7 +102,7 @@ fn a_look_up_that_hangs_is_given_up_and_too_many_are_refused() {
         }
     });
     let prober = Prober {
-        context: parking_lot::Mutex::new(context(None).unwrap()),
+        trust: Trust::new(None).unwrap(),
         lookups: Lookups::new(look, 2),
         timeout: Duration::from_millis(300),
         denied: Default::default(),
@@ -122,7 +122,7 @@ fn a_name_without_an_address_is_told_from_a_resolver_that_fails() {
     let kind = |text: String| {
         let look: Look = Arc::new(move |_, _| Err(io::Error::other(text.clone())));
         let prober = Prober {
-            context: parking_lot::Mutex::new(context(None).unwrap()),
+            trust: Trust::new(None).unwrap(),
             lookups: Lookups::new(look, 9),
             timeout: Duration::from_secs(5),
             denied: Default::default(),
@@ -166,7 +166,7 @@ fn the_stop_signal_ends_a_look_at_once() {
 #[test]
 fn a_file_of_authorities_that_is_none_is_refused() {
     let made = Made::new();
-    let fail = |path: &Path| context(Some(path)).err().unwrap();
+    let fail = |path: &Path| Trust::new(Some(path)).err().unwrap();
     assert!(fail(&made.path("missing.pem")).starts_with("cert_check.ca_file: "));
     std::fs::write(made.path("empty.pem"), "no certificate\n").unwrap();
     assert!(fail(&made.path("empty.pem")).ends_with("it holds no PEM certificate"));

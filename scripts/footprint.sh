@@ -40,8 +40,8 @@ awk '/^VmRSS/ { print "server_rss_kib", $2 }' "/proc/$server/status"
 echo "agent_size_bytes $(stat -c %s "$agent_bin")"
 echo "server_size_bytes $(stat -c %s "$server_bin")"
 
-# A tick's system calls: all calls of all threads over whole intervals.
-ticks=$((30 / interval)); [ "$ticks" -ge 3 ] || ticks=3
+# A tick's system calls: all calls of all threads over a minute of whole intervals, with what runs once a minute.
+ticks=$(((60 + interval - 1) / interval))
 timeout --signal=INT $((ticks * interval)) strace -f -c -o "$work/strace" -p "$agent" 2>/dev/null || true
 awk -v ticks="$ticks" '$NF == "total" { printf "agent_syscalls_per_collection %.1f\n", $4 / ticks }' "$work/strace"
 [ -z "${FOOTPRINT_CALLS:-}" ] || cat "$work/strace" >&2

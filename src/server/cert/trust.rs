@@ -1,7 +1,7 @@
 //! Whom certificate checks trust: the system's authorities and those of `cert_check.ca_file`.
 //!
-//! The system's are 140 certificates and 3 MB of memory on most hosts. They are read when the first
-//! endpoint is spoken with, so that a server without a domain to check does not hold them.
+//! The system's take 2.7 MB of memory on a Debian. They are read when the first endpoint is spoken
+//! with, so that a server without a domain to check does not hold them.
 
 use std::path::Path;
 
